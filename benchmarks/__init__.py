@@ -1,0 +1,1 @@
+"""Peers, benchmark cases and the procedural scenes they run on."""

@@ -1,0 +1,1 @@
+"""PyTorch checkpoints to ONNX bundles, checked for parity before they count as exported (extra `export`)."""

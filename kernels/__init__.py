@@ -1,0 +1,1 @@
+"""Numba kernels, one folder per family: `reference.py` defines the answer, `cpu.py` has the same signature."""

@@ -1,0 +1,180 @@
+"""The bundle: the only thing that travels to the edge box.
+
+A folder with `bundle.json` and the ONNX files it names, each with its sha256. A bundle is opened read-only, verified
+before any file reaches an inference engine, and never changed in place.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from maskrt.runtime.errors import BundleError
+
+SpecT = TypeVar("SpecT", bound=msgspec.Struct)
+
+SCHEMA = 1
+MANIFEST = "bundle.json"
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_MODEL_BYTES = 8 << 30  # SAM ViT-H's encoder is 2.5 GB; anything past 8 GB is not one of our models
+
+
+class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far the exported graph was from PyTorch on random input, at export."""
+
+    max_abs: float
+    max_rel: float
+
+
+class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ONNX file. source_sha256 is that of the checkpoint it was made from."""
+
+    file: str
+    sha256: str
+    size_bytes: int
+    source: str
+    source_sha256: str
+    parity: Parity | None = None
+
+
+class SegmenterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the segmenter wants its input: RGB / 255, minus mean, over std; longest side resized to fit, zero-padded."""
+
+    input_hw: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    classes: tuple[str, ...]
+
+
+class SamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The SAM architecture's sizes. image_size: longest side in pixels that the encoder takes."""
+
+    image_size: int
+    low_res_hw: tuple[int, int]
+    mask_threshold: float = 0.0
+
+
+class MasksSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Automatic masks; the defaults are the source document's settings. Areas in pixels."""
+
+    points_per_side: int = 40
+    points_per_batch: int = 64
+    pred_iou_thresh: float = 0.90
+    stability_score_thresh: float = 0.85
+    stability_score_offset: float = 1.0
+    box_nms_thresh: float = 0.7
+    min_mask_region_area: int = 5
+
+
+class VotingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How segments get their class. target: the class whose mask the pipeline returns."""
+
+    target: int = 1
+    vote: Literal["soft", "hard"] = "soft"
+    uncovered: Literal["background", "segmenter"] = "background"
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of bundle.json."""
+
+    schema: int
+    kind: Literal["soss"]
+    maskrt: str
+    precision: Literal["fp32"]
+    opset: int
+    models: dict[str, ModelEntry]
+    segmenter: SegmenterSpec
+    sam: SamSpec
+    masks: MasksSpec = MasksSpec()
+    voting: VotingSpec = VotingSpec()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened, verified bundle."""
+
+    path: Path
+    manifest: Manifest
+
+    def model_path(self, role: str) -> Path:
+        """The verified ONNX file of a role such as "segmenter", "encoder", "decoder".
+
+        Raises:
+            BundleError: the bundle has no such model.
+        """
+        if role not in self.manifest.models:
+            raise BundleError(f"{self.path} has no {role}; it holds: {', '.join(self.manifest.models)}")
+        return self.path / self.manifest.models[role].file
+
+
+def open_bundle(path: Path | str) -> Bundle:
+    """Read and verify a bundle: schema, plain file names, sizes, and the sha256 of every file.
+
+    Raises:
+        BundleError: with what is wrong and what to do.
+    """
+    folder = Path(path)
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with maskrt export")
+    if file.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{file} is larger than {MAX_MANIFEST_BYTES} bytes: not written by maskrt")
+    manifest = _decode(file)
+    for role, entry in manifest.models.items():
+        _verify(folder, role, entry)
+    return Bundle(folder, manifest)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """bundle.json as it is written: indented, in field order."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def sha256_of(path: Path) -> str:
+    """The hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def with_overrides(spec: SpecT, overrides: dict[str, Any]) -> SpecT:
+    """A spec with some fields replaced, validated as if it came from a file.
+
+    Raises:
+        BundleError: an unknown field, or a value of the wrong type.
+    """
+    try:
+        return msgspec.convert(msgspec.to_builtins(spec) | overrides, type(spec))
+    except msgspec.ValidationError as error:
+        known = ", ".join(field.name for field in msgspec.structs.fields(spec))
+        raise BundleError(f"option not understood: {error}; known: {known}") from error
+
+
+def _decode(file: Path) -> Manifest:
+    try:
+        raw = msgspec.json.decode(file.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{file} is not JSON ({error}): export the bundle again") from error
+    schema = raw.get("schema") if isinstance(raw, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise BundleError(f"{file} has schema {schema}, this maskrt reads up to {SCHEMA}: update maskrt")
+    try:
+        return msgspec.convert(raw, Manifest)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{file}: {error}; export the bundle again") from error
+
+
+def _verify(folder: Path, role: str, entry: ModelEntry) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.onnx", entry.file):
+        raise BundleError(f"{folder}: {role} names the file {entry.file!r}; only plain NAME.onnx files are opened")
+    file = folder / entry.file
+    if not file.is_file() or file.is_symlink():
+        raise BundleError(f"{folder}: {entry.file} ({role}) is missing: copy the whole folder again")
+    size = file.stat().st_size
+    if size != entry.size_bytes or size > MAX_MODEL_BYTES:
+        raise BundleError(f"{file}: {size} bytes, the bundle says {entry.size_bytes}: copy the whole folder again")
+    if sha256_of(file) != entry.sha256:
+        raise BundleError(f"{file}: sha256 differs from the bundle's: altered or damaged, copy the whole folder again")

@@ -1,0 +1,42 @@
+"""The exception tree. Every message is one line and says the mend.
+
+    MaskrtError                 anything maskrt refuses or fails at; exit code 1
+      InputError (ValueError)   bad input or usage; exit code 2
+        BundleError             a bundle is missing, altered, or of another schema
+        CheckpointError         a checkpoint cannot be loaded into the architecture asked for
+      ProviderUnavailable       the execution provider asked for is not on this machine
+      NetworkError              a network returned NaN or infinity, or a shape it did not declare
+      ExportError               an exported graph differs from its PyTorch model
+"""
+
+
+class MaskrtError(Exception):
+    """Base of every error that maskrt raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(MaskrtError, ValueError):
+    """The caller's input or options cannot be used."""
+
+    exit_code = 2
+
+
+class BundleError(InputError):
+    """The bundle on disk is not one this version can trust and run."""
+
+
+class CheckpointError(InputError):
+    """The checkpoint does not fit the architecture, is damaged, or holds code."""
+
+
+class ProviderUnavailable(MaskrtError):
+    """The requested execution provider does not exist here. maskrt never falls back silently."""
+
+
+class NetworkError(MaskrtError):
+    """A network's output cannot be used."""
+
+
+class ExportError(MaskrtError):
+    """An exported graph failed its checks; nothing was written."""

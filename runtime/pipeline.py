@@ -1,0 +1,28 @@
+"""Pipelines by kind, and the one way to open them."""
+
+from pathlib import Path
+from typing import Any
+
+from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.soss import SossPipeline
+
+PIPELINES = {"soss": SossPipeline}
+
+
+def open_pipeline(
+    bundle: Path | str, provider: str = "cpu", threads: int | None = None, **options: Any
+) -> SossPipeline:
+    """Verify a bundle and load it for use in a `with` block.
+
+    Args:
+        bundle: the bundle's folder.
+        provider: "cpu" or "cuda"; an absent one raises, nothing falls back.
+        threads: of the inference engine and per network; None leaves the choice to the engine.
+        options: override fields of the bundle's mask and voting settings, as `points_per_side=20`.
+
+    Raises:
+        BundleError: the bundle is not whole, or an option is unknown.
+        ProviderUnavailable: the provider is not on this machine.
+    """
+    opened = open_bundle(bundle)
+    return PIPELINES[opened.manifest.kind](opened, provider, threads, options)

@@ -1,0 +1,58 @@
+"""The region of interest: checks, and the way from its coordinates back to the frame's."""
+
+import dataclasses
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.rle import decode_rle, encode_rle
+from maskrt.runtime.types import Roi, Segments
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
+
+
+def checked_roi(rgb: NDArray[np.uint8], roi: Roi | None) -> Roi:
+    """The ROI, or the whole frame for None.
+
+    Raises:
+        InputError: the frame is not uint8 [H, W, 3], or the ROI is empty or leaves the frame.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
+        raise InputError(f"expected an RGB frame, uint8 [H, W, 3], got {rgb.dtype} {list(rgb.shape)}")
+    height, width = rgb.shape[:2]
+    if roi is None:
+        return 0, 0, width, height
+    x, y, w, h = roi
+    if w < 1 or h < 1 or x < 0 or y < 0 or x + w > width or y + h > height:
+        raise InputError(f"ROI x={x} y={y} width={w} height={h} does not lie in the {width} x {height} frame")
+    return x, y, w, h
+
+
+def in_frame(values: NDArray[ScalarT], roi: Roi, size_hw: tuple[int, int]) -> NDArray[ScalarT]:
+    """[h, w] values of the ROI in a frame of zeros, [H, W]."""
+    x, y, width, height = roi
+    frame = np.zeros(size_hw, values.dtype)
+    frame[y : y + height, x : x + width] = values
+    return frame
+
+
+def segments_in_frame(segments: Segments, roi: Roi, size_hw: tuple[int, int]) -> Segments:
+    """Segments of the ROI in frame coordinates."""
+    x, y, width, height = roi
+    if (x, y, height, width) == (0, 0, *size_hw):
+        return segments
+    return dataclasses.replace(
+        segments,
+        size_hw=size_hw,
+        rles=tuple(encode_rle(in_frame(decode_rle(rle), roi, size_hw)) for rle in segments.rles),
+        boxes_xyxy=segments.boxes_xyxy + np.array([x, y, x, y], np.int32),
+        points_xy=segments.points_xy + np.array([x, y], np.float64),
+    )
+
+
+def fit_size_hw(size_hw: tuple[int, int], limit_hw: tuple[int, int]) -> tuple[int, int]:
+    """The size of an image scaled, up or down, to fit a box; each side rounded half up and at least 1 pixel."""
+    scale = min(limit_hw[0] / size_hw[0], limit_hw[1] / size_hw[1])
+    return max(1, int(size_hw[0] * scale + 0.5)), max(1, int(size_hw[1] * scale + 0.5))

@@ -1,0 +1,89 @@
+"""SOSS: the segmenter says what a region is, SAM says where it ends.
+
+Source: "Hybrid Deep Learning-Based for Enhanced Occlusion Segmentation in PICU Patient Monitoring", algorithm 1.
+"""
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.automatic_masks import AutomaticMasks
+from maskrt.runtime.bundle import Bundle, with_overrides
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.fusion import fuse
+from maskrt.runtime.region import checked_roi, in_frame, segments_in_frame
+from maskrt.runtime.segmenter import Segmenter
+from maskrt.runtime.session import Session, open_session
+from maskrt.runtime.timing import timed
+from maskrt.runtime.types import Frame, Result, Roi
+
+
+class SossPipeline:
+    """Frame in, occlusion mask out. Both branches see the region of interest only.
+
+    Options override fields of the bundle's `masks` and `voting` sections, for example
+    `open_pipeline(bundle, points_per_side=20, uncovered="segmenter")`.
+    """
+
+    def __init__(self, bundle: Bundle, provider: str, threads: int | None, options: dict[str, Any]) -> None:
+        manifest = bundle.manifest
+        voting_fields = set(manifest.voting.__struct_fields__)
+        self.voting = with_overrides(manifest.voting, {k: v for k, v in options.items() if k in voting_fields})
+        masks = with_overrides(manifest.masks, {k: v for k, v in options.items() if k not in voting_fields})
+        if not 0 <= self.voting.target < len(manifest.segmenter.classes):
+            raise InputError(f"target {self.voting.target} is not one of {len(manifest.segmenter.classes)} classes")
+
+        with ExitStack() as stack:
+
+            def load(role: str) -> Session:
+                return stack.enter_context(open_session(bundle.model_path(role), provider, threads))
+
+            self.segmenter = Segmenter(load("segmenter"), manifest.segmenter)
+            self.automatic_masks = AutomaticMasks(load("encoder"), load("decoder"), manifest.sam, masks)
+            self._resources = stack.pop_all()
+
+    def __call__(self, frame: Frame | NDArray[np.uint8], roi: Roi | None = None) -> Result:
+        """Segment one frame.
+
+        Args:
+            frame: a Frame, or its rgb as uint8 [H, W, 3].
+            roi: x, y, width, height in pixels; None is the whole frame.
+
+        Raises:
+            InputError: the frame is not uint8 RGB, or the ROI leaves it.
+            NetworkError: a network returned NaN or infinity.
+        """
+        rgb = frame.rgb if isinstance(frame, Frame) else frame
+        x, y, width, height = roi = checked_roi(rgb, roi)
+        crop = np.ascontiguousarray(rgb[y : y + height, x : x + width])
+        timings_ms: dict[str, float] = {}
+        with timed(timings_ms, "segmenter"):
+            probabilities = self.segmenter(crop)
+        segments = self.automatic_masks(crop, timings_ms)
+        with timed(timings_ms, "voting"):
+            label, segment_classes = fuse(probabilities, segments, self.voting)
+        size_hw = rgb.shape[0], rgb.shape[1]
+        return Result(
+            mask=in_frame(label == self.voting.target, roi, size_hw),
+            label=in_frame(label, roi, size_hw),
+            probability=in_frame(probabilities[self.voting.target], roi, size_hw),
+            roi_xywh=roi,
+            segments=segments_in_frame(segments, roi, size_hw),
+            segment_classes=segment_classes,
+            timings_ms=timings_ms,
+        )
+
+    def close(self) -> None:
+        """Free the sessions."""
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

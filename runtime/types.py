@@ -1,0 +1,71 @@
+"""The values that flow through a pipeline: Source -> Frame -> Pipeline -> Result -> Sink."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.rle import Rle, decode_rle
+
+Roi = tuple[int, int, int, int]  # x, y, width, height in pixels of the frame
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture from a source.
+
+    rgb is uint8 [H, W, 3]; depth_mm, where the camera has it, uint16 [H, W] with 0 for "no reading".
+    """
+
+    rgb: NDArray[np.uint8]
+    index: int = 0
+    source: str = ""
+    timestamp_us: int | None = None
+    depth_mm: NDArray[np.uint16] | None = None
+
+
+@dataclass(frozen=True)
+class Segments:
+    """N class-agnostic masks in the coordinates of the image they were made from.
+
+    rles: N uncompressed COCO run lengths (column order); boxes_xyxy: int32 [N, 4], last pixel inclusive as upstream has it;
+    points_xy: float64 [N, 2], the prompt that produced the mask; pred_iou, stability_score: float32 [N];
+    area: int64 [N] in pixels.
+    """
+
+    size_hw: tuple[int, int]
+    rles: tuple[Rle, ...]
+    boxes_xyxy: NDArray[np.int32]
+    points_xy: NDArray[np.float64]
+    pred_iou: NDArray[np.float32]
+    stability_score: NDArray[np.float32]
+    area: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rles)
+
+    def dense(self) -> NDArray[np.bool_]:
+        """All masks as bool [N, H, W]: N * H * W bytes, so only for small N or on request."""
+        masks = np.zeros((len(self), *self.size_hw), dtype=np.bool_)
+        for mask, rle in zip(masks, self.rles, strict=True):
+            mask[:] = decode_rle(rle)
+        return masks
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a pipeline says about one frame; every array is in frame coordinates.
+
+    mask: bool [H, W], the pipeline's answer for the class of interest (occlusion). label: uint8 [H, W], class per
+    pixel (0 outside the ROI). probability: float32 [H, W], the segmenter's probability of the class of interest
+    (0 outside the ROI). segments: masks in frame coordinates; segment_classes: int64 [N], the class each was voted.
+    timings_ms: stage -> milliseconds.
+    """
+
+    mask: NDArray[np.bool_]
+    label: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+    roi_xywh: Roi
+    segments: Segments
+    segment_classes: NDArray[np.int64]
+    timings_ms: dict[str, float] = field(default_factory=dict)
