@@ -9,20 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from maskrt.benchmarks.scene_shapes import (
-    F32,
-    Canvas,
-    Colour,
-    Points,
-    Stamp,
-    Stroke,
-    cloth,
-    ellipse,
-    noise,
-    normals,
-    spline,
-    to_size,
-)
+from maskrt.benchmarks.scene_canvas import F32, Canvas, Colour, Points, Stamp, Stroke, normals
+from maskrt.benchmarks.scene_shapes import cloth, ellipse, noise, spline, to_size
 
 Rng = np.random.Generator
 
@@ -78,6 +66,9 @@ def section(limb: Stroke, start: float, stop: float, grow: float) -> Stroke:
     at = np.linspace(start, stop, 14) * (len(line) - 1)
     index = np.arange(len(line))
     part = np.stack([np.interp(at, index, line[:, k]) for k in (0, 1)], axis=1)
+    # Beyond the end of the limb the last direction goes on, to cover fingers and toes.
+    beyond = np.maximum(at - index[-1], 0)[:, None]
+    part = part + beyond * (line[-1] - line[-2])
     return part, np.interp(at, index, radius) * grow
 
 
@@ -156,7 +147,7 @@ def wrap_end(canvas: Canvas, rng: Rng, limb: Stroke, kind: str) -> None:
     ident = canvas.add(kind, True)
     base, second = pick(rng, CLOTH_COLOURS + BRIGHT), pick(rng, BRIGHT)
     cut = rng.uniform(0.72, 0.8) if kind == "sock" else rng.uniform(0.78, 0.84)
-    line, r = section(limb, cut, 1.0, 1.22)
+    line, r = section(limb, cut, 1.08 if kind == "sock" else 1.2, 1.25)
     stamp = canvas.stroke((line, r))
     style = ("plain", "stripes")[int(rng.integers(2))]
     tone = cloth(canvas, stamp, rng, base, second, style, 0.12)

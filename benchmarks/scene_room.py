@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
+from maskrt.benchmarks.scene_canvas import Canvas, Colour, Points, Stroke
 from maskrt.benchmarks.scene_props import BRIGHT, CLOTH_COLOURS, Body, Rng, pick
-from maskrt.benchmarks.scene_shapes import (
-    Canvas,
-    Colour,
-    Points,
-    Stroke,
-    cloth,
-    ellipse,
-    noise,
-    spline,
-    to_size,
-)
+from maskrt.benchmarks.scene_shapes import cloth, ellipse, noise, spline, to_size
 
 SKIN: tuple[Colour, ...] = (
     (238, 200, 178), (226, 182, 152), (205, 158, 124), (168, 120, 88), (122, 84, 62), (92, 62, 48),
@@ -54,13 +46,13 @@ def box(x: float, y: float, w: float, h: float, lean: float = 0.0) -> Points:
 
 def draw_room(canvas: Canvas, rng: Rng) -> None:
     """Floor, wall and furniture; fills the whole frame."""
-    floor, w, h = canvas.add("room", False), canvas.size_wh[0], canvas.size_wh[1]
-    full = canvas.fill(np.array([[-4e3, -4e3], [6e3, -4e3], [6e3, 5e3], [-4e3, 5e3]]))
     base = pick(rng, ((150, 150, 146), (128, 140, 150), (165, 150, 128), (96, 104, 110)))
     tone = (0.12 * noise(rng, (90, 160), (7, 12)) + 0.05 * noise(rng, (90, 160), (40, 70)) + 1)[
         ..., None
     ] * np.asarray(base, np.float32)
-    canvas.paint(full, floor, to_size(np.asarray(tone, np.float32), full), lift=-200, shadow=0)
+    small = np.clip(tone, 0, 255).astype(np.uint8)
+    canvas.rgb[:] = cv2.resize(small, canvas.size_wh, interpolation=cv2.INTER_CUBIC)
+    canvas.instances[:] = canvas.add("room", False)
     horizon = rng.uniform(60, 260)
     if rng.random() < 0.7:
         wall = canvas.add("wall", False)
@@ -96,12 +88,10 @@ def draw_room(canvas: Canvas, rng: Rng) -> None:
                 canvas.detail(canvas.stroke((trace, np.full(60, 1.6))), ident, colour)
         else:
             for k in range(int(rng.integers(1, 4))):
-                canvas.detail(canvas.fill(inner + (0, 0.3 * k * tall)), ident, colour, 0.2)
                 canvas.detail(
                     canvas.fill(box(x + 12, y + (0.25 + 0.25 * k) * tall, wide - 24, 5)),
                     ident, (50, 50, 55), 0.6,
                 )  # fmt: skip
-    assert canvas.rgb.shape[:2] == (h, w)
 
 
 def _rounded(points: Points, corner: float = 0.1) -> Points:
@@ -120,7 +110,7 @@ def draw_bed(canvas: Canvas, rng: Rng, bed: Frame) -> None:
     rect = np.array([[-half, top], [half, top], [half, foot], [-half, foot]])
     metal = pick(rng, METAL)
     frame = canvas.fill(bed.at(_rounded(rect * (1.12, 1.05), 0.05)))
-    canvas.paint(frame, ident, metal, lift=420, reach=26, shadow=0.7, rim=0.3)
+    canvas.paint(frame, ident, metal, lift=400, reach=26, shadow=0.7, rim=0.3)
     ident = canvas.add("sheet", False)
     base, second = pick(rng, CLOTH_COLOURS[:8]), pick(rng, CLOTH_COLOURS + BRIGHT)
     stamp = canvas.fill(bed.at(_rounded(rect)))
@@ -154,6 +144,8 @@ def draw_bed(canvas: Canvas, rng: Rng, bed: Frame) -> None:
 
 def draw_body(canvas: Canvas, rng: Rng, frame: Frame) -> Body:
     """Legs, arms, torso, head and hair; returns where they are."""
+    # One object: torso, limbs and head share their skin, and no line parts them.
+    ident = canvas.add("body", False)
     skin = np.asarray(pick(rng, SKIN, 8))
     unit = frame.length * (1 + frame.squash) / 2
     legs, arms = [], []
@@ -164,15 +156,14 @@ def draw_body(canvas: Canvas, rng: Rng, frame: Frame) -> Body:
         a -= s * rng.uniform(-0.1, 0.8)
         ankle = knee + 0.19 * np.array([np.sin(a), np.cos(a)])
         toe = ankle + 0.065 * np.array([np.sin(a + s * 0.7), np.cos(a + s * 0.7)])
-        line = frame.at(spline([hip, knee, ankle, toe], 10))
+        line = frame.at(spline(np.stack([hip, knee, ankle, toe]), 10))
         legs.append((line, unit * np.interp(np.linspace(0, 3, 31), [0, 1, 1.8, 2.2, 3],
                                             [0.07, 0.05, 0.032, 0.034, 0.03])))  # fmt: skip
-        _limb(canvas, rng, "leg", legs[-1], skin)
+        _limb(canvas, rng, "leg", legs[-1], skin, ident)
     wide = rng.uniform(0.92, 1.1)
     half = np.array([[0.03, 0.185], [0.1, 0.2], [0.135, 0.25], [0.118, 0.36], [0.112, 0.46],
                      [0.122, 0.55], [0.09, 0.61], [0.02, 0.625]]) * (wide, 1)  # fmt: skip
     outline = frame.at(spline(np.concatenate([half, half[::-1] * (-1, 1)]), 5, closed=True))
-    ident = canvas.add("torso", False)
     stamp = canvas.fill(outline)
     blotch = noise(rng, (24, 24), (6, 6))[..., None] * np.array([0.02, 0.05, 0.05]) + 1
     tone = to_size(np.asarray(blotch * skin, np.float32), stamp)
@@ -188,18 +179,17 @@ def draw_body(canvas: Canvas, rng: Rng, frame: Frame) -> Body:
         a += s * rng.uniform(-0.9, 1.0)
         wrist = elbow + 0.13 * np.array([np.sin(a), np.cos(a)])
         hand = wrist + 0.045 * np.array([np.sin(a), np.cos(a)])
-        line = frame.at(spline([shoulder, elbow, wrist, hand], 10))
+        line = frame.at(spline(np.stack([shoulder, elbow, wrist, hand]), 10))
         arms.append((line, unit * np.interp(np.linspace(0, 3, 31), [0, 1, 1.9, 2.3, 3],
                                             [0.046, 0.036, 0.026, 0.034, 0.03])))  # fmt: skip
-        _limb(canvas, rng, "arm", arms[-1], skin)
-    body = _head(canvas, rng, frame, unit, skin)
+        _limb(canvas, rng, "arm", arms[-1], skin, ident)
+    body = _head(canvas, rng, frame, unit, skin, ident)
     body.torso, body.chest = outline, frame.at((0, 0.32))
     body.arms, body.legs = arms, legs
     return body
 
 
-def _limb(canvas: Canvas, rng: Rng, kind: str, limb: Stroke, skin: Points) -> None:
-    ident = canvas.add(kind, False)
+def _limb(canvas: Canvas, rng: Rng, kind: str, limb: Stroke, skin: Points, ident: int) -> None:
     line, r = limb
     strokes = [limb]
     ahead = line[-1] - line[-3]
@@ -214,15 +204,15 @@ def _limb(canvas: Canvas, rng: Rng, kind: str, limb: Stroke, skin: Points) -> No
     canvas.paint(stamp, ident, tone, lift=60, reach=9, shadow=0.5, round_=0.28, rim=0.18)
 
 
-def _head(canvas: Canvas, rng: Rng, frame: Frame, unit: float, skin: Points) -> Body:
+def _head(canvas: Canvas, rng: Rng, frame: Frame, unit: float, skin: Points, ident: int) -> Body:
     turn = rng.uniform(-0.35, 0.35)
-    centre = frame.at((0.2 * turn * 0.2, 0.095))
+    centre = frame.at((0.04 * turn, 0.082))
     down = frame.at((-0.12 * turn, 0.2)) - centre
     down = down / np.linalg.norm(down)
-    axes = (unit * rng.uniform(0.08, 0.092), unit * rng.uniform(0.1, 0.112))
+    axes = (unit * rng.uniform(0.094, 0.106), unit * rng.uniform(0.114, 0.128))
     body = Body(unit, centre, down, axes, centre, centre[None], centre)
     body.face = centre + body.side * turn * 0.7 * axes[0]
-    ident, tone = canvas.add("head", False), (float(skin[0]), float(skin[1]), float(skin[2]))
+    tone = (float(skin[0]), float(skin[1]), float(skin[2]))
     t = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     skull = body.on_head(np.cos(t) * (1 - 0.1 * np.sin(t)), np.sin(t))
     ears = [ellipse(body.on_head(np.array([s]), np.array([0.1]))[0], (0.15 * axes[0],) * 2)

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.benchmarks import scene_props as props
+from maskrt.benchmarks.scene_canvas import U8, Canvas, Points
 from maskrt.benchmarks.scene_room import Frame, draw_bed, draw_body, draw_room
-from maskrt.benchmarks.scene_shapes import U8, Canvas, Points, noise, spline
+from maskrt.benchmarks.scene_shapes import noise, spline
 
 Box = tuple[int, int, int, int]
 
@@ -63,12 +64,12 @@ def draw_scene(seed: int, size_wh: tuple[int, int] = (1920, 1080)) -> Scene:
     # Beds stand along or across the view, either way round.
     heading = int(rng.integers(4)) * np.pi / 2 + rng.normal(0, 0.14)
     upright = abs(np.cos(heading)) > 0.7
-    length = rng.uniform(690, 830) if upright else rng.uniform(760, 980)
+    length = rng.uniform(760, 900) if upright else rng.uniform(860, 1080)
     centre = (960 + rng.uniform(-140, 140), 545 + rng.uniform(-40, 40))
     bed = Frame(centre, heading, length * 1.02, rng.uniform(0.82, 0.95))
     lying = heading + rng.normal(0, 0.08)
     shift = bed.at((rng.uniform(-0.06, 0.06), 0.5 + rng.uniform(-0.02, 0.03)))
-    scale = rng.uniform(0.78, 1.0)
+    scale = rng.uniform(0.84, 1.04)
     frame = Frame((float(shift[0]), float(shift[1])), lying, length * scale, bed.squash)
     draw_room(canvas, rng)
     draw_bed(canvas, rng, bed)
@@ -123,7 +124,7 @@ def _blanket(canvas: Canvas, rng: props.Rng, frame: Frame) -> None:
     ring = np.array([[left, top], [middle, top], [right, top], [right, (top + bottom) / 2],
                      [right, bottom], [middle, bottom], [left, bottom],
                      [left, (top + bottom) / 2]])  # fmt: skip
-    ring += rng.uniform(-0.025, 0.025, ring.shape)
+    ring += rng.uniform(-0.035, 0.035, ring.shape)
     a, b = ring[0], ring[2]
     deep = np.array([0, rng.uniform(0.05, 0.09)])
     crest = spline([a - (0.005, 0.01), ring[1] - (0, 0.01), b - (-0.005, 0.01)], 8)
@@ -136,7 +137,9 @@ def _route(rng: props.Rng, start: Points, exit_: Points, sway: float) -> Points:
     span = exit_ - start
     length = float(np.linalg.norm(span))
     across = np.array([-span[1], span[0]]) / max(length, 1e-6)
-    at = np.sort(rng.uniform(0.08, 0.85, int(rng.integers(2, 5))))
+    count = int(rng.integers(2, 5))
+    # Evenly spread bends, since two close together would kink the line.
+    at = (np.arange(count) + rng.uniform(0.3, 0.9, count)) / (count + 0.6)
     bend = [start + span * t + across * rng.normal(0, sway) * length for t in at]
     return spline(np.stack([start, *bend, exit_]), 22)
 
@@ -219,7 +222,7 @@ def _depth(canvas: Canvas, rng: props.Rng) -> NDArray[np.uint16]:
     side = max(round(w * rng.uniform(0.005, 0.03)), 1)
     depth[:, :side] = 0
     depth[:, w - side :] = 0
-    return np.clip(depth, 0, 4500).astype(np.uint16)
+    return np.asarray(np.clip(depth, 0, 4500), np.uint16)
 
 
 def _roi(canvas: Canvas, body: props.Body, rng: props.Rng) -> Box:

@@ -29,8 +29,16 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_rel: float
 
 
+class DataFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights beside an ONNX file that would pass protobuf's limit of 2 GiB, as SAM ViT-H's encoder does."""
+
+    file: str
+    sha256: str
+    size_bytes: int
+
+
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ONNX file. source_sha256 is that of the checkpoint it was made from."""
+    """One ONNX file and the weights beside it. source_sha256 is that of the checkpoint it was made from."""
 
     file: str
     sha256: str
@@ -38,6 +46,7 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str
     source_sha256: str
     parity: Parity | None = None
+    data: tuple[DataFile, ...] = ()
 
 
 class SegmenterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -168,8 +177,15 @@ def _decode(file: Path) -> Manifest:
 
 
 def _verify(folder: Path, role: str, entry: ModelEntry) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.onnx", entry.file):
-        raise BundleError(f"{folder}: {role} names the file {entry.file!r}; only plain NAME.onnx files are opened")
+    _verify_file(folder, role, entry, r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.onnx", "NAME.onnx")
+    for data in entry.data:
+        # The name that the exporter derives from the model's own: a model cannot claim another one's weights.
+        _verify_file(folder, role, data, re.escape(f"{entry.file}.data"), f"{entry.file}.data")
+
+
+def _verify_file(folder: Path, role: str, entry: ModelEntry | DataFile, pattern: str, shape: str) -> None:
+    if not re.fullmatch(pattern, entry.file):
+        raise BundleError(f"{folder}: {role} names the file {entry.file!r}; only plain {shape} files are opened")
     file = folder / entry.file
     if not file.is_file() or file.is_symlink():
         raise BundleError(f"{folder}: {entry.file} ({role}) is missing: copy the whole folder again")

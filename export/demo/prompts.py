@@ -1,0 +1,83 @@
+"""Batches of windows with point prompts and their masks."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskrt.export.demo.scenes_data import OUTSIDE, TrainingScene, copy_paste, jitter, random_view
+from maskrt.export.sam import PIXEL_MEAN, PIXEL_STD
+
+STRIDE = 4  # pixels of the picture per cell of low_res_masks
+Batch = dict[str, Tensor]
+
+
+def batches(scenes: Sequence[TrainingScene], windows: int, prompts: int, size: int, seed: int) -> Iterator[Batch]:
+    """Batches without end; the next one is drawn in a thread while the last one trains."""
+    with ThreadPoolExecutor(1) as pool:
+        step = 0
+        ahead = pool.submit(draw_batch, scenes, windows, prompts, size, (seed, step))
+        while True:
+            step += 1
+            current, ahead = ahead, pool.submit(draw_batch, scenes, windows, prompts, size, (seed, step))
+            yield current.result()
+
+
+def draw_batch(
+    scenes: Sequence[TrainingScene], windows: int, prompts: int, size: int, seed: tuple[int, int]
+) -> Batch:
+    """Random windows of random scenes, each with random prompts.
+
+    Returns:
+        images float32 [B, 3, S, S] normalised; points float32 [B * P, 1, 2], x and y in the full frame; labels int64
+        [B * P, 1]; targets float32 [B * P, S/4, S/4], the share of each cell that the prompted object covers; cells
+        int64 [B, P], flat index of the prompted cell; corners int64 [B, 2], the window's top left (y, x).
+    """
+    rng = np.random.default_rng(seed)
+    images, points, targets, cells, corners = [], [], [], [], []
+    for index in rng.integers(0, len(scenes), size=windows):
+        view = random_view(scenes[index], size, rng)
+        if rng.random() < 0.5:
+            view = copy_paste(view, random_view(scenes[rng.integers(0, len(scenes))], size, rng), rng)
+        visible = (view.instances != OUTSIDE)[..., None]
+        normalised = (jitter(view.rgb, rng) - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD) * visible
+        images.append(normalised.transpose(2, 0, 1))
+        xy, identities = _draw_points(view.instances, prompts, rng)
+        targets.append(_coverage(view.instances, identities))
+        cells.append(xy[:, 1] // STRIDE * (size // STRIDE) + xy[:, 0] // STRIDE)
+        points.append(xy + np.array(view.corner_yx[::-1]))
+        corners.append(view.corner_yx)
+    return {
+        "images": torch.from_numpy(np.stack(images)),
+        "points": torch.from_numpy(np.concatenate(points).astype(np.float32))[:, None],
+        "labels": torch.ones(windows * prompts, 1, dtype=torch.int64),
+        "targets": torch.from_numpy(np.concatenate(targets)),
+        "cells": torch.from_numpy(np.stack(cells)),
+        "corners": torch.tensor(corners),
+    }
+
+
+def _draw_points(
+    instances: NDArray[np.uint16], prompts: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+    """Objects by area to the power 0.35, so that small ones count; a uniform pixel of each."""
+    flat = instances.ravel()
+    order = np.argsort(flat, kind="stable")  # radix sort on uint16
+    identities, starts, counts = np.unique(flat[order], return_index=True, return_counts=True)
+    weights = np.where((identities != OUTSIDE) & (counts >= 60), counts.astype(np.float64) ** 0.35, 0)
+    chosen = rng.choice(identities.size, size=prompts, p=weights / weights.sum())
+    y, x = np.divmod(order[starts[chosen] + rng.integers(0, counts[chosen])], instances.shape[1])
+    return np.stack([x, y], 1), identities[chosen]
+
+
+def _coverage(instances: NDArray[np.uint16], identities: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Share of every 4 x 4 cell that each object covers, float32 [P, S/4, S/4]."""
+    size = instances.shape[0] // STRIDE
+    cells = instances.reshape(size, STRIDE, size, STRIDE).transpose(0, 2, 1, 3).reshape(size, size, -1)
+    wanted, which = np.unique(identities, return_inverse=True)
+    # One mask per distinct object: prompts of a window share a handful of them.
+    shares = np.stack([(cells == identity).sum(-1, dtype=np.uint8) for identity in wanted])
+    return (shares / np.float32(STRIDE * STRIDE))[which]

@@ -1,0 +1,126 @@
+"""Training data: scenes that `maskrt scenes` wrote, cropped to their region of interest and kept in memory.
+
+The folder is the contract between the scenes and the training; nothing here knows how a scene is drawn.
+"""
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+OUTSIDE = 65535  # instance of the padding beyond the picture
+
+
+@dataclass(frozen=True)
+class View:
+    """A square window of a scene; beyond the picture it is black with instance OUTSIDE.
+
+    rgb: uint8 [S, S, 3]; instances: uint16 [S, S]; corner_yx: the window's top left in the scene.
+    """
+
+    rgb: NDArray[np.uint8]
+    instances: NDArray[np.uint16]
+    occlusions: frozenset[int]
+    corner_yx: tuple[int, int]
+
+    @property
+    def truth(self) -> NDArray[np.bool_]:
+        """Bool [S, S]: the visible object is an occlusion."""
+        return np.isin(self.instances, list(self.occlusions))
+
+
+@dataclass(frozen=True)
+class TrainingScene:
+    """The region of interest of one scene, longest side scaled to a fixed size.
+
+    rgb: uint8 [H, W, 3]; instances: uint16 [H, W]; occlusions: the ids in `instances` that are occlusions.
+    """
+
+    rgb: NDArray[np.uint8]
+    instances: NDArray[np.uint16]
+    occlusions: tuple[int, ...]
+
+
+def load_scenes(folder: Path, longest_side: int, workers: int = 2) -> list[TrainingScene]:
+    """Read every scene of a folder, in the order of their names."""
+    stems = sorted(path.stem for path in (folder / "images").glob("*.png"))
+    if not stems:
+        raise FileNotFoundError(f"{folder / 'images'} holds no PNG: run maskrt scenes --out {folder}")
+    with ProcessPoolExecutor(workers) as pool:
+        count = len(stems)
+        return list(pool.map(_load, [folder] * count, stems, [longest_side] * count, chunksize=8))
+
+
+def _load(folder: Path, stem: str, longest_side: int) -> TrainingScene:
+    about = json.loads((folder / "instances" / f"{stem}.json").read_text())
+    x, y, width, height = about["roi_xywh"]
+    scale = longest_side / max(width, height)
+    size = int(width * scale + 0.5), int(height * scale + 0.5)
+    box = (x, y, x + width, y + height)
+    with Image.open(folder / "images" / f"{stem}.png") as image:
+        rgb = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR, box=box))
+    with Image.open(folder / "instances" / f"{stem}.png") as image:
+        instances = np.asarray(image, dtype=np.uint16)[y : y + height, x : x + width]
+    rows = np.minimum(((np.arange(size[1]) + 0.5) / scale).astype(np.int64), height - 1)
+    columns = np.minimum(((np.arange(size[0]) + 0.5) / scale).astype(np.int64), width - 1)
+    occlusions = tuple(item["id"] for item in about["objects"] if item["occlusion"])
+    return TrainingScene(rgb, np.ascontiguousarray(instances[np.ix_(rows, columns)]), occlusions)
+
+
+def copy_paste(target: View, source: View, rng: np.random.Generator) -> View:
+    """Copy a tenth of the source's occlusions, at least one, to a shifted place in the target.
+
+    Source: "Simple copy-paste", at the rate of the SOSS document (10% of objects). The pasted objects get new ids.
+    """
+    present = [identity for identity in np.unique(source.instances) if identity in source.occlusions]
+    if not present:
+        return target
+    rgb, instances, occlusions = target.rgb.copy(), target.instances.copy(), set(target.occlusions)
+    chosen = rng.choice(present, size=max(1, round(len(present) / 10)), replace=False)
+    height, width = instances.shape
+    free = int(instances[instances != OUTSIDE].max(initial=0)) + 1
+    for offset, identity in enumerate(chosen):
+        rows, columns = np.nonzero(source.instances == identity)
+        shift = rng.integers(-height // 8, height // 8 + 1, size=2)
+        to_rows, to_columns = rows + shift[0], columns + shift[1]
+        inside = (to_rows >= 0) & (to_rows < height) & (to_columns >= 0) & (to_columns < width)
+        rows, columns, to = rows[inside], columns[inside], (to_rows[inside], to_columns[inside])
+        seen = instances[to] != OUTSIDE
+        rows, columns, to = rows[seen], columns[seen], (to[0][seen], to[1][seen])
+        rgb[to] = source.rgb[rows, columns]
+        instances[to] = free + offset
+        occlusions.add(free + offset)
+    return View(rgb, instances, frozenset(occlusions), target.corner_yx)
+
+
+def jitter(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Brightness, contrast and saturation each by up to 20%, half of the time; float32 in 0..255."""
+    values = rgb.astype(np.float32)
+    if rng.random() < 0.5:
+        brightness, contrast, saturation = rng.uniform(0.8, 1.2, size=3).astype(np.float32)
+        grey = values @ np.array([0.299, 0.587, 0.114], np.float32)
+        values = grey[..., None] + saturation * (values - grey[..., None])
+        values = (values - grey.mean()) * contrast + grey.mean() * brightness
+    return np.clip(values, 0, 255)
+
+
+def random_view(scene: TrainingScene, size: int, rng: np.random.Generator) -> View:
+    """A random size x size window, flipped either way half of the time."""
+    height, width = scene.instances.shape
+    y = int(rng.integers(0, max(0, height - size) // 16 + 1)) * 16
+    x = int(rng.integers(0, max(0, width - size) // 16 + 1)) * 16
+    rgb = np.zeros((size, size, 3), np.uint8)
+    instances = np.full((size, size), OUTSIDE, np.uint16)
+    part_rgb, part = scene.rgb[y : y + size, x : x + size], scene.instances[y : y + size, x : x + size]
+    if rng.random() < 0.5:
+        part_rgb, part = part_rgb[:, ::-1], part[:, ::-1]
+    if rng.random() < 0.5:
+        part_rgb, part = part_rgb[::-1], part[::-1]
+    rgb[: part.shape[0], : part.shape[1]] = part_rgb
+    instances[: part.shape[0], : part.shape[1]] = part
+    return View(rgb, instances, frozenset(scene.occlusions), (y, x))

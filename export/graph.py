@@ -1,0 +1,187 @@
+"""One PyTorch module to one ONNX file, which counts as written only after it agreed with PyTorch in ONNX Runtime."""
+
+import gc
+import logging
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from maskrt.runtime.bundle import Parity
+from maskrt.runtime.errors import ExportError, MaskrtError
+from maskrt.runtime.session import open_session
+
+OPSET = 18
+TOLERANCE = 1e-4  # of max|a - b| / max|b|; float32 graphs of SAM ViT-B come out near 1e-6
+# A protobuf message ends at 2 GiB; past this the weights go into NAME.onnx.data beside the graph.
+MAX_INLINE_BYTES = 1_900_000_000
+
+Report = Callable[[str], None]
+Axes = Mapping[int, tuple[str, int]]  # axis -> its name and the largest size it can have
+
+
+def export_graph(
+    module: nn.Module,
+    example: Sequence[Tensor],
+    path: Path,
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic: Mapping[str, Axes],
+    cases: Sequence[Sequence[Tensor]],
+    report: Report,
+    opset: int = OPSET,
+) -> Parity:
+    """Export a module in evaluation mode and compare the file with it on every case.
+
+    Args:
+        example: inputs to trace with; dynamic axes of different names need different sizes here.
+        inputs, outputs: names in the graph, in the module's order.
+        dynamic: input name -> its dynamic axes.
+        cases: further inputs to compare on, of the sizes that matter.
+
+    Returns:
+        The largest differences over all cases and outputs.
+
+    Raises:
+        ExportError: the graph could not be made, is invalid, or differs by more than TOLERANCE; no file is left.
+    """
+    module.eval()
+    expected = [_run_torch(module, case) for case in cases]
+    try:
+        _write(module, tuple(example), path, list(inputs), list(outputs), dynamic, opset)
+        gc.collect()  # the exporter's copies of the weights are cycles: 2.5 GB each for ViT-H
+        onnx.checker.check_model(path, full_check=True)
+        parity = compare(path, inputs, outputs, cases, expected)
+    except MaskrtError:
+        _remove(path)
+        raise
+    except Exception as error:  # torch.onnx and onnx have no common base class for their errors
+        _remove(path)
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise ExportError(f"{path.name} could not be exported: {first}") from error
+    if not parity.max_rel <= TOLERANCE:
+        _remove(path)
+        raise ExportError(
+            f"{path.name} differs from PyTorch by {parity.max_rel:.2e} of the largest output, above {TOLERANCE:.0e}: "
+            "report this with the kind of the checkpoint"
+        )
+    report(f"{path.name}: differs from PyTorch by at most {parity.max_rel:.1e} of the largest output")
+    return parity
+
+
+def compare(
+    path: Path,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    cases: Sequence[Sequence[Tensor]],
+    expected: Sequence[Sequence[NDArray[Any]]],
+) -> Parity:
+    """Run an ONNX file on every case in ONNX Runtime and measure how far it is from the expected outputs.
+
+    Raises:
+        ExportError: a shape differs.
+    """
+    max_abs = max_rel = 0.0
+    with open_session(path) as session:
+        for case, wanted in zip(cases, expected, strict=True):
+            found = session.run({name: value.numpy() for name, value in zip(inputs, case, strict=True)})
+            for name, reference in zip(outputs, wanted, strict=True):
+                if found[name].shape != reference.shape:
+                    raise ExportError(f"{path.name}: {name} is {found[name].shape}, PyTorch says {reference.shape}")
+                difference = float(np.abs(found[name] - reference).max(initial=0))
+                scale = float(np.abs(reference).max(initial=0))
+                max_abs = max(max_abs, difference)
+                max_rel = max(max_rel, difference / scale if scale else (np.inf if difference else 0.0))
+    return Parity(max_abs=max_abs, max_rel=max_rel)
+
+
+def output_shape(path: Path, name: str) -> tuple[int | None, ...]:
+    """The declared shape of an output of an ONNX file, None for a dynamic axis; reads no weights beside the file."""
+    (output,) = (o for o in onnx.load(path, load_external_data=False).graph.output if o.name == name)
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in output.type.tensor_type.shape.dim)
+
+
+def data_file(path: Path) -> Path:
+    """Where the weights of a graph too large for one file are."""
+    return path.with_name(f"{path.name}.data")
+
+
+def _run_torch(module: nn.Module, case: Sequence[Tensor]) -> list[NDArray[Any]]:
+    with torch.no_grad():
+        result = module(*case)
+    arrays = [tensor.numpy() for tensor in (result if isinstance(result, tuple) else (result,))]
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ExportError("the PyTorch model itself returns NaN or infinity on random input: check the checkpoint")
+    return arrays
+
+
+def _write(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    path: Path,
+    inputs: list[str],
+    outputs: list[str],
+    dynamic: Mapping[str, Axes],
+    opset: int,
+) -> None:
+    dimensions = {
+        name: torch.export.Dim(name, min=1, max=largest) for axes in dynamic.values() for name, largest in axes.values()
+    }
+    axes_of = [dynamic.get(name, {}) for name in inputs]
+    shapes = tuple({axis: dimensions[dim] for axis, (dim, _) in axes.items()} or None for axes in axes_of)
+    with warnings.catch_warnings(), _quiet("torch.onnx"):
+        warnings.simplefilter("ignore")  # about the exporter's own internals, nothing a user could act on
+        program = torch.onnx.export(
+            module,
+            example,
+            dynamo=True,
+            opset_version=opset,
+            dynamic_shapes=shapes,
+            input_names=inputs,
+            output_names=outputs,
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError(f"{path.name}: torch.onnx.export returned nothing")
+    _strip(program.model)
+    weights = sum(tensor.nbytes for tensor in module.state_dict(keep_vars=True).values())
+    program.save(path, external_data=weights > MAX_INLINE_BYTES)
+
+
+def _strip(model: Any) -> None:
+    """Remove the exporter's notes from an onnx_ir model: they hold stack traces with paths of this machine."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    data_file(path).unlink(missing_ok=True)
+
+
+class _quiet:
+    """Silences a logger below errors for the length of a block."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def __enter__(self) -> None:
+        self._level = self._logger.level
+        self._logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.setLevel(self._level)

@@ -1,0 +1,129 @@
+"""The segmenter's half of an export: one function per kind of checkpoint writes segmenter.onnx."""
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from maskrt.export.graph import Report, export_graph, output_shape
+from maskrt.export.kinds import SEGMENTER_ARCHITECTURES, load_architecture
+from maskrt.runtime.bundle import MAX_MODEL_BYTES, Parity
+from maskrt.runtime.errors import ExportError, InputError, NetworkError
+from maskrt.runtime.session import open_session
+
+# checkpoint, ONNX file to write, (height, width), report -> number of classes, and parity where PyTorch made the graph
+Writer = Callable[[Path, Path, tuple[int, int], Report], tuple[int, Parity | None]]
+
+
+def write_network(
+    kind: str, checkpoint: Path, path: Path, input_hw: tuple[int, int], report: Report
+) -> tuple[int, Parity]:
+    """Export one of our architectures at a fixed input size: image float32 [1, 3, H, W] -> logits [1, C, H, W].
+
+    Raises:
+        InputError: the input size does not suit the network, or the checkpoint does not fit.
+        ExportError: the graph differs from PyTorch.
+    """
+    multiple = SEGMENTER_ARCHITECTURES[kind].multiple
+    if min(input_hw) < 1 or any(side % multiple for side in input_hw):
+        raise InputError(f"input size {input_hw[0]}x{input_hw[1]}: {kind} needs multiples of {multiple}")
+    model = load_architecture(kind, checkpoint)
+    random = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(1, 3, *input_hw, generator=random) for _ in range(2))
+    parity = export_graph(
+        model,
+        (first,),
+        path,
+        inputs=("image",),
+        outputs=("logits",),
+        dynamic={},
+        cases=((first,), (second,)),
+        report=report,
+    )
+    _, classes, *_ = output_shape(path, "logits")
+    if classes is None:
+        raise ExportError(f"{path.name}: the number of classes is not fixed in the graph")
+    return classes, parity
+
+
+def copy_onnx(checkpoint: Path, path: Path, input_hw: tuple[int, int], report: Report) -> tuple[int, None]:
+    """Take an ONNX file as it is, after running it once: one input [1, 3, H, W], one output [1, C, H, W] of logits.
+
+    Raises:
+        InputError: not an ONNX file, in several files, or with other inputs or outputs.
+    """
+    if not checkpoint.is_file():
+        raise InputError(f"{checkpoint} does not exist or is not a file")
+    if checkpoint.stat().st_size > MAX_MODEL_BYTES:
+        raise InputError(f"{checkpoint} is larger than {MAX_MODEL_BYTES} bytes")
+    shutil.copyfile(checkpoint, path)  # first copied, then checked: what was checked is what is kept
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError, or whatever its build raises
+        raise InputError(f"{checkpoint} is not an ONNX file or is truncated") from error
+    if _has_external_data(model):
+        raise InputError(
+            f"{checkpoint} keeps weights in other files: save it as one with onnx.save(onnx.load(FILE), NEW)"
+        )
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{checkpoint} is not a valid ONNX model: {reason}") from error
+    classes = _run_once(checkpoint, path, input_hw)
+    report(f"{path.name}: {checkpoint.name} as it is, {classes} classes")
+    return classes, None
+
+
+SEGMENTERS: dict[str, Writer] = {
+    **{kind: partial(write_network, kind) for kind in SEGMENTER_ARCHITECTURES},
+    "onnx": copy_onnx,
+}
+
+
+def _has_external_data(model: onnx.ModelProto) -> bool:
+    """Whether any tensor, in any subgraph, function or attribute, names a file."""
+    external = onnx.TensorProto.DataLocation.Value("EXTERNAL")
+
+    def tensors_of(message: Any) -> Any:
+        for field, value in message.ListFields():
+            if field.message_type is None:
+                continue
+            # A repeated field iterates over its messages; a single one is the message itself.
+            for child in value if hasattr(value, "__len__") else (value,):
+                if isinstance(child, onnx.TensorProto):
+                    yield child
+                else:
+                    yield from tensors_of(child)
+
+    return any(tensor.data_location == external or tensor.external_data for tensor in tensors_of(model))
+
+
+def _run_once(checkpoint: Path, path: Path, input_hw: tuple[int, int]) -> int:
+    expected_in, expected_out = [1, 3, *input_hw], f"float32 [1, C, {input_hw[0]}, {input_hw[1]}]"
+    with open_session(path) as session:
+        if len(session.inputs) != 1 or len(session.outputs) != 1:
+            found = f"inputs {list(session.inputs)} and outputs {list(session.outputs)}"
+            raise InputError(f"{checkpoint} has {found}; a segmenter has one of each")
+        ((name, (kind, shape)),) = session.inputs.items()
+        fits = len(shape) == 4 and all(found in (None, want) for found, want in zip(shape, expected_in, strict=True))
+        if kind != "tensor(float)" or not fits:
+            raise InputError(
+                f"{checkpoint} takes {kind} {list(shape)}, expected tensor(float) {expected_in}: export it again for "
+                "that, or give the input size it was made for"
+            )
+        image = np.random.default_rng(0).standard_normal(expected_in, dtype=np.float32)
+        try:
+            (logits,) = session.run({name: image}).values()
+        except NetworkError as error:
+            raise InputError(f"{checkpoint} does not run on {expected_in}: {error}") from error
+    if logits.dtype != np.float32 or logits.ndim != 4 or (logits.shape[0], *logits.shape[2:]) != (1, *input_hw):
+        raise InputError(f"{checkpoint} returns {logits.dtype} {list(logits.shape)}, expected {expected_out} logits")
+    if logits.shape[1] < 2:
+        raise InputError(f"{checkpoint} returns {logits.shape[1]} class, expected {expected_out} with at least 2")
+    return int(logits.shape[1])

@@ -1,0 +1,24 @@
+"""The check at every kernel's public edge: Numba would compile anew, or read out of bounds, for a wrong array."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+def check_array(name: str, array: NDArray[Any], dtype: DTypeLike, shape: tuple[int | None, ...]) -> None:
+    """Require a C-contiguous array of this dtype and shape; None stands for any length.
+
+    Raises:
+        ValueError: naming the argument, with what was expected and what came.
+    """
+    fits = array.ndim == len(shape) and all(
+        want is None or want == size for want, size in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype != np.dtype(dtype) or not fits or not array.flags.c_contiguous:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        order = "" if array.flags.c_contiguous else ", not C-contiguous"
+        raise ValueError(
+            f"{name}: expected C-contiguous {np.dtype(dtype)} [{wanted}], "
+            f"got {array.dtype} {list(array.shape)}{order}: convert it with np.ascontiguousarray"
+        )

@@ -1,0 +1,107 @@
+"""The definition of voting, over dense masks in plain NumPy, and the runs that both implementations take."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.kernels.checks import check_array
+
+Indices = NDArray[np.int64]
+
+
+class Runs(NamedTuple):
+    """Foreground runs of N masks: mask n has the runs offsets[n] to offsets[n + 1].
+
+    starts, stops: int64 [R], column-major pixel indices, stops exclusive; offsets: int64 [N + 1].
+    """
+
+    starts: Indices
+    stops: Indices
+    offsets: Indices
+
+
+def runs_of(counts: Sequence[Sequence[int]]) -> Runs:
+    """The foreground runs of uncompressed COCO run lengths, one sequence per mask, each starting with background."""
+    ends = [np.cumsum(np.asarray(mask, np.int64)) for mask in counts]
+    # An even number of counts ends in foreground; zip's shorter side drops a last background run.
+    pairs = [(end[0::2][: end.size // 2], end[1::2]) for end in ends]
+    return Runs(
+        np.concatenate([np.empty(0, np.int64), *(start for start, _ in pairs)]),
+        np.concatenate([np.empty(0, np.int64), *(stop for _, stop in pairs)]),
+        np.array([0, *accumulate(start.size for start, _ in pairs)], np.int64),
+    )
+
+
+def count_votes(ballots: NDArray[np.float32], runs: Runs, out: NDArray[np.float64]) -> None:
+    """Sum the ballots of every class under every mask.
+
+    Args:
+        ballots: float32 [C, H, W], C-contiguous; what each pixel gives to each class.
+        runs: of N masks of size [H, W].
+        out: float64 [N, C], overwritten.
+
+    Raises:
+        ValueError: a shape or dtype differs from the above, or a run leaves the image.
+    """
+    check_votes(ballots, runs, out)
+    height, width = ballots.shape[1:]
+    for mask, votes in zip(_dense(runs, height, width), out, strict=True):
+        votes[:] = ballots[:, mask].sum(axis=1, dtype=np.float64)
+
+
+def paint(runs: Runs, classes: NDArray[np.uint8], order: Indices, out: NDArray[np.uint8]) -> None:
+    """Paint masks in their classes, one over the other.
+
+    Args:
+        runs: of N masks of size [H, W].
+        classes: uint8 [N].
+        order: int64 [N], indices of masks; the last one painted wins a pixel.
+        out: uint8 [H, W], C-contiguous; pixels under no mask keep their value.
+
+    Raises:
+        ValueError: a shape or dtype differs from the above, or a run or an index is out of range.
+    """
+    check_paint(runs, classes, order, out)
+    masks = _dense(runs, *out.shape)
+    for segment in order:
+        out[masks[segment]] = classes[segment]
+
+
+def check_votes(ballots: NDArray[np.float32], runs: Runs, out: NDArray[np.float64]) -> None:
+    """Raise ValueError unless the arguments are as `count_votes` wants them."""
+    check_array("ballots", ballots, np.float32, (None, None, None))
+    check_array("out", out, np.float64, (runs.offsets.size - 1, ballots.shape[0]))
+    _check_runs(runs, ballots.shape[1] * ballots.shape[2])
+
+
+def check_paint(runs: Runs, classes: NDArray[np.uint8], order: Indices, out: NDArray[np.uint8]) -> None:
+    """Raise ValueError unless the arguments are as `paint` wants them."""
+    segments = runs.offsets.size - 1
+    check_array("classes", classes, np.uint8, (segments,))
+    check_array("order", order, np.int64, (None,))
+    check_array("out", out, np.uint8, (None, None))
+    if order.size and not (order.min() >= 0 and order.max() < segments):
+        raise ValueError(f"order names masks {order.min()} to {order.max()}, there are {segments}")
+    _check_runs(runs, out.size)
+
+
+def _check_runs(runs: Runs, pixels: int) -> None:
+    check_array("runs.starts", runs.starts, np.int64, (None,))
+    check_array("runs.stops", runs.stops, np.int64, runs.starts.shape)
+    check_array("runs.offsets", runs.offsets, np.int64, (None,))
+    if runs.starts.size and (
+        runs.starts.min() < 0 or runs.stops.max() > pixels or runs.offsets[-1] != runs.starts.size
+    ):
+        raise ValueError(f"runs reach from {runs.starts.min()} to {runs.stops.max()}, the image has {pixels} pixels")
+
+
+def _dense(runs: Runs, height: int, width: int) -> NDArray[np.bool_]:
+    """bool [N, H, W]."""
+    flat = np.zeros((runs.offsets.size - 1, width * height), np.bool_)
+    for mask, first, last in zip(flat, runs.offsets[:-1], runs.offsets[1:], strict=True):
+        for start, stop in zip(runs.starts[first:last], runs.stops[first:last], strict=True):
+            mask[start:stop] = True
+    return flat.reshape(-1, width, height).transpose(0, 2, 1)

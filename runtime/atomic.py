@@ -1,0 +1,43 @@
+"""Files that are absent or whole, whatever happens while they are written."""
+
+import os
+import secrets
+from pathlib import Path
+
+from maskrt.runtime.errors import MaskrtError
+
+PREFIX, SUFFIX = ".maskrt-", ".tmp"  # what a killed process can leave behind; nothing else has such a name
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file through a temporary one in the same folder: written, fsynced, renamed. Folders are created.
+
+    Raises:
+        MaskrtError: the file cannot be written, for example because the disk is full; nothing is left behind.
+    """
+    temporary = path.parent / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # "x" and not tempfile: the file gets the permissions of the user's umask, not 0600.
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed in `write_bytes`."""
+    for file in folder.glob(f"{PREFIX}*{SUFFIX}"):
+        file.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> MaskrtError:
+    """The error for a file that the system does not let us write."""
+    return MaskrtError(f"cannot write {path}: {error.strerror or error}: free space or choose another --out")

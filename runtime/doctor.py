@@ -1,0 +1,209 @@
+"""What this machine has, and what each command still needs. Reads versions without importing what is heavy."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from maskrt.kernels import __file__ as kernels_file
+
+# Distribution -> module.
+PACKAGES = {
+    "numpy": "numpy",
+    "numba": "numba",
+    "pillow": "PIL",
+    "msgspec": "msgspec",
+    "onnxruntime": "onnxruntime",
+    "onnxruntime-gpu": "onnxruntime",
+    "av": "av",
+    "opencv-python-headless": "cv2",
+    "scikit-image": "skimage",
+    "onnx": "onnx",
+    "torch": "torch",
+    "segment-anything": "segment_anything",
+}
+# Command -> the modules it needs, and the extras that install them.
+RUNTIME = ("numpy", "numba", "PIL", "msgspec", "onnxruntime")
+NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
+    "run": (RUNTIME, "cpu"),
+    "run VIDEO": ((*RUNTIME, "av"), "cpu,video"),
+    "verify": (RUNTIME, "cpu"),
+    "eval": (RUNTIME, "cpu"),
+    "scenes": (("cv2",), "demo"),
+    "demo": ((*RUNTIME, "cv2", "skimage"), "cpu,demo"),
+    "bench": ((*RUNTIME, "cv2", "torch", "segment_anything"), "cpu,dev"),
+    "export": ((*RUNTIME, "torch", "segment_anything", "onnx", "onnxscript", "safetensors"), "cpu,export"),
+}
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8")
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything doctor found. versions: None where a package is absent. problems: why the runtime cannot run."""
+
+    maskrt: str
+    python: str
+    system: str
+    versions: dict[str, str | None]
+    providers: list[str]
+    cpu: str
+    cpu_features: list[str]
+    cpus_online: int
+    cpus_usable: int
+    memory_total_mb: int | None
+    memory_available_mb: int | None
+    numba_threading_layers: list[str]
+    numba_cache: str | None
+    commands: dict[str, str]
+    problems: list[str]
+
+    @property
+    def can_run(self) -> bool:
+        """Whether `maskrt run` can work here."""
+        return not self.problems
+
+
+def examine() -> Report:
+    """Look at this machine; nothing is changed."""
+    versions = {name: _version(name) for name in PACKAGES}
+    problems = _missing_modules(RUNTIME, "cpu")
+    providers, engine_problem = _providers()
+    if engine_problem and not problems:
+        problems.append(engine_problem)
+    if versions["onnxruntime"] and versions["onnxruntime-gpu"]:
+        problems.append(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: uninstall both, "
+            "then pip install 'maskrt[cpu]' or 'maskrt[gpu]'"
+        )
+    cache = _numba_cache()
+    if cache is None:
+        problems.append("numba can write its cache nowhere: set NUMBA_CACHE_DIR to a writable folder")
+    model, flags = _cpu()
+    total, available = _memory_mb()
+    return Report(
+        maskrt=_version("maskrt") or "not installed",
+        python=platform.python_version(),
+        system=platform.platform(),
+        versions=versions,
+        providers=providers,
+        cpu=model,
+        cpu_features=[flag for flag in CPU_FLAGS if flag in flags],
+        cpus_online=os.cpu_count() or 1,
+        cpus_usable=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_total_mb=total,
+        memory_available_mb=available,
+        numba_threading_layers=_threading_layers(),
+        numba_cache=cache,
+        commands={name: _readiness(*needs) for name, needs in NEEDS.items()},
+        problems=problems,
+    )
+
+
+def report_json(report: Report) -> str:
+    """Indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+
+
+def report_text(report: Report) -> str:
+    """Lines for people."""
+    rows: list[tuple[str, Any]] = [
+        ("maskrt", f"{report.maskrt}, Python {report.python}, {report.system}"),
+        ("CPU", f"{report.cpu}; {report.cpus_usable} of {report.cpus_online} usable"),
+        ("features", ", ".join(report.cpu_features) or "unknown"),
+        ("memory", f"{report.memory_available_mb} of {report.memory_total_mb} MB available"),
+        ("providers", ", ".join(report.providers) or "none"),
+        ("numba", f"threads: {', '.join(report.numba_threading_layers) or 'none'}; cache: {report.numba_cache}"),
+        *((name, version or "-") for name, version in report.versions.items()),
+    ]
+    lines = [f"{name:<24}{value}" for name, value in rows]
+    lines += ["", *(f"maskrt {name:<17}{readiness}" for name, readiness in report.commands.items())]
+    if report.problems:
+        lines += ["", *(f"problem: {problem}" for problem in report.problems)]
+    return "\n".join(lines)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _missing_modules(modules: tuple[str, ...], extras: str) -> list[str]:
+    missing = [module for module in modules if not _present(module)]
+    return [f"missing {', '.join(missing)}: pip install 'maskrt[{extras}]'"] if missing else []
+
+
+def _present(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # an import hook that blocks it, or a half-removed package
+        return False
+
+
+def _readiness(modules: tuple[str, ...], extras: str) -> str:
+    return "".join(_missing_modules(modules, extras)) or "ready"
+
+
+def _providers() -> tuple[list[str], str | None]:
+    """ONNX Runtime's providers, and why it cannot be used."""
+    try:
+        engine = importlib.import_module("onnxruntime")
+        return list(engine.get_available_providers()), None
+    except Exception as error:  # a broken installation raises anything from ImportError to AttributeError
+        return [], f"ONNX Runtime cannot be imported ({str(error).partition(chr(10))[0]}): pip install 'maskrt[cpu]'"
+
+
+def _cpu() -> tuple[str, set[str]]:
+    """Model name and feature flags. Linux only; elsewhere the flags are unknown."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine(), set()
+    fields = dict(line.split(":", 1) for line in text.partition("\n\n")[0].splitlines() if ":" in line)
+    named = {key.strip(): value.strip() for key, value in fields.items()}
+    return named.get("model name", platform.machine()), set(named.get("flags", named.get("Features", "")).split())
+
+
+def _memory_mb() -> tuple[int | None, int | None]:
+    """Total and available memory in MB (10^6 bytes); None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None, None
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if len(line.split()) > 1}
+    return tuple(kib[key] * 1024 // 10**6 if key in kib else None for key in ("MemTotal", "MemAvailable"))  # type: ignore[return-value]
+
+
+def _threading_layers() -> list[str]:
+    """The layers whose library loads, in the order in which numba prefers them."""
+    layers = []
+    for layer, module in (("tbb", "tbbpool"), ("omp", "omppool"), ("workqueue", "workqueue")):
+        try:
+            importlib.import_module(f"numba.np.ufunc.{module}")
+        except ImportError:
+            continue
+        layers.append(layer)
+    return layers
+
+
+def _numba_cache() -> str | None:
+    """The folder in which numba keeps compiled kernels, in its order of choice; None where none is writable."""
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numba"
+    if sys.platform == "darwin":
+        user = Path.home() / "Library" / "Caches" / "numba"
+    own = os.environ.get("NUMBA_CACHE_DIR")
+    for folder in [Path(own)] if own else [Path(kernels_file).parent / "__pycache__", user]:
+        existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        try:
+            with tempfile.TemporaryFile(dir=existing):
+                return str(folder)
+        except OSError:
+            continue
+    return None

@@ -1,0 +1,114 @@
+"""Image files in, arrays out, through Pillow.
+
+EXIF rotation is applied. Grey is repeated into three channels. 16-bit grey is divided
+by 257 (65535 becomes 255) and rounded; nothing is clipped. Of 16-bit colour PNG, Pillow keeps the high bytes. Alpha is
+dropped and the stored colours stay, as `convert("RGB")` does in the usual training code. Palette, 1-bit and CMYK
+become RGB. Of a file with several pictures the first is read.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from maskrt.runtime.errors import InputError
+
+MAX_PIXELS = 50_000_000
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+# Only what cameras and annotation tools write: every decoder less is one less to fear.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+_pillow_limit = threading.Lock()
+
+
+def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Read a picture as uint8 RGB [H, W, 3].
+
+    Args:
+        path: a PNG, JPEG, BMP, TIFF, WebP or PPM file.
+        max_pixels: a larger picture is refused from its header, before any pixel is decoded.
+
+    Raises:
+        InputError: the file is missing, no picture, damaged, empty, or too large.
+    """
+    with _decoded(Path(path), max_pixels) as image:
+        if image.mode.startswith("I"):
+            return np.repeat(_eight_bits(Path(path), image)[:, :, None], 3, axis=2)
+        return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def read_truth(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
+    """Read a mask file as bool [H, W]: true where its grey value exceeds 127.
+
+    Raises:
+        InputError: as read_image; also when the brightest pixel is grey 1 to 127, since a file of class numbers would
+            otherwise read as an empty mask.
+    """
+    with _decoded(Path(path), max_pixels) as image:
+        grey = _eight_bits(Path(path), image) if image.mode.startswith("I") else np.asarray(image.convert("L"))
+    if 0 < int(grey.max()) <= 127:
+        raise InputError(f"{path}: the brightest value is {int(grey.max())}: a mask file has 0 and 255")
+    return np.asarray(grey > 127, dtype=np.bool_)
+
+
+@contextmanager
+def _decoded(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """The decoded, upright picture, closed at the end of the block."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is an empty file: copy it again")
+    try:
+        with _opened(path) as image:
+            _check_size(path, image.size, max_pixels)
+            if image.format == "PNG":
+                image.verify()  # load() skips the checksums of pixel data, so that a flipped bit would pass unseen
+        with _opened(path) as image:
+            # In place: exif_transpose otherwise copies the picture even where there is nothing to turn.
+            ImageOps.exif_transpose(image, in_place=True)
+            image.load()
+            _check_size(path, image.size, max_pixels)
+            yield image
+    except InputError:
+        raise
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path} is not an image that maskrt reads: {', '.join(FORMATS)}") from error
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory: lower --max-megapixels") from error
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ... on damaged bytes
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be decoded ({reason}): copy or export it again") from error
+
+
+def _opened(path: Path) -> Image.Image:
+    # Image.open reads the header only. Pillow's own limit is a process-wide number that warns at 89 and refuses at
+    # 179 megapixels whatever the caller asked for; ours is checked right after.
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path, formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_size(path: Path, size_wh: tuple[int, int], max_pixels: int) -> None:
+    width, height = size_wh
+    if width < 1 or height < 1:
+        raise InputError(f"{path} is {width} x {height}: it has no pixels")
+    if width * height > max_pixels:
+        needed = -(-width * height // 1_000_000)
+        raise InputError(
+            f"{path} is {width} x {height}, over the limit of {max_pixels / 1e6:g} megapixels: "
+            f"if you trust it, use --max-megapixels {needed}"
+        )
+
+
+def _eight_bits(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+    """Grey of 16 bits as uint8 [H, W]. Pillow holds it in mode I;16 or, from PGM, as 32-bit I."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise InputError(f"{path} has 32-bit values: convert it to 8 or 16 bits")
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)

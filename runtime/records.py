@@ -1,0 +1,107 @@
+"""results.jsonl: one line per frame, appended with one write and fsynced, repaired after a crash."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.atomic import cannot_write
+from maskrt.runtime.errors import InputError
+
+RESULTS = "results.jsonl"
+
+
+class RunSettings(msgspec.Struct, frozen=True):
+    """What decides the outputs besides the frame: the sha256 of bundle.json, which holds those of the models, its
+    class names, and the options that override the bundle's."""
+
+    bundle_sha256: str
+    classes: tuple[str, ...]
+    options: dict[str, Any]
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One line. files: path below the folder -> sha256. frame_sha256: of the decoded pixels, not of the file."""
+
+    source: str
+    index: int
+    timestamp_us: int | None
+    status: Literal["ok", "failed"]
+    settings: RunSettings
+    reason: str | None = None
+    roi_xywh: tuple[int, int, int, int] | None = None
+    frame_sha256: str | None = None
+    files: dict[str, str] = {}  # msgspec copies the default
+    segments: int | None = None
+    timings_ms: dict[str, float] = {}
+
+
+class Records:
+    """The file, opened for appending; `latest` maps a frame's name to its last line."""
+
+    def __init__(self, path: Path) -> None:
+        """Open, create or repair the file.
+
+        Raises:
+            InputError: a line is not one of ours.
+            MaskrtError: it cannot be written.
+        """
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        self.latest: dict[str, Record] = {}
+        try:
+            self._load()
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, record: Record) -> None:
+        """Add a line; it is on disk on return.
+
+        Raises:
+            MaskrtError: the disk does not take it.
+        """
+        line = msgspec.json.encode(record) + b"\n"
+        try:
+            # One write: a crash leaves at most one torn line, at the end. A short one means a full disk.
+            if os.write(self._file, line) != len(line):
+                raise OSError(None, "the disk is full")
+            os.fsync(self._file)
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+        self.latest[record.source] = record
+
+    def close(self) -> None:
+        """Close the file; again does nothing."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+    def _load(self) -> None:
+        data = self._path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):  # torn by a crash: its frame is done again
+            os.ftruncate(self._file, whole)
+        for number, line in enumerate(data[:whole].splitlines(), 1):
+            try:
+                record = msgspec.json.decode(line, type=Record)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise InputError(
+                    f"{self._path} line {number} is not a result of maskrt ({error}): choose another --out"
+                ) from error
+            self.latest[record.source] = record
+
+
+def sha256_of_pixels(rgb: NDArray[np.uint8]) -> str:
+    """The hex sha256 of an image's shape and values."""
+    digest = hashlib.sha256(repr(rgb.shape).encode())
+    digest.update(np.ascontiguousarray(rgb).data)
+    return digest.hexdigest()

@@ -1,0 +1,129 @@
+"""Where frames come from: one image, a folder, a glob, or a video file."""
+
+import glob
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.images import MAX_PIXELS, SUFFIXES, read_image
+from maskrt.runtime.types import Frame
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm")
+
+
+@dataclass(frozen=True)
+class BadFrame:
+    """A frame that could not be read. The run continues, counts it, and ends with exit code 3."""
+
+    index: int
+    source: str
+    reason: str
+
+
+class Source(Protocol):
+    """Frames in order, for use in a `with` block.
+
+    Frame.source names the frame's outputs: the stem of an image file, or VIDEO_000123. length is None where the number
+    of frames is not known beforehand.
+    """
+
+    @property
+    def length(self) -> int | None: ...
+
+    def __iter__(self) -> Iterator[Frame | BadFrame]: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class ImageSource:
+    """Image files, read one at a time."""
+
+    def __init__(self, files: Sequence[Path], max_pixels: int = MAX_PIXELS) -> None:
+        _check_names(files)
+        self._files = tuple(files)
+        self._max_pixels = max_pixels
+
+    @property
+    def length(self) -> int | None:
+        """The number of files."""
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[Frame | BadFrame]:
+        for index, file in enumerate(self._files):
+            try:
+                yield Frame(read_image(file, self._max_pixels), index, file.stem)
+            except InputError as error:
+                yield BadFrame(index, file.stem, str(error))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+def open_source(spec: str, max_pixels: int = MAX_PIXELS) -> Source:
+    """Open what a user names.
+
+    Args:
+        spec: an image; a folder, of which the image files directly inside are taken in natural order (2 before 10),
+            without hidden ones; a glob such as "ward/*/*.png"; or a video file.
+        max_pixels: larger frames become BadFrames.
+
+    Raises:
+        InputError: nothing is there, or two files would write the same outputs.
+        MaskrtError: a video, and PyAV is not installed.
+    """
+    path = Path(spec)
+    if path.is_dir():
+        return ImageSource(_images(path.iterdir(), f"folder {spec}"), max_pixels)
+    if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+        from maskrt.runtime.video import VideoSource  # needs the extra `video`
+
+        return VideoSource(path, max_pixels)
+    if path.is_file():
+        return ImageSource([path], max_pixels)
+    if glob.has_magic(spec):
+        return ImageSource(_images(map(Path, glob.glob(spec, recursive=True)), f"pattern {spec}"), max_pixels)
+    raise InputError(f"{spec}: no such file or folder; a source is an image, a folder, a 'glob*' in quotes, or a video")
+
+
+def natural_key(name: str) -> list[str | int]:
+    """A sort key by which frame_2 comes before frame_10."""
+    # re.split with a group alternates text and digits, so that like is compared with like.
+    return [int(part) if at % 2 else part.casefold() for at, part in enumerate(re.split(r"(\d+)", name))]
+
+
+def _images(candidates: Iterator[Path], where: str) -> list[Path]:
+    files = [
+        file
+        for file in candidates
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    ]
+    if not files:
+        raise InputError(f"{where} holds no image; looked for *{', *'.join(SUFFIXES)} (subfolders are not searched)")
+    return sorted(files, key=lambda file: (natural_key(file.name), str(file)))
+
+
+def _check_names(files: Sequence[Path]) -> None:
+    """Refuse names that cannot be written to, or that would overwrite each other's outputs, before work starts."""
+    seen: dict[str, Path] = {}
+    for file in files:
+        try:
+            file.stem.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{str(file)!r}: the name is not valid UTF-8: rename the file") from error
+        # Casefold: on many disks A.png and a.png are one output file.
+        other = seen.setdefault(file.stem.casefold(), file)
+        if other is not file:
+            raise InputError(f"{other} and {file} would both write outputs named {file.stem}: rename one of them")

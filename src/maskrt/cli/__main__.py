@@ -1,0 +1,5 @@
+"""`python -m maskrt.cli`, for where the script is not on the path."""
+
+from maskrt.cli.main import main
+
+main()

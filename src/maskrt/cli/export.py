@@ -1,0 +1,86 @@
+"""`maskrt export ...`: needs PyTorch, on the machine where the checkpoints are."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Turn checkpoints into ONNX. Needs maskrt[export].")
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export at --out.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Makes typer keep the name of a command even where there is only one."""
+
+
+@app.command("soss")
+def soss(
+    segmenter: Annotated[str, typer.Option(metavar="KIND:FILE", help="Such as deeplabv3plus_resnet50:FILE.")],
+    sam: Annotated[str, typer.Option(metavar="KIND:FILE", help="vit_b, vit_l or vit_h, or custom.")],
+    out: Annotated[Path, typer.Option("--out", help="The bundle's folder.")],
+    input_size: Annotated[str, typer.Option(metavar="WxH", help="Of the segmenter's input in pixels.")] = "512x512",
+    mean: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="Of RGB / 255 in training; ImageNet's if left out.")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="Of RGB / 255 in training; ImageNet's if left out.")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(metavar="A,B,...", help="Names in the order of the logits.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Mask or voting setting to write; may be repeated."),
+    ] = None,
+    note: Annotated[str, typer.Option(help="Kept in the bundle.")] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Export a segmenter and a SAM as a bundle for maskrt run.
+
+    Every graph is compared with PyTorch; a graph that differs is not written.
+
+    \b
+    Example:
+      maskrt export soss --segmenter deeplabv3plus_resnet50:seg.pt --sam vit_b:sam_vit_b_01ec64.pth --out bundles/ward
+    """
+    from maskrt.cli.options import parse_list, parse_settings, parse_size, parse_triple
+    from maskrt.export.soss import IMAGENET_MEAN, IMAGENET_STD, export_soss
+    from maskrt.runtime.bundle import MasksSpec, VotingSpec, with_overrides
+
+    width, height = parse_size(input_size, "--input-size")
+    overrides = parse_settings(settings or [])
+    voting = {key: value for key, value in overrides.items() if key in VotingSpec.__struct_fields__}
+    masks = {key: value for key, value in overrides.items() if key not in voting}
+    export_soss(
+        segmenter,
+        sam,
+        out,
+        input_hw=(height, width),
+        mean=IMAGENET_MEAN if mean is None else parse_triple(mean, "--mean"),
+        std=IMAGENET_STD if std is None else parse_triple(std, "--std"),
+        classes=None if classes is None else parse_list(classes),
+        masks=with_overrides(MasksSpec(), masks),
+        voting=with_overrides(VotingSpec(), voting),
+        note=note,
+        overwrite=overwrite,
+        report=print,
+    )
+
+
+@app.command("anylabeling")
+def anylabeling(
+    sam: Annotated[str, typer.Option(metavar="KIND:FILE", help="vit_b, vit_l or vit_h.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for two ONNX files and config.yaml.")],
+    name: Annotated[str, typer.Option(help="Shown in the program and used in file names.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Export a SAM under the names that AnyLabeling and X-AnyLabeling load.
+
+    \b
+    Example:
+      maskrt export anylabeling --sam vit_b:sam_vit_b_01ec64.pth --name sam_vit_b --out out/anylabeling
+    """
+    from maskrt.export.anylabeling import export_anylabeling
+
+    for path in export_anylabeling(sam, out, name=name, overwrite=overwrite, report=print):
+        print(path)

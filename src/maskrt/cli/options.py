@@ -1,0 +1,74 @@
+"""Option values that need more than their type."""
+
+from typing import Any
+
+import msgspec
+
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.types import Roi
+
+
+def parse_roi(text: str) -> Roi:
+    """X,Y,W,H in pixels.
+
+    Raises:
+        InputError: not four whole numbers.
+    """
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--roi {text}: expected X,Y,WIDTH,HEIGHT in pixels, for example 400,200,640,480") from error
+    return x, y, width, height
+
+
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
+    """WIDTHxHEIGHT in pixels.
+
+    Raises:
+        InputError: not two positive whole numbers.
+    """
+    try:
+        width, height = (int(part) for part in text.lower().split("x"))
+    except ValueError as error:
+        raise InputError(f"{option} {text}: expected WIDTHxHEIGHT, for example 1920x1080") from error
+    if width < 1 or height < 1:
+        raise InputError(f"{option} {text}: both sides must be positive")
+    return width, height
+
+
+def parse_triple(text: str, option: str) -> tuple[float, float, float]:
+    """R,G,B as numbers.
+
+    Raises:
+        InputError: not three of them.
+    """
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} {text}: expected three numbers, for example 0.485,0.456,0.406") from error
+    return red, green, blue
+
+
+def parse_settings(texts: list[str]) -> dict[str, Any]:
+    """KEY=VALUE texts; a value that is JSON, such as 20 or 0.9, has its type, any other is text.
+
+    Raises:
+        InputError: no "=", or a key twice.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise InputError(f"--set {text}: expected KEY=VALUE, for example points_per_side=20")
+        if key in settings:
+            raise InputError(f"--set {key} is given twice")
+        try:
+            settings[key] = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            settings[key] = value
+    return settings
+
+
+def parse_list(text: str) -> tuple[str, ...]:
+    """Comma-separated names without repetition, in their order."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

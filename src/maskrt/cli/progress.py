@@ -1,0 +1,65 @@
+"""Progress on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+EVERY_S = 10.0
+
+
+class FrameProgress:
+    """Counts items; `report` prints a line without breaking the bar. total is None where it is not known."""
+
+    def __init__(self, total: int | None, unit: str = "frames") -> None:
+        self._total = total
+        self._unit = unit
+        self._seen = 0
+        self._worked = 0
+        self._start = self._last = time.monotonic()
+        console = Console(stderr=True)
+        self._bar = None
+        if console.is_terminal:
+            columns = (
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, console=console, transient=True)
+            self._task = self._bar.add_task("", total=total, rate="")
+
+    def advance(self, worked: bool = True) -> None:
+        """One more item. worked=False: it cost no time, so it counts for the position but not for the rate."""
+        self._seen += 1
+        self._worked += worked
+        now = time.monotonic()
+        rate = self._worked / max(now - self._start, 1e-9)
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, rate=f"{rate:.2f} {self._unit}/s")
+        elif now - self._last >= EVERY_S:
+            self._last = now
+            of = "" if self._total is None else f" of {self._total}"
+            left = f", {(self._total - self._seen) / rate:.0f} s left" if self._total and rate > 0 else ""
+            print(f"{self._seen}{of} {self._unit}, {rate:.2f}/s{left}", file=sys.stderr, flush=True)
+
+    def report(self, line: str) -> None:
+        """Print a line on stderr."""
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,80 @@
+"""`maskrt run`."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder written by maskrt export.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Image, folder, 'glob*' in quotes, or video.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
+    write: Annotated[
+        str, typer.Option(help="Of mask, overlay, segments, probability, label. overlay contains the image.")
+    ] = "mask",
+    roi: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Region of interest in pixels.")] = None,
+    roi_from: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Region of each image: roi_xywh in DIR/STEM.json.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run; what is done stays.")] = False,
+    provider: Annotated[str, typer.Option(help="Of ONNX Runtime: cpu or cuda. There is no fallback.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; its own choice if left out.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a bundle setting; may be repeated."),
+    ] = None,
+    max_megapixels: Annotated[float, typer.Option(min=0.000001, help="Refuse larger frames.")] = 50,
+) -> None:
+    """Segment images or a video with a bundle.
+
+    Writes OUT/mask/STEM.png and so on, and OUT/results.jsonl with one line per frame. Nothing else leaves the
+    process: no image is written unless --write names overlay. Exit code 3: some frames failed.
+
+    \b
+    Example:
+      maskrt run bundles/demo ward/ --out out/ward --roi 400,200,640,480 --write mask,segments --set points_per_side=20
+    """
+    from maskrt.cli.interrupt import Interrupted
+    from maskrt.cli.options import parse_list, parse_roi, parse_settings
+    from maskrt.cli.progress import FrameProgress
+    from maskrt.runtime.bundle import MANIFEST, open_bundle, sha256_of
+    from maskrt.runtime.errors import InputError
+    from maskrt.runtime.pipeline import open_pipeline
+    from maskrt.runtime.records import RunSettings
+    from maskrt.runtime.run import Outcome, roi_reader, run_batch
+    from maskrt.runtime.sinks import FolderSink
+    from maskrt.runtime.sources import open_source
+
+    if roi is not None and roi_from is not None:
+        raise InputError("--roi and --roi-from exclude each other")
+    region = parse_roi(roi) if roi is not None else None if roi_from is None else roi_reader(roi_from)
+    overrides = parse_settings(settings or [])
+    manifest = open_bundle(bundle).manifest
+    run_settings = RunSettings(
+        sha256_of(bundle / MANIFEST), manifest.segmenter.classes, {**overrides, "provider": provider}
+    )
+    done = 0
+    with ExitStack() as stack:
+        frames = stack.enter_context(open_source(source, int(max_megapixels * 1e6)))
+        pipeline = stack.enter_context(open_pipeline(bundle, provider, threads, **overrides))
+        sink = stack.enter_context(FolderSink(out, parse_list(write), run_settings, resume))
+        progress = stack.enter_context(FrameProgress(frames.length))
+        if sink.differing:
+            progress.report(f"{sink.differing} frames were done with another bundle or other options: doing them again")
+
+        def tell(outcome: Outcome) -> None:
+            nonlocal done
+            done += outcome.status != "failed"
+            if outcome.status == "failed":
+                progress.report(f"failed: {outcome.source}: {outcome.reason}")
+            progress.advance(worked=outcome.status != "skipped")
+
+        try:
+            summary = run_batch(pipeline, frames, sink, region, resume, tell)
+        except KeyboardInterrupt as error:
+            kept = f"interrupted: {done} frames are in {out}; the same command with --resume does the rest"
+            raise Interrupted(kept) from error
+    print(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {out}")
+    raise typer.Exit(summary.exit_code)

@@ -1,0 +1,159 @@
+"""The command line as a user meets it: messages, exit codes, help."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from maskrt.cli.main import COMMANDS, main
+from maskrt.cli.options import parse_list, parse_roi, parse_settings, parse_size, parse_triple
+from maskrt.runtime.errors import InputError
+
+Maskrt = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def maskrt(capfd: pytest.CaptureFixture[str]) -> Maskrt:
+    """maskrt(*arguments) -> exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        output = capfd.readouterr()
+        return stopped.value.code or 0, output.out, output.err
+
+    return call
+
+
+def test_version_and_help(maskrt: Maskrt) -> None:
+    assert maskrt("--version") == (0, "maskrt 0.1.0\n", "")
+    code, out, _ = maskrt("--help")
+    assert code == 0
+    assert all(f"\n  {command} " in out for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "command", [*((name,) for name in COMMANDS if name != "export"), ("export", "soss"), ("export", "anylabeling")]
+)
+def test_every_command_has_help_with_an_example(maskrt: Maskrt, command: tuple[str, ...]) -> None:
+    code, out, err = maskrt(*command, "--help")
+    assert (code, err) == (0, "")
+    assert "  Example:\n    maskrt " + " ".join(command) in out
+
+
+@pytest.mark.parametrize("arguments", [("nothing",), ("run",), ("run", "a", "b", "--out", "c", "--wrong"), ("doctor", "x")])
+def test_usage_errors_are_2(maskrt: Maskrt, arguments: tuple[str, ...]) -> None:
+    code, out, err = maskrt(*arguments)
+    assert (code, out) == (2, "")
+    assert "Error: " in err
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("place", [0, 3])
+def test_errors_are_one_line_unless_debug(maskrt: Maskrt, debug: bool, place: int) -> None:
+    arguments = ["run", "no_bundle", "no_source", "--out", "x"]
+    if debug:
+        arguments.insert(place, "--debug")
+    code, _, err = maskrt(*arguments)
+    assert code == 2
+    assert err.splitlines()[-1].startswith("error: no_bundle is not a bundle")
+    assert ("Traceback" in err) is debug
+    assert debug or err.count("\n") == 1
+
+
+def test_unexpected_errors_are_one_line(maskrt: Maskrt, monkeypatch: pytest.MonkeyPatch) -> None:
+    from maskrt.runtime import doctor
+
+    monkeypatch.setattr(doctor, "examine", lambda: 1 / 0)
+    code, _, err = maskrt("doctor")
+    assert (code, err) == (
+        1,
+        "error: unexpected ZeroDivisionError: division by zero; run again with --debug for the details\n",
+    )
+
+
+def test_ctrl_c_is_130(maskrt: Maskrt, monkeypatch: pytest.MonkeyPatch) -> None:
+    from maskrt.runtime import doctor
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "examine", interrupted)
+    assert maskrt("doctor") == (130, "", "interrupted\n")
+
+
+def test_doctor(maskrt: Maskrt) -> None:
+    import json
+
+    code, out, _ = maskrt("doctor", "--json")
+    assert code == 0
+    assert json.loads(out)["commands"]["run"] == "ready"
+    assert "maskrt export" in maskrt("doctor")[1]
+
+
+def test_scenes(maskrt: Maskrt, tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    code, out, _ = maskrt("scenes", "--seed", 7, "--count", 2, "--size", "96x54", "--out", tmp_path)
+    assert (code, out) == (0, f"2 scenes in {tmp_path}\n")
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["scene_000007.png", "scene_000008.png"]
+    code, _, err = maskrt("scenes", "--size", "96", "--out", tmp_path)
+    assert (code, err) == (2, "error: --size 96: expected WIDTHxHEIGHT, for example 1920x1080\n")
+
+
+def test_option_values() -> None:
+    assert parse_roi("1,2,3,4") == (1, 2, 3, 4)
+    assert parse_size("64x48") == (64, 48)
+    assert parse_triple("0.5,1,2", "--std") == (0.5, 1.0, 2.0)
+    assert parse_list("mask, label,mask,") == ("mask", "label")
+    assert parse_settings(["a=20", "b=0.5", "c=hard", "d=", "e=x=y"]) == {"a": 20, "b": 0.5, "c": "hard", "d": "", "e": "x=y"}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: parse_roi("1,2,3"), "expected X,Y,WIDTH,HEIGHT"),
+        (lambda: parse_roi("a,b,c,d"), "expected X,Y,WIDTH,HEIGHT"),
+        (lambda: parse_size("0x5"), "both sides must be positive"),
+        (lambda: parse_triple("1,2", "--mean"), "--mean 1,2: expected three numbers"),
+        (lambda: parse_settings(["a"]), "expected KEY=VALUE"),
+        (lambda: parse_settings(["a=1", "a=2"]), "given twice"),
+    ],
+)
+def test_wrong_option_values(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_ctrl_c_in_a_run_says_what_is_kept_and_resume_does_the_rest(
+    maskrt: Maskrt, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    (tmp_path / "ward").mkdir()
+    for index in range(400):
+        Image.new("RGB", (200, 150), (index % 256, 90, 90)).save(tmp_path / f"ward/{index}.png")
+    out = tmp_path / "out"
+    arguments = ["run", tiny_bundle, tmp_path / "ward", "--out", out]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "maskrt.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if (out / "results.jsonl").exists() and (out / "results.jsonl").stat().st_size > 0:
+            process.send_signal(signal.SIGINT)
+            break
+        time.sleep(0.01)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    kept = len(list((out / "mask").glob("*.png")))
+    assert 0 < kept < 400
+    assert f"frames are in {out}; the same command with --resume does the rest" in err
+    code, stdout, _ = maskrt(*arguments, "--resume")
+    assert code == 0
+    assert stdout.endswith(f"0 failed: {out}\n")
+    assert len(list((out / "mask").glob("*.png"))) == 400

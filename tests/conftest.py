@@ -1,0 +1,174 @@
+"""Fixtures shared by all tests: images, and a SAM small enough to run in milliseconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Seeded: a failure repeats."""
+    return np.random.default_rng(20240521)
+
+
+@pytest.fixture
+def blobs() -> Callable[..., NDArray[np.float32]]:
+    """Smooth random fields, as logits of masks are: blobs(rng, height, width, cells) -> float32 [H, W] about 0."""
+    import cv2
+
+    def draw(rng: np.random.Generator, height: int, width: int, cells: int = 5) -> NDArray[np.float32]:
+        coarse = rng.standard_normal((cells, cells)).astype(np.float32) * 4
+        return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def tiny_sam() -> Callable[..., Any]:
+    """tiny_sam(image_size, seed) -> a segment_anything Sam with 32 channels and random weights.
+
+    Random weights alone give flat masks and one predicted IoU for all: the last layers are scaled so that logits change
+    sign over the image and predicted IoUs lie on both sides of 0.9.
+    """
+    import torch
+
+    from maskrt.benchmarks.peers.sam_upstream import torchvision_or_stand_ins
+
+    with torchvision_or_stand_ins():
+        from segment_anything.modeling.image_encoder import ImageEncoderViT
+        from segment_anything.modeling.mask_decoder import MaskDecoder
+        from segment_anything.modeling.prompt_encoder import PromptEncoder
+        from segment_anything.modeling.sam import Sam
+        from segment_anything.modeling.transformer import TwoWayTransformer
+
+    def build(image_size: int = 128, seed: int = 0) -> Any:
+        torch.manual_seed(seed)
+        embedding = image_size // 16
+        encoder = ImageEncoderViT(
+            img_size=image_size,
+            patch_size=16,
+            embed_dim=32,
+            depth=2,
+            num_heads=2,
+            mlp_ratio=2,
+            out_chans=32,
+            use_rel_pos=True,
+            window_size=3,
+            global_attn_indexes=(1,),
+        )
+        prompt = PromptEncoder(32, (embedding, embedding), (image_size, image_size), mask_in_chans=8)
+        transformer = TwoWayTransformer(depth=2, embedding_dim=32, mlp_dim=64, num_heads=2)
+        decoder = MaskDecoder(transformer_dim=32, transformer=transformer, iou_head_depth=2, iou_head_hidden_dim=32)
+        sam = Sam(encoder, prompt, decoder).eval()
+        with torch.no_grad():
+            # Smooth over the image, and stronger than the patches: masks become a few blobs.
+            coarse = torch.randn(1, 32, 3, 3) * 3
+            smooth = torch.nn.functional.interpolate(coarse, (embedding, embedding), mode="bicubic")
+            encoder.pos_embed.copy_(smooth.permute(0, 2, 3, 1))
+            encoder.patch_embed.proj.weight.mul_(0.2)
+            prompt.pe_layer.positional_encoding_gaussian_matrix.mul_(0.3)
+            _spread(sam, image_size)
+        return sam
+
+    return build
+
+
+def _spread(sam: Any, image_size: int) -> None:
+    """Scale the two heads on a probe: logits to a deviation of 6 about 0, predicted IoU to 0.9 +- 0.05."""
+    import torch
+
+    embedding = sam.image_encoder(sam.preprocess(torch.rand(1, 3, image_size, image_size) * 255))
+    coords = torch.rand(64, 1, 2) * image_size
+    sparse, dense = sam.prompt_encoder((coords, torch.ones(64, 1)), None, None)
+    decoder = sam.mask_decoder
+    positions = sam.prompt_encoder.get_dense_pe()
+    # One value per 4 x 4 pixels, as random kernels would scatter dots over every mask and make every box full.
+    for convolution in (decoder.output_upscaling[0], decoder.output_upscaling[3]):
+        convolution.weight.copy_(convolution.weight.mean(dim=(2, 3), keepdim=True).expand_as(convolution.weight) * 4)
+    seen: list[Any] = []
+    hooks = [m.register_forward_hook(lambda _m, _i, o: seen.append(o)) for m in decoder.output_hypernetworks_mlps]
+    decoder.predict_masks(embedding, positions, sparse, dense)
+    for hook in hooks:
+        hook.remove()
+    # What all points have in common goes, so that masks differ from point to point.
+    for mlp, output in zip(decoder.output_hypernetworks_mlps, seen, strict=True):
+        mlp.layers[-1].bias.sub_(output.mean(dim=0))
+    logits, pred_iou = decoder.predict_masks(embedding, positions, sparse, dense)
+    for index, mlp in enumerate(decoder.output_hypernetworks_mlps):
+        gain = 6 / logits[:, index].std()
+        mlp.layers[-1].weight.mul_(gain)
+        mlp.layers[-1].bias.mul_(gain)
+        # Channel 0 is the same everywhere and lowers the logits, so that masks are small and their boxes differ.
+        mlp.layers[-1].weight[0], mlp.layers[-1].bias[0] = 0, -7
+    decoder.output_upscaling[3].weight[:, 0], decoder.output_upscaling[3].bias[0] = 0, 1
+    last = decoder.iou_prediction_head.layers[-1]
+    gain = 0.05 / pred_iou.std(dim=0)
+    last.weight.mul_(gain[:, None])
+    last.bias.copy_((last.bias - pred_iou.mean(dim=0)) * gain + 0.9)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole SOSS bundle that runs in milliseconds; do not change it in place."""
+    from tiny_bundle import write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def sam_sessions() -> Callable[[Any], tuple[Any, Any]]:
+    """sam_sessions(sam) -> (encoder, decoder): sessions with the contract of the exported graphs, run by PyTorch."""
+    import torch
+
+    class Encoder:
+        inputs = {"image": ("tensor(uint8)", (None, None, 3))}
+        outputs = {"image_embeddings": ("tensor(float)", (1, 32, None, None))}
+
+        def __init__(self, sam: Any) -> None:
+            self.sam = sam
+
+        @torch.no_grad()
+        def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
+            image = feeds["image"]
+            assert image.dtype == np.uint8
+            assert max(image.shape[:2]) == self.sam.image_encoder.img_size
+            planes = torch.from_numpy(image).permute(2, 0, 1).contiguous()[None]
+            return {"image_embeddings": self.sam.image_encoder(self.sam.preprocess(planes)).numpy()}
+
+    class Decoder:
+        inputs = {
+            "image_embeddings": ("tensor(float)", (1, 32, None, None)),
+            "point_coords": ("tensor(float)", (None, None, 2)),
+            "point_labels": ("tensor(float)", (None, None)),
+        }
+        outputs = {
+            "low_res_masks": ("tensor(float)", (None, 3, None, None)),
+            "pred_iou": ("tensor(float)", (None, 3)),
+        }
+
+        def __init__(self, sam: Any) -> None:
+            self.sam = sam
+            self.batches: list[int] = []
+
+        @torch.no_grad()
+        def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
+            coords, labels = torch.from_numpy(feeds["point_coords"]), torch.from_numpy(feeds["point_labels"])
+            assert coords.dtype == labels.dtype == torch.float32
+            self.batches.append(len(coords))
+            prompt = self.sam.prompt_encoder
+            size = prompt.image_embedding_size
+            low_res_masks, pred_iou = self.sam.mask_decoder(
+                image_embeddings=torch.from_numpy(feeds["image_embeddings"]),
+                image_pe=prompt.get_dense_pe(),
+                # pad=False: the caller has appended the padding point.
+                sparse_prompt_embeddings=prompt._embed_points(coords, labels, pad=False),
+                dense_prompt_embeddings=prompt.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(len(coords), -1, *size),
+                multimask_output=True,
+            )
+            return {"low_res_masks": low_res_masks.numpy(), "pred_iou": pred_iou.numpy()}
+
+    return lambda sam: (Encoder(sam), Decoder(sam))

@@ -1,0 +1,66 @@
+"""Tiny networks, made once: each export costs seconds, most of them the exporter's own."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs maskrt[export]")
+
+from maskrt.export.deeplab import build_deeplabv3plus  # noqa: E402
+from maskrt.export.sam import SamConfig, build_sam  # noqa: E402
+
+# Global and windowed attention; 8 x 8 tokens in windows of 3, so that windows are padded too.
+TINY = SamConfig(
+    image_size=128,
+    embed_dim=32,
+    depth=2,
+    heads=2,
+    global_attn_indexes=(1,),
+    window_size=3,
+    prompt_dim=32,
+    decoder_mlp_dim=64,
+    decoder_heads=4,
+    iou_head_dim=32,
+)
+
+
+def scrambled(module: Any, seed: int = 0) -> Any:
+    """A network whose every weight counts: no zeros in position embeddings, biases or running means."""
+    random = torch.Generator().manual_seed(seed)
+    for name, value in module.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 1.5, generator=random)
+        elif value.dtype == torch.float32:
+            value.add_(torch.randn(value.shape, generator=random) * 0.05)
+    return module.eval()
+
+
+def write_sam(folder: Path, config: SamConfig) -> str:
+    """A checkpoint with its config beside it, as KIND:FILE."""
+    torch.manual_seed(0)
+    torch.save(scrambled(build_sam(config)).state_dict(), folder / "sam.pth")
+    (folder / "sam.json").write_bytes(msgspec.json.encode(config))
+    return f"custom:{folder / 'sam.pth'}"
+
+
+@pytest.fixture(scope="session")
+def small_sam() -> Any:
+    torch.manual_seed(0)
+    return scrambled(build_sam(TINY))
+
+
+@pytest.fixture(scope="session")
+def sam_spec(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_sam(tmp_path_factory.mktemp("sam"), TINY)
+
+
+@pytest.fixture(scope="session")
+def mobilenet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A narrow DeepLabV3+ with two classes."""
+    torch.manual_seed(0)
+    model = scrambled(build_deeplabv3plus("mobilenet_v2", 2, decoder_channels=32, width_mult=0.25))
+    file = tmp_path_factory.mktemp("segmenter") / "mobilenet.pth"
+    torch.save(model.state_dict(), file)
+    return file

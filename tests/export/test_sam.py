@@ -1,0 +1,207 @@
+"""SAM's graphs answer what segment_anything answers, at every size of image and prompt."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs maskrt[export]")
+
+import onnx  # noqa: E402
+from conftest import TINY, scrambled, write_sam  # noqa: E402
+
+from maskrt.export.sam import SAM_CONFIGS, DecoderGraph, EncoderGraph, SamConfig, build_sam  # noqa: E402
+from maskrt.export.sams import read_config, read_sam, write_decoder, write_encoder  # noqa: E402
+from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402
+from maskrt.runtime.session import open_session  # noqa: E402
+
+CONV = msgspec.structs.replace(TINY, encoder="conv", widths=(8, 16, 24), depths=(1, 1, 1))
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def encoder_file(small_sam: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("encoder") / "encoder.onnx"
+    write_encoder(small_sam, TINY, path, lambda _: None)
+    return path
+
+
+@pytest.fixture(scope="module")
+def decoder_file(small_sam: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("decoder") / "decoder.onnx"
+    write_decoder(small_sam, TINY, path, lambda _: None)
+    return path
+
+
+@pytest.fixture(scope="module")
+def predictor(small_sam: Any) -> Any:
+    """Upstream's own predictor around our network, with an image set."""
+    from maskrt.benchmarks.peers.sam_upstream import torchvision_or_stand_ins
+
+    with torchvision_or_stand_ins():
+        from segment_anything.predictor import SamPredictor
+    predictor = SamPredictor(small_sam)
+    image = torch.randint(0, 256, (1, 3, 96, 128), generator=torch.Generator().manual_seed(1))
+    predictor.set_torch_image(image.float(), (96, 128))
+    return predictor
+
+
+def relative(found: Any, expected: Any) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("hw", [(128, 128), (96, 128), (128, 72), (1, 128), (128, 1), (127, 128), (128, 33)])
+def test_encoder_on_every_shape(encoder_file: Path, small_sam: Any, hw: tuple[int, int]) -> None:
+    """Against Sam.preprocess and the image encoder: the padding must be exactly theirs."""
+    image = np.random.default_rng(hw).integers(0, 256, (*hw, 3), dtype=np.uint8)
+    with torch.no_grad():
+        pixels = torch.from_numpy(image).permute(2, 0, 1).float()
+        expected = small_sam.image_encoder(small_sam.preprocess(pixels)[None]).numpy()
+    with open_session(encoder_file) as session:
+        assert session.inputs == {"image": ("tensor(uint8)", (None, None, 3))}
+        assert session.outputs == {"image_embeddings": ("tensor(float)", (1, 32, 8, 8))}
+        assert relative(session.run({"image": image})["image_embeddings"], expected) < TOLERANCE
+
+
+@pytest.mark.parametrize(("batch", "points"), [(1, 1), (1, 4), (2, 2), (7, 1), (64, 1), (5, 3)])
+@pytest.mark.parametrize("boxed", [False, True])
+def test_decoder_equals_predict_torch(decoder_file: Path, predictor: Any, batch: int, points: int, boxed: bool) -> None:
+    random = torch.Generator().manual_seed(batch * 10 + points)
+    coords = torch.rand(batch, points, 2, generator=random) * 128
+    labels = torch.randint(0, 2, (batch, points), generator=random).float()
+    boxes = torch.rand(batch, 4, generator=random) * 128 if boxed else None
+    _, pred_iou, low_res = predictor.predict_torch(coords, labels, boxes, multimask_output=True)
+    if boxes is None:
+        more, more_labels = torch.zeros(batch, 1, 2), torch.full((batch, 1), -1.0)
+    else:
+        more, more_labels = boxes.reshape(batch, 2, 2), torch.tensor([[2.0, 3.0]]).expand(batch, -1)
+    feeds = {
+        "image_embeddings": predictor.features.numpy(),
+        "point_coords": torch.cat([coords, more], 1).numpy(),
+        "point_labels": torch.cat([labels, more_labels], 1).numpy(),
+    }
+    with open_session(decoder_file) as session:
+        found = session.run(feeds)
+    assert found["low_res_masks"].shape == (batch, 3, 32, 32)
+    assert found["pred_iou"].shape == (batch, 3)
+    assert relative(found["low_res_masks"], low_res.numpy()) < TOLERANCE
+    assert relative(found["pred_iou"], pred_iou.numpy()) < TOLERANCE
+
+
+def test_padding_inside_a_prompt(decoder_file: Path, predictor: Any) -> None:
+    """Prompts of different length can share a batch: upstream takes -1 among the given labels too."""
+    coords, labels = torch.rand(2, 3, 2) * 128, torch.tensor([[1.0, 0.0, 1.0], [1.0, -1.0, -1.0]])
+    _, pred_iou, low_res = predictor.predict_torch(coords, labels, torch.zeros(2, 4), multimask_output=True)
+    feeds = {
+        "image_embeddings": predictor.features.numpy(),
+        "point_coords": torch.cat([coords, torch.zeros(2, 2, 2)], 1).numpy(),
+        "point_labels": torch.cat([labels, torch.tensor([[2.0, 3.0]]).expand(2, -1)], 1).numpy(),
+    }
+    with open_session(decoder_file) as session:
+        found = session.run(feeds)
+    assert relative(found["low_res_masks"], low_res.numpy()) < TOLERANCE
+    assert relative(found["pred_iou"], pred_iou.numpy()) < TOLERANCE
+
+
+def test_no_control_flow_and_no_notes(encoder_file: Path, decoder_file: Path) -> None:
+    """Nothing whose shape depends on data, and nothing about the machine that exported."""
+    for file in (encoder_file, decoder_file):
+        model = onnx.load(file)
+        operators = {node.op_type for node in model.graph.node}
+        assert not operators & {"NonZero", "If", "Loop", "Scan", "ScatterND", "Unique", "Compress"}
+        assert {opset.domain for opset in model.opset_import} == {""}
+        assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+        assert str(Path(__file__).parents[2]).encode() not in file.read_bytes()
+
+
+def test_export_twice_gives_the_same_bytes(decoder_file: Path, small_sam: Any, tmp_path: Path) -> None:
+    write_decoder(small_sam, TINY, tmp_path / "decoder.onnx", lambda _: None)
+    assert (tmp_path / "decoder.onnx").read_bytes() == decoder_file.read_bytes()
+
+
+def test_conv_encoder(tmp_path: Path) -> None:
+    sam, config = read_sam(write_sam(tmp_path, CONV))
+    assert config == CONV
+    parity = write_encoder(sam, config, tmp_path / "encoder.onnx", lambda _: None)
+    assert parity.max_rel < TOLERANCE
+
+
+def test_an_embedding_of_another_size_is_refused(tmp_path: Path) -> None:
+    wrong = msgspec.structs.replace(CONV, patch_size=32)  # the convolutional encoder always ends at stride 16
+    with pytest.raises(InputError, match="embedding is"):
+        write_encoder(scrambled(build_sam(wrong)), wrong, tmp_path / "encoder.onnx", lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_size": 0},
+        {"image_size": 100},
+        {"prompt_dim": 36},
+        {"embed_dim": 33},
+        {"depth": 0},
+        {"mask_in_chans": 6},
+        {"decoder_mlp_dim": -1},
+        {"encoder": "conv"},
+        {"encoder": "conv", "widths": (8, 8), "depths": (1,)},
+    ],
+)
+def test_sizes_that_do_not_fit(change: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="SAM config: "):
+        build_sam(msgspec.structs.replace(TINY, **change))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"image_size": "big"}', '{"imagesize": 3}', "\xff", "[" * 100_000])
+def test_bad_config(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.json").write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match=r"c\.json is "):
+        read_config(tmp_path / "c.json")
+
+
+def test_config_missing_or_wrong(tmp_path: Path) -> None:
+    spec = write_sam(tmp_path, TINY)
+    (tmp_path / "sam.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(TINY, depth=3)))
+    with pytest.raises(CheckpointError, match=r"missing: image_encoder\.blocks\.2"):
+        read_sam(spec)
+    (tmp_path / "sam.json").unlink()
+    with pytest.raises(InputError, match=r"sam\.json is missing"):
+        read_sam(spec)
+
+
+def test_configs_are_upstreams() -> None:
+    """Parameter counts of the published checkpoints."""
+    for kind, count in {"vit_b": 93_735_472, "vit_l": 312_342_832, "vit_h": 641_090_608}.items():
+        with torch.device("meta"):
+            sam = build_sam(SAM_CONFIGS[kind])
+        assert sum(parameter.numel() for parameter in sam.parameters()) == count
+    assert SAM_CONFIGS["vit_b"].low_res_size == 256
+    assert SamConfig().embedding_shape == (1, 256, 64, 64)
+
+
+OURS = "from maskrt.export.sam import *; build_sam(SamConfig(embed_dim=32, depth=1, heads=2))"
+PEERS = (
+    "from maskrt.benchmarks.peers.sam_upstream import torchvision_or_stand_ins\n"
+    "with torchvision_or_stand_ins():\n"
+    "    import segment_anything\n"
+    "    from segment_anything import SamAutomaticMaskGenerator, sam_model_registry\n"
+    "assert segment_anything.modeling.Sam and segment_anything.__file__\n"
+)
+
+
+@pytest.mark.parametrize("program", [f"{OURS}\n{PEERS}", f"{PEERS}\n{OURS}"])
+def test_either_import_first(program: str) -> None:
+    """Loading the architecture neither needs nor spoils the real segment_anything."""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+
+
+def test_the_graphs_are_the_modules(small_sam: Any) -> None:
+    """The wrappers alone, without ONNX: one image through both."""
+    with torch.no_grad():
+        embedding = EncoderGraph(small_sam)(torch.zeros(128, 64, 3, dtype=torch.uint8))
+        masks, pred_iou = DecoderGraph(small_sam)(embedding, torch.zeros(2, 2, 2), torch.tensor([[1.0, -1.0]] * 2))
+    assert masks.shape == (2, 3, 32, 32)
+    assert pred_iou.shape == (2, 3)

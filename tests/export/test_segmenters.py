@@ -1,0 +1,181 @@
+"""Every kind of segmenter becomes a graph, or is refused with what was found and what was expected."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs maskrt[export]")
+
+import onnx  # noqa: E402
+from conftest import scrambled  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from maskrt.export.deeplab import build_deeplabv3plus  # noqa: E402
+from maskrt.export.segmenters import SEGMENTERS  # noqa: E402
+from maskrt.export.torchvision_deeplab import torchvision_deeplabv3_for  # noqa: E402
+from maskrt.runtime.errors import BundleError, InputError  # noqa: E402
+from maskrt.runtime.session import open_session  # noqa: E402
+
+HW = (32, 48)
+
+
+def quiet(_: str) -> None:
+    """No report."""
+
+
+def test_mobilenet(mobilenet_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "segmenter.onnx"
+    classes, parity = SEGMENTERS["deeplabv3plus_mobilenet_v2"](mobilenet_file, path, HW, quiet)
+    assert classes == 2
+    assert parity is not None
+    assert parity.max_rel < 2e-5
+    with open_session(path) as session:
+        assert session.inputs == {"image": ("tensor(float)", (1, 3, *HW))}
+        assert session.outputs == {"logits": ("tensor(float)", (1, 2, *HW))}
+
+
+def test_resnet50(tmp_path: Path) -> None:
+    torch.save(scrambled(build_deeplabv3plus("resnet50", 2)).state_dict(), tmp_path / "c.pth")
+    classes, parity = SEGMENTERS["deeplabv3plus_resnet50"](tmp_path / "c.pth", tmp_path / "s.onnx", (64, 64), quiet)
+    assert classes == 2
+    assert parity is not None
+    assert parity.max_rel < 2e-5
+
+
+def test_torchvision_resnet50(tmp_path: Path) -> None:
+    model = scrambled(torchvision_deeplabv3_for("resnet50", {"classifier.4.weight": torch.empty(3, 256, 1, 1)}))
+    torch.save({"model": model.state_dict()}, tmp_path / "c.pth")
+    write = SEGMENTERS["torchvision_deeplabv3_resnet50"]
+    classes, parity = write(tmp_path / "c.pth", tmp_path / "s.onnx", (65, 49), quiet)
+    assert classes == 3
+    assert parity is not None
+    assert parity.max_rel < 2e-5
+
+
+@pytest.mark.parametrize("hw", [(30, 32), (32, 50), (0, 16), (-16, 16)])
+def test_input_size_that_the_network_cannot_take(mobilenet_file: Path, tmp_path: Path, hw: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match="needs multiples of 16"):
+        SEGMENTERS["deeplabv3plus_mobilenet_v2"](mobilenet_file, tmp_path / "s.onnx", hw, quiet)
+
+
+Shape = list[int | str]
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """make(input shape, output shape, ...) writes an ONNX file: a 1x1 convolution from 3 to `classes` channels."""
+
+    def write(
+        takes: Shape = [1, 3, *HW],  # noqa: B006
+        gives: Shape | None = None,
+        classes: int = 2,
+        stride: int = 1,
+        kind: int = TensorProto.FLOAT,
+        extra_output: bool = False,
+        fill: float = 0.1,
+    ) -> Path:
+        weight = numpy_helper.from_array(np.full((classes, 3, 1, 1), fill, np.float32), "w")
+        inputs = [helper.make_tensor_value_info("x", kind, takes)]
+        outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, gives)]
+        nodes = [helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT)]
+        nodes += [helper.make_node("Conv", ["f", "w"], ["y"], strides=[stride, stride])]
+        if extra_output:
+            nodes.append(helper.make_node("Relu", ["y"], ["z"]))
+            outputs.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+        graph = helper.make_graph(nodes, "g", inputs, outputs, [weight])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.save(model, tmp_path / "given.onnx")
+        return tmp_path / "given.onnx"
+
+    return write
+
+
+def copy(file: Path) -> int:
+    classes, parity = SEGMENTERS["onnx"](file, file.with_name("segmenter.onnx"), HW, quiet)
+    assert parity is None
+    assert file.with_name("segmenter.onnx").read_bytes() == file.read_bytes()
+    return classes
+
+
+@pytest.mark.parametrize("takes", [[1, 3, *HW], ["n", 3, "h", "w"], [1, "c", 32, "w"]])
+def test_onnx(make: Make, takes: Shape) -> None:
+    assert copy(make(takes, classes=4)) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"takes": [1, 3, 64, 64]},
+            r"takes tensor\(float\) \[1, 3, 64, 64\], expected tensor\(float\) \[1, 3, 32, 48\]",
+        ),
+        ({"takes": [2, 3, *HW]}, r"takes tensor\(float\) \[2, 3"),
+        ({"kind": TensorProto.UINT8}, r"takes tensor\(uint8\)"),
+        ({"stride": 2}, r"returns float32 \[1, 2, 16, 24\], expected float32 \[1, C, 32, 48\]"),
+        ({"classes": 1}, "returns 1 class, expected"),
+        ({"extra_output": True}, r"outputs \['y', 'z'\]; a segmenter has one of each"),
+        ({"fill": np.nan}, "does not run on .*NaN"),
+    ],
+)
+def test_onnx_with_another_interface(make: Make, change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        copy(make(**change))
+
+
+def test_onnx_that_does_not_run(make: Make) -> None:
+    """A dynamic file that only says at run time that it wants one channel."""
+    file = make(["n", "c", "h", "w"])
+    model = onnx.load(file)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones((2, 1, 1, 1), np.float32), "w"))
+    onnx.save(model, file)
+    with pytest.raises(InputError, match=r"does not run on \[1, 3, 32, 48\]"):
+        copy(file)
+
+
+@pytest.mark.parametrize("place", ["initializer", "attribute", "subgraph"])
+def test_onnx_with_external_data(make: Make, tmp_path: Path, place: str) -> None:
+    """Weights in another file are refused wherever the reference hides, even if the file is there."""
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 1000)
+    tensor = TensorProto(data_type=TensorProto.FLOAT, dims=[2, 3, 1, 1], name="w", data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="secret.bin")
+    file = make()
+    model = onnx.load(file)
+    if place == "initializer":
+        model.graph.initializer[0].CopyFrom(tensor)
+    else:
+        constant = helper.make_node("Constant", [], ["unused"], value=tensor)
+        if place == "subgraph":
+            branch = helper.make_graph([constant], "b", [], [helper.make_tensor_value_info("unused", 1, None)])
+            constant = helper.make_node("If", ["x"], ["u"], then_branch=branch, else_branch=branch)
+        model.graph.node.append(constant)
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match="keeps weights in other files"):
+        copy(file)
+
+
+def test_onnx_that_is_none(make: Make, tmp_path: Path) -> None:
+    file = make()
+    whole = file.read_bytes()
+    with pytest.raises(InputError, match="does not exist"):
+        copy(tmp_path / "no.onnx")
+    for content in (b"", b"not an onnx file at all", whole[: len(whole) // 2], whole[:-3]):
+        file.write_bytes(content)
+        with pytest.raises(InputError):
+            copy(file)
+
+
+def test_onnx_with_an_unknown_operator(make: Make) -> None:
+    file = make()
+    model = onnx.load(file)
+    model.graph.node[0].op_type = "Frobnicate"
+    onnx.save(model, file)
+    with pytest.raises(InputError, match="not a valid ONNX model"):
+        copy(file)
+    model.graph.node[0].domain = "com.example"
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    onnx.save(model, file)
+    with pytest.raises(BundleError, match="cannot be loaded by ONNX Runtime"):
+        copy(file)

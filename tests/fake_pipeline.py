@@ -1,0 +1,62 @@
+"""A pipeline without networks: bright pixels are the mask, and one segment covers them. Run as a program it is a
+batch that can be killed: python fake_pipeline.py SOURCE OUT [resume]."""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from maskrt.runtime.errors import NetworkError
+from maskrt.runtime.records import RunSettings
+from maskrt.runtime.region import checked_roi, in_frame
+from maskrt.runtime.rle import encode_rle
+from maskrt.runtime.run import run_batch
+from maskrt.runtime.sinks import WRITERS, FolderSink
+from maskrt.runtime.sources import open_source
+from maskrt.runtime.types import Frame, Result, Roi, Segments
+
+SETTINGS = RunSettings("f" * 64, ("background", "occlusion"), {"provider": "cpu"})
+
+
+class FakePipeline:
+    """Counts its calls; fails on a frame whose first pixel is 13."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.calls: list[str] = []
+
+    def __call__(self, frame: Frame, roi: Roi | None = None) -> Result:
+        self.calls.append(frame.source)
+        time.sleep(self.seconds)
+        if frame.rgb[0, 0, 0] == 13:
+            raise NetworkError("decoder.onnx returned NaN or infinity in low_res_masks: check the input")
+        roi = checked_roi(frame.rgb, roi)
+        x, y, width, height = roi
+        size_hw = frame.rgb.shape[0], frame.rgb.shape[1]
+        grey = in_frame(frame.rgb[y : y + height, x : x + width].mean(axis=2).astype(np.float32), roi, size_hw)
+        mask = grey > 127
+        rows, columns = np.nonzero(mask)
+        found = int(mask.any())
+        box = [[columns.min(), rows.min(), columns.max(), rows.max()]] if found else []
+        segments = Segments(
+            size_hw=size_hw,
+            rles=(encode_rle(mask),) * found,
+            boxes_xyxy=np.array(box, np.int32).reshape(-1, 4),
+            points_xy=np.ones((found, 2)),
+            pred_iou=np.full(found, 0.9, np.float32),
+            stability_score=np.full(found, 0.95, np.float32),
+            area=np.array([mask.sum()] * found, np.int64),
+        )
+        classes = np.ones(found, np.int64)
+        return Result(mask, mask.astype(np.uint8), grey / 255, roi, segments, classes, {"fake": 1.23456})
+
+
+def run_fake(source: Path, out: Path, resume: bool, seconds: float) -> None:
+    """A batch that writes everything."""
+    with open_source(str(source)) as frames, FolderSink(out, tuple(WRITERS), SETTINGS, resume) as sink:
+        run_batch(FakePipeline(seconds), frames, sink, resume=resume)
+
+
+if __name__ == "__main__":
+    run_fake(Path(sys.argv[1]), Path(sys.argv[2]), resume="resume" in sys.argv, seconds=0.002)

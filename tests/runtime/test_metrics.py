@@ -1,0 +1,71 @@
+"""Scores against plain formulas and hand-made cases."""
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.metrics import Confusion, binary_metrics
+
+
+def roc_area(truth: np.ndarray, score: np.ndarray) -> float:
+    """The area under the ROC by its meaning: the chance that a positive scores higher, ties counting half."""
+    positive, negative = score[truth], score[~truth]
+    wins = (positive[:, None] > negative).sum() + 0.5 * (positive[:, None] == negative).sum()
+    return float(wins) / (positive.size * negative.size)
+
+
+def test_random_masks_against_plain_formulas(rng: np.random.Generator) -> None:
+    for share in (0.1, 0.5, 0.9):
+        truth, predicted = rng.random((13, 17)) < 0.4, rng.random((13, 17)) < share
+        hits = sum(bool(t and p) for t, p in zip(truth.flat, predicted.flat, strict=True))
+        precision, recall = hits / predicted.sum(), hits / truth.sum()
+        metrics = binary_metrics(truth, predicted)
+        assert metrics.accuracy == pytest.approx((truth == predicted).mean())
+        assert metrics.precision == pytest.approx(precision)
+        assert metrics.recall == pytest.approx(recall)
+        assert metrics.f1 == pytest.approx(2 * precision * recall / (precision + recall))
+        assert metrics.iou == pytest.approx(hits / (truth | predicted).sum())
+        assert metrics.auc == pytest.approx(roc_area(truth, predicted.astype(float)))
+
+
+def test_pooled_counts_equal_one_large_image(rng: np.random.Generator) -> None:
+    truth, predicted = rng.random((4, 9, 5)) < 0.3, rng.random((4, 9, 5)) < 0.3
+    pooled = Confusion()
+    for one_truth, one_predicted in zip(truth, predicted, strict=True):
+        pooled.add(one_truth, one_predicted)
+    assert pooled.metrics() == binary_metrics(truth.reshape(-1, 5), predicted.reshape(-1, 5))
+
+
+def test_perfect_and_inverted() -> None:
+    truth = np.array([[True, False]])
+    assert set(msgspec.structs.asdict(binary_metrics(truth, truth)).values()) == {1.0}
+    assert set(msgspec.structs.asdict(binary_metrics(truth, ~truth)).values()) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "undefined"),
+    [
+        (False, False, {"f1", "precision", "recall", "iou", "auc"}),
+        (True, False, {"precision", "auc"}),
+        (False, True, {"recall", "auc"}),
+        (True, True, {"auc"}),
+    ],
+)
+def test_undefined_scores_are_nan_and_null_in_json(truth: bool, predicted: bool, undefined: set[str]) -> None:
+    metrics = binary_metrics(np.full((2, 2), truth), np.full((2, 2), predicted))
+    assert {name for name, value in msgspec.structs.asdict(metrics).items() if math.isnan(value)} == undefined
+    written = msgspec.json.decode(msgspec.json.encode(metrics))
+    assert {name for name, value in written.items() if value is None} == undefined
+
+
+def test_no_pixels() -> None:
+    assert math.isnan(Confusion().metrics().accuracy)
+
+
+@pytest.mark.parametrize("predicted", [np.zeros((2, 3), bool), np.zeros((2, 2), np.uint8)])
+def test_unequal_masks_are_refused(predicted: np.ndarray) -> None:
+    with pytest.raises(InputError, match="bool and of one size"):
+        binary_metrics(np.zeros((2, 2), bool), predicted)

@@ -1,0 +1,168 @@
+"""The batch loop: failures, regions, resuming, and being killed at any moment."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from fake_pipeline import SETTINGS, FakePipeline, run_fake
+from PIL import Image
+
+from maskrt.runtime.errors import InputError, MaskrtError
+from maskrt.runtime.records import Records
+from maskrt.runtime.run import Outcome, Summary, roi_reader, run_batch
+from maskrt.runtime.sinks import WRITERS, FolderSink
+from maskrt.runtime.sources import open_source
+
+
+@pytest.fixture
+def ward(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A folder of 12 pictures."""
+    folder = tmp_path / "ward"
+    folder.mkdir()
+    for index in range(12):
+        rgb = rng.integers(0, 60, (24, 32, 3), dtype=np.uint8)
+        rgb[4:14, 6 + index : 16 + index] += 180
+        Image.fromarray(rgb).save(folder / f"bed_{index}.png")
+    return folder
+
+
+def run(ward: Path, out: Path, resume: bool = False, settings=SETTINGS, **options) -> tuple[Summary, FakePipeline, list]:
+    """A batch that writes masks; what it returned, the pipeline, and the outcomes."""
+    pipeline, outcomes = FakePipeline(), []
+    with open_source(str(ward)) as source, FolderSink(out, ("mask",), settings, resume) as sink:
+        summary = run_batch(pipeline, source, sink, resume=resume, progress=outcomes.append, **options)
+    return summary, pipeline, outcomes
+
+
+def outputs(out: Path) -> dict[str, bytes]:
+    """Everything but results.jsonl, which holds timings."""
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in out.rglob("*")
+        if path.is_file() and path.name != "results.jsonl"
+    }
+
+
+def test_all_done(ward: Path, tmp_path: Path) -> None:
+    summary, _, outcomes = run(ward, tmp_path / "out")
+    assert summary == Summary(done=12)
+    assert summary.exit_code == 0
+    assert outcomes[10] == Outcome("bed_10", "done")
+    assert len(outputs(tmp_path / "out")) == 12
+
+
+def test_failures_are_counted_and_the_run_goes_on(ward: Path, tmp_path: Path) -> None:
+    (ward / "bed_3.png").write_bytes(b"broken")
+    Image.fromarray(np.full((24, 32, 3), 13, np.uint8)).save(ward / "bed_5.png")
+    summary, _, outcomes = run(ward, tmp_path / "out")
+    assert summary == Summary(done=10, failed=2)
+    assert summary.exit_code == 3
+    assert [outcome.source for outcome in outcomes if outcome.status == "failed"] == ["bed_3", "bed_5"]
+    assert "NaN" in outcomes[5].reason
+    assert len(outputs(tmp_path / "out")) == 10
+
+
+def test_a_region_outside_fails_every_frame(ward: Path, tmp_path: Path) -> None:
+    summary, pipeline, outcomes = run(ward, tmp_path / "out", roi=(30, 0, 10, 10))
+    assert summary == Summary(failed=12)
+    assert pipeline.calls == []
+    assert outcomes[0].reason == "ROI x=30 y=0 width=10 height=10 does not lie in the 32 x 24 frame"
+
+
+def test_a_region_per_frame(ward: Path, tmp_path: Path) -> None:
+    regions = tmp_path / "regions"
+    regions.mkdir()
+    for index in range(9):
+        (regions / f"bed_{index}.json").write_text(f'{{"roi_xywh": [{index}, 0, 8, 20], "size_wh": [32, 24]}}')
+    (regions / "bed_9.json").write_text('{"roi_xywh": [1, 2, 3]}')
+    (regions / "bed_10.json").write_text("{")
+    summary, _, outcomes = run(ward, tmp_path / "out", roi=roi_reader(regions))
+    assert summary == Summary(done=9, failed=3)
+    assert "no such file; --roi-from needs one per image" in outcomes[11].reason
+    assert "expected" in outcomes[9].reason
+    mask = np.asarray(Image.open(tmp_path / "out/mask/bed_8.png"))
+    assert mask[:, 8:16].any()
+    assert not mask[:, 16:].any()
+    with pytest.raises(InputError, match="no such folder"):
+        roi_reader(tmp_path / "none")
+
+
+def test_resume_skips_what_is_done_and_redoes_what_is_not(ward: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(ward, out)
+    before = outputs(out)
+    (out / "mask/bed_2.png").unlink()
+    (out / "mask/bed_4.png").write_bytes(b"altered")
+    Image.fromarray(np.full((24, 32, 3), 200, np.uint8)).save(ward / "bed_6.png")
+    summary, pipeline, _ = run(ward, out, resume=True)
+    assert pipeline.calls == ["bed_2", "bed_4", "bed_6"]
+    assert summary == Summary(done=3, skipped=9)
+    assert {path for path, data in outputs(out).items() if data != before[path]} == {"mask/bed_6.png"}
+
+
+def test_resume_tries_failed_frames_again(ward: Path, tmp_path: Path) -> None:
+    whole = (ward / "bed_3.png").read_bytes()
+    (ward / "bed_3.png").write_bytes(whole[:-40])
+    assert run(ward, tmp_path / "out")[0] == Summary(done=11, failed=1)
+    (ward / "bed_3.png").write_bytes(whole)
+    assert run(ward, tmp_path / "out", resume=True)[0] == Summary(done=1, skipped=11)
+
+
+def test_resume_with_other_settings_or_region_does_all_again(ward: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(ward, out)
+    other = msgspec.structs.replace(SETTINGS, options={"provider": "cuda"})
+    assert run(ward, out, resume=True, settings=other)[0] == Summary(done=12)
+    assert run(ward, out, resume=True, settings=other, roi=(0, 0, 20, 20))[0] == Summary(done=12)
+    assert run(ward, out, resume=True, settings=other, roi=(0, 0, 20, 20))[0] == Summary(skipped=12)
+
+
+def test_resume_without_an_earlier_run_is_a_run(ward: Path, tmp_path: Path) -> None:
+    assert run(ward, tmp_path / "out", resume=True)[0] == Summary(done=12)
+
+
+def test_a_full_disk_stops_the_run(ward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "write", lambda descriptor, data: len(data) // 2)
+    with pytest.raises(MaskrtError, match=r"results\.jsonl: the disk is full"):
+        run(ward, tmp_path / "out")
+
+
+def killed_runs(ward: Path, expected: Path, tmp_path: Path, kills: int) -> None:
+    """Kill a run after random times, check every file, and resume it to the end."""
+    script = Path(__file__).parents[1] / "fake_pipeline.py"
+    wait = np.random.default_rng(5)
+    for number in range(kills):
+        out = tmp_path / f"killed_{number}"
+        process = subprocess.Popen([sys.executable, script, ward, out])
+        deadline = time.monotonic() + 60
+        while not (out / "results.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(wait.uniform(0, 0.15))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        for path, data in outputs(out).items():
+            assert path.endswith(".tmp") or data == outputs(expected)[path]
+        run_fake(ward, out, resume=True, seconds=0)
+        assert outputs(out) == outputs(expected)
+        records = Records(out / "results.jsonl")
+        records.close()
+        assert {record.status for record in records.latest.values()} == {"ok"}
+        assert len(records.latest) == 12
+
+
+def test_sigkill_leaves_whole_files_and_a_resumed_run_is_identical(ward: Path, tmp_path: Path) -> None:
+    run_fake(ward, tmp_path / "expected", resume=False, seconds=0)
+    assert len(outputs(tmp_path / "expected")) == 12 * len(WRITERS)
+    killed_runs(ward, tmp_path / "expected", tmp_path, kills=3)
+
+
+@pytest.mark.slow
+def test_sigkill_at_200_points(ward: Path, tmp_path: Path) -> None:
+    run_fake(ward, tmp_path / "expected", resume=False, seconds=0)
+    killed_runs(ward, tmp_path / "expected", tmp_path, kills=200)

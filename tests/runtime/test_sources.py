@@ -1,0 +1,210 @@
+"""Images, folders, globs, and videos whole, cut and damaged."""
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskrt.runtime.errors import InputError, MaskrtError
+from maskrt.runtime.sources import BadFrame, natural_key, open_source
+from maskrt.runtime.types import Frame
+
+
+def write_images(folder: Path, *names: str) -> Path:
+    """Small grey images; the value is the position in `names`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for value, name in enumerate(names):
+        Image.fromarray(np.full((4, 6, 3), value, np.uint8)).save(folder / name)
+    return folder
+
+
+def names_of(spec: str | Path) -> list[str]:
+    """The frames' names, all of them good."""
+    with open_source(str(spec)) as source:
+        frames = list(source)
+    assert all(isinstance(frame, Frame) for frame in frames)
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    assert source.length == len(frames)
+    return [frame.source for frame in frames]
+
+
+def test_one_image(tmp_path: Path) -> None:
+    assert names_of(write_images(tmp_path, "bed.png") / "bed.png") == ["bed"]
+
+
+def test_folder_in_natural_order_without_other_files(tmp_path: Path) -> None:
+    write_images(tmp_path, "f_10.png", "f_2.JPG", "F_1.bmp", ".hidden.png", "x.PNG")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "folder.png").mkdir()
+    write_images(tmp_path / "deeper", "inner.png")
+    assert names_of(tmp_path) == ["F_1", "f_2", "f_10", "x"]
+
+
+def test_glob(tmp_path: Path) -> None:
+    write_images(tmp_path / "a", "1.png", "skip.png")
+    write_images(tmp_path / "b", "2.png")
+    assert names_of(tmp_path / "*" / "[0-9].png") == ["1", "2"]
+    assert names_of(tmp_path / "**" / "*.png") == ["1", "2", "skip"]
+
+
+def test_a_name_with_glob_characters_is_a_file(tmp_path: Path) -> None:
+    assert names_of(write_images(tmp_path, "bed[1].png") / "bed[1].png") == ["bed[1]"]
+
+
+def test_symlinked_images_are_read(tmp_path: Path) -> None:
+    write_images(tmp_path / "real", "a.png")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "b.png").symlink_to(tmp_path / "real" / "a.png")
+    assert names_of(tmp_path / "links") == ["b"]
+
+
+def test_natural_key() -> None:
+    names = ["a10b", "a2b", "A1", "10", "9", "", "²"]
+    assert sorted(names, key=natural_key) == ["", "9", "10", "A1", "a2b", "a10b", "²"]
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no image; looked for \*\.png, .*subfolders are not searched"):
+        open_source(str(tmp_path))
+    with pytest.raises(InputError, match=r"pattern .* holds no image"):
+        open_source(str(tmp_path / "*.png"))
+    with pytest.raises(InputError, match="no such file or folder; a source is"):
+        open_source(str(tmp_path / "none.png"))
+
+
+@pytest.mark.parametrize("names", [("a.png", "a.jpg"), ("a.png", "A.bmp")])
+def test_equal_stems_are_refused_up_front(tmp_path: Path, names: tuple[str, str]) -> None:
+    write_images(tmp_path, *names)
+    with pytest.raises(InputError, match="would both write outputs named .*: rename one of them"):
+        open_source(str(tmp_path))
+
+
+def test_equal_stems_in_two_folders_of_a_glob_are_refused(tmp_path: Path) -> None:
+    write_images(tmp_path / "1", "a.png")
+    write_images(tmp_path / "2", "a.png")
+    with pytest.raises(InputError, match="would both write"):
+        open_source(str(tmp_path / "*" / "*.png"))
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.png")
+    os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/\xff.png")
+    with pytest.raises(InputError, match="not valid UTF-8: rename"):
+        open_source(str(tmp_path))
+
+
+def test_bad_images_do_not_stop_the_others(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.png", "c.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    with open_source(str(tmp_path)) as source:
+        frames = list(source)
+    assert [(type(frame), frame.index, frame.source) for frame in frames] == [
+        (Frame, 0, "a"),
+        (BadFrame, 1, "b"),
+        (Frame, 2, "c"),
+    ]
+    assert "not an image" in frames[1].reason
+
+
+def test_the_cap_reaches_the_reader(tmp_path: Path) -> None:
+    with open_source(str(write_images(tmp_path, "a.png")), max_pixels=23) as source:
+        (frame,) = source
+    assert "--max-megapixels" in frame.reason
+
+
+def write_video(path: Path, frames: int = 20, codec: str = "mjpeg", pix_fmt: str = "yuvj420p") -> Path:
+    """A video of 64 x 48 at 25 frames a second in which a bar moves over noise."""
+    av = pytest.importorskip("av")
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
+        for index in range(frames):
+            rgb = rng.integers(40, 80, (48, 64, 3), dtype=np.uint8)
+            rgb[:, index * 2 : index * 2 + 8] = 220
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [("v.mkv", "mjpeg", "yuvj420p"), ("v.avi", "mjpeg", "yuvj420p"), ("v.mp4", "mpeg4", "yuv420p")],
+)
+def test_video(tmp_path: Path, name: str, codec: str, pix_fmt: str) -> None:
+    with open_source(str(write_video(tmp_path / name, codec=codec, pix_fmt=pix_fmt))) as source:
+        frames = list(source)
+    assert [frame.source for frame in frames] == [f"v_{index:06d}" for index in range(20)]
+    assert [frame.timestamp_us for frame in frames] == [index * 40_000 for index in range(20)]
+    assert all(frame.rgb.shape == (48, 64, 3) and frame.rgb.dtype == np.uint8 for frame in frames)
+    assert frames[5].rgb[:, 12:16].mean() > 190 > 100 > frames[5].rgb[:, 40:].mean()
+
+
+@pytest.mark.parametrize("name", ["v.mkv", "v.avi"])
+def test_a_video_cut_anywhere_is_reported(tmp_path: Path, name: str) -> None:
+    whole = write_video(tmp_path / name).read_bytes()
+    with open_source(str(tmp_path / name)) as source:
+        expected = len(list(source))
+    cut = tmp_path / f"cut_{name}"
+    for percent in range(1, 100, 7):
+        cut.write_bytes(whole[: len(whole) * percent // 100])
+        try:
+            with open_source(str(cut)) as source:
+                frames = list(source)
+        except InputError:
+            continue
+        good = sum(isinstance(frame, Frame) for frame in frames)
+        assert isinstance(frames[-1], BadFrame) or good == expected, percent
+        assert [frame.index for frame in frames] == list(range(len(frames)))
+
+
+def test_flipped_bits_in_a_video_never_crash_and_are_partly_reported(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "v.mkv").read_bytes()
+    random.seed(1)
+    reported = 0
+    for _ in range(40):
+        damaged = bytearray(whole)
+        damaged[random.randrange(len(whole))] ^= 1 << random.randrange(8)
+        (tmp_path / "d.mkv").write_bytes(damaged)
+        try:
+            with open_source(str(tmp_path / "d.mkv")) as source:
+                reported += any(isinstance(frame, BadFrame) for frame in source)
+        except InputError:
+            reported += 1
+    assert reported >= 5  # without err_detect=explode hardly any is
+
+
+def test_a_corrupt_jpeg_in_the_middle_is_one_bad_frame(tmp_path: Path) -> None:
+    data = bytearray(write_video(tmp_path / "v.avi").read_bytes())
+    start = data.index(b"\xff\xda", len(data) // 2)  # a scan's header, in the middle of the file
+    data[start + 20 : start + 60] = b"\xff\x00" * 20
+    (tmp_path / "v.avi").write_bytes(data)
+    with open_source(str(tmp_path / "v.avi")) as source:
+        frames = list(source)
+    bad = [frame for frame in frames if isinstance(frame, BadFrame)]
+    assert len(frames) == 20
+    assert len(bad) == 1
+    assert "damaged frame" in bad[0].reason
+
+
+def test_no_video_inside(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    (tmp_path / "v.mp4").write_bytes(b"not a video" * 100)
+    with pytest.raises(InputError, match="cannot be opened as a video"):
+        open_source(str(tmp_path / "v.mp4"))
+
+
+def test_a_large_video_is_refused(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mkv")
+    with pytest.raises(InputError, match="64 x 48, over the limit"):
+        open_source(str(tmp_path / "v.mkv"), max_pixels=3000)
+
+
+def test_video_without_pyav_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "v.mp4").write_bytes(b"")
+    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    with pytest.raises(MaskrtError, match=r"pip install 'maskrt\[video\]'"):
+        open_source(str(tmp_path / "v.mp4"))

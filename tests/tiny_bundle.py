@@ -1,0 +1,140 @@
+"""A bundle of three tiny ONNX graphs that keep the contracts of the real ones; needs no PyTorch and no export code.
+
+The segmenter calls bright pixels class 1. The decoder draws three discs around the prompted point, with predicted IoUs
+0.97, 0.94 and 0.5 for radii 5, 9 and 14 in pixels of a 64-pixel input, so that masks are real and differ.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from maskrt.runtime.bundle import (
+    MANIFEST,
+    Manifest,
+    MasksSpec,
+    ModelEntry,
+    SamSpec,
+    SegmenterSpec,
+    encode_manifest,
+    sha256_of,
+)
+
+OPSET = 17
+IMAGE_SIZE, LOW_RES, EMBEDDING, INPUT_HW = 64, 32, 4, (24, 32)
+RADII, PRED_IOU = (5.0, 9.0, 14.0), (0.97, 0.94, 0.5)
+
+
+def write_tiny_bundle(folder: Path, fill: float = 0.0) -> Path:
+    """Write the bundle; `fill` is added to the segmenter's logits (NaN makes every frame fail)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    graphs = {"segmenter": _segmenter(fill), "encoder": _encoder(), "decoder": _decoder()}
+    entries = {}
+    for role, graph in graphs.items():
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+        onnx.checker.check_model(model)
+        file = folder / f"{role}.onnx"
+        onnx.save(model, file)
+        entries[role] = ModelEntry(file.name, sha256_of(file), file.stat().st_size, "tests/tiny_bundle.py", "0" * 64)
+    manifest = Manifest(
+        schema=1,
+        kind="soss",
+        maskrt="0.1.0",
+        precision="fp32",
+        opset=OPSET,
+        models=entries,
+        segmenter=SegmenterSpec(INPUT_HW, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), ("background", "occlusion")),
+        sam=SamSpec(IMAGE_SIZE, (LOW_RES, LOW_RES)),
+        masks=MasksSpec(points_per_side=4, points_per_batch=8),
+    )
+    (folder / MANIFEST).write_bytes(encode_manifest(manifest))
+    return folder
+
+
+def _segmenter(fill: float) -> onnx.GraphProto:
+    shape = [1, 3, *INPUT_HW]
+    weight = np.array([[-3, -3, -3], [3, 3, 3]], np.float32)[:, :, None, None]
+    constants = {"weight": weight, "fill": np.array(fill, np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["image", "weight"], ["scores"]),
+        helper.make_node("Add", ["scores", "fill"], ["logits"]),
+    ]
+    return _graph("segmenter", nodes, {"image": shape}, {"logits": [1, 2, *INPUT_HW]}, constants)
+
+
+def _encoder() -> onnx.GraphProto:
+    constants = {"sizes": np.array([1, 3, EMBEDDING, EMBEDDING], np.int64), "axes": np.array([0], np.int64)}
+    nodes = [
+        helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["channels_first"], perm=[2, 0, 1]),
+        helper.make_node("Unsqueeze", ["channels_first", "axes"], ["batch"]),
+        helper.make_node("Resize", ["batch", "", "", "sizes"], ["image_embeddings"], mode="linear"),
+    ]
+    outputs = {"image_embeddings": [1, 3, EMBEDDING, EMBEDDING]}
+    graph = _graph("encoder", nodes, {"image": ["h", "w", 3]}, outputs, constants)
+    graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    return graph
+
+
+def _decoder() -> onnx.GraphProto:
+    """low_res_masks = radius^2 - distance^2 to the first point; boundaries are so steep that every disc is stable."""
+    centres = ((np.arange(LOW_RES) + 0.5) * IMAGE_SIZE / LOW_RES).astype(np.float32)
+    constants = {
+        "grid_x": centres[None, None, None, :],
+        "grid_y": centres[None, None, :, None],
+        "squares": (np.array(RADII, np.float32) ** 2)[None, :, None, None],
+        "quality": np.array([PRED_IOU], np.float32),
+        "zero": np.array(0, np.int64),
+        "one": np.array(1, np.int64),
+        "nothing": np.array(0, np.float32),
+        "column": np.array([-1, 1, 1, 1], np.int64),
+        "row": np.array([-1, 1], np.int64),
+    }
+    nodes = [
+        helper.make_node("Gather", ["point_coords", "zero"], ["point"], axis=1),
+        *(
+            node
+            for axis, at in (("x", "zero"), ("y", "one"))
+            for node in (
+                helper.make_node("Gather", ["point", at], [axis], axis=1),
+                helper.make_node("Reshape", [axis, "column"], [f"{axis}_column"]),
+                helper.make_node("Sub", [f"grid_{axis}", f"{axis}_column"], [f"d{axis}"]),
+                helper.make_node("Mul", [f"d{axis}", f"d{axis}"], [f"d{axis}2"]),
+            )
+        ),
+        helper.make_node("Add", ["dx2", "dy2"], ["distance2"]),
+        helper.make_node("Sub", ["squares", "distance2"], ["discs"]),
+        # The embeddings and labels take part, so that an engine keeps them as inputs.
+        helper.make_node("ReduceMean", ["image_embeddings"], ["mean"], keepdims=0),
+        helper.make_node("ReduceMean", ["point_labels"], ["label"], keepdims=0),
+        helper.make_node("Add", ["mean", "label"], ["unused"]),
+        helper.make_node("Mul", ["unused", "nothing"], ["silent"]),
+        helper.make_node("Add", ["discs", "silent"], ["low_res_masks"]),
+        helper.make_node("Reshape", ["x", "row"], ["x_row"]),
+        helper.make_node("Mul", ["x_row", "nothing"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "quality"], ["pred_iou"]),
+    ]
+    inputs = {
+        "image_embeddings": [1, 3, EMBEDDING, EMBEDDING],
+        "point_coords": ["B", "P", 2],
+        "point_labels": ["B", "P"],
+    }
+    outputs = {"low_res_masks": ["B", 3, LOW_RES, LOW_RES], "pred_iou": ["B", 3]}
+    return _graph("decoder", nodes, inputs, outputs, constants)
+
+
+def _graph(
+    name: str,
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, list[int | str]],
+    outputs: dict[str, list[int | str]],
+    constants: dict[str, np.ndarray],
+) -> onnx.GraphProto:
+    return helper.make_graph(
+        nodes,
+        name,
+        [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in inputs.items()],
+        [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in outputs.items()],
+        [numpy_helper.from_array(value, key) for key, value in constants.items()],
+    )
