@@ -4,6 +4,8 @@ In the role of SAM's ViT: [B, 3, S, S] normalised image to [B, C, S/16, S/16] em
 encoder behind SAM's decoder is NanoSAM's; this network is our own.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -57,12 +59,11 @@ class ConvEncoder(nn.Module):
             nn.Conv2d(3, widths[0], 4, stride=4, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
         )
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(width) for _ in range(depth)))
-            for width, depth in zip(widths, depths, strict=True)
+            nn.Sequential(*(Block(width) for _ in range(depth))) for width, depth in zip(widths, depths, strict=True)
         )
         self.downs = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 2, stride=2, bias=False), nn.BatchNorm2d(b), nn.ReLU())
-            for a, b in zip(widths, widths[1:], strict=False)
+            for a, b in itertools.pairwise(widths)
         )
         last = len(widths) - 1
         self.laterals = nn.ModuleList(

@@ -4,6 +4,7 @@ Source: "Hybrid Deep Learning-Based for Enhanced Occlusion Segmentation in PICU 
 """
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +19,20 @@ from maskrt.runtime.region import checked_roi, in_frame, segments_in_frame
 from maskrt.runtime.segmenter import Segmenter
 from maskrt.runtime.session import Session, open_session
 from maskrt.runtime.timing import timed
-from maskrt.runtime.types import Frame, Result, Roi
+from maskrt.runtime.types import Frame, Result, Roi, Segments
+
+
+@dataclass(frozen=True)
+class Branches:
+    """What the two branches say of a region of interest, before they are fused.
+
+    probabilities: float32 [C, h, w], the segmenter's; segments: SAM's masks; both in ROI coordinates.
+    """
+
+    roi_xywh: Roi
+    probabilities: NDArray[np.float32]
+    segments: Segments
+    timings_ms: dict[str, float]
 
 
 class SossPipeline:
@@ -57,24 +71,31 @@ class SossPipeline:
             NetworkError: a network returned NaN or infinity.
         """
         rgb = frame.rgb if isinstance(frame, Frame) else frame
+        branches = self.branches(rgb, roi)
+        timings_ms = dict(branches.timings_ms)
+        with timed(timings_ms, "voting"):
+            label, segment_classes = fuse(branches.probabilities, branches.segments, self.voting)
+        roi, size_hw = branches.roi_xywh, (rgb.shape[0], rgb.shape[1])
+        with timed(timings_ms, "assemble"):
+            return Result(
+                mask=in_frame(label == self.voting.target, roi, size_hw),
+                label=in_frame(label, roi, size_hw),
+                probability=in_frame(branches.probabilities[self.voting.target], roi, size_hw),
+                roi_xywh=roi,
+                segments=segments_in_frame(branches.segments, roi, size_hw),
+                segment_classes=segment_classes,
+                timings_ms=timings_ms,
+            )
+
+    def branches(self, rgb: NDArray[np.uint8], roi: Roi | None = None) -> Branches:
+        """Run both branches without fusing them: what evaluation compares voting rules on. Arguments as of a call."""
         x, y, width, height = roi = checked_roi(rgb, roi)
         crop = np.ascontiguousarray(rgb[y : y + height, x : x + width])
         timings_ms: dict[str, float] = {}
         with timed(timings_ms, "segmenter"):
             probabilities = self.segmenter(crop)
         segments = self.automatic_masks(crop, timings_ms)
-        with timed(timings_ms, "voting"):
-            label, segment_classes = fuse(probabilities, segments, self.voting)
-        size_hw = rgb.shape[0], rgb.shape[1]
-        return Result(
-            mask=in_frame(label == self.voting.target, roi, size_hw),
-            label=in_frame(label, roi, size_hw),
-            probability=in_frame(probabilities[self.voting.target], roi, size_hw),
-            roi_xywh=roi,
-            segments=segments_in_frame(segments, roi, size_hw),
-            segment_classes=segment_classes,
-            timings_ms=timings_ms,
-        )
+        return Branches(roi, probabilities, segments, timings_ms)
 
     def close(self) -> None:
         """Free the sessions."""

@@ -125,10 +125,9 @@ def sam_sessions() -> Callable[[Any], tuple[Any, Any]]:
     import torch
 
     class Encoder:
-        inputs = {"image": ("tensor(uint8)", (None, None, 3))}
-        outputs = {"image_embeddings": ("tensor(float)", (1, 32, None, None))}
-
         def __init__(self, sam: Any) -> None:
+            self.inputs = {"image": ("tensor(uint8)", (None, None, 3))}
+            self.outputs = {"image_embeddings": ("tensor(float)", (1, 32, None, None))}
             self.sam = sam
 
         @torch.no_grad()
@@ -140,17 +139,16 @@ def sam_sessions() -> Callable[[Any], tuple[Any, Any]]:
             return {"image_embeddings": self.sam.image_encoder(self.sam.preprocess(planes)).numpy()}
 
     class Decoder:
-        inputs = {
-            "image_embeddings": ("tensor(float)", (1, 32, None, None)),
-            "point_coords": ("tensor(float)", (None, None, 2)),
-            "point_labels": ("tensor(float)", (None, None)),
-        }
-        outputs = {
-            "low_res_masks": ("tensor(float)", (None, 3, None, None)),
-            "pred_iou": ("tensor(float)", (None, 3)),
-        }
-
         def __init__(self, sam: Any) -> None:
+            self.inputs = {
+                "image_embeddings": ("tensor(float)", (1, 32, None, None)),
+                "point_coords": ("tensor(float)", (None, None, 2)),
+                "point_labels": ("tensor(float)", (None, None)),
+            }
+            self.outputs = {
+                "low_res_masks": ("tensor(float)", (None, 3, None, None)),
+                "pred_iou": ("tensor(float)", (None, 3)),
+            }
             self.sam = sam
             self.batches: list[int] = []
 

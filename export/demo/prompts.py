@@ -26,9 +26,7 @@ def batches(scenes: Sequence[TrainingScene], windows: int, prompts: int, size: i
             yield current.result()
 
 
-def draw_batch(
-    scenes: Sequence[TrainingScene], windows: int, prompts: int, size: int, seed: tuple[int, int]
-) -> Batch:
+def draw_batch(scenes: Sequence[TrainingScene], windows: int, prompts: int, size: int, seed: tuple[int, int]) -> Batch:
     """Random windows of random scenes, each with random prompts.
 
     Returns:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-
 OUTSIDE = 65535  # instance of the padding beyond the picture
 
 

@@ -110,7 +110,15 @@ class _MaskPredictor(nn.Module):
         return self.decoder.predict_masks(**inputs)
 
 
-def train(name: str, stage: nn.Module, source: Iterator[Batch], steps: int, peak: float, minutes: float, save: Callable[[], None]) -> None:
+def train(
+    name: str,
+    stage: nn.Module,
+    source: Iterator[Batch],
+    steps: int,
+    peak: float,
+    minutes: float,
+    save: Callable[[], None],
+) -> None:
     """AdamW with linear warm-up and a cosine to 1% that ends at `steps` or `minutes`, whichever comes first.
 
     `save` is called every 500 steps and at the end.

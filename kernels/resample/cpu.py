@@ -50,7 +50,7 @@ def _taps(size: int, out_size: int) -> tuple[Indices, Indices, Floats]:
         source = max(scale * (np.float32(i) + HALF) - HALF, ZERO)
         index = min(np.int32(source), np.int32(size - 1))
         first[i] = index
-        second[i] = min(index + 1, size - 1)
+        second[i] = min(index + np.int32(1), np.int32(size - 1))
         weight[i] = min(max(source - np.float32(index), ZERO), ONE)
     return first, second, weight
 

@@ -1,5 +1,6 @@
 """Tiny networks, made once: each export costs seconds, most of them the exporter's own."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ TINY = SamConfig(
 )
 
 
-def scrambled(module: Any, seed: int = 0) -> Any:
-    """A network whose every weight counts: no zeros in position embeddings, biases or running means."""
+SamWriter = Callable[[Path, SamConfig], str]
+
+
+def _scrambled(module: Any, seed: int = 0) -> Any:
     random = torch.Generator().manual_seed(seed)
     for name, value in module.state_dict().items():
         if name.endswith("running_var"):
@@ -37,30 +40,46 @@ def scrambled(module: Any, seed: int = 0) -> Any:
     return module.eval()
 
 
-def write_sam(folder: Path, config: SamConfig) -> str:
-    """A checkpoint with its config beside it, as KIND:FILE."""
+def _write_sam(folder: Path, config: SamConfig) -> str:
     torch.manual_seed(0)
-    torch.save(scrambled(build_sam(config)).state_dict(), folder / "sam.pth")
+    torch.save(_scrambled(build_sam(config)).state_dict(), folder / "sam.pth")
     (folder / "sam.json").write_bytes(msgspec.json.encode(config))
     return f"custom:{folder / 'sam.pth'}"
 
 
 @pytest.fixture(scope="session")
+def scrambled() -> Callable[..., Any]:
+    """scrambled(module) is a network whose every weight counts: no zeros in position embeddings, biases or means."""
+    return _scrambled
+
+
+@pytest.fixture(scope="session")
+def write_sam() -> SamWriter:
+    """write_sam(folder, config) writes a checkpoint with its config beside it; returns KIND:FILE."""
+    return _write_sam
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> SamConfig:
+    return TINY
+
+
+@pytest.fixture(scope="session")
 def small_sam() -> Any:
     torch.manual_seed(0)
-    return scrambled(build_sam(TINY))
+    return _scrambled(build_sam(TINY))
 
 
 @pytest.fixture(scope="session")
 def sam_spec(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_sam(tmp_path_factory.mktemp("sam"), TINY)
+    return _write_sam(tmp_path_factory.mktemp("sam"), TINY)
 
 
 @pytest.fixture(scope="session")
 def mobilenet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A narrow DeepLabV3+ with two classes."""
     torch.manual_seed(0)
-    model = scrambled(build_deeplabv3plus("mobilenet_v2", 2, decoder_channels=32, width_mult=0.25))
+    model = _scrambled(build_deeplabv3plus("mobilenet_v2", 2, decoder_channels=32, width_mult=0.25))
     file = tmp_path_factory.mktemp("segmenter") / "mobilenet.pth"
     torch.save(model.state_dict(), file)
     return file

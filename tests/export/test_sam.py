@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,32 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 import onnx  # noqa: E402
-from conftest import TINY, scrambled, write_sam  # noqa: E402
 
 from maskrt.export.sam import SAM_CONFIGS, DecoderGraph, EncoderGraph, SamConfig, build_sam  # noqa: E402
 from maskrt.export.sams import read_config, read_sam, write_decoder, write_encoder  # noqa: E402
 from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402
 from maskrt.runtime.session import open_session  # noqa: E402
 
-CONV = msgspec.structs.replace(TINY, encoder="conv", widths=(8, 16, 24), depths=(1, 1, 1))
+SamWriter = Callable[[Path, SamConfig], str]
 TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def encoder_file(small_sam: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def conv_config(tiny_config: SamConfig) -> SamConfig:
+    return msgspec.structs.replace(tiny_config, encoder="conv", widths=(8, 16, 24), depths=(1, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def encoder_file(small_sam: Any, tiny_config: SamConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("encoder") / "encoder.onnx"
-    write_encoder(small_sam, TINY, path, lambda _: None)
+    write_encoder(small_sam, tiny_config, path, lambda _: None)
     return path
 
 
 @pytest.fixture(scope="module")
-def decoder_file(small_sam: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def decoder_file(small_sam: Any, tiny_config: SamConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("decoder") / "decoder.onnx"
-    write_decoder(small_sam, TINY, path, lambda _: None)
+    write_decoder(small_sam, tiny_config, path, lambda _: None)
     return path
 
 
@@ -118,22 +123,24 @@ def test_no_control_flow_and_no_notes(encoder_file: Path, decoder_file: Path) ->
         assert str(Path(__file__).parents[2]).encode() not in file.read_bytes()
 
 
-def test_export_twice_gives_the_same_bytes(decoder_file: Path, small_sam: Any, tmp_path: Path) -> None:
-    write_decoder(small_sam, TINY, tmp_path / "decoder.onnx", lambda _: None)
+def test_export_twice_gives_the_same_bytes(
+    decoder_file: Path, small_sam: Any, tiny_config: SamConfig, tmp_path: Path
+) -> None:
+    write_decoder(small_sam, tiny_config, tmp_path / "decoder.onnx", lambda _: None)
     assert (tmp_path / "decoder.onnx").read_bytes() == decoder_file.read_bytes()
 
 
-def test_conv_encoder(tmp_path: Path) -> None:
-    sam, config = read_sam(write_sam(tmp_path, CONV))
-    assert config == CONV
+def test_conv_encoder(tmp_path: Path, conv_config: SamConfig, write_sam: SamWriter) -> None:
+    sam, config = read_sam(write_sam(tmp_path, conv_config))
+    assert config == conv_config
     parity = write_encoder(sam, config, tmp_path / "encoder.onnx", lambda _: None)
     assert parity.max_rel < TOLERANCE
 
 
-def test_an_embedding_of_another_size_is_refused(tmp_path: Path) -> None:
-    wrong = msgspec.structs.replace(CONV, patch_size=32)  # the convolutional encoder always ends at stride 16
+def test_an_embedding_of_another_size_is_refused(tmp_path: Path, conv_config: SamConfig) -> None:
+    wrong = msgspec.structs.replace(conv_config, patch_size=32)  # the convolutional encoder always ends at stride 16
     with pytest.raises(InputError, match="embedding is"):
-        write_encoder(scrambled(build_sam(wrong)), wrong, tmp_path / "encoder.onnx", lambda _: None)
+        write_encoder(build_sam(wrong), wrong, tmp_path / "encoder.onnx", lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -150,9 +157,9 @@ def test_an_embedding_of_another_size_is_refused(tmp_path: Path) -> None:
         {"encoder": "conv", "widths": (8, 8), "depths": (1,)},
     ],
 )
-def test_sizes_that_do_not_fit(change: dict[str, Any]) -> None:
+def test_sizes_that_do_not_fit(tiny_config: SamConfig, change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="SAM config: "):
-        build_sam(msgspec.structs.replace(TINY, **change))
+        build_sam(msgspec.structs.replace(tiny_config, **change))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"image_size": "big"}', '{"imagesize": 3}', "\xff", "[" * 100_000])
@@ -162,9 +169,9 @@ def test_bad_config(tmp_path: Path, text: str) -> None:
         read_config(tmp_path / "c.json")
 
 
-def test_config_missing_or_wrong(tmp_path: Path) -> None:
-    spec = write_sam(tmp_path, TINY)
-    (tmp_path / "sam.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(TINY, depth=3)))
+def test_config_missing_or_wrong(tmp_path: Path, tiny_config: SamConfig, write_sam: SamWriter) -> None:
+    spec = write_sam(tmp_path, tiny_config)
+    (tmp_path / "sam.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(tiny_config, depth=3)))
     with pytest.raises(CheckpointError, match=r"missing: image_encoder\.blocks\.2"):
         read_sam(spec)
     (tmp_path / "sam.json").unlink()

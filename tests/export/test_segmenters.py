@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 import onnx  # noqa: E402
-from conftest import scrambled  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from maskrt.export.deeplab import build_deeplabv3plus  # noqa: E402
@@ -36,7 +36,7 @@ def test_mobilenet(mobilenet_file: Path, tmp_path: Path) -> None:
         assert session.outputs == {"logits": ("tensor(float)", (1, 2, *HW))}
 
 
-def test_resnet50(tmp_path: Path) -> None:
+def test_resnet50(tmp_path: Path, scrambled: Callable[..., Any]) -> None:
     torch.save(scrambled(build_deeplabv3plus("resnet50", 2)).state_dict(), tmp_path / "c.pth")
     classes, parity = SEGMENTERS["deeplabv3plus_resnet50"](tmp_path / "c.pth", tmp_path / "s.onnx", (64, 64), quiet)
     assert classes == 2
@@ -44,7 +44,7 @@ def test_resnet50(tmp_path: Path) -> None:
     assert parity.max_rel < 2e-5
 
 
-def test_torchvision_resnet50(tmp_path: Path) -> None:
+def test_torchvision_resnet50(tmp_path: Path, scrambled: Callable[..., Any]) -> None:
     model = scrambled(torchvision_deeplabv3_for("resnet50", {"classifier.4.weight": torch.empty(3, 256, 1, 1)}))
     torch.save({"model": model.state_dict()}, tmp_path / "c.pth")
     write = SEGMENTERS["torchvision_deeplabv3_resnet50"]
@@ -110,7 +110,7 @@ def test_onnx(make: Make, takes: Shape) -> None:
     [
         (
             {"takes": [1, 3, 64, 64]},
-            r"takes tensor\(float\) \[1, 3, 64, 64\], expected tensor\(float\) \[1, 3, 32, 48\]",
+            r"takes tensor\(float\) \[1, 3, 64, 64\], expected .* \[1, 3, 32, 48\]",
         ),
         ({"takes": [2, 3, *HW]}, r"takes tensor\(float\) \[2, 3"),
         ({"kind": TensorProto.UINT8}, r"takes tensor\(uint8\)"),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import cv2
+import numba
 import numpy as np
 import pytest
 import torch
@@ -20,10 +21,13 @@ SEED = 7
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # tiny layers: more threads only wait for each other
+    # Tiny layers and tiny images: threads would only wait for each other, seconds of it on a busy machine.
+    threads = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads[0])
+    numba.set_num_threads(threads[1])
 
 
 def picture(seed, height, width):
@@ -45,7 +49,6 @@ def model(tiny_sam, sam_sessions):
 
 def check(ours, upstream, **exactly):
     equality = compare_segments(ours, upstream)
-    print(equality)
     assert equality.different == 0
     assert equality.max_pred_iou_difference < 1e-5
     for name, value in exactly.items():
@@ -58,7 +61,7 @@ def test_equal_to_upstream(model, size_hw):
     ours, upstream = both(*model, picture(1, *size_hw), SPEC)
     equality = check(ours, upstream, same_order=True)
     assert 3 <= equality.masks <= SPEC.points_per_side**2
-    assert equality.identical_rles >= equality.masks - 1
+    assert equality.ties <= 1
 
 
 @pytest.mark.parametrize("size_hw", [(40, 400), (400, 40), (64, 500)])

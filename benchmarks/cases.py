@@ -1,0 +1,37 @@
+"""The registry of benchmark cases, and the options that all of them share."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskrt.benchmarks.report_json import CaseReport
+from maskrt.runtime.errors import InputError
+
+# Case -> module with run(options, report) -> CaseReport; by name, so that a case's imports cost only those who run it.
+CASES = {"soss": "maskrt.benchmarks.soss_case"}
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """How to measure. threads: of every contestant; None is every usable core. work: for models made on the way."""
+
+    size: str = "all"
+    pairs: int = 5
+    warmup: int = 1
+    points_per_side: int = 40
+    threads: int | None = None
+    work: Path = Path("out/bench")
+
+
+def run_case(name: str, options: BenchOptions, report: Callable[[str], None]) -> CaseReport:
+    """Measure one case.
+
+    Raises:
+        InputError: there is no such case, or its models are missing.
+        WorkerError: a contestant failed.
+    """
+    if name not in CASES:
+        raise InputError(f"unknown case {name!r}; known: {', '.join(CASES)}")
+    result: CaseReport = importlib.import_module(CASES[name]).run(options, report)
+    return result

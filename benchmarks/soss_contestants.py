@@ -1,0 +1,85 @@
+"""The two sides of the case `soss`, as factories that a worker calls. Imports nothing heavy: ours must not see PyTorch."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.errors import InputError, MaskrtError
+from maskrt.runtime.types import Roi, Segments
+
+Ours = tuple[Segments, NDArray[np.uint8]]  # segments in the frame, label in the frame
+Upstream = tuple[list[dict[str, Any]], NDArray[np.uint8]]  # records in the ROI, label in the frame
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What both sides get. frame: a .npy of uint8 [H, W, 3]; segmenter and sam: KIND:FILE, the bundle's own weights."""
+
+    bundle: Path
+    segmenter: str
+    sam: str
+    frame: Path
+    roi: Roi
+    points_per_side: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class OurContestant:
+    """maskrt on the bundle."""
+
+    work: Workload
+
+    def __call__(self) -> Callable[[], tuple[dict[str, float], Ours]]:
+        """Load the bundle; raises MaskrtError when anything brings PyTorch into this process."""
+        import numba
+
+        from maskrt.runtime.pipeline import open_pipeline
+
+        work = self.work
+        if work.threads > numba.config.NUMBA_NUM_THREADS:
+            raise InputError(f"--threads {work.threads}: Numba has {numba.config.NUMBA_NUM_THREADS} here")
+        numba.set_num_threads(work.threads)
+        pipeline = open_pipeline(work.bundle, threads=work.threads, points_per_side=work.points_per_side)
+        rgb = np.load(work.frame)
+
+        def iterate() -> tuple[dict[str, float], Ours]:
+            result = pipeline(rgb, work.roi)
+            if "torch" in sys.modules:
+                raise MaskrtError("PyTorch is loaded in maskrt's worker: the comparison would not be of the lean runtime")
+            return result.timings_ms, (result.segments, result.label)
+
+        return iterate
+
+
+@dataclass(frozen=True)
+class UpstreamContestant:
+    """segment_anything, the segmenter and dense voting in PyTorch, on the checkpoints that the bundle was made from."""
+
+    work: Workload
+
+    def __call__(self) -> Callable[[], tuple[dict[str, float], Upstream]]:
+        """Load the checkpoints."""
+        import cv2
+        import torch
+
+        from maskrt.benchmarks.peers.soss_upstream import SossUpstream
+        from maskrt.export.kinds import load_architecture
+        from maskrt.export.sams import read_sam
+        from maskrt.runtime.bundle import open_bundle, with_overrides
+
+        work = self.work
+        torch.set_num_threads(work.threads)
+        cv2.setNumThreads(work.threads)
+        manifest = open_bundle(work.bundle).manifest
+        masks = with_overrides(manifest.masks, {"points_per_side": work.points_per_side})
+        kind, _, file = work.segmenter.partition(":")
+        sam, _ = read_sam(work.sam)
+        peer = SossUpstream(load_architecture(kind, Path(file)), sam, manifest.segmenter, masks)
+        rgb = np.load(work.frame)
+        return lambda: ({}, peer(rgb, work.roi))

@@ -1,0 +1,57 @@
+"""Pictures that compare: what people look at before they read a number. They contain the image itself."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from maskrt.runtime.evaluate import Compared
+from maskrt.runtime.overlay import segments_picture
+
+CAPTIONS = ("input", "truth", "SAM segments", "segmenter alone", "SOSS")
+MARGIN = 6
+CAPTION_HEIGHT = 26
+
+
+def comparison(compared: Compared, panel_width: int = 360) -> NDArray[np.uint8]:
+    """One row of panels: input, truth, SAM's segments, the segmenter's mask, SOSS's mask.
+
+    Source: the layout of figure 8 of the SOSS document.
+    """
+    panels = (
+        compared.rgb,
+        _white(compared.truth),
+        segments_picture(compared.branches.segments),
+        _white(compared.masks["segmenter"]),
+        _white(compared.masks["soss"]),
+    )
+    return row(panels, CAPTIONS, panel_width)
+
+
+def row(panels: Sequence[NDArray[np.uint8]], captions: Sequence[str], panel_width: int = 360) -> NDArray[np.uint8]:
+    """Panels of one size side by side, each scaled to a width in pixels, with its caption above."""
+    height, width = panels[0].shape[:2]
+    panel_height = max(1, round(height * panel_width / width))
+    size = (len(panels) * (panel_width + MARGIN) + MARGIN, panel_height + CAPTION_HEIGHT + MARGIN)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(15)
+    for index, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
+        left = MARGIN + index * (panel_width + MARGIN)
+        draw.text((left, 5), caption, fill="black", font=font)
+        # Box, not bilinear: a thin cable keeps its share of grey instead of vanishing between samples.
+        scaled = Image.fromarray(panel).resize((panel_width, panel_height), Image.Resampling.BOX)
+        sheet.paste(scaled, (left, CAPTION_HEIGHT))
+    return np.array(sheet)
+
+
+def stack(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Pictures below each other on white: a contact sheet."""
+    width = max(picture.shape[1] for picture in pictures)
+    padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
+    return np.concatenate(padded)
+
+
+def _white(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.repeat(mask[:, :, None], 3, axis=2).astype(np.uint8) * 255

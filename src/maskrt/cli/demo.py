@@ -1,0 +1,28 @@
+"""`maskrt demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for masks, overlays, report.html and summary.json.")
+    ] = Path("out/demo"),
+    scenes: Annotated[int, typer.Option(min=1, help="How many held-out scenes.")] = 3,
+    bundle: Annotated[Path | None, typer.Option(help="Another bundle than the demo's own.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; its own choice if left out.")] = None,
+) -> None:
+    """Show SOSS on drawn bedside scenes with known truth, and its segments on a photograph.
+
+    \b
+    Example:
+      maskrt demo --out out/demo --scenes 2
+    """
+    from maskrt.benchmarks.demo import BUNDLE, print_line, run_demo
+    from maskrt.cli.scores import print_scores
+
+    scores = run_demo(bundle or BUNDLE, out, scenes, threads, print_line)
+    print_scores(scores)
+    print(f"look at {out / 'report.html'}, {out / 'contact_sheet.png'} and {out / 'overlay'}")

@@ -1,0 +1,86 @@
+"""`maskrt eval`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder written by maskrt export.")],
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes.")],
+    truth: Annotated[Path, typer.Option("--truth", metavar="DIR", help="Masks DIR/STEM.png; white is the class.")],
+    roi: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Region of interest in pixels.")] = None,
+    roi_from: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Region of each image: roi_xywh in DIR/STEM.json.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write DIR/STEM.png: input, truth, segments, both masks.")
+    ] = None,
+    provider: Annotated[str, typer.Option(help="Of ONNX Runtime: cpu or cuda. There is no fallback.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; its own choice if left out.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a bundle setting; may be repeated."),
+    ] = None,
+    max_megapixels: Annotated[float, typer.Option(min=0.000001, help="Refuse larger images.")] = 50,
+) -> None:
+    """Score the segmenter alone, hard voting and SOSS against ground truth.
+
+    Accuracy, F1, precision, recall, IoU and AUC of the class of interest, pooled over all pixels inside the regions of
+    interest. No image is written unless --figures asks for it. Exit code 3: some images have no score.
+
+    \b
+    Example:
+      maskrt scenes --seed 900000 --count 5 --out out/scenes
+      maskrt eval export/demo/bundle out/scenes/images --truth out/scenes/truth --roi-from out/scenes/instances
+    """
+    from maskrt.cli.options import parse_roi, parse_settings
+    from maskrt.cli.progress import FrameProgress
+    from maskrt.cli.scores import print_scores
+    from maskrt.runtime.atomic import write_bytes
+    from maskrt.runtime.errors import InputError, NetworkError
+    from maskrt.runtime.evaluate import Scores, compare_methods
+    from maskrt.runtime.figures import comparison
+    from maskrt.runtime.images import read_truth
+    from maskrt.runtime.pipeline import open_pipeline
+    from maskrt.runtime.run import SOME_FRAMES_FAILED, roi_reader
+    from maskrt.runtime.sinks import png_bytes
+    from maskrt.runtime.sources import BadFrame, open_source
+
+    if roi is not None and roi_from is not None:
+        raise InputError("--roi and --roi-from exclude each other")
+    if not truth.is_dir():
+        raise InputError(f"{truth}: no such folder; it should hold a STEM.png per image")
+    region_of = roi_reader(roi_from) if roi_from is not None else None
+    region = parse_roi(roi) if roi is not None else None
+    max_pixels = int(max_megapixels * 1e6)
+    scores, failed = Scores(), []
+    with (
+        open_source(images, max_pixels) as source,
+        open_pipeline(bundle, provider, threads, **parse_settings(settings or [])) as pipeline,
+        FrameProgress(source.length, "images") as progress,
+    ):
+        for item in source:
+            try:
+                if isinstance(item, BadFrame):
+                    raise InputError(item.reason)
+                mask = read_truth(truth / f"{item.source}.png", max_pixels)
+                compared = compare_methods(
+                    pipeline, item.rgb, mask, region_of(item.source) if region_of is not None else region
+                )
+                scores.add(compared)
+                if figures is not None:
+                    write_bytes(figures / f"{item.source}.png", png_bytes(comparison(compared)))
+            except (InputError, NetworkError) as error:
+                failed.append({"source": item.source, "reason": str(error)})
+                progress.report(f"failed: {item.source}: {error}")
+            progress.advance()
+    print_scores(scores)
+    if json is not None:
+        import msgspec
+
+        report = {"images": scores.images, "failed": failed, **scores.metrics()}
+        write_bytes(json, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    raise typer.Exit(SOME_FRAMES_FAILED if failed else 0)

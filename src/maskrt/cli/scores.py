@@ -1,0 +1,14 @@
+"""Scores as a table, for every command that shows them."""
+
+from rich.console import Console
+from rich.table import Table
+
+from maskrt.runtime.evaluate import METHODS, Scores
+
+
+def print_scores(scores: Scores) -> None:
+    """Six metrics of every method in percent, on stdout."""
+    table = Table("percent", *METHODS, title=f"{scores.images} images", title_justify="left")
+    for name, values in scores.rows():
+        table.add_row(name, *values)
+    Console().print(table)

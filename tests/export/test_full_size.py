@@ -1,0 +1,40 @@
+"""The published sizes of SAM with random weights: minutes and gigabytes, so `pytest -m slow`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs maskrt[export]")
+
+from maskrt.export.sam import SAM_CONFIGS, build_sam  # noqa: E402
+from maskrt.export.soss import export_soss  # noqa: E402
+
+# The largest process is the exporter's; peak resident memory was 4.6 GB for ViT-B and 17 GB for ViT-H.
+SIZES = [
+    pytest.param("vit_b", 0, id="vit_b"),
+    pytest.param("vit_l", 0, id="vit_l"),
+    pytest.param("vit_h", 1, id="vit_h"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "data_files"), SIZES)
+def test_published_size(
+    kind: str, data_files: int, mobilenet_file: Path, scrambled: Callable[..., Any], tmp_path: Path
+) -> None:
+    sam = build_sam(SAM_CONFIGS[kind])
+    torch.save(scrambled(sam).state_dict(), tmp_path / "sam.pth")
+    del sam
+    bundle = export_soss(
+        f"deeplabv3plus_mobilenet_v2:{mobilenet_file}",
+        f"{kind}:{tmp_path / 'sam.pth'}",
+        tmp_path / "bundle",
+        report=print,
+    )
+    encoder = bundle.manifest.models["encoder"]
+    assert len(encoder.data) == data_files
+    assert encoder.parity is not None
+    assert encoder.parity.max_rel < 2e-5
+    assert bundle.manifest.sam.low_res_hw == (256, 256)

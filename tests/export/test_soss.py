@@ -1,0 +1,192 @@
+"""A bundle appears at its place whole and verified, or nothing does."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs maskrt[export]")
+
+from maskrt.export import graph, sams, soss  # noqa: E402
+from maskrt.export.folder import whole_folder  # noqa: E402
+from maskrt.export.soss import export_soss  # noqa: E402
+from maskrt.runtime.bundle import MANIFEST, Bundle, MasksSpec, VotingSpec, open_bundle  # noqa: E402
+from maskrt.runtime.errors import BundleError, CheckpointError, ExportError, InputError  # noqa: E402
+
+HW = (64, 96)
+
+
+@pytest.fixture(scope="module")
+def segmenter(mobilenet_file: Path) -> str:
+    return f"deeplabv3plus_mobilenet_v2:{mobilenet_file}"
+
+
+@pytest.fixture(scope="module")
+def exported(segmenter: str, sam_spec: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, list[str]]:
+    lines: list[str] = []
+    bundle = export_soss(
+        segmenter,
+        sam_spec,
+        tmp_path_factory.mktemp("out") / "deep" / "bundle",
+        input_hw=HW,
+        classes=("background", "occlusion"),
+        masks=MasksSpec(points_per_side=4),
+        voting=VotingSpec(vote="hard"),
+        note="tiny",
+        report=lines.append,
+    )
+    return bundle, lines
+
+
+@pytest.fixture
+def fails(segmenter: str, sam_spec: str, tmp_path: Path) -> Callable[..., None]:
+    """fails(error, message, ...) exports with changed arguments and expects the error, and that nothing is left."""
+
+    def check(error: type[Exception], message: str, **changed: Any) -> None:
+        arguments = {"segmenter": segmenter, "sam": sam_spec, "out": tmp_path / "bundle", "input_hw": HW} | changed
+        with pytest.raises(error, match=message):
+            export_soss(**arguments)
+        assert not list(tmp_path.iterdir())
+
+    return check
+
+
+def test_bundle(exported: tuple[Bundle, list[str]], mobilenet_file: Path) -> None:
+    bundle, lines = exported
+    manifest = open_bundle(bundle.path).manifest
+    assert manifest == bundle.manifest
+    assert sorted(file.name for file in bundle.path.iterdir()) == [
+        "bundle.json",
+        "decoder.onnx",
+        "encoder.onnx",
+        "segmenter.onnx",
+    ]
+    assert not [file for file in bundle.path.parent.iterdir() if file != bundle.path]
+    assert manifest.segmenter.input_hw == HW
+    assert manifest.segmenter.classes == ("background", "occlusion")
+    assert (manifest.sam.image_size, manifest.sam.low_res_hw) == (128, (32, 32))
+    assert (manifest.masks.points_per_side, manifest.voting.vote, manifest.note) == (4, "hard", "tiny")
+    assert manifest.models["segmenter"].source == f"deeplabv3plus_mobilenet_v2:{mobilenet_file.name}"
+    assert all(entry.parity and entry.parity.max_rel < 2e-5 for entry in manifest.models.values())
+    assert len(lines) == 4
+    assert str(mobilenet_file.parent) not in (bundle.path / MANIFEST).read_text()
+
+
+def test_same_bytes_again(exported: tuple[Bundle, list[str]], segmenter: str, sam_spec: str, tmp_path: Path) -> None:
+    again = export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=HW)
+    first = exported[0].manifest.models
+    assert {role: entry.sha256 for role, entry in again.manifest.models.items()} == {
+        role: entry.sha256 for role, entry in first.items()
+    }
+    assert again.manifest.segmenter.classes == ("background", "class_1")
+    with pytest.raises(InputError, match="exists: choose another path, or allow overwriting"):
+        export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=HW)
+    replaced = export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=(32, 32), overwrite=True)
+    assert open_bundle(tmp_path / "bundle").manifest.segmenter.input_hw == (32, 32)
+    assert [file.name for file in tmp_path.iterdir()] == ["bundle"]
+    assert replaced.path == tmp_path / "bundle"
+
+
+def test_refusals(fails: Callable[..., None], sam_spec: str, segmenter: str, tmp_path_factory: Any) -> None:
+    fails(InputError, "unknown segmenter kind 'unet'", segmenter="unet:a.pth")
+    fails(InputError, "'a.pth' is not KIND:FILE", segmenter="a.pth")
+    fails(CheckpointError, "does not exist", segmenter="deeplabv3plus_resnet50:/nowhere/a.pth")
+    fails(InputError, "multiples of 16", input_hw=(60, 60))
+    fails(InputError, r"std \(0.0, 1.0, 1.0\) must be positive", std=(0.0, 1.0, 1.0))
+
+
+def test_refusals_after_the_segmenter(fails: Callable[..., None], sam_spec: str) -> None:
+    """What is only known once the segmenter is there, or concerns the SAM."""
+    small = {"input_hw": (16, 16)}
+    fails(InputError, r"3 class names given \(a, b, c\); the segmenter has 2 classes", classes=("a", "b", "c"), **small)
+    fails(InputError, "voting target 2 is not one of 2 classes", voting=VotingSpec(target=2), **small)
+    fails(InputError, "unknown SAM kind 'vit_x'", sam="vit_x:a.pth", **small)
+    fails(CheckpointError, "does not fit", sam=sam_spec.replace("custom", "vit_b"), **small)
+
+
+def test_a_place_that_is_taken(fails: Any, segmenter: str, sam_spec: str, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    out.mkdir()
+    (out / "thesis.txt").write_text("do not delete")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="exists and was not made by this command"):
+            export_soss(segmenter, sam_spec, out, input_hw=HW, overwrite=overwrite)
+    assert (out / "thesis.txt").exists()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, ExportError])
+def test_interrupted(
+    error: type[BaseException], segmenter: str, sam_spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(sams, "export_graph", interrupt)
+    with pytest.raises(error):
+        export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=(16, 16))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_lies_about_its_shape(
+    segmenter: str, sam_spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(soss.SEGMENTERS, "deeplabv3plus_mobilenet_v2", _swapped)
+    with pytest.raises(ExportError, match="the segmenter returns"):
+        export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=(16, 16))
+    assert not list(tmp_path.iterdir())
+
+
+def _swapped(checkpoint: Path, path: Path, input_hw: tuple[int, int], report: graph.Report) -> tuple[int, None]:
+    from maskrt.export.segmenters import write_network
+
+    write_network("deeplabv3plus_mobilenet_v2", checkpoint, path, input_hw, report)
+    return 3, None
+
+
+def test_weights_beside_the_graph(
+    segmenter: str, sam_spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ViT-H's encoder has its weights in a second file, which the bundle lists and verifies."""
+    monkeypatch.setattr(graph, "MAX_INLINE_BYTES", 1000)
+    bundle = export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=(16, 16))
+    (data,) = bundle.manifest.models["encoder"].data
+    assert data.file == "encoder.onnx.data"
+    file = bundle.path / data.file
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(BundleError, match="sha256 differs"):
+        open_bundle(bundle.path)
+    file.unlink()
+    with pytest.raises(BundleError, match=r"encoder\.onnx\.data \(encoder\) is missing"):
+        open_bundle(bundle.path)
+    file.write_bytes(whole)
+    for name in ("../secret", "decoder.onnx.data", "/etc/passwd", "encoder.onnx"):
+        manifest = json.loads((bundle.path / MANIFEST).read_text())
+        manifest["models"]["encoder"]["data"][0]["file"] = name
+        (bundle.path / MANIFEST).write_text(json.dumps(manifest))
+        with pytest.raises(BundleError, match=r"only plain encoder\.onnx\.data files"):
+            open_bundle(bundle.path)
+
+
+def test_folder_gives_the_old_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the new folder cannot take the place of the old one, the old one is there again."""
+    import os
+
+    out, real, calls = tmp_path / "out", os.replace, []
+    out.mkdir()
+    (out / "old").touch()
+
+    def replace(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError("disk full")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="disk full"), whole_folder(out, overwrite=True, ours=lambda _: True) as work:
+        (work / "new").touch()
+    assert [file.name for file in out.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [out]
