@@ -1,4 +1,4 @@
-"""The two sides of the case `soss`, as factories that a worker calls. Imports nothing heavy: ours must not see PyTorch."""
+"""Both sides of `soss` as factories that a worker calls. Nothing heavy is imported here: ours must not see PyTorch."""
 
 import sys
 from collections.abc import Callable
@@ -51,7 +51,9 @@ class OurContestant:
         def iterate() -> tuple[dict[str, float], Ours]:
             result = pipeline(rgb, work.roi)
             if "torch" in sys.modules:
-                raise MaskrtError("PyTorch is loaded in maskrt's worker: the comparison would not be of the lean runtime")
+                raise MaskrtError(
+                    "PyTorch is loaded in maskrt's worker: the comparison would not be of the lean runtime"
+                )
             return result.timings_ms, (result.segments, result.label)
 
         return iterate

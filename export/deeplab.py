@@ -50,7 +50,10 @@ class AsppPooling(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """float32 [N, inputs, H, W] -> [N, outputs, H, W]."""
         # Upstream resizes the 1x1 map bilinearly, which is this constant; Expand spares the graph a Resize.
-        return super().forward(x).expand(-1, -1, x.shape[2], x.shape[3])
+        pooled = x
+        for layer in self:
+            pooled = layer(pooled)
+        return pooled.expand(-1, -1, x.shape[2], x.shape[3])
 
 
 class Aspp(nn.Module):

@@ -1,12 +1,21 @@
 """Fixtures shared by all tests: images, and a SAM small enough to run in milliseconds."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
+
+# Kernels compile inside the first example, and a busy machine is no failure: examples have no time limit.
+settings.register_profile("maskrt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("maskrt")
+
+# As the command line does: threads that spin while they wait starve on a busy machine (maskrt.cli.main).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.fixture

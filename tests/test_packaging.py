@@ -20,7 +20,18 @@ class Blocker(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Blocker())
 """
-OPTIONAL = {"torch", "torchvision", "onnx", "onnxscript", "segment_anything", "safetensors", "cv2", "scipy", "skimage", "av"}
+OPTIONAL = {
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxscript",
+    "segment_anything",
+    "safetensors",
+    "cv2",
+    "scipy",
+    "skimage",
+    "av",
+}
 
 
 def source_files() -> list[Path]:
@@ -103,7 +114,9 @@ def test_the_wheel_holds_every_module(tmp_path: Path) -> None:
         packed = set(archive.namelist())
     # Every file, as models and page templates are needed as much as modules.
     expected = {str("maskrt" / path) for path in source_files() if path.parts[0] in PARTS}
-    expected |= {str(path.relative_to("src")) for path in source_files() if path.parts[0] == "src" and path.suffix == ".py"}
+    expected |= {
+        str(path.relative_to("src")) for path in source_files() if path.parts[0] == "src" and path.suffix == ".py"
+    }
     assert len(expected) > 60
     assert expected - packed == set()
     assert "maskrt/py.typed" in packed

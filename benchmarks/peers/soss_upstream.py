@@ -31,7 +31,9 @@ class SossUpstream:
         self._spec = segmenter_spec
         self._generator = upstream_generator(sam.eval(), masks)
 
-    def __call__(self, rgb: NDArray[np.uint8], roi: tuple[int, int, int, int]) -> tuple[list[Record], NDArray[np.uint8]]:
+    def __call__(
+        self, rgb: NDArray[np.uint8], roi: tuple[int, int, int, int]
+    ) -> tuple[list[Record], NDArray[np.uint8]]:
         """Segment uint8 [H, W, 3] within x, y, width, height.
 
         Returns:

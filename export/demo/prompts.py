@@ -8,34 +8,44 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskrt.export.demo.scenes_data import OUTSIDE, TrainingScene, copy_paste, jitter, random_view
+from maskrt.export.demo.scenes_data import OUTSIDE, TrainingScene, copy_paste, jitter, kinds_of, random_view
 from maskrt.export.sam import PIXEL_MEAN, PIXEL_STD
 
+IGNORE = -100  # PyTorch's default for cross-entropy
 STRIDE = 4  # pixels of the picture per cell of low_res_masks
 Batch = dict[str, Tensor]
 
 
-def batches(scenes: Sequence[TrainingScene], windows: int, prompts: int, size: int, seed: int) -> Iterator[Batch]:
+def batches(scenes: list[TrainingScene], windows: int, prompts: int, size: int, seed: int) -> Iterator[Batch]:
     """Batches without end; the next one is drawn in a thread while the last one trains."""
+    kinds = kinds_of(scenes)
     with ThreadPoolExecutor(1) as pool:
         step = 0
-        ahead = pool.submit(draw_batch, scenes, windows, prompts, size, (seed, step))
+        ahead = pool.submit(draw_batch, scenes, kinds, windows, prompts, size, (seed, step))
         while True:
             step += 1
-            current, ahead = ahead, pool.submit(draw_batch, scenes, windows, prompts, size, (seed, step))
+            current, ahead = ahead, pool.submit(draw_batch, scenes, kinds, windows, prompts, size, (seed, step))
             yield current.result()
 
 
-def draw_batch(scenes: Sequence[TrainingScene], windows: int, prompts: int, size: int, seed: tuple[int, int]) -> Batch:
+def draw_batch(
+    scenes: Sequence[TrainingScene],
+    kinds: Sequence[str],
+    windows: int,
+    prompts: int,
+    size: int,
+    seed: tuple[int, int],
+) -> Batch:
     """Random windows of random scenes, each with random prompts.
 
     Returns:
         images float32 [B, 3, S, S] normalised; points float32 [B * P, 1, 2], x and y in the full frame; labels int64
         [B * P, 1]; targets float32 [B * P, S/4, S/4], the share of each cell that the prompted object covers; cells
-        int64 [B, P], flat index of the prompted cell; corners int64 [B, 2], the window's top left (y, x).
+        int64 [B, P], flat index of the prompted cell; corners int64 [B, 2], the window's top left (y, x); kinds int64
+        [B, S/4, S/4], index into `kinds` of the object at each cell's centre, IGNORE beyond the picture.
     """
     rng = np.random.default_rng(seed)
-    images, points, targets, cells, corners = [], [], [], [], []
+    images, points, targets, cells, corners, drawn = [], [], [], [], [], []
     for index in rng.integers(0, len(scenes), size=windows):
         view = random_view(scenes[index], size, rng)
         if rng.random() < 0.5:
@@ -48,6 +58,10 @@ def draw_batch(scenes: Sequence[TrainingScene], windows: int, prompts: int, size
         cells.append(xy[:, 1] // STRIDE * (size // STRIDE) + xy[:, 0] // STRIDE)
         points.append(xy + np.array(view.corner_yx[::-1]))
         corners.append(view.corner_yx)
+        table = np.full(OUTSIDE + 1, IGNORE)
+        for identity, item in view.objects.items():
+            table[identity] = kinds.index(item.kind)
+        drawn.append(table[view.instances[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]])
     return {
         "images": torch.from_numpy(np.stack(images)),
         "points": torch.from_numpy(np.concatenate(points).astype(np.float32))[:, None],
@@ -55,6 +69,7 @@ def draw_batch(scenes: Sequence[TrainingScene], windows: int, prompts: int, size
         "targets": torch.from_numpy(np.concatenate(targets)),
         "cells": torch.from_numpy(np.stack(cells)),
         "corners": torch.tensor(corners),
+        "kinds": torch.from_numpy(np.stack(drawn)),
     }
 
 

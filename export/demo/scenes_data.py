@@ -7,6 +7,7 @@ import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,34 +16,47 @@ from PIL import Image
 OUTSIDE = 65535  # instance of the padding beyond the picture
 
 
+class Drawn(NamedTuple):
+    """One drawn object."""
+
+    kind: str
+    occlusion: bool
+
+
 @dataclass(frozen=True)
 class View:
     """A square window of a scene; beyond the picture it is black with instance OUTSIDE.
 
-    rgb: uint8 [S, S, 3]; instances: uint16 [S, S]; corner_yx: the window's top left in the scene.
+    rgb: uint8 [S, S, 3]; instances: uint16 [S, S]; objects: id in `instances` -> what is drawn there; corner_yx: the
+    window's top left in the scene.
     """
 
     rgb: NDArray[np.uint8]
     instances: NDArray[np.uint16]
-    occlusions: frozenset[int]
+    objects: dict[int, Drawn]
     corner_yx: tuple[int, int]
+
+    @property
+    def occlusions(self) -> list[int]:
+        """Ids of the occlusions."""
+        return [identity for identity, drawn in self.objects.items() if drawn.occlusion]
 
     @property
     def truth(self) -> NDArray[np.bool_]:
         """Bool [S, S]: the visible object is an occlusion."""
-        return np.isin(self.instances, list(self.occlusions))
+        return np.isin(self.instances, self.occlusions)
 
 
 @dataclass(frozen=True)
 class TrainingScene:
     """The region of interest of one scene, longest side scaled to a fixed size.
 
-    rgb: uint8 [H, W, 3]; instances: uint16 [H, W]; occlusions: the ids in `instances` that are occlusions.
+    rgb: uint8 [H, W, 3]; instances: uint16 [H, W]; objects: id in `instances` -> what is drawn there.
     """
 
     rgb: NDArray[np.uint8]
     instances: NDArray[np.uint16]
-    occlusions: tuple[int, ...]
+    objects: dict[int, Drawn]
 
 
 def load_scenes(folder: Path, longest_side: int, workers: int = 2) -> list[TrainingScene]:
@@ -67,8 +81,8 @@ def _load(folder: Path, stem: str, longest_side: int) -> TrainingScene:
         instances = np.asarray(image, dtype=np.uint16)[y : y + height, x : x + width]
     rows = np.minimum(((np.arange(size[1]) + 0.5) / scale).astype(np.int64), height - 1)
     columns = np.minimum(((np.arange(size[0]) + 0.5) / scale).astype(np.int64), width - 1)
-    occlusions = tuple(item["id"] for item in about["objects"] if item["occlusion"])
-    return TrainingScene(rgb, np.ascontiguousarray(instances[np.ix_(rows, columns)]), occlusions)
+    objects = {item["id"]: Drawn(item["kind"], item["occlusion"]) for item in about["objects"]}
+    return TrainingScene(rgb, np.ascontiguousarray(instances[np.ix_(rows, columns)]), objects)
 
 
 def copy_paste(target: View, source: View, rng: np.random.Generator) -> View:
@@ -76,11 +90,11 @@ def copy_paste(target: View, source: View, rng: np.random.Generator) -> View:
 
     Source: "Simple copy-paste", at the rate of the SOSS document (10% of objects). The pasted objects get new ids.
     """
-    present = [identity for identity in np.unique(source.instances) if identity in source.occlusions]
-    if not present:
+    present = np.intersect1d(source.instances, source.occlusions)
+    if not present.size:
         return target
-    rgb, instances, occlusions = target.rgb.copy(), target.instances.copy(), set(target.occlusions)
-    chosen = rng.choice(present, size=max(1, round(len(present) / 10)), replace=False)
+    rgb, instances, objects = target.rgb.copy(), target.instances.copy(), dict(target.objects)
+    chosen = rng.choice(present, size=max(1, round(present.size / 10)), replace=False)
     height, width = instances.shape
     free = int(instances[instances != OUTSIDE].max(initial=0)) + 1
     for offset, identity in enumerate(chosen):
@@ -93,8 +107,8 @@ def copy_paste(target: View, source: View, rng: np.random.Generator) -> View:
         rows, columns, to = rows[seen], columns[seen], (to[0][seen], to[1][seen])
         rgb[to] = source.rgb[rows, columns]
         instances[to] = free + offset
-        occlusions.add(free + offset)
-    return View(rgb, instances, frozenset(occlusions), target.corner_yx)
+        objects[free + offset] = source.objects[int(identity)]
+    return View(rgb, instances, objects, target.corner_yx)
 
 
 def jitter(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -122,4 +136,9 @@ def random_view(scene: TrainingScene, size: int, rng: np.random.Generator) -> Vi
         part_rgb, part = part_rgb[::-1], part[::-1]
     rgb[: part.shape[0], : part.shape[1]] = part_rgb
     instances[: part.shape[0], : part.shape[1]] = part
-    return View(rgb, instances, frozenset(scene.occlusions), (y, x))
+    return View(rgb, instances, scene.objects, (y, x))
+
+
+def kinds_of(scenes: list[TrainingScene]) -> list[str]:
+    """Every kind of object that is drawn anywhere, sorted."""
+    return sorted({drawn.kind for scene in scenes for drawn in scene.objects.values()})

@@ -1,7 +1,7 @@
 """Trains the demo SAM: segment_anything's prompt encoder and mask decoder behind our convolutional encoder.
 
-Three stages. First the encoder and the decoder's upscaling learn one embedding per pixel, so that pixels of the same
-object agree: every step judges 64 points per picture for the price of one matrix product. Then everything is trained
+Three stages. First the encoder and the decoder's upscaling learn one embedding per pixel that tells objects and their
+kinds apart: every step judges every pixel, for the price of one matrix product. Then everything is trained
 as SAM is, with point prompts, three masks and the IoU head, on windows that stand at a random place of the full frame
 of prompt coordinates: what is learnt holds at full size for a fraction of the arithmetic. The last steps see whole
 pictures. Arithmetic in bfloat16, weights in float32.
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from maskrt.export.demo.model import DEMO_SAM, initialise
 from maskrt.export.demo.prompts import Batch, batches
-from maskrt.export.demo.scenes_data import load_scenes
+from maskrt.export.demo.scenes_data import kinds_of, load_scenes
 from maskrt.export.sam import build_sam
 
 Loss = Callable[[Batch], tuple[Tensor, Tensor]]
@@ -45,37 +45,47 @@ def mask_loss(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class PixelStage(nn.Module):
-    """Pixels of the prompted object should agree with the prompted pixel, all others should not."""
+    """Dense supervision: pixels of one object should agree with each other, and know what kind of object they are.
 
-    def __init__(self, sam: nn.Module, channels: int) -> None:
+    Both heads serve training only. Naming kinds is what teaches the encoder fastest: every pixel has a label.
+    """
+
+    def __init__(self, sam: nn.Module, channels: int, kinds: int) -> None:
         super().__init__()
         self.sam = sam
         self.query = nn.Sequential(nn.Linear(channels, 64), nn.ReLU(), nn.Linear(64, channels))
         self.offset = nn.Parameter(torch.tensor(-1.0))
+        self.kind = nn.Sequential(nn.Conv2d(channels, 64, 1), nn.ReLU(), nn.Conv2d(64, kinds, 1))
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.judge(encode(self.sam, batch), batch)
+
+    def judge(self, embeddings: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss, and the IoU of each prompted object's pixels, from image embeddings [B, C, h, w]."""
         with torch.autocast("cpu", torch.bfloat16):
-            pixels = self.sam.mask_decoder.output_upscaling(self.sam.image_encoder(batch["images"])).float()
+            pixels = self.sam.mask_decoder.output_upscaling(embeddings)
+            kinds = self.kind(pixels).float()
+        pixels = pixels.float()
         flat = pixels.flatten(2)  # [B, C, h * w]
         cells = batch["cells"][:, None].expand(-1, flat.shape[1], -1)
         picked = flat.gather(2, cells).transpose(1, 2)  # [B, P, C]
         logits = (self.query(picked) @ flat).reshape(-1, 1, *pixels.shape[-2:]) + self.offset
         losses, iou = mask_loss(logits, batch["targets"])
-        return losses.mean(), iou[:, 0]
+        return losses.mean() + F.cross_entropy(kinds, batch["kinds"]), iou[:, 0]
 
 
 class PromptStage(nn.Module):
-    """SAM's training step with one point per object."""
+    """SAM's training step with one point per object; the dense supervision goes on beside it."""
 
-    def __init__(self, sam: nn.Module) -> None:
+    def __init__(self, sam: nn.Module, pixel: PixelStage) -> None:
         super().__init__()
         self.sam = sam
+        self.pixel = pixel
         self.decoder = _MaskPredictor(sam.mask_decoder)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         sam, prompts = self.sam, len(batch["points"]) // len(batch["images"])
-        with torch.autocast("cpu", torch.bfloat16):
-            embeddings = sam.image_encoder(batch["images"])
+        embeddings = encode(sam, batch)
         tokens = sam.prompt_encoder._embed_points(batch["points"], batch["labels"], pad=True)
         dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(prompts, -1, *embeddings.shape[-2:])
         grid = sam.prompt_encoder.get_dense_pe()
@@ -98,7 +108,13 @@ class PromptStage(nn.Module):
         losses, iou = mask_loss(torch.cat(masks), batch["targets"])
         # A small share for all three keeps every mask token learning.
         loss = losses.min(1).values.mean() + 0.05 * losses.mean() + F.mse_loss(torch.cat(ious), iou)
-        return loss, iou.max(1).values
+        return loss + 0.5 * self.pixel.judge(embeddings, batch)[0], iou.max(1).values
+
+
+def encode(sam: nn.Module, batch: Batch) -> Tensor:
+    """Image embeddings [B, C, h, w] of a batch, bfloat16 inside."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return sam.image_encoder(batch["images"].contiguous(memory_format=torch.channels_last))
 
 
 class _MaskPredictor(nn.Module):
@@ -171,9 +187,11 @@ def main() -> None:
         save_file(state, options.out / "sam.safetensors")
 
     (options.out / "sam.json").write_bytes(msgspec.json.format(msgspec.json.encode(DEMO_SAM), indent=2) + b"\n")
-    prompt = PromptStage(sam)
+    sam.image_encoder.to(memory_format=torch.channels_last)
+    pixel = PixelStage(sam, DEMO_SAM.prompt_dim // 8, len(kinds_of(scenes)))
+    prompt = PromptStage(sam, pixel)
     stages = [
-        ("pixel", PixelStage(sam, DEMO_SAM.prompt_dim // 8), (6, 64, 384), 2e-3),
+        ("pixel", pixel, (6, 64, 384), 2e-3),
         ("prompt", prompt, (4, 14, 384), 1e-3),
         ("full", prompt, (1, 14, 1024), 2e-4),
     ]

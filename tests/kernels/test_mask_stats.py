@@ -24,7 +24,7 @@ def check(mask):
         assert (got_box.dtype, counts.dtype) == (np.int32, np.int64)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=9)))
 def test_box_and_counts_equal_upstream(mask):
     check(mask)

@@ -24,7 +24,7 @@ def check(mask, min_area):
             np.testing.assert_array_equal(out, expected)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=12)), st.integers(0, 30))
 def test_equal_to_upstream(mask, min_area):
     check(mask, min_area)

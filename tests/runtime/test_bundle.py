@@ -89,7 +89,8 @@ def test_fields(bundle: Path, edit: Callable, change: Callable, message: str) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["../segmenter.onnx", "/etc/passwd", "a/b.onnx", "..\\a.onnx", ".onnx", "segmenter.onnx\n", "a.pt", "", "a b.onnx"]
+    "name",
+    ["../segmenter.onnx", "/etc/passwd", "a/b.onnx", "..\\a.onnx", ".onnx", "segmenter.onnx\n", "a.pt", "", "a b.onnx"],
 )
 def test_only_plain_file_names_are_opened(bundle: Path, edit: Callable, name: str) -> None:
     edit(lambda manifest: manifest["models"]["segmenter"].update(file=name))

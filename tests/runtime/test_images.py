@@ -45,9 +45,9 @@ def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, suffix: str, dtyp
 
 def test_big_endian_16_bit_tiff(tmp_path: Path) -> None:
     values = np.array([[0, 65535]], ">u2")
-    assert read_image(saved(tmp_path / "a.tif", Image.frombytes("I;16B", (2, 1), values.tobytes())))[..., 0].tolist() == [
-        [0, 255]
-    ]
+    assert read_image(saved(tmp_path / "a.tif", Image.frombytes("I;16B", (2, 1), values.tobytes())))[
+        ..., 0
+    ].tolist() == [[0, 255]]
 
 
 def test_32_bit_is_refused(tmp_path: Path) -> None:
@@ -114,7 +114,9 @@ def png_with_header(width: int, height: int) -> bytes:
 @pytest.mark.filterwarnings("error")
 def test_bombs_are_refused_from_the_header(tmp_path: Path, side: int) -> None:
     (tmp_path / "a.png").write_bytes(png_with_header(side, side))
-    with pytest.raises(InputError, match=r"over the limit of 50 megapixels: if you trust it, use --max-megapixels \d+$"):
+    with pytest.raises(
+        InputError, match=r"over the limit of 50 megapixels: if you trust it, use --max-megapixels \d+$"
+    ):
         read_image(tmp_path / "a.png")
 
 

@@ -28,7 +28,9 @@ def test_outside(roi: tuple[int, int, int, int]) -> None:
         checked_roi(FRAME, roi)
 
 
-@pytest.mark.parametrize("rgb", [FRAME[..., 0], FRAME.astype(np.float32), np.zeros((0, 5, 3), np.uint8), FRAME[..., :2]])
+@pytest.mark.parametrize(
+    "rgb", [FRAME[..., 0], FRAME.astype(np.float32), np.zeros((0, 5, 3), np.uint8), FRAME[..., :2]]
+)
 def test_no_rgb_frame(rgb: np.ndarray) -> None:
     with pytest.raises(InputError, match="expected an RGB frame"):
         checked_roi(rgb, None)

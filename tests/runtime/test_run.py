@@ -32,7 +32,9 @@ def ward(tmp_path: Path, rng: np.random.Generator) -> Path:
     return folder
 
 
-def run(ward: Path, out: Path, resume: bool = False, settings=SETTINGS, **options) -> tuple[Summary, FakePipeline, list]:
+def run(
+    ward: Path, out: Path, resume: bool = False, settings=SETTINGS, **options
+) -> tuple[Summary, FakePipeline, list]:
     """A batch that writes masks; what it returned, the pipeline, and the outcomes."""
     pipeline, outcomes = FakePipeline(), []
     with open_source(str(ward)) as source, FolderSink(out, ("mask",), settings, resume) as sink:

@@ -166,7 +166,9 @@ def test_folders_that_could_be_overwritten_are_refused(tmp_path: Path, rng: np.r
         FolderSink(tmp_path / "new", ("mask",), SETTINGS)
 
 
-@pytest.mark.parametrize(("kinds", "message"), [((), "cannot write nothing"), (("mask", "video"), "cannot write video")])
+@pytest.mark.parametrize(
+    ("kinds", "message"), [((), "cannot write nothing"), (("mask", "video"), "cannot write video")]
+)
 def test_unknown_kinds(tmp_path: Path, kinds: tuple[str, ...], message: str) -> None:
     with pytest.raises(InputError, match=f"{message}; maskrt writes: mask, overlay"):
         FolderSink(tmp_path, kinds, SETTINGS)

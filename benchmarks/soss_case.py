@@ -1,0 +1,122 @@
+"""The case `soss`: a frame through maskrt, and through PyTorch as the source document builds it.
+
+Peer: segment_anything's SamAutomaticMaskGenerator, the segmenter in PyTorch and voting over dense NumPy masks, on the
+checkpoints that the bundle was made from, with the same settings and number of threads. Both sides run the same frame
+in turns; the masks and labels of the last turn are compared.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from maskrt.benchmarks.cases import BenchOptions
+from maskrt.benchmarks.equality import compare_segments
+from maskrt.benchmarks.measure import Factory, Measured, run_pairs, usable_cpus
+from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, environment, equality_counts, total
+from maskrt.benchmarks.soss_contestants import OurContestant, Ours, Upstream, UpstreamContestant, Workload
+from maskrt.benchmarks.soss_models import MODELS, Models, Report, require
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.region import in_frame
+from maskrt.runtime.rle import decode_rle, encode_rle
+from maskrt.runtime.types import Roi
+
+OURS, PEER = "maskrt", "pytorch_upstream"
+ALL = "all"
+NEEDS = ("torch", "segment_anything", "onnx", "onnxscript", "safetensors", "cv2", "onnxruntime")
+
+
+def run(options: BenchOptions, report: Report) -> CaseReport:
+    """Measure the sizes asked for, one after the other.
+
+    Raises:
+        ModuleNotFoundError: PyTorch or another module of the extras is missing.
+        InputError: an unknown size, or models that are missing.
+        WorkerError: a side failed or died.
+    """
+    require(NEEDS)
+    if options.size not in (*MODELS, ALL):
+        raise InputError(f"unknown size {options.size!r}; known: {', '.join((*MODELS, ALL))}")
+    options = replace(options, threads=options.threads or usable_cpus())
+    sizes = tuple(MODELS) if options.size == ALL else (options.size,)  # MODELS goes from small to large
+    prepared = {size: MODELS[size](options, report) for size in sizes}  # all, before minutes go into the first
+    measured = {size: measure_size(size, models, options, report) for size, models in prepared.items()}
+    equality = {size: compare(result, prepared[size]) for size, result in measured.items()}
+    return case_report(options, prepared, measured, equality)
+
+
+def measure_size(size: str, models: Models, options: BenchOptions, report: Report) -> Measured:
+    """Both sides on one size, in turns."""
+    with TemporaryDirectory(prefix="maskrt-bench-") as folder:
+        frame = Path(folder) / "frame.npy"
+        np.save(frame, models.rgb)
+        work = Workload(
+            models.bundle,
+            models.segmenter,
+            models.sam,
+            frame,
+            models.roi,
+            options.points_per_side,
+            options.threads or usable_cpus(),
+        )
+        contestants: dict[str, Factory] = {OURS: OurContestant(work), PEER: UpstreamContestant(work)}
+        return run_pairs(contestants, options.pairs, options.warmup, lambda line: report(f"{size}: {line}"))
+
+
+def compare(measured: Measured, models: Models) -> EqualityCounts:
+    """Masks and labels of the two sides."""
+    ours: Ours = measured.values[OURS]
+    upstream: Upstream = measured.values[PEER]
+    size_hw = models.rgb.shape[0], models.rgb.shape[1]
+    records = [record_in_frame(record, models.roi, size_hw) for record in upstream[0]]
+    return equality_counts(compare_segments(ours[0], records), int((ours[1] != upstream[1]).sum()))
+
+
+def record_in_frame(record: dict[str, Any], roi: Roi, size_hw: tuple[int, int]) -> dict[str, Any]:
+    """Upstream's record of a mask in the ROI, in the frame's coordinates, where ours are."""
+    x, y, width, height = roi
+    if (x, y, height, width) == (0, 0, *size_hw):
+        return record
+    ((point_x, point_y),) = record["point_coords"]
+    box_x, box_y, box_width, box_height = record["bbox"]
+    return {
+        **record,
+        "segmentation": encode_rle(in_frame(decode_rle(record["segmentation"]), roi, size_hw)),
+        "point_coords": [[point_x + x, point_y + y]],
+        "bbox": [box_x + x, box_y + y, box_width, box_height],
+    }
+
+
+def case_report(
+    options: BenchOptions,
+    prepared: dict[str, Models],
+    measured: dict[str, Measured],
+    equality: dict[str, EqualityCounts],
+) -> CaseReport:
+    """Everything that was measured, as it is written."""
+    rows = [
+        msgspec.structs.replace(row, name=f"{row.name} ({size})")
+        for size, result in measured.items()
+        for row in result.rows
+    ]
+    ratios = {f"vs_{PEER}_{size}": result.ratios[PEER] for size, result in measured.items()}
+    largest = list(measured)[-1]
+    masks = {size: len(result.values[OURS][0]) for size, result in measured.items()}
+    notes = [
+        f"ratio: {PEER}'s time / {OURS}'s, of pairs measured in turns; vs_{PEER} is that of {largest}",
+        f"{options.pairs} pairs after {options.warmup} warm-ups; one worker process each, only one working at a time",
+        "peak_rss_mb: of the worker, with its models; from loading to the last run",
+        *(f"{models.note}; {masks[size]} masks" for size, models in prepared.items()),
+    ]
+    return CaseReport(
+        case="soss",
+        environment=environment(options.threads or usable_cpus()),
+        rows=tuple(rows),
+        ratios={f"vs_{PEER}": ratios[f"vs_{PEER}_{largest}"], **ratios},
+        equality=total(equality),
+        equality_by_size=equality,
+        notes=tuple(notes),
+    )

@@ -1,0 +1,36 @@
+"""`maskrt bench`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="soss.")],
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
+    size: Annotated[str, typer.Option(help="demo (trained), vit_b (random weights) or all.")] = "all",
+    pairs: Annotated[int, typer.Option(min=1, help="Measured runs of each side, in turns.")] = 5,
+    warmup: Annotated[int, typer.Option(min=0, help="Runs before, not counted.")] = 1,
+    points_per_side: Annotated[int, typer.Option(min=1, help="SAM's grid of points.")] = 40,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of each side; all usable cores if left out.")] = None,
+    work: Annotated[Path, typer.Option(help="Folder for models made on the way; kept.")] = Path("out/bench"),
+) -> None:
+    """Measure maskrt against the original PyTorch implementation, and compare their masks in the same run.
+
+    Needs maskrt[cpu,export,demo]. vit_b takes about five minutes per pair on two cores.
+
+    \b
+    Example:
+      maskrt bench soss --json out/bench/soss.json --size demo
+    """
+    from maskrt.benchmarks.cases import BenchOptions, run_case
+    from maskrt.benchmarks.report_json import print_report, write_report
+
+    options = BenchOptions(size, pairs, warmup, points_per_side, threads, work)
+    # Plain lines: a bar that redraws itself would run beside what is measured.
+    result = run_case(case, options, lambda line: print(line, file=sys.stderr, flush=True))
+    if json is not None:
+        write_report(result, json)
+    print_report(result)

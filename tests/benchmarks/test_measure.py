@@ -1,0 +1,82 @@
+"""Workers of the harness: what they measure, and what happens when they fail."""
+
+import multiprocessing
+import os
+import pickle
+import time
+
+import numpy as np
+import pytest
+from contestants import Failing, Sleeper
+
+from maskrt.benchmarks import measure
+from maskrt.benchmarks.measure import WorkerError, run_pairs
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "SETTLE_S", 0.0)
+
+
+def test_rows_ratios_and_values() -> None:
+    lines: list[str] = []
+    measured = run_pairs({"ours": Sleeper(0.01), "peer": Sleeper(0.05, ballast_mb=200)}, 3, 1, lines.append)
+    ours, peer = measured.rows
+    assert (ours.name, peer.name, ours.runs, peer.runs) == ("ours", "peer", 3, 3)
+    assert 0.01 <= ours.median_s <= ours.p95_s < peer.median_s
+    assert ours.stages_ms == {"sleep": 3.0}  # calls 2, 3 and 4: the warm-up is not in it
+    ratio = measured.ratios["peer"]
+    assert list(measured.ratios) == ["peer"]
+    assert 1 < ratio.min <= ratio.median <= ratio.max
+    assert measured.values["ours"][1:] == (4, 0, False)
+    assert len({os.getpid(), measured.values["ours"][0], measured.values["peer"][0]}) == 3
+    assert peer.peak_rss_mb - ours.peak_rss_mb == pytest.approx(200, abs=40)
+    assert sum(line.startswith("pair ") for line in lines) == 3
+
+
+def test_peak_memory_is_the_workers_own() -> None:
+    ballast = np.ones(600 * 10**6, np.uint8)  # ru_maxrss would carry this over into a spawned process
+    (row,) = run_pairs({"ours": Sleeper(0.0)}, 1, 0).rows
+    assert ballast.size / 1e6 > row.peak_rss_mb > 10
+
+
+@pytest.mark.parametrize(
+    ("how", "when", "message"),
+    [
+        ("raise", "build", "peer failed: ValueError: the reason"),
+        ("raise", "iteration", "peer failed: ValueError: the reason"),
+        ("exit", "iteration", "peer failed: SystemExit: 7"),
+        ("die", "build", "peer died with exit code 9"),
+        ("kill", "iteration", "peer died with exit code -9: killed, perhaps for lack of memory"),
+    ],
+)
+def test_failures_are_told_and_leave_no_worker(how: str, when: str, message: str) -> None:
+    with pytest.raises(WorkerError) as caught:
+        run_pairs({"ours": Sleeper(0.0), "peer": Failing(how, when)}, 3, 0)
+    assert str(caught.value) == message
+    assert ("in fail" in "".join(getattr(caught.value, "__notes__", []))) is (how in ("raise", "exit"))
+    assert multiprocessing.active_children() == []
+
+
+def test_an_interrupt_ends_a_worker_that_is_busy() -> None:
+    def interrupt(line: str) -> None:
+        if line.startswith("ours: warm-up"):
+            raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_pairs({"ours": Sleeper(0.0), "peer": Sleeper(60.0)}, 1, 1, interrupt)
+    assert time.monotonic() - start < 30
+    assert multiprocessing.active_children() == []
+
+
+def test_a_factory_that_cannot_be_sent_is_an_error() -> None:
+    with pytest.raises((AttributeError, pickle.PicklingError), match=r"pickle|local object"):
+        run_pairs({"ours": lambda: lambda: ({}, None)}, 1, 0)
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(("count", "pairs", "warmup"), [(0, 1, 0), (1, 0, 0), (1, 1, -1)])
+def test_senseless_numbers_are_refused(count: int, pairs: int, warmup: int) -> None:
+    with pytest.raises(ValueError, match="at least"):
+        run_pairs({"ours": Sleeper(0.0)} if count else {}, pairs, warmup)

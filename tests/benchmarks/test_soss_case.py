@@ -1,0 +1,129 @@
+"""The case `soss`, with networks small enough to run it whole."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs maskrt[export]")
+# The spec only: importing segment_anything needs torchvision.
+if importlib.util.find_spec("segment_anything") is None:
+    pytest.skip("needs maskrt[export]", allow_module_level=True)
+
+from maskrt.benchmarks import measure, soss_case, soss_models  # noqa: E402
+from maskrt.benchmarks.cases import BenchOptions, run_case  # noqa: E402
+from maskrt.benchmarks.random_sam import random_sam  # noqa: E402
+from maskrt.benchmarks.report_json import read_report, write_report  # noqa: E402
+from maskrt.benchmarks.soss_models import Models, check_same_weights, random_models  # noqa: E402
+from maskrt.export.sam import SamConfig  # noqa: E402
+from maskrt.runtime.bundle import MasksSpec  # noqa: E402
+from maskrt.runtime.errors import InputError  # noqa: E402
+
+TINY = SamConfig(
+    image_size=128,
+    embed_dim=32,
+    depth=2,
+    heads=2,
+    global_attn_indexes=(1,),
+    window_size=3,
+    prompt_dim=32,
+    decoder_mlp_dim=64,
+    decoder_heads=4,
+    iou_head_dim=32,
+)
+OPTIONS = BenchOptions(size="tiny", pairs=2, warmup=0, points_per_side=4, threads=1)
+
+
+@pytest.fixture(scope="module")
+def rgb() -> np.ndarray:
+    from maskrt.benchmarks.scenes import draw_scene
+
+    return draw_scene(3, (192, 108)).rgb
+
+
+@pytest.fixture(scope="module")
+def tiny_models(rgb: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Models:
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "sam.json").write_bytes(msgspec.json.encode(TINY))
+    made = random_models("custom", folder, rgb, 4, lambda _: None, "mobilenet_v2", (64, 64))
+    return Models(*made, rgb, (20, 10, 150, 90), "tiny: a note")
+
+
+def test_random_weights_give_masks_worth_timing(rgb: np.ndarray) -> None:
+    from maskrt.benchmarks.peers.sam_upstream import upstream_generator
+
+    settings = MasksSpec(points_per_side=8, box_nms_thresh=1.0, min_mask_region_area=0)
+    sam = random_sam(TINY, 0, rgb, settings)
+    every = replace_thresholds(settings, pred_iou=0.0, stability=0.0)
+    confident = replace_thresholds(settings, pred_iou=settings.pred_iou_thresh, stability=0.0)
+    counts = [len(upstream_generator(sam, s).generate(rgb)) for s in (every, confident, settings)]
+    assert counts[0] == 3 * 64
+    assert 0.2 < counts[1] / counts[0] < 0.45
+    assert counts[2] > 0.4 * counts[1]
+
+
+def replace_thresholds(settings: MasksSpec, pred_iou: float, stability: float) -> MasksSpec:
+    return msgspec.structs.replace(settings, pred_iou_thresh=pred_iou, stability_score_thresh=stability)
+
+
+def test_the_whole_case(tiny_models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "SETTLE_S", 0.0)
+    monkeypatch.setitem(soss_models.MODELS, "tiny", lambda _options, _report: tiny_models)
+    lines: list[str] = []
+    report = run_case("soss", OPTIONS, lines.append)
+    ours, peer = report.rows
+    assert (ours.name, peer.name) == ("maskrt (tiny)", "pytorch_upstream (tiny)")
+    assert set(ours.stages_ms) == {"segmenter", "encoder", "decoder", "masks", "voting"}
+    assert sum(ours.stages_ms.values()) / 1e3 <= 1.5 * ours.p95_s
+    assert peer.peak_rss_mb > ours.peak_rss_mb > 20  # PyTorch itself is larger than all of ours
+    assert set(report.ratios) == {"vs_pytorch_upstream", "vs_pytorch_upstream_tiny"}
+    assert report.equality.masks > 0
+    assert report.equality.different == 0
+    assert report.equality.label_pixels_different <= 0.01 * 150 * 90
+    assert report.environment.threads == 1
+    assert any(note.startswith("tiny: a note; ") for note in report.notes)
+    assert any(line.startswith("tiny: pair 2 of 2: ") for line in lines)
+    write_report(report, tmp_path / "soss.json")
+    assert read_report(tmp_path / "soss.json") == report
+
+
+def test_models_are_kept_and_checked(tiny_models: Models, rgb: np.ndarray) -> None:
+    folder = tiny_models.bundle.parent
+    before = (tiny_models.bundle / "encoder.onnx").stat().st_mtime_ns
+    again = random_models("custom", folder, rgb, 4, pytest.fail, "mobilenet_v2", (64, 64))  # pytest.fail: no step runs
+    assert again == (tiny_models.bundle, tiny_models.segmenter, tiny_models.sam)
+    assert (tiny_models.bundle / "encoder.onnx").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="its encoder was not made from"):
+        check_same_weights(tiny_models.bundle, tiny_models.segmenter, tiny_models.segmenter)
+    with pytest.raises(InputError, match="is missing: PyTorch needs the checkpoint"):
+        check_same_weights(tiny_models.bundle, tiny_models.segmenter, "custom:nowhere.pth")
+
+
+def test_a_record_of_the_roi_in_the_frame() -> None:
+    from maskrt.runtime.rle import decode_rle, encode_rle
+
+    mask = np.zeros((2, 3), np.bool_)
+    mask[0, 1] = True
+    record: dict[str, Any] = {
+        "segmentation": encode_rle(mask),
+        "point_coords": [[1.5, 0.25]],
+        "bbox": [1, 0, 0, 0],
+        "area": 1,
+    }
+    moved = soss_case.record_in_frame(record, (4, 5, 3, 2), (9, 8))
+    assert np.argwhere(decode_rle(moved["segmentation"])).tolist() == [[5, 5]]
+    assert (moved["point_coords"], moved["bbox"], moved["area"]) == ([[5.5, 5.25]], [5, 5, 0, 0], 1)
+    assert soss_case.record_in_frame(record, (0, 0, 3, 2), (2, 3)) is record
+
+
+def test_what_cannot_be_measured_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown case 'nothing'; known: soss"):
+        run_case("nothing", OPTIONS, print)
+    with pytest.raises(InputError, match="unknown size 'huge'; known: demo, vit_b, all"):
+        run_case("soss", replace(OPTIONS, size="huge"), print)
+    with pytest.raises(InputError, match="the demo's bundle is missing at"):
+        soss_models.demo_models(OPTIONS, print, tmp_path)

@@ -1,0 +1,62 @@
+"""Contestants for the benchmark harness; a module of its own, because spawned workers must be able to import it."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Sleeper:
+    """Sleeps, and reports the process and how often it was called."""
+
+    seconds: float
+    ballast_mb: int = 0
+
+    def __call__(self) -> Callable[[], tuple[dict[str, float], Any]]:
+        ballast = np.ones(self.ballast_mb * 10**6, np.uint8)
+        calls = 0
+
+        def iterate() -> tuple[dict[str, float], Any]:
+            nonlocal calls
+            calls += 1
+            time.sleep(self.seconds)
+            return {"sleep": float(calls)}, (os.getpid(), calls, ballast.size, "torch" in sys.modules)
+
+        return iterate
+
+
+@dataclass(frozen=True)
+class Failing:
+    """Fails in one way, when it is built or in the second iteration."""
+
+    how: str
+    when: str
+
+    def __call__(self) -> Callable[[], tuple[dict[str, float], Any]]:
+        if self.when == "build":
+            self.fail()
+        calls = 0
+
+        def iterate() -> tuple[dict[str, float], Any]:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                self.fail()
+            return {}, None
+
+        return iterate
+
+    def fail(self) -> None:
+        if self.how == "raise":
+            raise ValueError("the reason\nand more")
+        if self.how == "exit":
+            sys.exit(7)
+        if self.how == "die":
+            os._exit(9)
+        os.kill(os.getpid(), signal.SIGKILL)
