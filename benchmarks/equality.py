@@ -70,6 +70,21 @@ def compare_segments(ours: Segments, upstream: list[dict[str, Any]]) -> Equality
     )
 
 
+def records(segments: Segments) -> list[dict[str, Any]]:
+    """Our own masks as the records of SamAutomaticMaskGenerator, to compare two of our paths with each other."""
+    boxes = segments.boxes_xyxy.tolist()
+    return [
+        {
+            "segmentation": rle,
+            "area": int(segments.area[i]),
+            "bbox": [boxes[i][0], boxes[i][1], boxes[i][2] - boxes[i][0], boxes[i][3] - boxes[i][1]],
+            "point_coords": [segments.points_xy[i].tolist()],
+            "predicted_iou": float(segments.pred_iou[i]),
+        }
+        for i, rle in enumerate(segments.rles)
+    ]
+
+
 def tie_limit(area: int) -> int:
     """Differing pixels up to which a mask of `area` pixels counts as a tie."""
     return max(TIE_PIXELS, int(TIE_FRACTION * area))

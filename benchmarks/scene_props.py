@@ -93,9 +93,7 @@ def tube(canvas: Canvas, rng: Rng, line: Points) -> None:
     _hose(canvas, "tube", line, rng.uniform(4, 7), colour, rng.uniform(0.5, 0.85), 0.75)
 
 
-def _hose(
-    canvas: Canvas, kind: str, line: Points, half: float, colour: Colour, alpha: float, shine: float
-) -> None:
+def _hose(canvas: Canvas, kind: str, line: Points, half: float, colour: Colour, alpha: float, shine: float) -> None:
     ident = canvas.add(kind, True)
     width = np.full(len(line), half)
     stamp = canvas.stroke((line, width))

@@ -47,9 +47,9 @@ def box(x: float, y: float, w: float, h: float, lean: float = 0.0) -> Points:
 def draw_room(canvas: Canvas, rng: Rng) -> None:
     """Floor, wall and furniture; fills the whole frame."""
     base = pick(rng, ((150, 150, 146), (128, 140, 150), (165, 150, 128), (96, 104, 110)))
-    tone = (0.12 * noise(rng, (90, 160), (7, 12)) + 0.05 * noise(rng, (90, 160), (40, 70)) + 1)[
-        ..., None
-    ] * np.asarray(base, np.float32)
+    tone = (0.12 * noise(rng, (90, 160), (7, 12)) + 0.05 * noise(rng, (90, 160), (40, 70)) + 1)[..., None] * np.asarray(
+        base, np.float32
+    )
     small = np.clip(tone, 0, 255).astype(np.uint8)
     canvas.rgb[:] = cv2.resize(small, canvas.size_wh, interpolation=cv2.INTER_CUBIC)
     canvas.instances[:] = canvas.add("room", False)

@@ -32,10 +32,7 @@ def spline(points: Sequence[Sequence[float]] | Points, steps: int, closed: bool 
     """Catmull-Rom curve through the points, `steps` samples for each span."""
     p = np.asarray(points, np.float64)
     n = len(p)
-    if closed:
-        p = np.concatenate([p[-1:], p, p[:2]])
-    else:
-        p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
+    p = np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
     t = np.linspace(0, 1, steps, endpoint=False)[:, None]
     spans = []
     for i in range(n if closed else n - 1):

@@ -269,7 +269,5 @@ def read_objects(json_path: Path) -> tuple[Box, tuple[Instance, ...]]:
     """Read the region of interest and the objects of an instances/STEM.json file."""
     record = json.loads(json_path.read_text())
     x, y, w, h = (int(v) for v in record["roi_xywh"])
-    objects = tuple(
-        Instance(int(o["id"]), str(o["kind"]), bool(o["occlusion"])) for o in record["objects"]
-    )
+    objects = tuple(Instance(int(o["id"]), str(o["kind"]), bool(o["occlusion"])) for o in record["objects"])
     return (x, y, w, h), objects

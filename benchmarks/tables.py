@@ -1,13 +1,16 @@
-"""README's benchmark tables, generated from committed JSON: `python -m maskrt.benchmarks.tables` rewrites them.
+"""README's tables of figures, generated from committed JSON: `python -m maskrt.benchmarks.tables` rewrites them.
 
-Between `<!-- bench:CASE -->` and `<!-- /bench -->` stands what benchmarks/results/*.json say about CASE, nothing else.
+Between `<!-- bench:NAME -->` and `<!-- /bench -->` stands what benchmarks/results/NAME.json and NAME-*.json say, and
+nothing where there is no such file.
 """
 
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import msgspec
 
 from maskrt.benchmarks.report_json import CaseReport, equality_text, read_report, spread_text
 from maskrt.runtime.atomic import write_bytes
@@ -15,12 +18,22 @@ from maskrt.runtime.errors import InputError, MaskrtError
 
 ROOT = Path(__file__).resolve().parents[1]  # resolved: the package reaches this folder through a link
 README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "results"
-BLOCK = re.compile(r"(<!-- bench:(?P<case>[a-z0-9_]+) -->\n)(?P<body>.*?)(<!-- /bench -->)", re.DOTALL)
 OPENING = "<!-- bench:"
+BLOCK = re.compile(r"(<!-- bench:(?P<name>[a-z0-9_]+) -->\n)(?P<body>.*?)(<!-- /bench -->)", re.DOTALL)
+
+
+class QualityFile(msgspec.Struct, frozen=True):
+    """What the table shows of maskrt.benchmarks.quality.Quality; an undefined score is null in JSON."""
+
+    scenes: int
+    first_seed: int
+    methods: dict[str, dict[str, float | None]]
+    instance_iou: float | None
+    mask_iou: float | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Rewrite README in place, or with --check say whether it is up to date. Returns the exit code."""
+    """Rewrite README in place, or with --check say whether it is up to date. Exit code: 1 stale, 2 unusable."""
     parser = argparse.ArgumentParser(prog="python -m maskrt.benchmarks.tables", description=main.__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when README is stale")
     parser.add_argument("--readme", type=Path, default=README)
@@ -28,63 +41,77 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         text = options.readme.read_text(encoding="utf-8")
-        wanted = with_tables(text, read_results(options.results))
-        if text == wanted:
-            return 0
-        if options.check:
+        wanted = with_tables(text, options.results)
+        if text != wanted and options.check:
             print(f"{options.readme} is stale: run python -m maskrt.benchmarks.tables", file=sys.stderr)
             return 1
-        write_bytes(options.readme, wanted.encode())
+        if text != wanted:
+            write_bytes(options.readme, wanted.encode())
     except (MaskrtError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def read_results(folder: Path) -> dict[str, list[CaseReport]]:
-    """The reports in a folder by case, in the order of their file names."""
-    by_case: dict[str, list[CaseReport]] = {}
-    for file in sorted(folder.glob("*.json")):
-        report = read_report(file)
-        by_case.setdefault(report.case, []).append(report)
-    return by_case
-
-
-def with_tables(text: str, results: dict[str, list[CaseReport]]) -> str:
-    """The text with every marked block generated anew.
+def with_tables(text: str, results: Path) -> str:
+    """The text with every marked block generated anew from the files in `results`.
 
     Raises:
-        InputError: a block's case has no results, or a block is not closed.
+        InputError: a block without an end or of an unknown name, or a file that is not what its name says.
     """
     if text.count(OPENING) != len(BLOCK.findall(text)):
-        raise InputError("a <!-- bench:CASE --> is not followed by a line break and, later, <!-- /bench -->")
+        raise InputError(f"a {OPENING}NAME --> is not followed by a line break and, later, <!-- /bench -->")
 
     def block(match: re.Match[str]) -> str:
-        case = match["case"]
-        if case not in results:
-            raise InputError(f"no results of {case}: run maskrt bench {case} --json benchmarks/results/{case}.json")
-        return f"{match[1]}{''.join(markdown(report) for report in results[case])}{match[4]}"
+        name = match["name"]
+        if name not in TABLES:
+            raise InputError(f"no table is called {name!r}; known: {', '.join(TABLES)}")
+        files = [results / f"{name}.json", *sorted(results.glob(f"{name}-*.json"))]
+        body = "".join(TABLES[name](file) for file in files if file.is_file())
+        return f"{match[1]}{body}{match[4]}"
 
     return BLOCK.sub(block, text)
 
 
-def markdown(report: CaseReport) -> str:
-    """A table of rows, and below it ratios, equality, machine and notes."""
-    lines = ["", "| | median | p95 | runs | peak memory |", "|---|---:|---:|---:|---:|"]
-    lines += [
-        f"| {row.name} | {_seconds(row.median_s)} | {_seconds(row.p95_s)} | {row.runs} | {row.peak_rss_mb:.0f} MB |"
+def case_markdown(file: Path) -> str:
+    """A case's rows, and below them ratios, equality, notes and the machine."""
+    report = read_report(file)
+    rows = [
+        (row.name, _seconds(row.median_s), _seconds(row.p95_s), str(row.runs), f"{row.peak_rss_mb:.0f} MB")
         for row in report.rows
     ]
-    several = len(report.equality_by_size) > 1
     # The ratio without a size is that of the largest one, so it stands among the others already.
     sized = {name: spread for name, spread in report.ratios.items() if name.endswith(tuple(report.equality_by_size))}
-    lines += ["", *(f"- Ratio {name}: {spread_text(spread)}" for name, spread in sized.items())]
-    lines += [
-        f"- Equality{f' ({size})' if several else ''}: {equality_text(counts)}"
-        for size, counts in report.equality_by_size.items()
+    lines = [f"Ratio {name}: {spread_text(spread)}" for name, spread in sized.items()]
+    lines += [f"Equality ({size}): {equality_text(counts)}" for size, counts in report.equality_by_size.items()]
+    lines += [note[:1].upper() + note[1:] for note in report.notes]
+    return _markdown(("", "median", "p95", "runs", "peak memory"), rows, [*lines, _machine(report)])
+
+
+def quality_markdown(file: Path) -> str:
+    """The scores of every method."""
+    try:
+        quality = msgspec.json.decode(file.read_bytes(), type=QualityFile)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{file} does not hold the quality of the demo models: {error}; measure it again") from error
+    names = list(next(iter(quality.methods.values()), {}))
+    rows = [(method, *(_score(scores.get(name)) for name in names)) for method, scores in quality.methods.items()]
+    last = quality.first_seed + quality.scenes - 1
+    lines = [
+        f"{quality.scenes} scenes that no model was trained on: seeds {quality.first_seed} to {last}",
+        f"Best mask of each drawn object: mean IoU {_score(quality.instance_iou)}; "
+        f"best object of each mask: {_score(quality.mask_iou)}",
     ]
-    lines += [f"- {note[0].upper()}{note[1:]}" for note in report.notes]
-    return "\n".join([*lines, f"- {_machine(report)}", "", ""])
+    return _markdown(("", *names), rows, lines)
+
+
+TABLES: dict[str, Callable[[Path], str]] = {"soss": case_markdown, "quality": quality_markdown}
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], lines: Sequence[str]) -> str:
+    table = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    text = ["| " + " | ".join(cells) + " |" for cells in table]
+    return "\n".join(["", *text, "", *(f"- {line}" for line in lines), "", ""])
 
 
 def _machine(report: CaseReport) -> str:
@@ -98,6 +125,10 @@ def _machine(report: CaseReport) -> str:
 
 def _seconds(value: float) -> str:
     return f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 if __name__ == "__main__":

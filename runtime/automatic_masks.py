@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from maskrt.kernels.mask_stats import box_and_counts, count_above
-from maskrt.kernels.regions import remove_small_regions
-from maskrt.kernels.resample import resize_bilinear
+from maskrt.kernels import sets
+from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle import MasksSpec, SamSpec
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.nms import box_nms
@@ -44,7 +43,9 @@ class AutomaticMasks:
     Source: segment_anything's SamAutomaticMaskGenerator with crop_n_layers=0 defines the answer, order included.
     """
 
-    def __init__(self, encoder: Session, decoder: Session, sam: SamSpec, masks: MasksSpec) -> None:
+    def __init__(
+        self, encoder: Session, decoder: Session, sam: SamSpec, masks: MasksSpec, kernels: KernelSet = sets.CPU
+    ) -> None:
         """Raises BundleError when a graph does not have the names above."""
         _require(encoder, "encoder", {"image"}, {"image_embeddings"})
         inputs = {"image_embeddings", "point_coords", "point_labels"}
@@ -53,6 +54,7 @@ class AutomaticMasks:
         self._decoder = decoder
         self._sam = sam
         self._spec = masks
+        self._kernels = kernels
 
     def __call__(self, rgb: NDArray[np.uint8], timings_ms: dict[str, float]) -> Segments:
         """All masks of an image.
@@ -74,7 +76,7 @@ class AutomaticMasks:
             # Pillow, as upstream: its antialiased uint8 resampling in the graph would not be equal.
             image = np.array(Image.fromarray(rgb).resize(input_hw[::-1], Image.Resampling.BILINEAR))
             embeddings = self._encoder.run({"image": image})["image_embeddings"]
-        upsample = _Upsampling(self._sam, input_hw, size_hw)
+        upsample = _Upsampling(self._sam, input_hw, size_hw, self._kernels)
         points_xy = point_grid(self._spec.points_per_side) * np.array(size_hw[::-1])
         candidates: list[_Candidate] = []
         for first in range(0, len(points_xy), self._spec.points_per_batch):
@@ -123,12 +125,12 @@ class AutomaticMasks:
         for point, rank in np.argwhere(confident).tolist():
             logits = upsample(low_res_masks[point, rank])
             offset = spec.stability_score_offset
-            union, intersection = count_above(logits, threshold - offset, threshold + offset)
+            union, intersection = self._kernels.count_above(logits, threshold - offset, threshold + offset)
             stability = np.float32(intersection) / np.float32(union) if union else np.float32(np.nan)
             # "not >=": a mask without any pixel has the score 0 / 0 and goes.
             if spec.stability_score_thresh > 0 and not stability >= np.float32(spec.stability_score_thresh):
                 continue
-            box, counts = box_and_counts(logits > np.float32(threshold))
+            box, counts = self._kernels.box_and_counts(logits > np.float32(threshold))
             rle: Rle = {"size": list(logits.shape), "counts": counts.tolist()}
             candidates.append(_Candidate(rle, box, points_xy[point], pred_iou[point, rank], stability))
         return candidates
@@ -139,10 +141,10 @@ class AutomaticMasks:
         cleaned, untouched = [], []
         for candidate in candidates:
             mask = np.ascontiguousarray(decode_rle(candidate.rle))
-            changed = remove_small_regions(mask, min_area, "holes", mask)
-            changed |= remove_small_regions(mask, min_area, "islands", mask)
+            changed = self._kernels.remove_small_regions(mask, min_area, "holes", mask)
+            changed |= self._kernels.remove_small_regions(mask, min_area, "islands", mask)
             if changed:
-                box, counts = box_and_counts(mask)
+                box, counts = self._kernels.box_and_counts(mask)
                 rle: Rle = {"size": list(mask.shape), "counts": counts.tolist()}
                 candidate = replace(candidate, rle=rle, box_xyxy=box)
             cleaned.append(candidate)
@@ -153,16 +155,17 @@ class AutomaticMasks:
 class _Upsampling:
     """Low-res logits to full size as Sam.postprocess_masks: to the square, padding off, to the image; buffers stay."""
 
-    def __init__(self, sam: SamSpec, input_hw: tuple[int, int], size_hw: tuple[int, int]) -> None:
+    def __init__(self, sam: SamSpec, input_hw: tuple[int, int], size_hw: tuple[int, int], kernels: KernelSet) -> None:
+        self._resize = kernels.resize_bilinear
         self._square = np.empty((1, sam.image_size, sam.image_size), np.float32)
         self._input_hw = input_hw
         self._full = np.empty((1, *size_hw), np.float32)
 
     def __call__(self, low_res: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [H, W] of float32 [l, l], valid until the next call."""
-        resize_bilinear(np.ascontiguousarray(low_res)[None], self._square)
+        self._resize(np.ascontiguousarray(low_res)[None], self._square)
         height, width = self._input_hw
-        resize_bilinear(np.ascontiguousarray(self._square[:, :height, :width]), self._full)
+        self._resize(np.ascontiguousarray(self._square[:, :height, :width]), self._full)
         full: NDArray[np.float32] = self._full[0]
         return full
 

@@ -1,12 +1,12 @@
 """The exception tree. Every message is one line and says the mend.
 
-    MaskrtError                 anything maskrt refuses or fails at; exit code 1
-      InputError (ValueError)   bad input or usage; exit code 2
-        BundleError             a bundle is missing, altered, or of another schema
-        CheckpointError         a checkpoint cannot be loaded into the architecture asked for
-      ProviderUnavailable       the execution provider asked for is not on this machine
-      NetworkError              a network returned NaN or infinity, or a shape it did not declare
-      ExportError               an exported graph differs from its PyTorch model
+MaskrtError                 anything maskrt refuses or fails at; exit code 1
+  InputError (ValueError)   bad input or usage; exit code 2
+    BundleError             a bundle is missing, altered, or of another schema
+    CheckpointError         a checkpoint cannot be loaded into the architecture asked for
+  ProviderUnavailable       the execution provider asked for is not on this machine
+  NetworkError              a network returned NaN or infinity, or a shape it did not declare
+  ExportError               an exported graph differs from its PyTorch model
 """
 
 

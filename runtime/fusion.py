@@ -3,13 +3,15 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.kernels import voting
+from maskrt.kernels import sets
+from maskrt.kernels.sets import KernelSet
+from maskrt.kernels.voting import runs_of
 from maskrt.runtime.bundle import VotingSpec
 from maskrt.runtime.types import Segments
 
 
 def fuse(
-    probabilities: NDArray[np.float32], segments: Segments, spec: VotingSpec
+    probabilities: NDArray[np.float32], segments: Segments, spec: VotingSpec, kernels: KernelSet = sets.CPU
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Give every segment the class with the most votes and paint it.
 
@@ -33,11 +35,11 @@ def fuse(
     if spec.vote == "hard":
         ballots = (winners[None] == np.arange(classes, dtype=np.uint8)[:, None, None]).astype(np.float32)
     label = winners if spec.uncovered == "segmenter" else np.zeros_like(winners)
-    runs = voting.runs_of([rle["counts"] for rle in segments.rles])
+    runs = runs_of([rle["counts"] for rle in segments.rles])
     votes = np.zeros((len(segments), classes), np.float64)
-    voting.count_votes(ballots, runs, votes)
+    kernels.count_votes(ballots, runs, votes)
     segment_classes = votes.argmax(axis=1)
     # Stable, so that equal areas keep the order of their predicted IoU.
     order = np.argsort(segment_classes if classes == 2 else -segments.area, kind="stable")
-    voting.paint(runs, segment_classes.astype(np.uint8), order, label)
+    kernels.paint(runs, segment_classes.astype(np.uint8), order, label)
     return label, segment_classes

@@ -23,7 +23,7 @@ def overlay(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], roi: Roi) -> NDArra
         uint8 [H, W, 3], a new array.
     """
     picture = rgb.copy()
-    # A table of 256 values per channel: blending in float took 20 times as long at 1920 x 1080.
+    # A table of 256 values per channel: at 1920 x 1080 blending in float took at least twice the time.
     values = np.arange(256)
     for channel, colour in enumerate(MASK_RGB):
         table = ((1 - TINT) * values + TINT * colour + 0.5).astype(np.uint8)

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from maskrt.kernels import resample
+from maskrt.kernels import sets
+from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle import SegmenterSpec
 from maskrt.runtime.errors import NetworkError
 from maskrt.runtime.region import fit_size_hw
@@ -18,9 +19,10 @@ class Segmenter:
     softmax of the unpadded part is resized back to the ROI (bilinear, half-pixel centres).
     """
 
-    def __init__(self, session: Session, spec: SegmenterSpec) -> None:
+    def __init__(self, session: Session, spec: SegmenterSpec, kernels: KernelSet = sets.CPU) -> None:
         self._session = session
         self._spec = spec
+        self._kernels = kernels
         (self._input,) = session.inputs
         (self._output,) = session.outputs
 
@@ -43,7 +45,7 @@ class Segmenter:
             raise NetworkError(f"the segmenter returned {logits.shape}, the bundle declares {expected}: export again")
         probabilities = softmax(logits[0, :, : size_hw[0], : size_hw[1]])
         out = np.empty((len(spec.classes), *rgb.shape[:2]), np.float32)
-        resample.resize_bilinear(probabilities, out)
+        self._kernels.resize_bilinear(probabilities, out)
         return out
 
 

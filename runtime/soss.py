@@ -11,6 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels import sets
+from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.automatic_masks import AutomaticMasks
 from maskrt.runtime.bundle import Bundle, with_overrides
 from maskrt.runtime.errors import InputError
@@ -42,8 +44,16 @@ class SossPipeline:
     `open_pipeline(bundle, points_per_side=20, uncovered="segmenter")`.
     """
 
-    def __init__(self, bundle: Bundle, provider: str, threads: int | None, options: dict[str, Any]) -> None:
-        manifest = bundle.manifest
+    def __init__(
+        self,
+        bundle: Bundle,
+        provider: str = "cpu",
+        threads: int | None = None,
+        options: dict[str, Any] | None = None,
+        kernels: KernelSet = sets.CPU,
+    ) -> None:
+        manifest, options = bundle.manifest, options or {}
+        self._kernels = kernels
         voting_fields = set(manifest.voting.__struct_fields__)
         self.voting = with_overrides(manifest.voting, {k: v for k, v in options.items() if k in voting_fields})
         masks = with_overrides(manifest.masks, {k: v for k, v in options.items() if k not in voting_fields})
@@ -55,8 +65,8 @@ class SossPipeline:
             def load(role: str) -> Session:
                 return stack.enter_context(open_session(bundle.model_path(role), provider, threads))
 
-            self.segmenter = Segmenter(load("segmenter"), manifest.segmenter)
-            self.automatic_masks = AutomaticMasks(load("encoder"), load("decoder"), manifest.sam, masks)
+            self.segmenter = Segmenter(load("segmenter"), manifest.segmenter, kernels)
+            self.automatic_masks = AutomaticMasks(load("encoder"), load("decoder"), manifest.sam, masks, kernels)
             self._resources = stack.pop_all()
 
     def __call__(self, frame: Frame | NDArray[np.uint8], roi: Roi | None = None) -> Result:
@@ -74,7 +84,7 @@ class SossPipeline:
         branches = self.branches(rgb, roi)
         timings_ms = dict(branches.timings_ms)
         with timed(timings_ms, "voting"):
-            label, segment_classes = fuse(branches.probabilities, branches.segments, self.voting)
+            label, segment_classes = fuse(branches.probabilities, branches.segments, self.voting, self._kernels)
         roi, size_hw = branches.roi_xywh, (rgb.shape[0], rgb.shape[1])
         with timed(timings_ms, "assemble"):
             return Result(

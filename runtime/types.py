@@ -28,7 +28,7 @@ class Frame:
 class Segments:
     """N class-agnostic masks in the coordinates of the image they were made from.
 
-    rles: N uncompressed COCO run lengths (column order); boxes_xyxy: int32 [N, 4], last pixel inclusive as upstream has it;
+    rles: N uncompressed COCO run lengths (column order); boxes_xyxy: int32 [N, 4], last pixel inclusive as upstream;
     points_xy: float64 [N, 2], the prompt that produced the mask; pred_iou, stability_score: float32 [N];
     area: int64 [N] in pixels.
     """

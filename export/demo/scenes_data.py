@@ -76,7 +76,7 @@ def _load(folder: Path, stem: str, longest_side: int) -> TrainingScene:
     size = int(width * scale + 0.5), int(height * scale + 0.5)
     box = (x, y, x + width, y + height)
     with Image.open(folder / "images" / f"{stem}.png") as image:
-        rgb = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR, box=box))
+        rgb = np.asarray(image.convert("RGB").crop(box).resize(size, Image.Resampling.BILINEAR))
     with Image.open(folder / "instances" / f"{stem}.png") as image:
         instances = np.asarray(image, dtype=np.uint16)[y : y + height, x : x + width]
     rows = np.minimum(((np.arange(size[1]) + 0.5) / scale).astype(np.int64), height - 1)

@@ -1,5 +1,6 @@
 """Reports on disk, and the tables made of them."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_rewritten_in_place_and_then_up_to_date(place: list[str], tmp_path: Path
     assert readme.read_text() == MARKED
     assert tables.main(place) == 0
     text = readme.read_text()
-    assert text.startswith("# Title\n\n<!-- bench:soss -->\n\n| | median |")
+    assert text.startswith("# Title\n\n<!-- bench:soss -->\n\n|  | median |")
     assert text.endswith("\n<!-- /bench -->\n\nend\n")
     assert "| maskrt (demo) | 500 ms | 600 ms | 5 | 300 MB |" in text
     assert "| pytorch_upstream (demo) | 200 s | 210 s |" in text
@@ -106,7 +107,7 @@ def test_rewritten_in_place_and_then_up_to_date(place: list[str], tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<!-- bench:other -->\n<!-- /bench -->", "no results of other"),
+        ("<!-- bench:other -->\n<!-- /bench -->", "no table is called 'other'; known: soss, quality"),
         ("<!-- bench:soss -->\nno end", "is not followed"),
         ("<!-- bench:soss -->\n<!-- bench:soss -->\n<!-- /bench -->", "is not followed"),
     ],
@@ -118,6 +119,28 @@ def test_broken_markers_are_told(
     assert tables.main(place) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / "README.md").read_text() == text
+
+
+def test_what_was_not_measured_is_an_empty_block(place: list[str], tmp_path: Path) -> None:
+    (tmp_path / "results" / "soss.json").unlink()
+    assert tables.main(place) == 0
+    assert (tmp_path / "README.md").read_text() == MARKED.replace("old\n", "")
+
+
+def test_quality_is_a_table_of_scores(place: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="needs maskrt[demo]")
+    from maskrt.benchmarks.quality import Quality
+    from maskrt.runtime.metrics import Metrics
+
+    scores = {"soss": Metrics(0.9, 0.8, math.nan, 0.6, 0.5, 0.4)}
+    quality = Quality(20, 1000, scores, scores, 0.71, {}, 0.72, 9, 8, 0.5)
+    (tmp_path / "results" / "quality.json").write_bytes(msgspec.json.encode(quality))
+    (tmp_path / "README.md").write_text("<!-- bench:quality -->\n<!-- /bench -->")
+    assert tables.main(place) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert "|  | accuracy | f1 | precision | recall | iou | auc |\n| --- | ---: |" in text
+    assert "| soss | 0.900 | 0.800 | - | 0.600 | 0.500 | 0.400 |" in text
+    assert "seeds 1000 to 1019" in text
 
 
 def test_the_readme_is_up_to_date() -> None:

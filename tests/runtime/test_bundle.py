@@ -119,7 +119,7 @@ def test_overrides() -> None:
     assert with_overrides(VotingSpec(), {"vote": "hard"}).vote == "hard"
     assert with_overrides(MasksSpec(), {"pred_iou_thresh": 1}).pred_iou_thresh == 1.0
     for overrides in ({"points": 1}, {"points_per_side": "20"}, {"points_per_side": 2.5}):
-        with pytest.raises(InputError, match="option not understood: .*known: points_per_side"):
+        with pytest.raises(InputError, match=r"option not understood: .*known: points_per_side"):
             with_overrides(MasksSpec(), overrides)
     with pytest.raises(InputError, match="Invalid enum value 'loud'"):
         with_overrides(VotingSpec(), {"vote": "loud"})

@@ -78,7 +78,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [("a.png", "a.jpg"), ("a.png", "A.bmp")])
 def test_equal_stems_are_refused_up_front(tmp_path: Path, names: tuple[str, str]) -> None:
     write_images(tmp_path, *names)
-    with pytest.raises(InputError, match="would both write outputs named .*: rename one of them"):
+    with pytest.raises(InputError, match=r"would both write outputs named .*: rename one of them"):
         open_source(str(tmp_path))
 
 

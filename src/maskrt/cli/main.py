@@ -20,7 +20,7 @@ from maskrt import __version__
 from maskrt.cli.interrupt import Interrupted
 from maskrt.runtime.errors import MaskrtError
 
-COMMANDS = ("run", "doctor", "export", "scenes", "bench")
+COMMANDS = ("demo", "run", "eval", "verify", "bench", "export", "scenes", "doctor")
 # Optional module -> the extra that installs it.
 EXTRAS = {
     "onnxruntime": "cpu",

@@ -1,0 +1,74 @@
+"""The certificate: the same pipeline on the plain kernels and on the fast ones, on this machine and this image."""
+
+import time
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.benchmarks.equality import compare_segments, records
+from maskrt.kernels import sets
+from maskrt.runtime.bundle import Bundle
+from maskrt.runtime.soss import SossPipeline
+from maskrt.runtime.types import Roi
+
+
+class Certificate(msgspec.Struct, frozen=True):
+    """What was compared on one image.
+
+    masks, identical_rles, ties, different: as of benchmarks.equality; label_differences: pixels whose class differs;
+    plain_s, fast_s: seconds of one run each, the networks included, so their ratio is no benchmark.
+    """
+
+    source: str
+    masks: int
+    identical_rles: int
+    ties: int
+    different: int
+    label_differences: int
+    plain_s: float
+    fast_s: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every mask is the same, ties apart."""
+        return self.different == 0
+
+
+def certify(
+    bundle: Bundle,
+    source: str,
+    rgb: NDArray[np.uint8],
+    roi: Roi | None,
+    options: dict[str, object],
+    provider: str = "cpu",
+    threads: int | None = None,
+) -> Certificate:
+    """Run the pipeline twice, on kernels/*/reference.py and on the Numba kernels, and count the differences.
+
+    The networks are the same ONNX files in the same engine both times: this certifies everything between and after
+    them. How far the networks are from PyTorch was measured at export and stands in the bundle.
+
+    Raises:
+        InputError, NetworkError: as of the pipeline.
+    """
+    with SossPipeline(bundle, provider, threads, options, sets.CPU) as fast:
+        fast(rgb, roi)  # compiles, or loads, the kernels
+        start = time.perf_counter()
+        ours = fast(rgb, roi)
+        fast_s = time.perf_counter() - start
+    with SossPipeline(bundle, provider, threads, options, sets.REFERENCE) as plain:
+        start = time.perf_counter()
+        reference = plain(rgb, roi)
+        plain_s = time.perf_counter() - start
+    equality = compare_segments(ours.segments, records(reference.segments))
+    return Certificate(
+        source=source,
+        masks=equality.masks,
+        identical_rles=equality.identical_rles,
+        ties=equality.ties,
+        different=equality.different,
+        label_differences=int(np.count_nonzero(ours.label != reference.label)),
+        plain_s=plain_s,
+        fast_s=fast_s,
+    )

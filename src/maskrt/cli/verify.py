@@ -1,0 +1,67 @@
+"""`maskrt verify`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder written by maskrt export.")],
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="IMAGES", help="Image, folder or 'glob*' to certify on.")
+    ] = None,
+    roi: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Region of interest in pixels.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the certificate as JSON.")] = None,
+    provider: Annotated[str, typer.Option(help="Of ONNX Runtime: cpu or cuda. There is no fallback.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; its own choice if left out.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a bundle setting; may be repeated."),
+    ] = None,
+    max_megapixels: Annotated[float, typer.Option(min=0.000001, help="Refuse larger images.")] = 50,
+) -> None:
+    """Check a bundle on this machine.
+
+    Without --image: the files against their sha256, and that every network loads. With it: the whole pipeline once on
+    the plain NumPy kernels and once on the fast ones, and how many masks and pixels differ. The plain kernels take
+    minutes for a full grid; --set points_per_side=10 is a quick check. Exit code 1: something differs.
+
+    \b
+    Example:
+      maskrt verify bundles/ward --image frames/0001.png --set points_per_side=10
+    """
+    import msgspec
+
+    from maskrt.benchmarks.verify import Certificate, certify
+    from maskrt.cli.options import parse_roi, parse_settings
+    from maskrt.runtime.atomic import write_bytes
+    from maskrt.runtime.bundle import open_bundle
+    from maskrt.runtime.errors import InputError
+    from maskrt.runtime.pipeline import open_pipeline
+    from maskrt.runtime.sources import BadFrame, open_source
+
+    opened = open_bundle(bundle)
+    overrides = parse_settings(settings or [])
+    with open_pipeline(bundle, provider, threads, **overrides):
+        print(f"{bundle}: {len(opened.manifest.models)} networks, sha256 as listed, all load on {provider}")
+    for role, entry in opened.manifest.models.items():
+        parity = entry.parity
+        print(f"  {role}: {'as given' if parity is None else f'max relative error {parity.max_rel:.1e} at export'}")
+    certificates: list[Certificate] = []
+    region = parse_roi(roi) if roi is not None else None
+    if image is not None:
+        with open_source(image, int(max_megapixels * 1e6)) as source:
+            for item in source:
+                if isinstance(item, BadFrame):
+                    raise InputError(f"{item.source}: {item.reason}")
+                found = certify(opened, item.source, item.rgb, region, overrides, provider, threads)
+                certificates.append(found)
+                print(
+                    f"{found.source}: {found.masks} masks, {found.identical_rles} identical, {found.ties} ties, "
+                    f"{found.different} different; {found.label_differences} pixels of another class; "
+                    f"plain {found.plain_s:.1f} s, fast {found.fast_s:.1f} s"
+                )
+    if json is not None:
+        write_bytes(json, msgspec.json.format(msgspec.json.encode(certificates), indent=2) + b"\n")
+    raise typer.Exit(0 if all(found.passed for found in certificates) else 1)

@@ -1,0 +1,32 @@
+"""The certificate: equal kernels pass, a wrong one is found."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from maskrt.benchmarks.verify import certify
+from maskrt.kernels import sets
+from maskrt.runtime.bundle import open_bundle
+
+
+@pytest.fixture
+def rgb(rng):
+    return rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+
+
+def test_the_fast_kernels_pass(tiny_bundle, rgb):
+    found = certify(open_bundle(tiny_bundle), "picture", rgb, (10, 5, 60, 50), {})
+    assert found.passed
+    assert found.masks == found.identical_rles + found.ties > 3
+    assert found.label_differences == 0
+
+
+def test_a_wrong_kernel_is_found(tiny_bundle, rgb, monkeypatch):
+    def shifted(mask):
+        return sets.CPU.box_and_counts(np.ascontiguousarray(np.roll(mask, 3, axis=1)))
+
+    monkeypatch.setattr(sets, "REFERENCE", dataclasses.replace(sets.REFERENCE, box_and_counts=shifted))
+    found = certify(open_bundle(tiny_bundle), "picture", rgb, None, {})
+    assert not found.passed
+    assert found.different > 0
