@@ -73,7 +73,7 @@ def _probe_coords(config: SamConfig, size_hw: tuple[int, ...], points_per_side: 
 def _decode(sam: Any, embedding: Tensor, coords: Tensor) -> tuple[Tensor, Tensor]:
     """low_res_masks [N, 3, l, l] and pred_iou [N, 3] of every prompt."""
     masks, ious = [], []
-    for batch in coords.split(BATCH):
+    for batch in torch.split(coords, BATCH):
         sparse, dense = sam.prompt_encoder((batch, torch.ones(len(batch), 1)), None, None)
         low_res, iou = sam.mask_decoder(embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense, True)
         masks.append(low_res)

@@ -5,6 +5,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,8 +157,8 @@ def _random_segmenter(rgb: NDArray[np.uint8], encoder: str, input_hw: tuple[int,
     torch.manual_seed(RANDOM_SEED)
     model = build_deeplabv3plus(encoder, 2).eval()
     small = np.asarray(Image.fromarray(rgb).resize(input_hw[::-1]), np.float32) / 255
-    normalised = (small - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
-    head = model.segmentation_head[0]
+    normalised = (small - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)
+    head: Any = model.segmentation_head[0]
     with torch.no_grad():
         logits = model(torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))[None])[0]
         margin = logits[1] - logits[0]

@@ -99,3 +99,21 @@ def test_every_stage_lowers_its_loss_on_one_batch():
             optimiser.step()
             losses.append(loss.item())
         assert losses[-1] < losses[0]
+
+
+def test_dilated_convolutions_get_the_right_gradient_under_autocast():
+    from maskrt.export.demo.train_segmenter import protect_dilated
+
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(16, 16, 3, padding=2, dilation=2, groups=16, bias=False)
+    x = torch.randn(2, 16, 24, 24)
+
+    def gradient(autocast):
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            layer(x).float().square().sum().backward()
+        return layer.weight.grad.clone()
+
+    exact = gradient(False)
+    protect_dilated(torch.nn.Sequential(layer))
+    assert torch.allclose(gradient(True), exact, rtol=1e-4, atol=1e-3)

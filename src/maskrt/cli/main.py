@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from maskrt import __version__
-from maskrt.cli.interrupt import Interrupted
+from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
 from maskrt.runtime.errors import MaskrtError
 
 COMMANDS = ("demo", "run", "eval", "verify", "bench", "export", "scenes", "doctor")
@@ -99,7 +99,9 @@ def _interruptible(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except KeyboardInterrupt as error:
+        except INTERRUPTS as error:
+            if not is_interrupt(error):
+                raise
             raise Interrupted("interrupted") from error
 
     return wrapped

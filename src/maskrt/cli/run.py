@@ -36,7 +36,7 @@ def command(
     Example:
       maskrt run bundles/demo ward/ --out out/ward --roi 400,200,640,480 --write mask,segments --set points_per_side=20
     """
-    from maskrt.cli.interrupt import Interrupted
+    from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
     from maskrt.cli.options import parse_list, parse_roi, parse_settings
     from maskrt.cli.progress import FrameProgress
     from maskrt.runtime.bundle import MANIFEST, open_bundle, sha256_of
@@ -73,7 +73,9 @@ def command(
 
         try:
             summary = run_batch(pipeline, frames, sink, region, resume, tell)
-        except KeyboardInterrupt as error:
+        except INTERRUPTS as error:
+            if not is_interrupt(error):
+                raise
             kept = f"interrupted: {done} frames are in {out}; the same command with --resume does the rest"
             raise Interrupted(kept) from error
     print(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {out}")
