@@ -1,16 +1,25 @@
-"""How good the demo models are on held-out scenes: six metrics, and how well SAM's masks fit the drawn objects."""
+"""How good the demo models are on held-out scenes: six metrics, and how well SAM's masks fit the drawn objects.
 
+python -m maskrt.benchmarks.quality --scenes 50 --json benchmarks/results/quality.json
+"""
+
+import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.benchmarks.demo import BUNDLE, HELD_OUT
 from maskrt.benchmarks.scenes import Scene, draw_scene
+from maskrt.runtime.atomic import write_bytes
 from maskrt.runtime.evaluate import Compared, Scores, compare_methods
 from maskrt.runtime.fusion import fuse
 from maskrt.runtime.metrics import Confusion, Metrics
+from maskrt.runtime.pipeline import open_pipeline
 from maskrt.runtime.rle import Rle
 from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.types import Segments
@@ -129,3 +138,24 @@ def instance_ious(
 def _flat(rle: Rle) -> NDArray[np.bool_]:
     counts = np.asarray(rle["counts"])
     return np.repeat(np.arange(counts.size) % 2 == 1, counts)
+
+
+def main() -> None:
+    """Measure the demo bundle and print, and write, the figures."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--bundle", type=Path, default=BUNDLE)
+    parser.add_argument("--scenes", type=int, default=50)
+    parser.add_argument("--first-seed", type=int, default=HELD_OUT)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    seeds = range(options.first_seed, options.first_seed + options.scenes)
+    with open_pipeline(options.bundle) as pipeline:
+        quality = measure_quality(pipeline, seeds, lambda seed: print(f"seed {seed} done", file=sys.stderr, flush=True))
+    text = msgspec.json.format(msgspec.json.encode(quality), indent=2) + b"\n"
+    print(text.decode(), end="")
+    if options.json is not None:
+        write_bytes(options.json, text)
+
+
+if __name__ == "__main__":
+    main()

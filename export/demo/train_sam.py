@@ -13,11 +13,12 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -75,9 +76,9 @@ class PixelStage(nn.Module):
 
 
 class PromptStage(nn.Module):
-    """SAM's training step with one point per object; the dense supervision goes on beside it."""
+    """SAM's training step with one point per object; with `pixel`, the dense supervision goes on beside it."""
 
-    def __init__(self, sam: nn.Module, pixel: PixelStage) -> None:
+    def __init__(self, sam: nn.Module, pixel: PixelStage | None = None) -> None:
         super().__init__()
         self.sam = sam
         self.pixel = pixel
@@ -108,7 +109,23 @@ class PromptStage(nn.Module):
         losses, iou = mask_loss(torch.cat(masks), batch["targets"])
         # A small share for all three keeps every mask token learning.
         loss = losses.min(1).values.mean() + 0.05 * losses.mean() + F.mse_loss(torch.cat(ious), iou)
-        return loss + 0.5 * self.pixel.judge(embeddings, batch)[0], iou.max(1).values
+        if self.pixel is not None:
+            loss = loss + 0.5 * self.pixel.judge(embeddings, batch)[0]
+        return loss, iou.max(1).values
+
+
+class FullStage(PromptStage):
+    """The same on whole pictures, one per step, without dense supervision.
+
+    Batch norm keeps the statistics it has: those of a single picture would not be those it runs with.
+    """
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
 
 
 def encode(sam: nn.Module, batch: Batch) -> Tensor:
@@ -173,8 +190,9 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for sam.safetensors and sam.json")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, nargs=3, default=(10, 45, 15), help="upper limit of each stage")
-    parser.add_argument("--steps", type=int, nargs=3, default=(1500, 6000, 900), help="steps of each stage")
+    parser.add_argument("--minutes", type=float, nargs=3, default=(9, 27, 12), help="length of each stage")
+    parser.add_argument("--steps", type=int, nargs=3, default=(9000, 9000, 9000), help="upper limit of each stage")
+    parser.add_argument("--only-full", action="store_true", help="continue OUT/sam.safetensors with the last stage")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     sam = initialise(build_sam(DEMO_SAM))
@@ -189,13 +207,16 @@ def main() -> None:
     (options.out / "sam.json").write_bytes(msgspec.json.format(msgspec.json.encode(DEMO_SAM), indent=2) + b"\n")
     sam.image_encoder.to(memory_format=torch.channels_last)
     pixel = PixelStage(sam, DEMO_SAM.prompt_dim // 8, len(kinds_of(scenes)))
-    prompt = PromptStage(sam, pixel)
     stages = [
         ("pixel", pixel, (6, 64, 384), 2e-3),
-        ("prompt", prompt, (4, 14, 384), 1e-3),
-        ("full", prompt, (1, 14, 1024), 2e-4),
+        ("prompt", PromptStage(sam, pixel), (4, 14, 384), 1e-3),
+        ("full", FullStage(sam), (1, 16, 1024), 3e-4),
     ]
+    if options.only_full:
+        sam.load_state_dict(load_file(options.out / "sam.safetensors"))
     for index, (name, stage, (windows, prompts, size), peak) in enumerate(stages):
+        if options.only_full and name != "full":
+            continue
         source = batches(scenes, windows, prompts, size, options.seed + index)
         train(name, stage, source, options.steps[index], peak, options.minutes[index], save)
 

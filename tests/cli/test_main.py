@@ -43,7 +43,7 @@ def test_version_and_help(maskrt: Maskrt) -> None:
 def test_every_command_has_help_with_an_example(maskrt: Maskrt, command: tuple[str, ...]) -> None:
     code, out, err = maskrt(*command, "--help")
     assert (code, err) == (0, "")
-    assert "\n    maskrt " + " ".join(command) in out.partition("  Example:\n")[2].join(("\n", ""))
+    assert f"\n    maskrt {' '.join(command)} " in out[out.index("  Example:\n") :]
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,26 @@
 """A bundle appears at its place whole and verified, or nothing does."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
+import onnx  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
 from maskrt.export import graph, sams, soss  # noqa: E402
 from maskrt.export.folder import whole_folder  # noqa: E402
+from maskrt.export.sam import SamConfig  # noqa: E402
+from maskrt.export.segmenters import copy_onnx  # noqa: E402
 from maskrt.export.soss import export_soss  # noqa: E402
-from maskrt.runtime.bundle import MANIFEST, Bundle, MasksSpec, VotingSpec, open_bundle  # noqa: E402
+from maskrt.runtime.bundle import MANIFEST, Bundle, MasksSpec, ModelEntry, VotingSpec, open_bundle  # noqa: E402
 from maskrt.runtime.errors import BundleError, CheckpointError, ExportError, InputError  # noqa: E402
 
 HW = (64, 96)
@@ -40,12 +48,41 @@ def exported(segmenter: str, sam_spec: str, tmp_path_factory: pytest.TempPathFac
     return bundle, lines
 
 
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A segmenter that costs no export: a 1x1 convolution to two classes, at any size."""
+    weight = numpy_helper.from_array(np.ones((2, 3, 1, 1), np.float32), "w")
+    graph_ = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"])],
+        "quick",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "h", "w_"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [weight],
+    )
+    file = tmp_path_factory.mktemp("quick") / "quick.onnx"
+    onnx.save(helper.make_model(graph_, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
+    return f"onnx:{file}"
+
+
 @pytest.fixture
-def fails(segmenter: str, sam_spec: str, tmp_path: Path) -> Callable[..., None]:
+def quick_sam(exported: tuple[Bundle, list[str]], tiny_config: SamConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SAM that `exported` has already, instead of another export of it."""
+
+    def copied(folder: Path, spec: str, report: graph.Report) -> tuple[dict[str, ModelEntry], SamConfig]:
+        models = exported[0].manifest.models
+        for role in ("encoder", "decoder"):
+            shutil.copy(exported[0].model_path(role), folder)
+        return {role: models[role] for role in ("encoder", "decoder")}, tiny_config
+
+    monkeypatch.setattr(soss, "_export_sam", copied)
+
+
+@pytest.fixture
+def fails(quick: str, sam_spec: str, tmp_path: Path) -> Callable[..., None]:
     """fails(error, message, ...) exports with changed arguments and expects the error, and that nothing is left."""
 
     def check(error: type[Exception], message: str, **changed: Any) -> None:
-        arguments = {"segmenter": segmenter, "sam": sam_spec, "out": tmp_path / "bundle", "input_hw": HW} | changed
+        arguments = {"segmenter": quick, "sam": sam_spec, "out": tmp_path / "bundle", "input_hw": HW} | changed
         with pytest.raises(error, match=message):
             export_soss(**arguments)
         assert not list(tmp_path.iterdir())
@@ -75,83 +112,78 @@ def test_bundle(exported: tuple[Bundle, list[str]], mobilenet_file: Path) -> Non
 
 
 def test_same_bytes_again(exported: tuple[Bundle, list[str]], segmenter: str, sam_spec: str, tmp_path: Path) -> None:
-    again = export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=HW)
+    again = export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=HW).manifest
     first = exported[0].manifest.models
-    assert {role: entry.sha256 for role, entry in again.manifest.models.items()} == {
-        role: entry.sha256 for role, entry in first.items()
+    assert {role: entry.sha256 for role, entry in again.models.items()} == {
+        r: entry.sha256 for r, entry in first.items()
     }
-    assert again.manifest.segmenter.classes == ("background", "class_1")
+    assert again.segmenter.classes == ("background", "class_1")
+
+
+@pytest.mark.usefixtures("quick_sam")
+def test_overwriting(quick: str, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    export_soss(quick, "vit_b:none", out, input_hw=HW)
     with pytest.raises(InputError, match="exists: choose another path, or allow overwriting"):
-        export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=HW)
-    replaced = export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=(32, 32), overwrite=True)
-    assert open_bundle(tmp_path / "bundle").manifest.segmenter.input_hw == (32, 32)
+        export_soss(quick, "vit_b:none", out, input_hw=HW)
+    replaced = export_soss(quick, "vit_b:none", out, input_hw=(32, 33), overwrite=True)
+    assert replaced.path == out
+    assert open_bundle(out).manifest.segmenter.input_hw == (32, 33)
     assert [file.name for file in tmp_path.iterdir()] == ["bundle"]
-    assert replaced.path == tmp_path / "bundle"
 
 
-def test_refusals(fails: Callable[..., None], sam_spec: str, segmenter: str, tmp_path_factory: Any) -> None:
+def test_refusals(fails: Callable[..., None], segmenter: str, sam_spec: str) -> None:
     fails(InputError, "unknown segmenter kind 'unet'", segmenter="unet:a.pth")
-    fails(InputError, "'a.pth' is not KIND:FILE", segmenter="a.pth")
+    fails(InputError, r"'a\.pth' is not KIND:FILE", segmenter="a.pth")
     fails(CheckpointError, "does not exist", segmenter="deeplabv3plus_resnet50:/nowhere/a.pth")
-    fails(InputError, "multiples of 16", input_hw=(60, 60))
-    fails(InputError, r"std \(0.0, 1.0, 1.0\) must be positive", std=(0.0, 1.0, 1.0))
+    fails(InputError, "multiples of 16", segmenter=segmenter, input_hw=(60, 60))
+    fails(InputError, r"std \(0\.0, 1\.0, 1\.0\) must be positive", std=(0.0, 1.0, 1.0))
+    fails(InputError, r"3 class names given \(a, b, c\); the segmenter has 2 classes", classes=("a", "b", "c"))
+    fails(InputError, "voting target 2 is not one of 2 classes", voting=VotingSpec(target=2))
+    fails(InputError, "unknown SAM kind 'vit_x'", sam="vit_x:a.pth")
+    fails(CheckpointError, "does not fit", sam=sam_spec.replace("custom", "vit_b"))
 
 
-def test_refusals_after_the_segmenter(fails: Callable[..., None], sam_spec: str) -> None:
-    """What is only known once the segmenter is there, or concerns the SAM."""
-    small = {"input_hw": (16, 16)}
-    fails(InputError, r"3 class names given \(a, b, c\); the segmenter has 2 classes", classes=("a", "b", "c"), **small)
-    fails(InputError, "voting target 2 is not one of 2 classes", voting=VotingSpec(target=2), **small)
-    fails(InputError, "unknown SAM kind 'vit_x'", sam="vit_x:a.pth", **small)
-    fails(CheckpointError, "does not fit", sam=sam_spec.replace("custom", "vit_b"), **small)
-
-
-def test_a_place_that_is_taken(fails: Any, segmenter: str, sam_spec: str, tmp_path: Path) -> None:
+def test_a_place_that_is_taken(quick: str, sam_spec: str, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     out.mkdir()
     (out / "thesis.txt").write_text("do not delete")
     for overwrite in (False, True):
         with pytest.raises(InputError, match="exists and was not made by this command"):
-            export_soss(segmenter, sam_spec, out, input_hw=HW, overwrite=overwrite)
+            export_soss(quick, sam_spec, out, input_hw=HW, overwrite=overwrite)
     assert (out / "thesis.txt").exists()
     assert list(tmp_path.iterdir()) == [out]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, ExportError])
 def test_interrupted(
-    error: type[BaseException], segmenter: str, sam_spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: type[BaseException], quick: str, sam_spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(sams, "export_graph", interrupt)
     with pytest.raises(error):
-        export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=(16, 16))
+        export_soss(quick, sam_spec, tmp_path / "bundle", input_hw=(16, 16))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_graph_that_lies_about_its_shape(
-    segmenter: str, sam_spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(soss.SEGMENTERS, "deeplabv3plus_mobilenet_v2", _swapped)
+@pytest.mark.usefixtures("quick_sam")
+def test_a_graph_that_lies_about_its_shape(quick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def three_classes(*arguments: Any) -> tuple[int, None]:
+        copy_onnx(*arguments)
+        return 3, None
+
+    monkeypatch.setitem(soss.SEGMENTERS, "onnx", three_classes)
     with pytest.raises(ExportError, match="the segmenter returns"):
-        export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=(16, 16))
+        export_soss(quick, "vit_b:none", tmp_path / "bundle", input_hw=(16, 16))
     assert not list(tmp_path.iterdir())
 
 
-def _swapped(checkpoint: Path, path: Path, input_hw: tuple[int, int], report: graph.Report) -> tuple[int, None]:
-    from maskrt.export.segmenters import write_network
-
-    write_network("deeplabv3plus_mobilenet_v2", checkpoint, path, input_hw, report)
-    return 3, None
-
-
-def test_weights_beside_the_graph(
-    segmenter: str, sam_spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_beside_the_graph(quick: str, sam_spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ViT-H's encoder has its weights in a second file, which the bundle lists and verifies."""
     monkeypatch.setattr(graph, "MAX_INLINE_BYTES", 1000)
-    bundle = export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=(16, 16))
+    bundle = export_soss(quick, sam_spec, tmp_path / "bundle", input_hw=(16, 16))
     (data,) = bundle.manifest.models["encoder"].data
     assert data.file == "encoder.onnx.data"
     file = bundle.path / data.file
@@ -173,8 +205,6 @@ def test_weights_beside_the_graph(
 
 def test_folder_gives_the_old_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the new folder cannot take the place of the old one, the old one is there again."""
-    import os
-
     out, real, calls = tmp_path / "out", os.replace, []
     out.mkdir()
     (out / "old").touch()
