@@ -38,7 +38,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "eval": (RUNTIME, "cpu"),
     "scenes": (("cv2",), "demo"),
     "demo": ((*RUNTIME, "cv2", "skimage"), "cpu,demo"),
-    "bench": ((*RUNTIME, "cv2", "torch", "segment_anything"), "cpu,dev"),
+    "bench": ((*RUNTIME, "cv2", "torch", "segment_anything", "onnx", "onnxscript", "safetensors"), "cpu,export,demo"),
     "export": ((*RUNTIME, "torch", "segment_anything", "onnx", "onnxscript", "safetensors"), "cpu,export"),
 }
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8")

@@ -38,7 +38,7 @@ def test_version_and_help(maskrt: Maskrt) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [*((name,) for name in COMMANDS if name != "export"), ("export", "soss"), ("export", "anylabeling")]
+    "command", [*((name,) for name in COMMANDS if name != "export"), ("export", "soss"), ("export", "sam")]
 )
 def test_every_command_has_help_with_an_example(maskrt: Maskrt, command: tuple[str, ...]) -> None:
     code, out, err = maskrt(*command, "--help")
@@ -153,13 +153,13 @@ def test_ctrl_c_in_a_run_says_what_is_kept_and_resume_does_the_rest(
     process = subprocess.Popen(
         [sys.executable, "-m", "maskrt.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if (out / "results.jsonl").exists() and (out / "results.jsonl").stat().st_size > 0:
             process.send_signal(signal.SIGINT)
             break
         time.sleep(0.01)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     kept = len(list((out / "mask").glob("*.png")))
     assert 0 < kept < 150

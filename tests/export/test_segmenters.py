@@ -66,11 +66,10 @@ Make = Callable[..., Path]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """make(input shape, output shape, ...) writes an ONNX file: a 1x1 convolution from 3 to `classes` channels."""
+    """make(input shape, ...) writes an ONNX file: a 1x1 convolution from 3 to `classes` channels."""
 
     def write(
         takes: Shape = [1, 3, *HW],  # noqa: B006
-        gives: Shape | None = None,
         classes: int = 2,
         stride: int = 1,
         kind: int = TensorProto.FLOAT,
@@ -79,12 +78,12 @@ def make(tmp_path: Path) -> Make:
     ) -> Path:
         weight = numpy_helper.from_array(np.full((classes, 3, 1, 1), fill, np.float32), "w")
         inputs = [helper.make_tensor_value_info("x", kind, takes)]
-        outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, gives)]
+        outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, list("abcd"))]
         nodes = [helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT)]
         nodes += [helper.make_node("Conv", ["f", "w"], ["y"], strides=[stride, stride])]
         if extra_output:
             nodes.append(helper.make_node("Relu", ["y"], ["z"]))
-            outputs.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+            outputs.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, list("abcd")))
         graph = helper.make_graph(nodes, "g", inputs, outputs, [weight])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
         onnx.save(model, tmp_path / "given.onnx")

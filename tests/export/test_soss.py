@@ -56,7 +56,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> str:
         [helper.make_node("Conv", ["x", "w"], ["y"])],
         "quick",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "h", "w_"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, list("abcd"))],
         [weight],
     )
     file = tmp_path_factory.mktemp("quick") / "quick.onnx"

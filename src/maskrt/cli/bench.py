@@ -1,5 +1,6 @@
 """`maskrt bench`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +29,8 @@ def command(
     from maskrt.benchmarks.cases import BenchOptions, run_case
     from maskrt.benchmarks.report_json import print_report, write_report
 
+    # Set by main() for shared machines; PyTorch would be measured with a setting that its users do not have.
+    os.environ.pop("OMP_WAIT_POLICY", None)
     options = BenchOptions(size, pairs, warmup, points_per_side, threads, work)
     # Plain lines: a bar that redraws itself would run beside what is measured.
     result = run_case(case, options, lambda line: print(line, file=sys.stderr, flush=True))

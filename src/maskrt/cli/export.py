@@ -1,7 +1,7 @@
 """`maskrt export ...`: needs PyTorch, on the machine where the checkpoints are."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -67,20 +67,26 @@ def soss(
     )
 
 
-@app.command("anylabeling")
-def anylabeling(
-    sam: Annotated[str, typer.Option(metavar="KIND:FILE", help="vit_b, vit_l or vit_h.")],
+@app.command("sam")
+def sam(
+    sam: Annotated[str, typer.Option(metavar="KIND:FILE", help="vit_b, vit_l or vit_h, or custom.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for two ONNX files and config.yaml.")],
     name: Annotated[str, typer.Option(help="Shown in the program and used in file names.")],
+    names: Annotated[
+        Literal["anylabeling"], typer.Option(help="Whose names the inputs and outputs get.")
+    ] = "anylabeling",
     overwrite: Overwrite = False,
 ) -> None:
-    """Export a SAM under the names that AnyLabeling and X-AnyLabeling load.
+    """Export a SAM alone, for other programs: AnyLabeling, X-AnyLabeling and the official ONNX example.
+
+    maskrt's own pipelines take bundles: maskrt export soss.
 
     \b
     Example:
-      maskrt export anylabeling --sam vit_b:sam_vit_b_01ec64.pth --name sam_vit_b --out out/anylabeling
+      maskrt export sam --sam vit_b:sam_vit_b_01ec64.pth --names anylabeling --name sam_vit_b --out out/anylabeling
     """
     from maskrt.export.anylabeling import export_anylabeling
 
-    for path in export_anylabeling(sam, out, name=name, overwrite=overwrite, report=print):
+    writers = {"anylabeling": export_anylabeling}
+    for path in writers[names](sam, out, name=name, overwrite=overwrite, report=print):
         print(path)
