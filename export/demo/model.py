@@ -9,7 +9,7 @@ from maskrt.export.sam import SamConfig
 
 DEMO_SAM = SamConfig(
     encoder="conv",
-    image_size=1024,
+    image_size=512,
     prompt_dim=128,
     widths=(48, 96, 160),
     depths=(2, 3, 5),

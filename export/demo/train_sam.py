@@ -2,18 +2,17 @@
 
 Three stages. First the encoder and the decoder's upscaling learn one embedding per pixel that tells objects and their
 kinds apart: every step judges every pixel, for the price of one matrix product. Then everything is trained
-as SAM is, with point prompts, three masks and the IoU head, on windows that stand at a random place of the full frame
-of prompt coordinates: what is learnt holds at full size for a fraction of the arithmetic. The last steps see whole
-pictures. Arithmetic in bfloat16, weights in float32.
+as SAM is, with point prompts, three masks and the IoU head, on windows of enlarged pictures that stand at a random
+place of the frame of prompt coordinates: objects are large and steps cheap. The last stage sees whole pictures at the
+deployed size. Arithmetic in bfloat16, weights in float32.
 
-Reproducible for a fixed seed and number of threads, but for the order of floating-point sums.
+Data and initial weights are those of the seed; stages are as long as the clock says, so weights differ from run to run.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
 
 import msgspec
 import numpy as np
@@ -28,21 +27,28 @@ from maskrt.export.demo.prompts import Batch, batches
 from maskrt.export.demo.scenes_data import kinds_of, load_scenes
 from maskrt.export.sam import build_sam
 
-Loss = Callable[[Batch], tuple[Tensor, Tensor]]
+WINDOWS_FRAME = 1024  # longest side of the pictures that windows are cut from: twice the deployed size
 
 
-def mask_loss(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """20 x focal + dice, [P, K] for logits [P, K, h, w] and coverage target [P, h, w]; and the IoU of each mask."""
+def mask_loss(logits: Tensor, target: Tensor, focal: bool = True) -> tuple[Tensor, Tensor]:
+    """Loss [P, K] of logits [P, K, h, w] against the coverage target [P, h, w]; and the IoU of each mask.
+
+    20 x focal + dice as SAM, or 2 x cross-entropy + dice. Focal loss finds small objects sooner but leaves logits so
+    flat that hardly a mask passes the stability gate; cross-entropy, last, makes them steep.
+    """
     target = target[:, None].expand_as(logits)
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     probability = logits.sigmoid()
-    focal = ((probability - target).square() * cross_entropy).mean((-2, -1))
+    if focal:
+        pixels = 20 * ((probability - target).square() * cross_entropy).mean((-2, -1))
+    else:
+        pixels = 2 * cross_entropy.mean((-2, -1))
     overlap = (probability * target).sum((-2, -1))
     dice = 1 - (2 * overlap + 1) / (probability.sum((-2, -1)) + target.sum((-2, -1)) + 1)
     with torch.no_grad():
         hard, truth = logits > 0, target > 0.5
         iou = (hard & truth).sum((-2, -1)) / (hard | truth).sum((-2, -1)).clamp(min=1)
-    return 20 * focal + dice, iou
+    return pixels + dice, iou
 
 
 class PixelStage(nn.Module):
@@ -76,10 +82,14 @@ class PixelStage(nn.Module):
 
 
 class PromptStage(nn.Module):
-    """SAM's training step with one point per object; with `pixel`, the dense supervision goes on beside it."""
+    """SAM's training step with one point per object; with `pixel`, the dense supervision goes on beside it.
 
-    def __init__(self, sam: nn.Module, pixel: PixelStage | None = None) -> None:
+    frame: longest side in pixels of the whole picture, in which windows and points have their coordinates.
+    """
+
+    def __init__(self, sam: nn.Module, frame: int, pixel: PixelStage | None = None) -> None:
         super().__init__()
+        self.frame = frame
         self.sam = sam
         self.pixel = pixel
         self.decoder = _MaskPredictor(sam.mask_decoder)
@@ -87,9 +97,11 @@ class PromptStage(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         sam, prompts = self.sam, len(batch["points"]) // len(batch["images"])
         embeddings = encode(sam, batch)
-        tokens = sam.prompt_encoder._embed_points(batch["points"], batch["labels"], pad=True)
+        points = batch["points"] * (DEMO_SAM.image_size / self.frame)
+        tokens = sam.prompt_encoder._embed_points(points, batch["labels"], pad=True)
         dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(prompts, -1, *embeddings.shape[-2:])
-        grid = sam.prompt_encoder.get_dense_pe()
+        side = self.frame // DEMO_SAM.patch_size
+        grid = sam.prompt_encoder.pe_layer((side, side))[None]
         # The decoder runs wholly in bfloat16: autocast would spend a fifth of the step on conversions.
         parameters = {name: value.bfloat16() for name, value in self.decoder.named_parameters()}
         masks, ious = [], []
@@ -106,26 +118,14 @@ class PromptStage(nn.Module):
             low_res, iou = functional_call(self.decoder, parameters, (), inputs)
             masks.append(low_res[:, 1:].float())  # the three masks for ambiguous prompts, not the single one
             ious.append(iou[:, 1:].float())
-        losses, iou = mask_loss(torch.cat(masks), batch["targets"])
+        whole = self.pixel is None
+        losses, iou = mask_loss(torch.cat(masks), batch["targets"], focal=not whole)
         # A small share for all three keeps every mask token learning.
-        loss = losses.min(1).values.mean() + 0.05 * losses.mean() + F.mse_loss(torch.cat(ious), iou)
+        iou_loss = F.mse_loss(torch.cat(ious), iou)
+        loss = losses.min(1).values.mean() + 0.05 * losses.mean() + (4 if whole else 1) * iou_loss
         if self.pixel is not None:
             loss = loss + 0.5 * self.pixel.judge(embeddings, batch)[0]
         return loss, iou.max(1).values
-
-
-class FullStage(PromptStage):
-    """The same on whole pictures, one per step, without dense supervision.
-
-    Batch norm keeps the statistics it has: those of a single picture would not be those it runs with.
-    """
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
 
 
 def encode(sam: nn.Module, batch: Batch) -> Tensor:
@@ -147,12 +147,11 @@ def train(
     name: str,
     stage: nn.Module,
     source: Iterator[Batch],
-    steps: int,
     peak: float,
     minutes: float,
     save: Callable[[], None],
 ) -> None:
-    """AdamW with linear warm-up and a cosine to 1% that ends at `steps` or `minutes`, whichever comes first.
+    """AdamW with linear warm-up and a cosine to 1% over `minutes`.
 
     `save` is called every 500 steps and at the end.
     """
@@ -161,11 +160,7 @@ def train(
     seen: list[float] = []
     stage.train()
     step = 0
-    while True:
-        progress = max(step / steps, (time.monotonic() - start) / (60 * minutes))
-        if progress >= 1:
-            save()
-            return
+    while (progress := (time.monotonic() - start) / (60 * minutes)) < 1:
         rate = peak * min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * progress)))
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -181,7 +176,8 @@ def train(
         if step % 50 == 0:
             pace = (time.monotonic() - start) / step
             recent = float(np.mean(seen[-50:]))
-            print(f"{name} {step}/{steps} iou {recent:.3f} loss {loss.item():.3f} {pace:.2f} s/step", flush=True)
+            print(f"{name} {step} iou {recent:.3f} loss {loss.item():.3f} {pace:.2f} s/step", flush=True)
+    save()
 
 
 def main() -> None:
@@ -190,14 +186,12 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for sam.safetensors and sam.json")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, nargs=3, default=(9, 27, 12), help="length of each stage")
-    parser.add_argument("--steps", type=int, nargs=3, default=(9000, 9000, 9000), help="upper limit of each stage")
-    parser.add_argument("--only-full", action="store_true", help="continue OUT/sam.safetensors with the last stage")
+    parser.add_argument("--minutes", type=float, nargs=3, default=(9, 27, 15), help="length of each stage")
+    parser.add_argument("--only-whole", action="store_true", help="continue OUT/sam.safetensors with the last stage")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     sam = initialise(build_sam(DEMO_SAM))
-    scenes = load_scenes(options.scenes, DEMO_SAM.image_size)
-    print(f"{len(scenes)} scenes, {sum(p.numel() for p in sam.parameters()) / 1e6:.2f} M parameters", flush=True)
+    print(f"{sum(p.numel() for p in sam.parameters()) / 1e6:.2f} M parameters", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
 
     def save() -> None:
@@ -206,19 +200,18 @@ def main() -> None:
 
     (options.out / "sam.json").write_bytes(msgspec.json.format(msgspec.json.encode(DEMO_SAM), indent=2) + b"\n")
     sam.image_encoder.to(memory_format=torch.channels_last)
-    pixel = PixelStage(sam, DEMO_SAM.prompt_dim // 8, len(kinds_of(scenes)))
-    stages = [
-        ("pixel", pixel, (6, 64, 384), 2e-3),
-        ("prompt", PromptStage(sam, pixel), (4, 14, 384), 1e-3),
-        ("full", FullStage(sam), (1, 16, 1024), 3e-4),
-    ]
-    if options.only_full:
+    windows_minutes, whole_minutes = options.minutes[:2], options.minutes[2]
+    if options.only_whole:
         sam.load_state_dict(load_file(options.out / "sam.safetensors"))
-    for index, (name, stage, (windows, prompts, size), peak) in enumerate(stages):
-        if options.only_full and name != "full":
-            continue
-        source = batches(scenes, windows, prompts, size, options.seed + index)
-        train(name, stage, source, options.steps[index], peak, options.minutes[index], save)
+    else:
+        scenes = load_scenes(options.scenes, WINDOWS_FRAME)
+        pixel = PixelStage(sam, DEMO_SAM.prompt_dim // 8, len(kinds_of(scenes)))
+        train("pixel", pixel, batches(scenes, 6, 64, 384, options.seed), 2e-3, windows_minutes[0], save)
+        prompt = PromptStage(sam, WINDOWS_FRAME, pixel)
+        train("prompt", prompt, batches(scenes, 4, 14, 384, options.seed + 1), 1e-3, windows_minutes[1], save)
+    scenes = load_scenes(options.scenes, DEMO_SAM.image_size)
+    whole = PromptStage(sam, DEMO_SAM.image_size)
+    train("whole", whole, batches(scenes, 4, 14, DEMO_SAM.image_size, options.seed + 2), 1e-3, whole_minutes, save)
 
 
 if __name__ == "__main__":
