@@ -77,7 +77,7 @@ def test_the_whole_case(tiny_models: Models, tmp_path: Path, monkeypatch: pytest
     report = run_case("soss", OPTIONS, lines.append)
     ours, peer = report.rows
     assert (ours.name, peer.name) == ("maskrt (tiny)", "pytorch_upstream (tiny)")
-    assert set(ours.stages_ms) == {"segmenter", "encoder", "decoder", "masks", "voting"}
+    assert set(ours.stages_ms) == {"segmenter", "encoder", "decoder", "masks", "voting", "assemble"}
     assert sum(ours.stages_ms.values()) / 1e3 <= 1.5 * ours.p95_s
     assert peer.peak_rss_mb > ours.peak_rss_mb > 20  # PyTorch itself is larger than all of ours
     assert set(report.ratios) == {"vs_pytorch_upstream", "vs_pytorch_upstream_tiny"}
