@@ -19,8 +19,12 @@ check: .venv/ready
 	$(BIN)/mypy -p maskrt.runtime -p maskrt.kernels
 	$(BIN)/lint-imports
 
+# Measures, then writes README's tables; about a quarter of an hour on two quiet cores.
 bench: .venv/ready
-	$(BIN)/maskrt bench soss --json out/bench/soss.json
+	$(BIN)/maskrt bench soss --size demo --json benchmarks/results/soss-demo.json
+	$(BIN)/maskrt bench soss --size vit_b --points-per-side 16 --pairs 3 --json benchmarks/results/soss-vit_b.json
+	$(BIN)/python -m maskrt.benchmarks.quality --json benchmarks/results/quality.json
+	$(BIN)/python -m maskrt.benchmarks.tables
 
 # Trains the demo models again from nothing: about an hour and a half on two quiet cores.
 DEMO_WORK = out/demo-models

@@ -87,7 +87,7 @@ def test_every_stage_lowers_its_loss_on_one_batch():
     scenes = [scene()]
     batch = draw_batch(scenes, kinds_of(scenes), 2, 4, 96, (0, 1))
     pixel = PixelStage(sam, DEMO_SAM.prompt_dim // 8, 3)
-    for stage in (pixel, PromptStage(sam, pixel)):
+    for stage in (pixel, PromptStage(sam, 1024, pixel), PromptStage(sam, DEMO_SAM.image_size)):
         stage.train()
         optimiser = torch.optim.AdamW(stage.parameters(), lr=1e-3)
         losses = []
