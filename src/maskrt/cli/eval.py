@@ -5,26 +5,23 @@ from typing import Annotated
 
 import typer
 
+from maskrt.cli.shared import BundlePath, MaxMegapixels, Provider, Region, RegionFrom, Settings, Threads
+
 
 def command(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder written by maskrt export.")],
+    bundle: BundlePath,
     images: Annotated[str, typer.Argument(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes.")],
     truth: Annotated[Path, typer.Option("--truth", metavar="DIR", help="Masks DIR/STEM.png; white is the class.")],
-    roi: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Region of interest in pixels.")] = None,
-    roi_from: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Region of each image: roi_xywh in DIR/STEM.json.")
-    ] = None,
+    roi: Region = None,
+    roi_from: RegionFrom = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON.")] = None,
     figures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write DIR/STEM.png: input, truth, segments, both masks.")
     ] = None,
-    provider: Annotated[str, typer.Option(help="Of ONNX Runtime: cpu or cuda. There is no fallback.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; its own choice if left out.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a bundle setting; may be repeated."),
-    ] = None,
-    max_megapixels: Annotated[float, typer.Option(min=0.000001, help="Refuse larger images.")] = 50,
+    provider: Provider = "cpu",
+    threads: Threads = None,
+    settings: Settings = None,
+    max_megapixels: MaxMegapixels = 50,
 ) -> None:
     """Score the segmenter alone, hard voting and SOSS against ground truth.
 

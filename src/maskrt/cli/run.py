@@ -6,26 +6,23 @@ from typing import Annotated
 
 import typer
 
+from maskrt.cli.shared import BundlePath, MaxMegapixels, Provider, Region, RegionFrom, Settings, Threads
+
 
 def command(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder written by maskrt export.")],
+    bundle: BundlePath,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Image, folder, 'glob*' in quotes, or video.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
     write: Annotated[
         str, typer.Option(help="Of mask, overlay, segments, probability, label. overlay contains the image.")
     ] = "mask",
-    roi: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Region of interest in pixels.")] = None,
-    roi_from: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Region of each image: roi_xywh in DIR/STEM.json.")
-    ] = None,
+    roi: Region = None,
+    roi_from: RegionFrom = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run; what is done stays.")] = False,
-    provider: Annotated[str, typer.Option(help="Of ONNX Runtime: cpu or cuda. There is no fallback.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; its own choice if left out.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a bundle setting; may be repeated."),
-    ] = None,
-    max_megapixels: Annotated[float, typer.Option(min=0.000001, help="Refuse larger frames.")] = 50,
+    provider: Provider = "cpu",
+    threads: Threads = None,
+    settings: Settings = None,
+    max_megapixels: MaxMegapixels = 50,
 ) -> None:
     """Segment images or a video with a bundle.
 

@@ -5,21 +5,20 @@ from typing import Annotated
 
 import typer
 
+from maskrt.cli.shared import BundlePath, MaxMegapixels, Provider, Region, Settings, Threads
+
 
 def command(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder written by maskrt export.")],
+    bundle: BundlePath,
     image: Annotated[
         str | None, typer.Option("--image", metavar="IMAGES", help="Image, folder or 'glob*' to certify on.")
     ] = None,
-    roi: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Region of interest in pixels.")] = None,
+    roi: Region = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the certificate as JSON.")] = None,
-    provider: Annotated[str, typer.Option(help="Of ONNX Runtime: cpu or cuda. There is no fallback.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; its own choice if left out.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a bundle setting; may be repeated."),
-    ] = None,
-    max_megapixels: Annotated[float, typer.Option(min=0.000001, help="Refuse larger images.")] = 50,
+    provider: Provider = "cpu",
+    threads: Threads = None,
+    settings: Settings = None,
+    max_megapixels: MaxMegapixels = 50,
 ) -> None:
     """Check a bundle on this machine.
 

@@ -1,0 +1,18 @@
+"""Options that several commands have, declared once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder written by maskrt export.")]
+Region = Annotated[str | None, typer.Option("--roi", metavar="X,Y,W,H", help="Region of interest in pixels.")]
+RegionFrom = Annotated[
+    Path | None, typer.Option("--roi-from", metavar="DIR", help="Region of each image: roi_xywh in DIR/STEM.json.")
+]
+Provider = Annotated[str, typer.Option(help="Of ONNX Runtime: cpu or cuda. There is no fallback.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Of the engine; its own choice if left out.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a bundle setting; may be repeated.")
+]
+MaxMegapixels = Annotated[float, typer.Option(min=0.000001, help="Refuse larger images.")]
