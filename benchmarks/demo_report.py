@@ -84,5 +84,5 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def _image(picture: NDArray[np.uint8]) -> str:
     data = io.BytesIO()
-    Image.fromarray(picture).save(data, "JPEG", quality=90)  # a tenth of PNG's size for a photograph-like picture
+    Image.fromarray(picture).save(data, "JPEG", quality=90)  # smaller than PNG, and only to look at
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">'

@@ -33,8 +33,8 @@ WINDOWS_FRAME = 1024  # longest side of the pictures that windows are cut from: 
 def mask_loss(logits: Tensor, target: Tensor, focal: bool = True) -> tuple[Tensor, Tensor]:
     """Loss [P, K] of logits [P, K, h, w] against the coverage target [P, h, w]; and the IoU of each mask.
 
-    20 x focal + dice as SAM, or 2 x cross-entropy + dice. Focal loss finds small objects sooner but leaves logits so
-    flat that hardly a mask passes the stability gate; cross-entropy, last, makes them steep.
+    20 x focal + dice as SAM, or 2 x cross-entropy + dice. Focal loss alone left logits so flat that no mask passed
+    the paper's stability gate; cross-entropy, last, makes them steeper.
     """
     target = target[:, None].expand_as(logits)
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, so that `maskrt --help` does not load Numba (0.6 s).
+    # Lazy, so that `maskrt --help` does not load Numba.
     if name == "open_pipeline":
         from maskrt.runtime.pipeline import open_pipeline
 
