@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 RESNET_BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+RESNET_STEM = 64
 # Sandler et al. 2018, table 2: output channels, repeats and stride of each bottleneck stage.
 MOBILENET_STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
 MOBILENET_STEM, MOBILENET_LAST, MOBILENET_EXPANSION = 32, 1280, 6
@@ -53,25 +54,25 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet-50 or -101 without its classifier.
+    """ResNet-50 or -101, of any width, without its classifier.
 
     Args:
         blocks: bottlenecks per stage, as in RESNET_BLOCKS.
         dilations: (first block, other blocks) of layer3 and of layer4; a stage has stride 2 only if its pair is (1, 1).
+        stem: channels of the first convolution; every other count follows from it.
     """
 
-    low_channels, out_channels = 256, 2048
-
-    def __init__(self, blocks: Sequence[int], dilations: Dilations) -> None:
+    def __init__(self, blocks: Sequence[int], dilations: Dilations, stem: int = RESNET_STEM) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.low_channels, self.out_channels = 4 * stem, 32 * stem
+        self.conv1 = nn.Conv2d(3, stem, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        self.layer1 = self._stage(64, 64, blocks[0], 1, (1, 1))
-        self.layer2 = self._stage(256, 128, blocks[1], 2, (1, 1))
-        self.layer3 = self._stage(512, 256, blocks[2], 2 if dilations[0] == (1, 1) else 1, dilations[0])
-        self.layer4 = self._stage(1024, 512, blocks[3], 2 if dilations[1] == (1, 1) else 1, dilations[1])
+        self.layer1 = self._stage(stem, stem, blocks[0], 1, (1, 1))
+        self.layer2 = self._stage(4 * stem, 2 * stem, blocks[1], 2, (1, 1))
+        self.layer3 = self._stage(8 * stem, 4 * stem, blocks[2], 2 if dilations[0] == (1, 1) else 1, dilations[0])
+        self.layer4 = self._stage(16 * stem, 8 * stem, blocks[3], 2 if dilations[1] == (1, 1) else 1, dilations[1])
 
     @staticmethod
     def _stage(in_channels: int, width: int, count: int, stride: int, dilation: tuple[int, int]) -> nn.Sequential:
@@ -81,7 +82,7 @@ class ResNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 [N, 3, H, W] -> features at stride 4, [N, 256, H/4, W/4], and at the last stage, [N, 2048, ...]."""
+        """float32 [N, 3, H, W] -> features at stride 4, [N, 4 * stem, H/4, W/4], and at the last stage."""
         low = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x)))))
         return low, self.layer4(self.layer3(self.layer2(low)))
 

@@ -40,11 +40,20 @@ class Block(nn.Module):
         return x + self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
 
 
+def _waves(channels: int, side: int) -> Tensor:
+    """[1, channels, side]: a wave of its own for every channel, of at most two periods over the frame."""
+    place = torch.arange(side) / side
+    frequency, phase = 2 * torch.rand(channels, 1), torch.rand(channels, 1)
+    return 0.3 * torch.cos(2 * torch.pi * (frequency * place + phase))[None]
+
+
 class ConvEncoder(nn.Module):
     """Three stages at strides 4, 8 and 16; the embedding sums all three.
 
     The finer stages reach the embedding through strided convolutions, because the decoder draws masks at stride 4
-    from a stride-16 embedding: what a 3-pixel cable looks like must survive the way down.
+    from a stride-16 embedding: what a 3-pixel cable looks like must survive the way down. Every stage is told where
+    in the frame it is by learned encodings of the row and of the column, as SAM's ViT is: without them, two socks have
+    the same features, and only the prompt could tell them apart.
 
     Args:
         out_chans: channels of the embedding.
@@ -61,6 +70,13 @@ class ConvEncoder(nn.Module):
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(width) for _ in range(depth))) for width, depth in zip(widths, depths, strict=True)
         )
+        sides = [image_size // (4 * 2**index) for index in range(len(widths))]
+        self.rows = nn.ParameterList(
+            _waves(width, side)[:, :, :, None] for width, side in zip(widths, sides, strict=True)
+        )
+        self.columns = nn.ParameterList(
+            _waves(width, side)[:, :, None] for width, side in zip(widths, sides, strict=True)
+        )
         self.downs = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 2, stride=2, bias=False), nn.BatchNorm2d(b), nn.ReLU())
             for a, b in itertools.pairwise(widths)
@@ -76,6 +92,7 @@ class ConvEncoder(nn.Module):
         x = self.stem(x)
         embedding = torch.zeros((), dtype=x.dtype, device=x.device)
         for index, stage in enumerate(self.stages):
-            x = stage(x if index == 0 else self.downs[index - 1](x))
+            x = x if index == 0 else self.downs[index - 1](x)
+            x = stage(x + self.rows[index] + self.columns[index])
             embedding = embedding + self.laterals[index](x)
         return self.neck(embedding)

@@ -4,7 +4,7 @@ Source: Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution"; t
 16 and the align_corners of each resize are segmentation_models_pytorch's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,10 @@ from torch.nn import functional
 from maskrt.export.backbones import (
     MOBILENET_STAGES,
     RESNET_BLOCKS,
+    RESNET_STEM,
     MobileNetV2,
     ResNet,
+    divisible_by_8,
     initialise,
     mobilenet_channels,
 )
@@ -118,41 +120,48 @@ def build_deeplabv3plus(
 
     Args:
         encoder: "resnet50", "resnet101" or "mobilenet_v2".
-        width_mult: MobileNetV2's width, rounded to multiples of 8 as torchvision does; 1.0 for a ResNet.
+        width_mult: scales the encoder's channels, rounded to multiples of 8 as torchvision does for MobileNetV2.
 
     Raises:
-        InputError: unknown encoder, or a width that the encoder does not have.
+        InputError: unknown encoder.
     """
-    if encoder in RESNET_BLOCKS and width_mult != 1.0:
-        raise InputError(f"width_mult {width_mult} is for mobilenet_v2 only; {encoder} has one width")
-    model = _assemble(encoder, classes, decoder_channels, mobilenet_channels(width_mult))
+    _check_known(encoder)
+    if encoder == "mobilenet_v2":
+        model = _with_mobilenet(mobilenet_channels(width_mult), classes, decoder_channels)
+    else:
+        model = _with_resnet(encoder, divisible_by_8(RESNET_STEM * width_mult), classes, decoder_channels)
     initialise(model)
     return model
 
 
 def deeplabv3plus_for(encoder: str, state: Mapping[str, Tensor]) -> DeepLabV3Plus:
-    """The DeepLabV3+ whose classes, decoder channels and MobileNetV2 width are those of a state dict, to load it into.
+    """The DeepLabV3+ whose classes, decoder channels and encoder width are those of a state dict, to load it into.
 
     Raises:
         CheckpointError: the keys that tell the sizes are missing, so this is not a DeepLabV3+ with that encoder.
+        InputError: unknown encoder.
     """
+    _check_known(encoder)
     try:
         classes, decoder_channels = state["segmentation_head.0.weight"].shape[:2]
-        channels = _mobilenet_channels_of(state) if encoder == "mobilenet_v2" else ()
+        if encoder == "mobilenet_v2":
+            return _with_mobilenet(_mobilenet_channels_of(state), classes, decoder_channels)
+        return _with_resnet(encoder, int(state["encoder.conv1.weight"].shape[0]), classes, decoder_channels)
     except KeyError as error:
         raise CheckpointError(f"not a DeepLabV3+ with {encoder}: the checkpoint has no {error.args[0]}") from error
-    return _assemble(encoder, classes, decoder_channels, channels)
 
 
-def _assemble(encoder: str, classes: int, decoder_channels: int, channels: Sequence[int]) -> DeepLabV3Plus:
-    builders: dict[str, Callable[[], ResNet | MobileNetV2]] = {
-        name: lambda blocks=blocks: ResNet(blocks, SMP_DILATIONS)  # type: ignore[misc]
-        for name, blocks in RESNET_BLOCKS.items()
-    }
-    builders["mobilenet_v2"] = lambda: MobileNetV2(channels)
-    if encoder not in builders:
+def _check_known(encoder: str) -> None:
+    if encoder not in ENCODERS:
         raise InputError(f"unknown encoder {encoder!r}; known: {', '.join(ENCODERS)}")
-    return DeepLabV3Plus(builders[encoder](), classes, decoder_channels)
+
+
+def _with_mobilenet(channels: Sequence[int], classes: int, decoder_channels: int) -> DeepLabV3Plus:
+    return DeepLabV3Plus(MobileNetV2(channels), classes, decoder_channels)
+
+
+def _with_resnet(encoder: str, stem: int, classes: int, decoder_channels: int) -> DeepLabV3Plus:
+    return DeepLabV3Plus(ResNet(RESNET_BLOCKS[encoder], SMP_DILATIONS, stem), classes, decoder_channels)
 
 
 def _mobilenet_channels_of(state: Mapping[str, Tensor]) -> tuple[int, ...]:

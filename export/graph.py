@@ -102,6 +102,18 @@ def compare(
     return Parity(max_abs=max_abs, max_rel=max_rel)
 
 
+def check_equal(name: str, found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    """Compare two ways to compute the same in PyTorch.
+
+    Raises:
+        ExportError: they differ by more than TOLERANCE.
+    """
+    for ours, theirs in zip(found, expected, strict=True):
+        difference = float((ours - theirs).abs().max() / theirs.abs().max())
+        if not difference <= TOLERANCE:
+            raise ExportError(f"{name} differs from the plain network by {difference:.2e}, above {TOLERANCE:.0e}")
+
+
 def output_shape(path: Path, name: str) -> tuple[int | None, ...]:
     """The declared shape of an output of an ONNX file, None for a dynamic axis; reads no weights beside the file."""
     (output,) = (o for o in onnx.load(path, load_external_data=False).graph.output if o.name == name)
@@ -135,15 +147,15 @@ def _write(
         name: torch.export.Dim(name, min=1, max=largest) for axes in dynamic.values() for name, largest in axes.values()
     }
     axes_of = [dynamic.get(name, {}) for name in inputs]
-    shapes = tuple({axis: dimensions[dim] for axis, (dim, _) in axes.items()} or None for axes in axes_of)
+    shapes = [{axis: dimensions[dim] for axis, (dim, _) in axes.items()} or None for axes in axes_of]
     with warnings.catch_warnings(), _quiet("torch.onnx"):
         warnings.simplefilter("ignore")  # about the exporter's own internals, nothing a user could act on
         program = torch.onnx.export(
-            module,
-            example,
+            _FromList(module),
+            (list(example),),
             dynamo=True,
             opset_version=opset,
-            dynamic_shapes=shapes,
+            dynamic_shapes=(shapes,),
             input_names=inputs,
             output_names=outputs,
             verbose=False,
@@ -171,6 +183,17 @@ def _strip(model: Any) -> None:
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
     data_file(path).unlink(missing_ok=True)
+
+
+class _FromList(nn.Module):
+    """Takes one list: torch.onnx has no dynamic shapes for a forward with *args."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, values: list[Tensor]) -> Any:
+        return self.module(*values)
 
 
 class _quiet:

@@ -1,5 +1,6 @@
-"""SAM's half of an export: KIND:FILE to a network, and the network to encoder.onnx and decoder.onnx."""
+"""SAM's half of an export: KIND:FILE to a network, and the network to the graphs of its encoder and decoder."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,21 @@ import torch
 from torch import Tensor
 
 from maskrt.export.checkpoints import load_state_dict, load_strict
-from maskrt.export.graph import Axes, Report, export_graph, output_shape
+from maskrt.export.graph import Axes, Report, check_equal, export_graph, output_shape
 from maskrt.export.kinds import KNOWN, split_kind
 from maskrt.export.sam import SAM_CONFIGS, DecoderGraph, EncoderGraph, SamConfig, build_sam
+from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale
 from maskrt.runtime.bundle import Parity
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.mask_decoder import MASKS_PER_POINT
 
 CUSTOM = "custom"
 MAX_CONFIG_BYTES = 1 << 16
 MAX_PROMPTS, MAX_POINTS = 4096, 1024
+TOKEN_OUTPUTS = ("pred_iou", "kernels", "scale", "coefficients", "basis")
+_PROMPTS, _POINTS = ("prompts", MAX_PROMPTS), ("points", MAX_POINTS)
+PROMPT_AXES = {"point_coords": {0: _PROMPTS, 1: _POINTS}, "point_labels": {0: _PROMPTS, 1: _POINTS}}
+UPSCALE_INPUTS = ("pixels", "scale", "coefficients", "basis", "kernels")
 
 
 def read_sam(spec: str) -> tuple[Any, SamConfig]:
@@ -91,22 +98,116 @@ def write_decoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Pa
     Raises:
         ExportError: the graph differs from PyTorch.
     """
-    random = torch.Generator().manual_seed(0)
-
-    def prompts(count: int, points: int) -> tuple[Tensor, Tensor, Tensor]:
-        embedding = torch.randn(config.embedding_shape, generator=random)
-        coords = torch.rand(count, points, 2, generator=random) * config.image_size
-        labels = torch.randint(-1, 4, (count, points), generator=random).float()
-        return embedding, coords, labels
-
-    batch, points = ("prompts", MAX_PROMPTS), ("points", MAX_POINTS)
     return export_graph(
         DecoderGraph(sam),
-        prompts(3, 5),
+        _random_prompts(config, 3, 5),
         path,
         inputs=("image_embeddings", "point_coords", "point_labels"),
         outputs=("low_res_masks", "pred_iou"),
-        dynamic={"point_coords": {0: batch, 1: points}, "point_labels": {0: batch, 1: points}},
-        cases=(prompts(1, 2), prompts(4, 3)),
+        dynamic=PROMPT_AXES,
+        cases=(_random_prompts(config, 1, 2), _random_prompts(config, 4, 3)),
         report=report,
     )
+
+
+def write_image_side(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:
+    """Export image_embeddings -> the tensors that all prompts share; see maskrt.export.split_decoder.
+
+    Raises:
+        ExportError: the graph differs from PyTorch.
+    """
+    module = ImageSide(sam)
+    embedding = torch.randn(config.embedding_shape, generator=torch.Generator().manual_seed(0))
+    return export_graph(
+        module,
+        (embedding,),
+        path,
+        inputs=("image_embeddings",),
+        outputs=module.names,
+        dynamic={},
+        cases=((embedding,),),
+        report=report,
+    )
+
+
+def write_token_side(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:
+    """Export prompts and shared tensors -> pred_iou, and what `upscale` takes.
+
+    Raises:
+        ExportError: the graph differs from PyTorch.
+    """
+    image_side = ImageSide(sam)
+    module = TokenSide(sam, image_side.names)
+
+    def case(count: int, points: int) -> tuple[Tensor, ...]:
+        embedding, coords, labels = _random_prompts(config, count, points)
+        with torch.no_grad():
+            shared = dict(zip(image_side.names, image_side(embedding), strict=True))
+        return coords, labels, *(shared[name] for name in module.names)
+
+    return export_graph(
+        module,
+        case(3, 5),
+        path,
+        inputs=("point_coords", "point_labels", *module.names),
+        outputs=TOKEN_OUTPUTS,
+        dynamic=PROMPT_AXES,
+        cases=(case(1, 2), case(4, 3)),
+        report=report,
+    )
+
+
+def write_upscale(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:
+    """Export the state of prompts -> low_res_masks [B, k, 4e, 4e], compared with the whole decoder's.
+
+    Raises:
+        ExportError: the graph differs from PyTorch, or the three graphs' chain from the decoder in one.
+    """
+    image_side, whole = ImageSide(sam), DecoderGraph(sam)
+    token_side, module = TokenSide(sam, image_side.names), Upscale(sam)
+
+    def case(count: int, points: int, masks: int) -> tuple[Tensor, ...]:
+        prompts = _random_prompts(config, count, points)
+        with torch.no_grad():
+            shared = dict(zip(image_side.names, image_side(prompts[0]), strict=True))
+            found = token_side(*prompts[1:], *(shared[name] for name in token_side.names))
+            values = dict(zip(TOKEN_OUTPUTS, found, strict=True))
+            inputs = tuple((shared | values)[name] for name in UPSCALE_INPUTS)
+            expected = whole(*prompts)
+            check_equal("upscale", (module(*inputs), values["pred_iou"]), expected)
+        return *inputs[:-1], inputs[-1][:, :masks]
+
+    batch, rows = ("prompts", MAX_PROMPTS), ("rows", MAX_POINTS * config.decoder_heads * config.decoder_depth)
+    return export_graph(
+        module,
+        case(4, 2, 2),
+        path,
+        inputs=UPSCALE_INPUTS,
+        outputs=("low_res_masks",),
+        dynamic={
+            "scale": {0: batch},
+            "coefficients": {0: batch, 1: rows},
+            "basis": {0: batch, 1: rows},
+            "kernels": {0: batch, 1: ("masks", MASKS_PER_POINT)},
+        },
+        cases=(case(1, 3, 1), case(3, 2, 3)),
+        report=report,
+    )
+
+
+WRITERS: dict[str, Callable[[Any, SamConfig, Path, Report], Parity]] = {
+    "encoder": write_encoder,
+    "decoder": write_decoder,
+    "image_side": write_image_side,
+    "token_side": write_token_side,
+    "upscale": write_upscale,
+}
+
+
+def _random_prompts(config: SamConfig, count: int, points: int) -> tuple[Tensor, Tensor, Tensor]:
+    """An embedding, point_coords [B, P, 2] and point_labels [B, P], padding and corners of boxes among them."""
+    random = torch.Generator().manual_seed(count * MAX_POINTS + points)
+    embedding = torch.randn(config.embedding_shape, generator=random)
+    coords = torch.rand(count, points, 2, generator=random) * config.image_size
+    labels = torch.randint(-1, 4, (count, points), generator=random).float()
+    return embedding, coords, labels

@@ -1,18 +1,16 @@
 """A segmenter and a SAM to a bundle for the SOSS pipeline."""
 
-from collections.abc import Callable
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.export.folder import whole_folder
-from maskrt.export.graph import OPSET, Report, data_file
+from maskrt.export.graph import OPSET, TOLERANCE, Report, data_file
 from maskrt.export.kinds import split_kind
 from maskrt.export.sam import SamConfig
-from maskrt.export.sams import read_sam, write_decoder, write_encoder
+from maskrt.export.sams import WRITERS, read_sam
 from maskrt.export.segmenters import SEGMENTERS
 from maskrt.runtime.bundle import (
     MANIFEST,
@@ -31,12 +29,13 @@ from maskrt.runtime.bundle import (
     sha256_of,
 )
 from maskrt.runtime.errors import ExportError, InputError
+from maskrt.runtime.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
 from maskrt.runtime.session import open_session
 
 Triple = tuple[float, float, float]
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
-ROLES = ("segmenter", "encoder", "decoder")
+DECODERS = ("decoder", *SPLIT_DECODER)
 
 
 def export_soss(
@@ -107,14 +106,10 @@ def _export_sam(folder: Path, spec: str, report: Report) -> tuple[dict[str, Mode
     # A function of its own so that the network, 2.5 GB for ViT-H, is freed before the bundle is verified.
     network, config = read_sam(spec)
     kind, _, file = spec.partition(":")
-    writers: dict[str, Callable[[Path], Parity]] = {
-        "encoder": partial(write_encoder, network, config, report=report),
-        "decoder": partial(write_decoder, network, config, report=report),
-    }
     entries = {}
-    for role, write in writers.items():
+    for role, write in WRITERS.items():
         path = folder / f"{role}.onnx"
-        parity = write(path)
+        parity = write(network, config, path, report)
         entries[role] = _entry(path, kind, Path(file), parity)
     return entries, config
 
@@ -141,29 +136,40 @@ def _class_names(classes: tuple[str, ...] | None, count: int) -> tuple[str, ...]
 
 
 def _verify(bundle: Bundle, embedding_shape: tuple[int, ...]) -> None:
-    """Run every graph once as the pipeline will; one session at a time, so that ViT-H does not add up."""
+    """Run every graph as the pipeline will, a few at a time, so that ViT-H does not add up."""
     manifest = bundle.manifest
-    size = manifest.sam.image_size
-    feeds: dict[str, tuple[NDArray[Any], ...]] = {
-        "segmenter": (np.zeros((1, 3, *manifest.segmenter.input_hw), np.float32),),
-        "encoder": (np.zeros((size, size, 3), np.uint8),),
-        "decoder": (
-            np.zeros(embedding_shape, np.float32),
-            np.zeros((2, 2, 2), np.float32),
-            np.array([[1, -1], [1, -1]], np.float32),
-        ),
-    }
-    expected = {
-        "segmenter": [(1, len(manifest.segmenter.classes), *manifest.segmenter.input_hw)],
-        "encoder": [embedding_shape],
-        "decoder": [(2, 3, *manifest.sam.low_res_hw), (2, 3)],
-    }
-    for role in ROLES:
+    size, input_hw = manifest.sam.image_size, manifest.segmenter.input_hw
+    for role, feed, expected in (
+        ("segmenter", np.zeros((1, 3, *input_hw), np.float32), (1, len(manifest.segmenter.classes), *input_hw)),
+        ("encoder", np.zeros((size, size, 3), np.uint8), embedding_shape),
+    ):
         with open_session(bundle.model_path(role)) as session:
-            outputs = session.run(dict(zip(session.inputs, feeds[role], strict=True)))
-        found = [value.shape for value in outputs.values()]
-        if found != expected[role]:
-            raise ExportError(f"the {role} returns {found}, the bundle would declare {expected[role]}")
+            (found,) = session.run({next(iter(session.inputs)): feed}).values()
+        if found.shape != expected:
+            raise ExportError(f"the {role} returns {found.shape}, the bundle would declare {expected}")
+    random = np.random.default_rng(0)
+    embeddings = random.standard_normal(embedding_shape, np.float32)
+    coords = random.uniform(0, size, (3, 2, 2)).astype(np.float32)
+    labels = np.tile(np.array([1, -1], np.float32), (3, 1))
+    with ExitStack() as stack:
+        sessions = {role: stack.enter_context(open_session(bundle.model_path(role))) for role in DECODERS}
+        whole = WholeDecoder(sessions["decoder"], manifest.sam)
+        split = SplitDecoder(*(sessions[role] for role in SPLIT_DECODER), manifest.sam)
+        found, expected = (_decode(decoder, embeddings, coords, labels) for decoder in (split, whole))
+    for name, ours, theirs in zip(("pred_iou", "low_res_masks"), found, expected, strict=True):
+        difference = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+        if not difference <= TOLERANCE:
+            raise ExportError(f"the decoder's three graphs differ from the one by {difference:.1e} in {name}")
+
+
+def _decode(
+    decoder: MaskDecoder, embeddings: NDArray[np.float32], coords: NDArray[np.float32], labels: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """pred_iou [B, 3] and every low-res mask [3 * B, l, l]."""
+    image = decoder.prepare(embeddings)
+    prompted = decoder.prompt(image, coords, labels)
+    drawn = decoder.masks(image, prompted, np.ones(prompted.pred_iou.shape, np.bool_))
+    return prompted.pred_iou, np.concatenate([masks for _, masks in drawn])
 
 
 def _is_bundle(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The three ways a kernel is compiled here; typed, so that strict type checking sees through the decorator.
+"""The ways a kernel is compiled here; typed, so that strict type checking sees through the decorator.
 
 Every kernel is cached on disk (the first call of a new process then takes milliseconds, not seconds), and releases
 the GIL so that a server's other threads go on. None uses `fastmath=True`: reassociation would make sums depend on the
@@ -29,3 +29,8 @@ def contracted_kernel(function: KernelT) -> KernelT:
     PyTorch's CPU kernels are compiled this way, so this is what it takes to be equal to them bit for bit.
     """
     return cast(KernelT, numba.njit(cache=True, nogil=True, parallel=True, fastmath={"contract"})(function))
+
+
+def contracted_function(function: KernelT) -> KernelT:
+    """As contracted_kernel, in the calling thread."""
+    return cast(KernelT, numba.njit(cache=True, nogil=True, fastmath={"contract"})(function))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from maskrt.kernels.low_res import cpu as low_res_cpu
+from maskrt.kernels.low_res import reference as low_res_reference
 from maskrt.kernels.mask_stats import cpu as mask_stats_cpu
 from maskrt.kernels.mask_stats import reference as mask_stats_reference
 from maskrt.kernels.regions import cpu as regions_cpu
@@ -22,17 +24,21 @@ class KernelSet:
     """One implementation of every kernel; the signatures are those of the families' `reference.py`."""
 
     resize_bilinear: Kernel
-    count_above: Kernel
+    measure_masks: Kernel
+    mask_counts: Kernel
     box_and_counts: Kernel
     remove_small_regions: Kernel
     count_votes: Kernel
     paint: Kernel
 
 
-def _gather(resample: ModuleType, mask_stats: ModuleType, regions: ModuleType, voting: ModuleType) -> KernelSet:
+def _gather(
+    resample: ModuleType, low_res: ModuleType, mask_stats: ModuleType, regions: ModuleType, voting: ModuleType
+) -> KernelSet:
     return KernelSet(
         resize_bilinear=resample.resize_bilinear,
-        count_above=mask_stats.count_above,
+        measure_masks=low_res.measure_masks,
+        mask_counts=low_res.mask_counts,
         box_and_counts=mask_stats.box_and_counts,
         remove_small_regions=regions.remove_small_regions,
         count_votes=voting.count_votes,
@@ -40,5 +46,5 @@ def _gather(resample: ModuleType, mask_stats: ModuleType, regions: ModuleType, v
     )
 
 
-CPU = _gather(resample_cpu, mask_stats_cpu, regions_cpu, voting_cpu)
-REFERENCE = _gather(resample_reference, mask_stats_reference, regions_reference, voting_reference)
+CPU = _gather(resample_cpu, low_res_cpu, mask_stats_cpu, regions_cpu, voting_cpu)
+REFERENCE = _gather(resample_reference, low_res_reference, mask_stats_reference, regions_reference, voting_reference)

@@ -7,49 +7,58 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskrt.kernels import sets
+from maskrt.kernels.low_res import Placement, Window, window_of
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle import MasksSpec, SamSpec
-from maskrt.runtime.errors import BundleError, NetworkError
+from maskrt.runtime.clean_up import clean_rle
+from maskrt.runtime.mask_decoder import MASKS_PER_POINT, MaskDecoder, require_names
 from maskrt.runtime.nms import box_nms
 from maskrt.runtime.region import fit_size_hw
-from maskrt.runtime.rle import Rle, decode_rle, rle_area
+from maskrt.runtime.rle import Rle, rle_area
 from maskrt.runtime.session import Session
 from maskrt.runtime.timing import timed
 from maskrt.runtime.types import Segments
 
-MASKS_PER_POINT = 3  # SAM's multimask outputs: whole, part, subpart
 CROP_NMS_THRESH = 0.7  # upstream's default; without crops it only bounds the second NMS from below
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """One mask that passed both gates."""
+    """One mask that passed both gates: its box at full size and the low-res values inside it, no pixels yet."""
 
-    rle: Rle
+    window: Window
     box_xyxy: NDArray[np.int32]
     point_xy: NDArray[np.float64]
     pred_iou: np.float32
     stability_score: np.float32
 
 
+@dataclass(frozen=True)
+class _Mask:
+    """One mask that is kept."""
+
+    candidate: _Candidate
+    rle: Rle
+    box_xyxy: NDArray[np.int32]
+
+
 class AutomaticMasks:
     """Prompts SAM with a grid of points and keeps the confident, stable, distinct masks.
 
-    The graphs: `encoder` takes `image`, uint8 [h, w, 3] RGB with longest side `sam.image_size`, and returns
-    `image_embeddings`, float32 [1, C, e, e]; `decoder` takes those, `point_coords` float32 [B, P, 2] (x, y in pixels
-    of that image) and `point_labels` float32 [B, P] (1 foreground, -1 padding), and returns `low_res_masks` float32
-    [B, 3, l, l] and `pred_iou` float32 [B, 3].
+    The `encoder` takes `image`, uint8 [h, w, 3] RGB with longest side `sam.image_size`, and returns
+    `image_embeddings`, float32 [1, C, e, e].
+
+    No mask is made at full size: what passes the gates is decided on low-res logits, and only what survives non-maximum
+    suppression gets run lengths.
 
     Source: segment_anything's SamAutomaticMaskGenerator with crop_n_layers=0 defines the answer, order included.
     """
 
     def __init__(
-        self, encoder: Session, decoder: Session, sam: SamSpec, masks: MasksSpec, kernels: KernelSet = sets.CPU
+        self, encoder: Session, decoder: MaskDecoder, sam: SamSpec, masks: MasksSpec, kernels: KernelSet = sets.CPU
     ) -> None:
-        """Raises BundleError when a graph does not have the names above."""
-        _require(encoder, "encoder", {"image"}, {"image_embeddings"})
-        inputs = {"image_embeddings", "point_coords", "point_labels"}
-        _require(decoder, "decoder", inputs, {"low_res_masks", "pred_iou"})
+        """Raises BundleError when the encoder does not have the names above."""
+        require_names(encoder, "encoder", {"image"}, {"image_embeddings"})
         self._encoder = encoder
         self._decoder = decoder
         self._sam = sam
@@ -76,98 +85,91 @@ class AutomaticMasks:
             # Pillow, as upstream: its antialiased uint8 resampling in the graph would not be equal.
             image = np.array(Image.fromarray(rgb).resize(input_hw[::-1], Image.Resampling.BILINEAR))
             embeddings = self._encoder.run({"image": image})["image_embeddings"]
-        upsample = _Upsampling(self._sam, input_hw, size_hw, self._kernels)
+        placement = Placement(self._sam.image_size, input_hw, size_hw)
         points_xy = point_grid(self._spec.points_per_side) * np.array(size_hw[::-1])
-        candidates: list[_Candidate] = []
-        for first in range(0, len(points_xy), self._spec.points_per_batch):
-            batch_xy = points_xy[first : first + self._spec.points_per_batch]
-            with timed(timings_ms, "decoder"):
-                scaled_xy = batch_xy * np.array([input_hw[1] / size_hw[1], input_hw[0] / size_hw[0]])
-                low_res_masks, pred_iou = self._decode(embeddings, scaled_xy)
-            with timed(timings_ms, "masks"):
-                candidates += self._gate(batch_xy, low_res_masks, pred_iou, upsample)
+        candidates = self._candidates(embeddings, points_xy, placement, timings_ms)
         with timed(timings_ms, "masks"):
-            candidates = _distinct(candidates, [c.pred_iou for c in candidates], self._spec.box_nms_thresh)
-            if self._spec.min_mask_region_area > 0:
-                candidates = self._clean(candidates)
-            return _segments(candidates, size_hw)
-
-    def _decode(
-        self, embeddings: NDArray[np.float32], points_xy: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """low_res_masks float32 [B, 3, l, l] and pred_iou float32 [B, 3] of one prompt per point, float64 [B, 2]."""
-        batch = len(points_xy)
-        coords = np.zeros((batch, 2, 2), np.float32)
-        coords[:, 0] = points_xy
-        labels = np.tile(np.array([1, -1], np.float32), (batch, 1))  # the point, and the padding that stands for no box
-        outputs = self._decoder.run({"image_embeddings": embeddings, "point_coords": coords, "point_labels": labels})
-        low_res_masks, pred_iou = outputs["low_res_masks"], outputs["pred_iou"]
-        expected = (batch, MASKS_PER_POINT, *self._sam.low_res_hw), (batch, MASKS_PER_POINT)
-        if (low_res_masks.shape, pred_iou.shape) != expected:
-            raise NetworkError(
-                f"the decoder returned {low_res_masks.shape} and {pred_iou.shape}, "
-                f"the bundle declares {expected[0]} and {expected[1]}: export again"
+            kept = box_nms(
+                np.array([c.box_xyxy for c in candidates], np.int32).reshape(-1, 4),
+                np.array([c.pred_iou for c in candidates], np.float32),
+                self._spec.box_nms_thresh,
             )
-        return low_res_masks, pred_iou
+            masks = [self._mask(candidates[index], placement) for index in kept]
+            if self._spec.min_mask_region_area > 0:
+                masks = self._clean(masks)
+            return _segments(masks, size_hw)
 
-    def _gate(
+    def _candidates(
         self,
+        embeddings: NDArray[np.float32],
         points_xy: NDArray[np.float64],
-        low_res_masks: NDArray[np.float32],
-        pred_iou: NDArray[np.float32],
-        upsample: "_Upsampling",
+        placement: Placement,
+        timings_ms: dict[str, float],
     ) -> list[_Candidate]:
-        """The masks of one batch that are confident and stable. Only confident ones are ever upsampled."""
-        spec, threshold = self._spec, self._sam.mask_threshold
-        # Both gates compare in float32, as PyTorch compares a float32 tensor with a number; at 0 a gate is open.
-        confident = (pred_iou > np.float32(spec.pred_iou_thresh)) | (spec.pred_iou_thresh <= 0)
-        candidates = []
-        for point, rank in np.argwhere(confident).tolist():
-            logits = upsample(low_res_masks[point, rank])
-            offset = spec.stability_score_offset
-            union, intersection = self._kernels.count_above(logits, threshold - offset, threshold + offset)
-            stability = np.float32(intersection) / np.float32(union) if union else np.float32(np.nan)
-            # "not >=": a mask without any pixel has the score 0 / 0 and goes.
-            if spec.stability_score_thresh > 0 and not stability >= np.float32(spec.stability_score_thresh):
-                continue
-            box, counts = self._kernels.box_and_counts(logits > np.float32(threshold))
-            rle: Rle = {"size": list(logits.shape), "counts": counts.tolist()}
-            candidates.append(_Candidate(rle, box, points_xy[point], pred_iou[point, rank], stability))
+        """The masks of all prompts that are confident and stable, in the order of prompts."""
+        (height, width), (input_height, input_width) = placement.size_hw, placement.input_hw
+        with timed(timings_ms, "decoder"):
+            image = self._decoder.prepare(embeddings)
+        step = min(self._spec.points_per_batch, self._decoder.batch or self._spec.points_per_batch)
+        candidates: list[_Candidate] = []
+        for first in range(0, len(points_xy), step):
+            batch_xy = points_xy[first : first + step]
+            with timed(timings_ms, "decoder"):
+                coords = np.zeros((len(batch_xy), 2, 2), np.float32)
+                coords[:, 0] = batch_xy * np.array([input_width / width, input_height / height])
+                # The point, and the padding that stands for no box.
+                labels = np.tile(np.array([1, -1], np.float32), (len(batch_xy), 1))
+                prompted = self._decoder.prompt(image, coords, labels)
+            # Both gates compare in float32, as PyTorch compares a float32 tensor with a number; at 0 a gate is open.
+            confident = prompted.pred_iou > np.float32(self._spec.pred_iou_thresh)
+            confident |= self._spec.pred_iou_thresh <= 0
+            drawn = self._decoder.masks(image, prompted, confident)
+            while True:
+                with timed(timings_ms, "decoder"):
+                    indices, low_res = next(drawn, (None, None))
+                if indices is None:
+                    break
+                with timed(timings_ms, "masks"):
+                    points, pred_iou = batch_xy[indices // MASKS_PER_POINT], prompted.pred_iou.ravel()[indices]
+                    candidates += self._stable(low_res, points, pred_iou, placement)
         return candidates
 
-    def _clean(self, candidates: list[_Candidate]) -> list[_Candidate]:
+    def _stable(
+        self,
+        low_res: NDArray[np.float32],
+        points_xy: NDArray[np.float64],
+        pred_iou: NDArray[np.float32],
+        placement: Placement,
+    ) -> list[_Candidate]:
+        """Those of N low-res masks, float32 [N, l, l], that are stable."""
+        threshold, offset = self._sam.mask_threshold, self._spec.stability_score_offset
+        thresholds = np.array([threshold - offset, threshold, threshold + offset], np.float32)
+        above = np.empty((len(low_res), 3), np.int64)
+        boxes = np.empty((len(low_res), 4), np.int32)
+        self._kernels.measure_masks(low_res, placement, thresholds, above, boxes)
+        with np.errstate(invalid="ignore"):  # a mask without any pixel has the score 0 / 0, which passes no gate
+            stability = above[:, 2].astype(np.float32) / above[:, 0].astype(np.float32)
+        stable = (self._spec.stability_score_thresh <= 0) | (stability >= np.float32(self._spec.stability_score_thresh))
+        return [
+            _Candidate(window_of(low_res[i], placement, boxes[i]), boxes[i], points_xy[i], pred_iou[i], stability[i])
+            for i in np.flatnonzero(stable)
+        ]
+
+    def _mask(self, candidate: _Candidate, placement: Placement) -> _Mask:
+        side, threshold, box = self._sam.low_res_hw[0], self._sam.mask_threshold, candidate.box_xyxy
+        counts = self._kernels.mask_counts(candidate.window, side, placement, threshold, box)
+        return _Mask(candidate, {"size": list(placement.size_hw), "counts": counts.tolist()}, box)
+
+    def _clean(self, masks: list[_Mask]) -> list[_Mask]:
         """Fill small holes, drop small islands, then remove the duplicates this made: untouched masks win."""
-        min_area = self._spec.min_mask_region_area
         cleaned, untouched = [], []
-        for candidate in candidates:
-            mask = np.ascontiguousarray(decode_rle(candidate.rle))
-            changed = self._kernels.remove_small_regions(mask, min_area, "holes", mask)
-            changed |= self._kernels.remove_small_regions(mask, min_area, "islands", mask)
-            if changed:
-                box, counts = self._kernels.box_and_counts(mask)
-                rle: Rle = {"size": list(mask.shape), "counts": counts.tolist()}
-                candidate = replace(candidate, rle=rle, box_xyxy=box)
-            cleaned.append(candidate)
-            untouched.append(np.float32(not changed))
-        return _distinct(cleaned, untouched, max(self._spec.box_nms_thresh, CROP_NMS_THRESH))
-
-
-class _Upsampling:
-    """Low-res logits to full size as Sam.postprocess_masks: to the square, padding off, to the image; buffers stay."""
-
-    def __init__(self, sam: SamSpec, input_hw: tuple[int, int], size_hw: tuple[int, int], kernels: KernelSet) -> None:
-        self._resize = kernels.resize_bilinear
-        self._square = np.empty((1, sam.image_size, sam.image_size), np.float32)
-        self._input_hw = input_hw
-        self._full = np.empty((1, *size_hw), np.float32)
-
-    def __call__(self, low_res: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 [H, W] of float32 [l, l], valid until the next call."""
-        self._resize(np.ascontiguousarray(low_res)[None], self._square)
-        height, width = self._input_hw
-        self._resize(np.ascontiguousarray(self._square[:, :height, :width]), self._full)
-        full: NDArray[np.float32] = self._full[0]
-        return full
+        for mask in masks:
+            rle, box, changed = clean_rle(mask.rle, mask.box_xyxy, self._spec.min_mask_region_area, self._kernels)
+            cleaned.append(replace(mask, rle=rle, box_xyxy=box))
+            untouched.append(not changed)
+        boxes = np.array([mask.box_xyxy for mask in cleaned], np.int32).reshape(-1, 4)
+        iou_thresh = max(self._spec.box_nms_thresh, CROP_NMS_THRESH)
+        return [cleaned[i] for i in box_nms(boxes, np.array(untouched, np.float32), iou_thresh)]
 
 
 def point_grid(points_per_side: int) -> NDArray[np.float64]:
@@ -177,26 +179,14 @@ def point_grid(points_per_side: int) -> NDArray[np.float64]:
     return np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
 
 
-def _distinct(candidates: list[_Candidate], scores: list[np.float32], iou_thresh: float) -> list[_Candidate]:
-    boxes = np.array([candidate.box_xyxy for candidate in candidates], np.int32).reshape(-1, 4)
-    return [candidates[i] for i in box_nms(boxes, np.array(scores, np.float32), iou_thresh)]
-
-
-def _segments(candidates: list[_Candidate], size_hw: tuple[int, int]) -> Segments:
+def _segments(masks: list[_Mask], size_hw: tuple[int, int]) -> Segments:
+    candidates = [mask.candidate for mask in masks]
     return Segments(
         size_hw=size_hw,
-        rles=tuple(c.rle for c in candidates),
-        boxes_xyxy=np.array([c.box_xyxy for c in candidates], np.int32).reshape(-1, 4),
+        rles=tuple(mask.rle for mask in masks),
+        boxes_xyxy=np.array([mask.box_xyxy for mask in masks], np.int32).reshape(-1, 4),
         points_xy=np.array([c.point_xy for c in candidates], np.float64).reshape(-1, 2),
         pred_iou=np.array([c.pred_iou for c in candidates], np.float32),
         stability_score=np.array([c.stability_score for c in candidates], np.float32),
-        area=np.array([rle_area(c.rle) for c in candidates], np.int64),
+        area=np.array([rle_area(mask.rle) for mask in masks], np.int64),
     )
-
-
-def _require(session: Session, role: str, inputs: set[str], outputs: set[str]) -> None:
-    if not inputs <= set(session.inputs) or not outputs <= set(session.outputs):
-        raise BundleError(
-            f"the {role} takes {', '.join(session.inputs)} and returns {', '.join(session.outputs)}; expected "
-            f"{', '.join(sorted(inputs))} and {', '.join(sorted(outputs))}: export the bundle again"
-        )

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.rle import decode_rle, encode_rle
+from maskrt.runtime.rle import move_rle
 from maskrt.runtime.types import Roi, Segments
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
@@ -46,7 +46,7 @@ def segments_in_frame(segments: Segments, roi: Roi, size_hw: tuple[int, int]) ->
     return dataclasses.replace(
         segments,
         size_hw=size_hw,
-        rles=tuple(encode_rle(in_frame(decode_rle(rle), roi, size_hw)) for rle in segments.rles),
+        rles=tuple(move_rle(rle, (x, y), size_hw) for rle in segments.rles),
         boxes_xyxy=segments.boxes_xyxy + np.array([x, y, x, y], np.int32),
         points_xy=segments.points_xy + np.array([x, y], np.float64),
     )

@@ -38,3 +38,48 @@ def decode_rle(rle: Rle) -> NDArray[np.bool_]:
 def rle_area(rle: Rle) -> int:
     """Foreground pixels."""
     return sum(rle["counts"][1::2])
+
+
+def decode_part(rle: Rle, part_xywh: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """The part of a mask in a box x, y, width, height, bool [height, width], C-contiguous; costs the box only."""
+    x, y, width, height = part_xywh
+    columns, tops, bottoms = _column_runs(rle)
+    tops, bottoms = np.clip(tops - y, 0, height), np.clip(bottoms - y, 0, height)
+    seen = (columns >= x) & (columns < x + width) & (tops < bottoms)
+    columns, tops, bottoms = columns[seen] - x, tops[seen], bottoms[seen]
+    # Runs of one column never touch, so no place is counted twice.
+    edges = np.zeros((height + 1, width), np.int8)
+    edges[tops, columns] = 1
+    edges[bottoms, columns] -= 1
+    return np.cumsum(edges[:-1], axis=0, dtype=np.int8).astype(np.bool_)
+
+
+def move_rle(rle: Rle, corner_xy: tuple[int, int], size_hw: tuple[int, int]) -> Rle:
+    """The mask at a place of a larger image, without making either."""
+    height, width = size_hw
+    columns, tops, bottoms = _column_runs(rle)
+    starts = (columns + corner_xy[0]) * height + tops + corner_xy[1]
+    edges = np.stack([starts, starts + bottoms - tops], axis=1).ravel()
+    # A run that reaches the foot of a column goes on at the head of the next.
+    joined = np.flatnonzero(edges[1:] == edges[:-1])
+    edges = np.delete(edges, np.concatenate([joined, joined + 1]))
+    counts = np.diff(edges, prepend=0, append=height * width).tolist()
+    if edges.size and edges[-1] == height * width:
+        counts.pop()  # the last run ends with the image: there is no background after it
+    return {"size": [height, width], "counts": counts}
+
+
+def _column_runs(rle: Rle) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Foreground runs cut at the ends of columns: column, first row, and row after the last, int64 [R] each."""
+    height = rle["size"][0]
+    ends = np.cumsum(np.asarray(rle["counts"], np.int64))
+    starts, stops = ends[0::2][: ends.size // 2], ends[1::2]
+    full = stops > starts
+    starts, stops = starts[full], stops[full]
+    first, last = starts // height, (stops - 1) // height
+    pieces = last - first + 1
+    run = np.repeat(np.arange(starts.size), pieces)
+    column = first[run] + np.arange(run.size) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    tops = np.where(column == first[run], starts[run] - column * height, 0)
+    bottoms = np.where(column == last[run], stops[run] - column * height, height)
+    return column, tops, bottoms

@@ -17,6 +17,7 @@ from maskrt.runtime.automatic_masks import AutomaticMasks
 from maskrt.runtime.bundle import Bundle, with_overrides
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.fusion import fuse
+from maskrt.runtime.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
 from maskrt.runtime.region import checked_roi, in_frame, segments_in_frame
 from maskrt.runtime.segmenter import Segmenter
 from maskrt.runtime.session import Session, open_session
@@ -51,7 +52,9 @@ class SossPipeline:
         threads: int | None = None,
         options: dict[str, Any] | None = None,
         kernels: KernelSet = sets.CPU,
+        split_decoder: bool = True,
     ) -> None:
+        """split_decoder: use the decoder's three graphs where the bundle has them; the answer is the same."""
         manifest, options = bundle.manifest, options or {}
         self._kernels = kernels
         voting_fields = set(manifest.voting.__struct_fields__)
@@ -66,7 +69,12 @@ class SossPipeline:
                 return stack.enter_context(open_session(bundle.model_path(role), provider, threads))
 
             self.segmenter = Segmenter(load("segmenter"), manifest.segmenter, kernels)
-            self.automatic_masks = AutomaticMasks(load("encoder"), load("decoder"), manifest.sam, masks, kernels)
+            decoder: MaskDecoder
+            if split_decoder and set(SPLIT_DECODER) <= set(manifest.models):
+                decoder = SplitDecoder(*(load(role) for role in SPLIT_DECODER), manifest.sam)
+            else:
+                decoder = WholeDecoder(load("decoder"), manifest.sam)
+            self.automatic_masks = AutomaticMasks(load("encoder"), decoder, manifest.sam, masks, kernels)
             self._resources = stack.pop_all()
 
     def __call__(self, frame: Frame | NDArray[np.uint8], roi: Roi | None = None) -> Result:

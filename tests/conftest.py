@@ -140,7 +140,7 @@ def sam_sessions() -> Callable[[Any], tuple[Any, Any]]:
             self.sam = sam
 
         @torch.no_grad()
-        def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
+        def run(self, feeds: dict[str, Any], check: Any = None) -> dict[str, Any]:
             image = feeds["image"]
             assert image.dtype == np.uint8
             assert max(image.shape[:2]) == self.sam.image_encoder.img_size
@@ -162,7 +162,7 @@ def sam_sessions() -> Callable[[Any], tuple[Any, Any]]:
             self.batches: list[int] = []
 
         @torch.no_grad()
-        def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
+        def run(self, feeds: dict[str, Any], check: Any = None) -> dict[str, Any]:
             coords, labels = torch.from_numpy(feeds["point_coords"]), torch.from_numpy(feeds["point_labels"])
             assert coords.dtype == labels.dtype == torch.float32
             self.batches.append(len(coords))
@@ -179,3 +179,35 @@ def sam_sessions() -> Callable[[Any], tuple[Any, Any]]:
             return {"low_res_masks": low_res_masks.numpy(), "pred_iou": pred_iou.numpy()}
 
     return lambda sam: (Encoder(sam), Decoder(sam))
+
+
+@pytest.fixture(scope="session")
+def split_sessions() -> Callable[[Any], tuple[Any, Any, Any]]:
+    """split_sessions(sam) -> image_side, token_side and upscale as sessions, run by PyTorch."""
+    import torch
+
+    from maskrt.export.sams import TOKEN_OUTPUTS, UPSCALE_INPUTS
+    from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale
+
+    class Module:
+        def __init__(self, module: Any, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+            self.module = module.eval()
+            self.inputs = dict.fromkeys(inputs)
+            self.outputs = dict.fromkeys(outputs)
+
+        @torch.no_grad()
+        def run(self, feeds: dict[str, Any], check: Any = None) -> dict[str, Any]:
+            found = self.module(*(torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in self.inputs))
+            values = found if isinstance(found, tuple) else (found,)
+            return {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}
+
+    def sessions(sam: Any) -> tuple[Any, Any, Any]:
+        image_side = ImageSide(sam)
+        token_side = TokenSide(sam, image_side.names)
+        return (
+            Module(image_side, ("image_embeddings",), image_side.names),
+            Module(token_side, ("point_coords", "point_labels", *token_side.names), TOKEN_OUTPUTS),
+            Module(Upscale(sam), UPSCALE_INPUTS, ("low_res_masks",)),
+        )
+
+    return sessions

@@ -1,4 +1,4 @@
-"""Batches of windows with point prompts and their masks."""
+"""Batches of pictures with point prompts and their masks."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,42 +11,41 @@ from torch import Tensor
 from maskrt.export.demo.scenes_data import OUTSIDE, TrainingScene, copy_paste, jitter, kinds_of, random_view
 from maskrt.export.sam import PIXEL_MEAN, PIXEL_STD
 
-IGNORE = -100  # PyTorch's default for cross-entropy
 STRIDE = 4  # pixels of the picture per cell of low_res_masks
 Batch = dict[str, Tensor]
 
 
-def batches(scenes: list[TrainingScene], windows: int, prompts: int, size: int, seed: int) -> Iterator[Batch]:
+def batches(scenes: list[TrainingScene], pictures: int, prompts: int, size: int, seed: int) -> Iterator[Batch]:
     """Batches without end; the next one is drawn in a thread while the last one trains."""
     kinds = kinds_of(scenes)
     with ThreadPoolExecutor(1) as pool:
         step = 0
-        ahead = pool.submit(draw_batch, scenes, kinds, windows, prompts, size, (seed, step))
+        ahead = pool.submit(draw_batch, scenes, kinds, pictures, prompts, size, (seed, step))
         while True:
             step += 1
-            current, ahead = ahead, pool.submit(draw_batch, scenes, kinds, windows, prompts, size, (seed, step))
+            current, ahead = ahead, pool.submit(draw_batch, scenes, kinds, pictures, prompts, size, (seed, step))
             yield current.result()
 
 
 def draw_batch(
     scenes: Sequence[TrainingScene],
     kinds: Sequence[str],
-    windows: int,
+    pictures: int,
     prompts: int,
     size: int,
     seed: tuple[int, int],
 ) -> Batch:
-    """Random windows of random scenes, each with random prompts.
+    """Random scenes, each with random prompts.
 
     Returns:
-        images float32 [B, 3, S, S] normalised; points float32 [B * P, 1, 2], x and y in the full frame; labels int64
+        images float32 [B, 3, S, S] normalised; points float32 [B * P, 1, 2], x and y in pixels; labels int64
         [B * P, 1]; targets float32 [B * P, S/4, S/4], the share of each cell that the prompted object covers; cells
-        int64 [B, P], flat index of the prompted cell; corners int64 [B, 2], the window's top left (y, x); kinds int64
-        [B, S/4, S/4], index into `kinds` of the object at each cell's centre, IGNORE beyond the picture.
+        int64 [B, P], flat index of the prompted cell; kinds int64 [B, S/4, S/4], index into `kinds` of the object at
+        each cell's centre, IGNORE beyond the picture; boxes float32 [B, 4, S/4, S/4], that object's box.
     """
     rng = np.random.default_rng(seed)
-    images, points, targets, cells, corners, drawn = [], [], [], [], [], []
-    for index in rng.integers(0, len(scenes), size=windows):
+    images, points, targets, cells, drawn, boxes = [], [], [], [], [], []
+    for index in rng.integers(0, len(scenes), size=pictures):
         view = random_view(scenes[index], size, rng)
         if rng.random() < 0.5:
             view = copy_paste(view, random_view(scenes[rng.integers(0, len(scenes))], size, rng), rng)
@@ -56,31 +55,28 @@ def draw_batch(
         xy, identities = _draw_points(view.instances, prompts, rng)
         targets.append(_coverage(view.instances, identities))
         cells.append(xy[:, 1] // STRIDE * (size // STRIDE) + xy[:, 0] // STRIDE)
-        points.append(xy + np.array(view.corner_yx[::-1]))
-        corners.append(view.corner_yx)
-        table = np.full(OUTSIDE + 1, IGNORE)
-        for identity, item in view.objects.items():
-            table[identity] = kinds.index(item.kind)
-        drawn.append(table[view.instances[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]])
+        points.append(xy)
+        drawn.append(view.kinds(kinds, STRIDE))
+        boxes.append(view.boxes(STRIDE))
     return {
         "images": torch.from_numpy(np.stack(images)),
         "points": torch.from_numpy(np.concatenate(points).astype(np.float32))[:, None],
-        "labels": torch.ones(windows * prompts, 1, dtype=torch.int64),
+        "labels": torch.ones(pictures * prompts, 1, dtype=torch.int64),
         "targets": torch.from_numpy(np.concatenate(targets)),
         "cells": torch.from_numpy(np.stack(cells)),
-        "corners": torch.tensor(corners),
         "kinds": torch.from_numpy(np.stack(drawn)),
+        "boxes": torch.from_numpy(np.stack(boxes)),
     }
 
 
 def _draw_points(
     instances: NDArray[np.uint16], prompts: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-    """Objects by area to the power 0.35, so that small ones count; a uniform pixel of each."""
+    """Objects by area to the power 0.5, so that small ones count; a uniform pixel of each."""
     flat = instances.ravel()
     order = np.argsort(flat, kind="stable")  # radix sort on uint16
     identities, starts, counts = np.unique(flat[order], return_index=True, return_counts=True)
-    weights = np.where((identities != OUTSIDE) & (counts >= 60), counts.astype(np.float64) ** 0.35, 0)
+    weights = np.where((identities != OUTSIDE) & (counts >= 60), counts.astype(np.float64) ** 0.5, 0)
     chosen = rng.choice(identities.size, size=prompts, p=weights / weights.sum())
     y, x = np.divmod(order[starts[chosen] + rng.integers(0, counts[chosen])], instances.shape[1])
     return np.stack([x, y], 1), identities[chosen]

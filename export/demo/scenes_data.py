@@ -4,6 +4,7 @@ The folder is the contract between the scenes and the training; nothing here kno
 """
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 OUTSIDE = 65535  # instance of the padding beyond the picture
+IGNORE = -100  # what PyTorch's cross-entropy skips
 
 
 class Drawn(NamedTuple):
@@ -25,16 +27,14 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """A square window of a scene; beyond the picture it is black with instance OUTSIDE.
+    """A picture as a network gets it: in the top left of a square, and beyond it black with instance OUTSIDE.
 
-    rgb: uint8 [S, S, 3]; instances: uint16 [S, S]; objects: id in `instances` -> what is drawn there; corner_yx: the
-    window's top left in the scene.
+    rgb: uint8 [S, S, 3]; instances: uint16 [S, S]; objects: id in `instances` -> what is drawn there.
     """
 
     rgb: NDArray[np.uint8]
     instances: NDArray[np.uint16]
     objects: dict[int, Drawn]
-    corner_yx: tuple[int, int]
 
     @property
     def occlusions(self) -> list[int]:
@@ -45,6 +45,32 @@ class View:
     def truth(self) -> NDArray[np.bool_]:
         """Bool [S, S]: the visible object is an occlusion."""
         return np.isin(self.instances, self.occlusions)
+
+    def kinds(self, names: Sequence[str], stride: int) -> NDArray[np.int64]:
+        """int64 [S / stride, S / stride]: index into `names` of the object at each cell's centre, IGNORE outside."""
+        table = np.full(OUTSIDE + 1, IGNORE)
+        for identity, drawn in self.objects.items():
+            table[identity] = names.index(drawn.kind)
+        return table[self.instances[stride // 2 :: stride, stride // 2 :: stride]]
+
+    def boxes(self, stride: int) -> NDArray[np.float32]:
+        """float32 [4, S / stride, S / stride]: centre x, y and width, height of the object at each cell's centre.
+
+        In shares of S, over the object's visible cells.
+        """
+        cells = self.instances[stride // 2 :: stride, stride // 2 :: stride]
+        _, inverse = np.unique(cells, return_inverse=True)
+        inverse = inverse.reshape(cells.shape)
+        edges = []
+        for lines in (inverse.T, inverse):  # column by column for x, row by row for y
+            first, last = np.full((2, inverse.max() + 1), -1)
+            for place, line in enumerate(lines):
+                last[line] = place
+                first[line] = np.where(first[line] < 0, place, first[line])
+            edges += [first, last + 1]
+        x0, x1, y0, y1 = edges
+        table = np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0]).astype(np.float32)
+        return table[:, inverse] / np.float32(len(cells))
 
 
 @dataclass(frozen=True)
@@ -108,7 +134,7 @@ def copy_paste(target: View, source: View, rng: np.random.Generator) -> View:
         rgb[to] = source.rgb[rows, columns]
         instances[to] = free + offset
         objects[free + offset] = source.objects[int(identity)]
-    return View(rgb, instances, objects, target.corner_yx)
+    return View(rgb, instances, objects)
 
 
 def jitter(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -123,20 +149,19 @@ def jitter(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float
 
 
 def random_view(scene: TrainingScene, size: int, rng: np.random.Generator) -> View:
-    """A random size x size window, flipped either way half of the time."""
-    height, width = scene.instances.shape
-    y = int(rng.integers(0, max(0, height - size) // 16 + 1)) * 16
-    x = int(rng.integers(0, max(0, width - size) // 16 + 1)) * 16
-    rgb = np.zeros((size, size, 3), np.uint8)
-    instances = np.full((size, size), OUTSIDE, np.uint16)
-    part_rgb, part = scene.rgb[y : y + size, x : x + size], scene.instances[y : y + size, x : x + size]
+    """The picture in a size x size square, flipped and transposed half of the time: beds stand any way round."""
+    part_rgb, part = scene.rgb, scene.instances
     if rng.random() < 0.5:
         part_rgb, part = part_rgb[:, ::-1], part[:, ::-1]
     if rng.random() < 0.5:
         part_rgb, part = part_rgb[::-1], part[::-1]
+    if rng.random() < 0.5:
+        part_rgb, part = part_rgb.swapaxes(0, 1), part.T
+    rgb = np.zeros((size, size, 3), np.uint8)
+    instances = np.full((size, size), OUTSIDE, np.uint16)
     rgb[: part.shape[0], : part.shape[1]] = part_rgb
     instances[: part.shape[0], : part.shape[1]] = part
-    return View(rgb, instances, scene.objects, (y, x))
+    return View(rgb, instances, scene.objects)
 
 
 def kinds_of(scenes: list[TrainingScene]) -> list[str]:

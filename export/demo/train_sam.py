@@ -1,10 +1,9 @@
 """Trains the demo SAM: segment_anything's prompt encoder and mask decoder behind our convolutional encoder.
 
-Three stages. First the encoder and the decoder's upscaling learn one embedding per pixel that tells objects and their
-kinds apart: every step judges every pixel, for the price of one matrix product. Then everything is trained
-as SAM is, with point prompts, three masks and the IoU head, on windows of enlarged pictures that stand at a random
-place of the frame of prompt coordinates: objects are large and steps cheap. The last stage sees whole pictures at the
-deployed size. Arithmetic in bfloat16, weights in float32.
+Two stages, both on whole pictures at the deployed size. First the encoder and the decoder's upscaling learn, at every
+pixel, what kind of object it shows, that object's box, and which other pixels belong to it: dense supervision, for the
+price of one matrix product. Then everything is trained as SAM is, with point prompts, three masks and the IoU head, the
+dense supervision going on beside it. Arithmetic in bfloat16, weights in float32.
 
 Data and initial weights are those of the seed; stages are as long as the clock says, so weights differ from run to run.
 """
@@ -17,32 +16,28 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from maskrt.export.demo.model import DEMO_SAM, initialise
 from maskrt.export.demo.prompts import Batch, batches
-from maskrt.export.demo.scenes_data import kinds_of, load_scenes
+from maskrt.export.demo.scenes_data import IGNORE, kinds_of, load_scenes
 from maskrt.export.sam import build_sam
 
-WINDOWS_FRAME = 1024  # longest side of the pictures that windows are cut from: twice the deployed size
+PICTURES, PROMPTS = 4, 14  # of a step of the second stage
 
 
-def mask_loss(logits: Tensor, target: Tensor, focal: bool = True) -> tuple[Tensor, Tensor]:
+def mask_loss(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Loss [P, K] of logits [P, K, h, w] against the coverage target [P, h, w]; and the IoU of each mask.
 
-    20 x focal + dice as SAM, or 2 x cross-entropy + dice. Focal loss alone left logits so flat that no mask passed
-    the paper's stability gate; cross-entropy, last, makes them steeper.
+    2 x cross-entropy + dice. SAM's 20 x focal + dice left logits so flat that no mask passed the stability gate.
     """
     target = target[:, None].expand_as(logits)
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     probability = logits.sigmoid()
-    if focal:
-        pixels = 20 * ((probability - target).square() * cross_entropy).mean((-2, -1))
-    else:
-        pixels = 2 * cross_entropy.mean((-2, -1))
+    pixels = 2 * cross_entropy.mean((-2, -1))
     overlap = (probability * target).sum((-2, -1))
     dice = 1 - (2 * overlap + 1) / (probability.sum((-2, -1)) + target.sum((-2, -1)) + 1)
     with torch.no_grad():
@@ -52,9 +47,9 @@ def mask_loss(logits: Tensor, target: Tensor, focal: bool = True) -> tuple[Tenso
 
 
 class PixelStage(nn.Module):
-    """Dense supervision: pixels of one object should agree with each other, and know what kind of object they are.
+    """Dense supervision: a pixel should know its object's kind and box, and agree with the object's other pixels.
 
-    Both heads serve training only. Naming kinds is what teaches the encoder fastest: every pixel has a label.
+    The heads serve training only.
     """
 
     def __init__(self, sam: nn.Module, channels: int, kinds: int) -> None:
@@ -62,7 +57,7 @@ class PixelStage(nn.Module):
         self.sam = sam
         self.query = nn.Sequential(nn.Linear(channels, 64), nn.ReLU(), nn.Linear(64, channels))
         self.offset = nn.Parameter(torch.tensor(-1.0))
-        self.kind = nn.Sequential(nn.Conv2d(channels, 64, 1), nn.ReLU(), nn.Conv2d(64, kinds, 1))
+        self.describe = nn.Sequential(nn.Conv2d(channels, 64, 1), nn.ReLU(), nn.Conv2d(64, kinds + 4, 1))
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return self.judge(encode(self.sam, batch), batch)
@@ -71,25 +66,23 @@ class PixelStage(nn.Module):
         """Loss, and the IoU of each prompted object's pixels, from image embeddings [B, C, h, w]."""
         with torch.autocast("cpu", torch.bfloat16):
             pixels = self.sam.mask_decoder.output_upscaling(embeddings)
-            kinds = self.kind(pixels).float()
+            kinds, boxes = self.describe(pixels).float().split((self.describe[2].out_channels - 4, 4), 1)
         pixels = pixels.float()
         flat = pixels.flatten(2)  # [B, C, h * w]
         cells = batch["cells"][:, None].expand(-1, flat.shape[1], -1)
         picked = flat.gather(2, cells).transpose(1, 2)  # [B, P, C]
         logits = (self.query(picked) @ flat).reshape(-1, 1, *pixels.shape[-2:]) + self.offset
         losses, iou = mask_loss(logits, batch["targets"])
-        return losses.mean() + F.cross_entropy(kinds, batch["kinds"]), iou[:, 0]
+        inside = (batch["kinds"] != IGNORE)[:, None]
+        box_loss = ((boxes - batch["boxes"]).abs() * inside).sum() / inside.sum()
+        return losses.mean() + F.cross_entropy(kinds, batch["kinds"], ignore_index=IGNORE) + 3 * box_loss, iou[:, 0]
 
 
 class PromptStage(nn.Module):
-    """SAM's training step with one point per object; with `pixel`, the dense supervision goes on beside it.
+    """SAM's training step with one point per object, and the dense supervision beside it."""
 
-    frame: longest side in pixels of the whole picture, in which windows and points have their coordinates.
-    """
-
-    def __init__(self, sam: nn.Module, frame: int, pixel: PixelStage | None = None) -> None:
+    def __init__(self, sam: nn.Module, pixel: PixelStage) -> None:
         super().__init__()
-        self.frame = frame
         self.sam = sam
         self.pixel = pixel
         self.decoder = _MaskPredictor(sam.mask_decoder)
@@ -97,20 +90,16 @@ class PromptStage(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         sam, prompts = self.sam, len(batch["points"]) // len(batch["images"])
         embeddings = encode(sam, batch)
-        points = batch["points"] * (DEMO_SAM.image_size / self.frame)
-        tokens = sam.prompt_encoder._embed_points(points, batch["labels"], pad=True)
+        tokens = sam.prompt_encoder._embed_points(batch["points"], batch["labels"], pad=True)
         dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(prompts, -1, *embeddings.shape[-2:])
-        side = self.frame // DEMO_SAM.patch_size
-        grid = sam.prompt_encoder.pe_layer((side, side))[None]
+        image_pe = sam.prompt_encoder.get_dense_pe()
         # The decoder runs wholly in bfloat16: autocast would spend a fifth of the step on conversions.
         parameters = {name: value.bfloat16() for name, value in self.decoder.named_parameters()}
         masks, ious = [], []
         for index, embedding in enumerate(embeddings):
-            top, left = (batch["corners"][index] // DEMO_SAM.patch_size).tolist()
-            bottom, right = top + embedding.shape[-2], left + embedding.shape[-1]
             inputs = {
                 "image_embeddings": embedding[None],
-                "image_pe": grid[:, :, top:bottom, left:right],
+                "image_pe": image_pe,
                 "sparse_prompt_embeddings": tokens[index * prompts : (index + 1) * prompts],
                 "dense_prompt_embeddings": dense,
             }
@@ -118,14 +107,11 @@ class PromptStage(nn.Module):
             low_res, iou = functional_call(self.decoder, parameters, (), inputs)
             masks.append(low_res[:, 1:].float())  # the three masks for ambiguous prompts, not the single one
             ious.append(iou[:, 1:].float())
-        whole = self.pixel is None
-        losses, iou = mask_loss(torch.cat(masks), batch["targets"], focal=not whole)
-        # A small share for all three keeps every mask token learning.
+        losses, iou = mask_loss(torch.cat(masks), batch["targets"])
         iou_loss = F.mse_loss(torch.cat(ious), iou)
-        loss = losses.min(1).values.mean() + 0.05 * losses.mean() + (4 if whole else 1) * iou_loss
-        if self.pixel is not None:
-            loss = loss + 0.5 * self.pixel.judge(embeddings, batch)[0]
-        return loss, iou.max(1).values
+        # A small share for all three keeps every mask token learning.
+        loss = losses.min(1).values.mean() + 0.05 * losses.mean() + 4 * iou_loss
+        return loss + 0.5 * self.pixel.judge(embeddings, batch)[0], iou.max(1).values
 
 
 def encode(sam: nn.Module, batch: Batch) -> Tensor:
@@ -186,8 +172,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for sam.safetensors and sam.json")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, nargs=3, default=(9, 27, 15), help="length of each stage")
-    parser.add_argument("--only-whole", action="store_true", help="continue OUT/sam.safetensors with the last stage")
+    parser.add_argument("--minutes", type=float, nargs=2, default=(15, 40), help="length of each stage")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     sam = initialise(build_sam(DEMO_SAM))
@@ -200,18 +185,12 @@ def main() -> None:
 
     (options.out / "sam.json").write_bytes(msgspec.json.format(msgspec.json.encode(DEMO_SAM), indent=2) + b"\n")
     sam.image_encoder.to(memory_format=torch.channels_last)
-    windows_minutes, whole_minutes = options.minutes[:2], options.minutes[2]
-    if options.only_whole:
-        sam.load_state_dict(load_file(options.out / "sam.safetensors"))
-    else:
-        scenes = load_scenes(options.scenes, WINDOWS_FRAME)
-        pixel = PixelStage(sam, DEMO_SAM.prompt_dim // 8, len(kinds_of(scenes)))
-        train("pixel", pixel, batches(scenes, 6, 64, 384, options.seed), 2e-3, windows_minutes[0], save)
-        prompt = PromptStage(sam, WINDOWS_FRAME, pixel)
-        train("prompt", prompt, batches(scenes, 4, 14, 384, options.seed + 1), 1e-3, windows_minutes[1], save)
-    scenes = load_scenes(options.scenes, DEMO_SAM.image_size)
-    whole = PromptStage(sam, DEMO_SAM.image_size)
-    train("whole", whole, batches(scenes, 4, 14, DEMO_SAM.image_size, options.seed + 2), 1e-3, whole_minutes, save)
+    size = DEMO_SAM.image_size
+    scenes = load_scenes(options.scenes, size)
+    pixel = PixelStage(sam, DEMO_SAM.prompt_dim // 8, len(kinds_of(scenes)))
+    train("pixel", pixel, batches(scenes, PICTURES, 24, size, options.seed), 2e-3, options.minutes[0], save)
+    prompt = PromptStage(sam, pixel)
+    train("prompt", prompt, batches(scenes, PICTURES, PROMPTS, size, options.seed + 1), 1e-3, options.minutes[1], save)
 
 
 if __name__ == "__main__":

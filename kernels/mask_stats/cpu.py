@@ -1,32 +1,10 @@
 """A mask's statistics in Numba. Run lengths are column-major, but every loop here reads the mask row by row."""
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from maskrt.kernels.checks import check_array
-from maskrt.kernels.jit import kernel, parallel_kernel
-from maskrt.kernels.mask_stats.reference import Logits, Mask, check_mask
-
-
-def count_above(logits: Logits, low: float, high: float) -> tuple[int, int]:
-    """Pixels above each of two thresholds: the union and the intersection of SAM's stability score.
-
-    Args:
-        logits: float32 [H, W], C-contiguous.
-        low, high: thresholds, rounded to float32 before they are compared, as PyTorch does.
-
-    Returns:
-        Pixels > low, pixels > high.
-
-    Raises:
-        ValueError: the dtype or layout differs.
-
-    Source: reference.count_above is the definition.
-    """
-    check_array("logits", logits, np.float32, (None, None))
-    above_low, above_high = _count_above(logits, np.float32(low), np.float32(high))
-    return int(above_low), int(above_high)
+from maskrt.kernels.jit import kernel
+from maskrt.kernels.mask_stats.reference import Mask, check_mask
 
 
 def box_and_counts(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -53,21 +31,6 @@ def box_and_counts(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     _place_edges(mask, edges_before[:-1], edges)
     counts = np.diff(edges, prepend=0, append=mask.size)
     return box, np.concatenate([np.zeros(1, np.int64), counts]) if mask[0, 0] else counts
-
-
-@parallel_kernel
-def _count_above(logits: Logits, low: np.float32, high: np.float32) -> tuple[int, int]:
-    above_low = 0
-    above_high = 0
-    for y in prange(logits.shape[0]):
-        row_low = 0
-        row_high = 0
-        for x in range(logits.shape[1]):
-            row_low += logits[y, x] > low
-            row_high += logits[y, x] > high
-        above_low += row_low
-        above_high += row_high
-    return above_low, above_high
 
 
 @kernel

@@ -5,27 +5,7 @@ from numpy.typing import NDArray
 
 from maskrt.kernels.checks import check_array
 
-Logits = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-
-
-def count_above(logits: Logits, low: float, high: float) -> tuple[int, int]:
-    """Pixels above each of two thresholds: the union and the intersection of SAM's stability score.
-
-    Args:
-        logits: float32 [H, W], C-contiguous.
-        low, high: thresholds, rounded to float32 before they are compared, as PyTorch does.
-
-    Returns:
-        Pixels > low, pixels > high. Never overflows; upstream's int16 row sums do past 32,767 pixels of width.
-
-    Raises:
-        ValueError: the dtype or layout differs.
-
-    Source: segment_anything.utils.amg.calculate_stability_score.
-    """
-    check_array("logits", logits, np.float32, (None, None))
-    return int((logits > np.float32(low)).sum()), int((logits > np.float32(high)).sum())
 
 
 def box_and_counts(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -31,8 +31,8 @@ def resize_bilinear(values: Floats, out: Floats) -> None:
     Source: reference.resize_bilinear is the definition.
     """
     check_planes(values, out)
-    x0, x1, right = _taps(values.shape[2], out.shape[2])
-    y0, y1, lower = _taps(values.shape[1], out.shape[1])
+    x0, x1, right = taps(values.shape[2], out.shape[2])
+    y0, y1, lower = taps(values.shape[1], out.shape[1])
     wide = np.empty((values.shape[1], out.shape[2]), np.float32)
     for plane, out_plane in zip(values, out, strict=True):
         _resize_columns(plane, x0, x1, right, wide)
@@ -40,7 +40,7 @@ def resize_bilinear(values: Floats, out: Floats) -> None:
 
 
 @contracted_kernel
-def _taps(size: int, out_size: int) -> tuple[Indices, Indices, Floats]:
+def taps(size: int, out_size: int) -> tuple[Indices, Indices, Floats]:
     """Per output index: the two source indices, and the weight of the second."""
     scale = np.float32(size) / np.float32(out_size)
     first = np.empty(out_size, np.int32)

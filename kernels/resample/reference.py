@@ -22,8 +22,8 @@ def resize_bilinear(values: Floats, out: Floats) -> None:
     which float32 takes when H + W > 128. It lerps horizontally, then vertically, with fused multiply-adds.
     """
     check_planes(values, out)
-    x0, x1, right = _taps(values.shape[2], out.shape[2])
-    y0, y1, lower = _taps(values.shape[1], out.shape[1])
+    x0, x1, right = taps(values.shape[2], out.shape[2])
+    y0, y1, lower = taps(values.shape[1], out.shape[1])
     wide = _lerp(values[:, :, x0], values[:, :, x1], right)
     out[:] = _lerp(wide[:, y0], wide[:, y1], lower[:, None])
 
@@ -36,7 +36,7 @@ def check_planes(values: Floats, out: Floats) -> None:
         raise ValueError(f"cannot resize {list(values.shape)} to {list(out.shape)}: a plane has no pixels")
 
 
-def _taps(size: int, out_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+def taps(size: int, out_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
     """Per output index: the two source indices, and the weight of the second, in float32 as PyTorch has them."""
     scale = np.float32(size) / np.float32(out_size)
     centres = np.arange(out_size, dtype=np.float32) + np.float32(0.5)

@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from maskrt.export.demo.prompts import IGNORE, STRIDE, draw_batch
-from maskrt.export.demo.scenes_data import OUTSIDE, Drawn, TrainingScene, copy_paste, kinds_of, load_scenes, random_view
+from maskrt.export.demo.prompts import STRIDE, draw_batch
+from maskrt.export.demo.scenes_data import (
+    IGNORE,
+    OUTSIDE,
+    Drawn,
+    TrainingScene,
+    copy_paste,
+    kinds_of,
+    load_scenes,
+    random_view,
+)
 
 
 def scene(height=96, width=128):

@@ -70,9 +70,9 @@ def quick_sam(exported: tuple[Bundle, list[str]], tiny_config: SamConfig, monkey
 
     def copied(folder: Path, spec: str, report: graph.Report) -> tuple[dict[str, ModelEntry], SamConfig]:
         models = exported[0].manifest.models
-        for role in ("encoder", "decoder"):
+        for role in sams.WRITERS:
             shutil.copy(exported[0].model_path(role), folder)
-        return {role: models[role] for role in ("encoder", "decoder")}, tiny_config
+        return {role: models[role] for role in sams.WRITERS}, tiny_config
 
     monkeypatch.setattr(soss, "_export_sam", copied)
 
@@ -98,7 +98,10 @@ def test_bundle(exported: tuple[Bundle, list[str]], mobilenet_file: Path) -> Non
         "bundle.json",
         "decoder.onnx",
         "encoder.onnx",
+        "image_side.onnx",
         "segmenter.onnx",
+        "token_side.onnx",
+        "upscale.onnx",
     ]
     assert not [file for file in bundle.path.parent.iterdir() if file != bundle.path]
     assert manifest.segmenter.input_hw == HW
@@ -107,7 +110,7 @@ def test_bundle(exported: tuple[Bundle, list[str]], mobilenet_file: Path) -> Non
     assert (manifest.masks.points_per_side, manifest.voting.vote, manifest.note) == (4, "hard", "tiny")
     assert manifest.models["segmenter"].source == f"deeplabv3plus_mobilenet_v2:{mobilenet_file.name}"
     assert all(entry.parity and entry.parity.max_rel < 2e-5 for entry in manifest.models.values())
-    assert len(lines) == 4
+    assert len(lines) == 7
     assert str(mobilenet_file.parent) not in (bundle.path / MANIFEST).read_text()
 
 

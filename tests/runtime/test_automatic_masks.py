@@ -13,6 +13,7 @@ from maskrt.benchmarks.peers.sam_upstream import upstream_generator
 from maskrt.runtime.automatic_masks import AutomaticMasks, point_grid
 from maskrt.runtime.bundle import MasksSpec, SamSpec
 from maskrt.runtime.errors import BundleError, NetworkError
+from maskrt.runtime.mask_decoder import SplitDecoder, WholeDecoder
 from maskrt.runtime.rle import encode_rle
 
 SPEC = MasksSpec(points_per_side=10, points_per_batch=64, stability_score_thresh=0.7, box_nms_thresh=0.95)
@@ -35,16 +36,25 @@ def picture(seed, height, width):
     return cv2.resize(colours, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
 
 
+def sam_spec(size):
+    return SamSpec(size, (size // 4, size // 4))
+
+
 def both(sam, sessions, rgb, spec):
-    size = sam.image_encoder.img_size
-    ours = AutomaticMasks(*sessions, SamSpec(size, (size // 4, size // 4)), spec)(rgb, {})
+    ours = automatic_masks(sessions, sam_spec(sam.image_encoder.img_size), spec)(rgb, {})
     return ours, upstream_generator(sam, spec).generate(rgb)
 
 
-@pytest.fixture(scope="module")
-def model(tiny_sam, sam_sessions):
+def automatic_masks(sessions, sam, spec):
+    encoder, *decoder = sessions
+    return AutomaticMasks(encoder, (WholeDecoder if len(decoder) == 1 else SplitDecoder)(*decoder, sam), sam, spec)
+
+
+@pytest.fixture(scope="module", params=["whole", "split"])
+def model(request, tiny_sam, sam_sessions, split_sessions):
     sam = tiny_sam(128, SEED)
-    return sam, sam_sessions(sam)
+    encoder, decoder = sam_sessions(sam)
+    return sam, (encoder, decoder) if request.param == "whole" else (encoder, *split_sessions(sam))
 
 
 def check(ours, upstream, **exactly):
@@ -124,10 +134,10 @@ def test_clean_up_of_small_regions(model, min_area):
     assert set(ours.stability_score.tolist()) <= set(before.stability_score.tolist())
 
 
-def test_batches_are_bounded_and_do_not_matter(model):
-    sam, (encoder, decoder) = model
+def test_batches_are_bounded_and_do_not_matter(tiny_sam, sam_sessions):
+    sam = tiny_sam(128, SEED)
+    encoder, decoder = sam_sessions(sam)
     rgb = picture(1, 150, 200)
-    decoder.batches.clear()
     ours, upstream = both(sam, (encoder, decoder), rgb, replace_spec(points_per_batch=7))
     check(ours, upstream)
     assert decoder.batches == [7] * 14 + [2]
@@ -136,7 +146,7 @@ def test_batches_are_bounded_and_do_not_matter(model):
 def test_no_masks(model):
     timings_ms = {"masks": 1.0}
     spec = replace_spec(pred_iou_thresh=2.0)
-    ours = AutomaticMasks(*model[1], SamSpec(128, (32, 32)), spec)(picture(1, 90, 120), timings_ms)
+    ours = automatic_masks(model[1], sam_spec(128), spec)(picture(1, 90, 120), timings_ms)
     assert len(ours) == 0
     assert ours.size_hw == (90, 120)
     assert [a.shape for a in (ours.boxes_xyxy, ours.points_xy, ours.area)] == [(0, 4), (0, 2), (0,)]
@@ -147,7 +157,7 @@ def test_no_masks(model):
 
 def test_timings_and_types(model):
     timings_ms = {}
-    ours = AutomaticMasks(*model[1], SamSpec(128, (32, 32)), SPEC)(picture(1, 90, 120), timings_ms)
+    ours = automatic_masks(model[1], sam_spec(128), SPEC)(picture(1, 90, 120), timings_ms)
     assert all(value > 0 for value in timings_ms.values())
     assert ours.dense().sum(axis=(1, 2)).tolist() == ours.area.tolist()
     assert [ours.boxes_xyxy.dtype, ours.pred_iou.dtype, ours.area.dtype] == [np.int32, np.float32, np.int64]
@@ -161,12 +171,19 @@ def test_point_grid_equals_upstream(model):
         )
 
 
-def test_refuses_other_graphs(model):
-    encoder, decoder = model[1]
-    with pytest.raises(BundleError, match="export the bundle again"):
-        AutomaticMasks(decoder, encoder, SamSpec(128, (32, 32)), SPEC)
-    with pytest.raises(NetworkError, match="declares"):
-        AutomaticMasks(encoder, decoder, SamSpec(128, (64, 64)), SPEC)(picture(1, 90, 120), {})
+def test_refuses_other_graphs(tiny_sam, sam_sessions, split_sessions):
+    sam = tiny_sam(128, SEED)
+    encoder, decoder = sam_sessions(sam)
+    image_side, token_side, upscale = split_sessions(sam)
+    for wrong in ((decoder, decoder), (encoder, encoder), (encoder, image_side, upscale, token_side)):
+        with pytest.raises(BundleError, match="export the bundle again"):
+            automatic_masks(wrong, sam_spec(128), SPEC)
+    del token_side.outputs["scale"]
+    with pytest.raises(BundleError, match="no graph of the decoder gives scale"):
+        automatic_masks((encoder, image_side, token_side, upscale), sam_spec(128), SPEC)
+    for sessions in ((encoder, decoder), (encoder, *split_sessions(sam))):
+        with pytest.raises(NetworkError, match="declares"):
+            automatic_masks(sessions, SamSpec(128, (64, 64)), SPEC)(picture(1, 90, 120), {})
 
 
 def test_comparison_counts_what_differs(model):

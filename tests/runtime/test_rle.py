@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco
 
 from maskrt.benchmarks.peers.sam_upstream import torchvision_or_stand_ins
-from maskrt.runtime.rle import decode_rle, encode_rle, rle_area
+from maskrt.runtime.rle import decode_part, decode_rle, encode_rle, move_rle, rle_area
 
 with torchvision_or_stand_ins():
     from segment_anything.utils.amg import area_from_rle, rle_to_mask
@@ -38,3 +38,17 @@ def test_refuses_runs_of_another_size(mask, excess):
 def test_refuses_negative_runs():
     with pytest.raises(ValueError, match="add up"):
         decode_rle({"size": [2, 2], "counts": [6, -2]})
+
+
+@given(MASKS, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
+def test_a_part_is_the_mask_cut(mask, x, y, width, height):
+    whole = np.pad(mask, ((0, 20), (0, 20)))
+    part = decode_part(encode_rle(mask), (x, y, width, height))
+    np.testing.assert_array_equal(part, whole[y : y + height, x : x + width])
+    assert part.flags.c_contiguous
+
+
+@given(MASKS, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
+def test_moving_is_padding(mask, left, top, right, bottom):
+    padded = np.pad(mask, ((top, bottom), (left, right)))
+    assert move_rle(encode_rle(mask), (left, top), padded.shape) == encode_rle(padded)

@@ -1,0 +1,151 @@
+"""SAM's mask decoder on many prompts of one image: in one graph, or in the three of maskrt.export.split_decoder."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.bundle import SamSpec
+from maskrt.runtime.errors import BundleError, NetworkError
+from maskrt.runtime.session import Session
+
+Floats = NDArray[np.float32]
+Indices = NDArray[np.int64]
+Tensors = Mapping[str, NDArray[Any]]
+
+SPLIT_DECODER = ("image_side", "token_side", "upscale")  # roles of SplitDecoder's graphs, in its order
+MASKS_PER_POINT = 3  # SAM's multimask outputs: whole, part, subpart
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """What the decoder says of B prompts: pred_iou float32 [B, 3], and what `masks` needs to draw them."""
+
+    pred_iou: Floats
+    state: Tensors
+
+
+class MaskDecoder(Protocol):
+    """Embedding once, prompts in batches, masks for those that are wanted."""
+
+    batch: int | None  # prompts per call at which it is fastest; None where more only costs memory
+
+    def prepare(self, embeddings: Floats) -> Tensors: ...
+
+    def prompt(self, image: Tensors, coords: Floats, labels: Floats) -> Prompted: ...
+
+    def masks(self, image: Tensors, prompted: Prompted, wanted: NDArray[np.bool_]) -> Iterator[tuple[Indices, Floats]]:
+        """Low-res masks of the wanted ones.
+
+        Args:
+            wanted: bool [B, 3].
+
+        Yields:
+            Flat indices into `wanted`, int64 [M], and their masks, float32 [M, l, l]; every wanted one once.
+        """
+
+
+class WholeDecoder:
+    """One graph draws all three masks of every prompt.
+
+    The graph: `image_embeddings` float32 [1, C, e, e], `point_coords` [B, P, 2] (x, y in pixels of the encoder's
+    image) and `point_labels` [B, P] (1 foreground, 0 background, 2 and 3 corners of a box, -1 padding) to
+    `low_res_masks` [B, 3, l, l] and `pred_iou` [B, 3].
+    """
+
+    batch = None
+
+    def __init__(self, decoder: Session, sam: SamSpec) -> None:
+        """Raises BundleError when the graph does not have the names above."""
+        inputs = {"image_embeddings", "point_coords", "point_labels"}
+        require_names(decoder, "decoder", inputs, {"low_res_masks", "pred_iou"})
+        self._decoder = decoder
+        self._low_res_hw = sam.low_res_hw
+
+    def prepare(self, embeddings: Floats) -> Tensors:
+        """Nothing to prepare."""
+        return {"image_embeddings": embeddings}
+
+    def prompt(self, image: Tensors, coords: Floats, labels: Floats) -> Prompted:
+        """Predicted IoUs, and the masks already."""
+        outputs = self._decoder.run({**image, "point_coords": coords, "point_labels": labels})
+        found = outputs["low_res_masks"].shape, outputs["pred_iou"].shape
+        _check_shapes("decoder", found, (_mask_shape(len(coords), self._low_res_hw), (len(coords), MASKS_PER_POINT)))
+        return Prompted(outputs["pred_iou"], {"low_res_masks": outputs["low_res_masks"]})
+
+    def masks(self, image: Tensors, prompted: Prompted, wanted: NDArray[np.bool_]) -> Iterator[tuple[Indices, Floats]]:
+        """All at once; see MaskDecoder."""
+        indices = np.flatnonzero(wanted)
+        if indices.size:
+            yield indices, prompted.state["low_res_masks"].reshape(-1, *self._low_res_hw)[indices]
+
+
+class SplitDecoder:
+    """Three graphs: what all prompts share, what each adds, and the masks of those prompts alone that are wanted.
+
+    `image_side` maps `image_embeddings` to shared tensors, which the other two take by name; `token_side` maps them,
+    `point_coords` and `point_labels` to `pred_iou`, `kernels` [B, 3, c] and the state; `upscale` maps shared tensors,
+    state and `kernels` [B, k, c] to `low_res_masks` [B, k, l, l].
+    """
+
+    batch = 8  # what a prompt adds to the image is 2 MB at ViT-B's size: eight of them still fit the caches
+
+    def __init__(self, image_side: Session, token_side: Session, upscale: Session, sam: SamSpec) -> None:
+        """Raises BundleError when the graphs do not fit together."""
+        shared = set(image_side.outputs)
+        require_names(image_side, "image_side", {"image_embeddings"}, set())
+        require_names(token_side, "token_side", {"point_coords", "point_labels"}, {"pred_iou", "kernels"})
+        require_names(upscale, "upscale", {"kernels"}, {"low_res_masks"})
+        missing = set(token_side.inputs) - shared - {"point_coords", "point_labels"}
+        missing |= set(upscale.inputs) - shared - set(token_side.outputs)
+        if missing:
+            raise BundleError(f"no graph of the decoder gives {', '.join(sorted(missing))}: export the bundle again")
+        self._image_side, self._token_side, self._upscale = image_side, token_side, upscale
+        self._low_res_hw = sam.low_res_hw
+        self._state = [name for name in token_side.outputs if name in upscale.inputs and name != "kernels"]
+
+    def prepare(self, embeddings: Floats) -> Tensors:
+        """The tensors that all prompts of the image share."""
+        return self._image_side.run({"image_embeddings": embeddings})
+
+    def prompt(self, image: Tensors, coords: Floats, labels: Floats) -> Prompted:
+        """Predicted IoUs. No mask is drawn."""
+        feeds = {name: image[name] for name in self._token_side.inputs if name in image}
+        # The state is not searched for NaN: pred_iou is made from it, and so are the masks.
+        outputs = self._token_side.run({**feeds, "point_coords": coords, "point_labels": labels}, check=("pred_iou",))
+        _check_shapes("decoder", (outputs["pred_iou"].shape,), ((len(coords), MASKS_PER_POINT),))
+        return Prompted(outputs["pred_iou"], outputs)
+
+    def masks(self, image: Tensors, prompted: Prompted, wanted: NDArray[np.bool_]) -> Iterator[tuple[Indices, Floats]]:
+        """Prompt by prompt, the wanted masks only; see MaskDecoder."""
+        shared = {name: image[name] for name in self._upscale.inputs if name in image}
+        for prompt in np.flatnonzero(wanted.any(axis=1)):
+            ranks = np.flatnonzero(wanted[prompt])
+            state = {name: prompted.state[name][prompt : prompt + 1] for name in self._state}
+            kernels = prompted.state["kernels"][prompt : prompt + 1, ranks]
+            masks = self._upscale.run({**shared, **state, "kernels": kernels})["low_res_masks"]
+            _check_shapes("decoder", (masks.shape,), ((1, ranks.size, *self._low_res_hw),))
+            yield prompt * MASKS_PER_POINT + ranks, masks[0]
+
+
+def require_names(session: Session, role: str, inputs: set[str], outputs: set[str]) -> None:
+    """Raise BundleError unless a graph has these inputs and outputs."""
+    if not inputs <= set(session.inputs) or not outputs <= set(session.outputs):
+        raise BundleError(
+            f"the {role} takes {', '.join(session.inputs)} and returns {', '.join(session.outputs)}; expected "
+            f"{', '.join(sorted(inputs))} and {', '.join(sorted(outputs))}: export the bundle again"
+        )
+
+
+def _mask_shape(prompts: int, low_res_hw: tuple[int, int]) -> tuple[int, ...]:
+    return prompts, MASKS_PER_POINT, *low_res_hw
+
+
+def _check_shapes(role: str, found: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
+    if found != expected:
+        raise NetworkError(
+            f"the {role} returned {' and '.join(map(str, found))}, "
+            f"the bundle declares {' and '.join(map(str, expected))}: export again"
+        )

@@ -1,0 +1,106 @@
+"""The decoder's three graphs answer what the one answers: every size, depth, kind and number of prompts."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs maskrt[export]")
+
+from maskrt.export.demo.model import DEMO_SAM  # noqa: E402
+from maskrt.export.graph import check_equal  # noqa: E402
+from maskrt.export.sam import SAM_CONFIGS, DecoderGraph, SamConfig, build_sam  # noqa: E402
+from maskrt.export.sams import TOKEN_OUTPUTS, UPSCALE_INPUTS, WRITERS  # noqa: E402
+from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale  # noqa: E402
+from maskrt.runtime.bundle import SamSpec  # noqa: E402
+from maskrt.runtime.errors import ExportError  # noqa: E402
+from maskrt.runtime.mask_decoder import SPLIT_DECODER, SplitDecoder, WholeDecoder  # noqa: E402
+from maskrt.runtime.session import open_session  # noqa: E402
+
+# The three official sizes share one decoder; their encoders are not needed here.
+OFFICIAL = msgspec.structs.replace(SAM_CONFIGS["vit_b"], encoder="conv", widths=(8,), depths=(1,))
+
+
+def prompts(config: SamConfig, count: int, points: int, seed: int) -> tuple[Any, Any, Any]:
+    random = torch.Generator().manual_seed(seed)
+    coords = torch.rand(count, points, 2, generator=random) * config.image_size
+    labels = torch.randint(-1, 4, (count, points), generator=random).float()
+    return torch.randn(config.embedding_shape, generator=random), coords, labels
+
+
+@torch.no_grad()
+def both(sam: Any, case: tuple[Any, Any, Any]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """(masks, pred_iou) of the three modules and of the one."""
+    image_side = ImageSide(sam)
+    token_side = TokenSide(sam, image_side.names)
+    shared = dict(zip(image_side.names, image_side(case[0]), strict=True))
+    found = token_side(*case[1:], *(shared[name] for name in token_side.names))
+    values = shared | dict(zip(TOKEN_OUTPUTS, found, strict=True))
+    return (Upscale(sam)(*(values[name] for name in UPSCALE_INPUTS)), values["pred_iou"]), DecoderGraph(sam)(*case)
+
+
+def relative(found: Any, expected: Any) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize(("count", "points"), [(1, 1), (3, 2), (2, 11)])
+def test_modules(tiny_config: SamConfig, scrambled: Any, depth: int, count: int, points: int) -> None:
+    config = msgspec.structs.replace(tiny_config, decoder_depth=depth, prompt_dim=64)
+    torch.manual_seed(depth)
+    found, expected = both(scrambled(build_sam(config), depth), prompts(config, count, points, seed=depth))
+    assert relative(found[0], expected[0]) < 1e-5
+    assert (found[1] - expected[1]).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("config", [OFFICIAL, DEMO_SAM], ids=["official", "demo"])
+def test_sizes_that_are_deployed(config: SamConfig, scrambled: Any) -> None:
+    torch.manual_seed(0)
+    sam = scrambled(build_sam(config))
+    for points in (1, 2, 10):
+        found, expected = both(sam, prompts(config, 2, points, seed=points))
+        assert relative(found[0], expected[0]) < 1e-5
+        assert (found[1] - expected[1]).abs().max() < 1e-6
+
+
+@pytest.fixture(scope="module")
+def graphs(small_sam: Any, tiny_config: SamConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("split")
+    for role in ("decoder", *SPLIT_DECODER):
+        parity = WRITERS[role](small_sam, tiny_config, folder / f"{role}.onnx", lambda _: None)
+        assert parity.max_rel < 1e-5
+    return folder
+
+
+@pytest.mark.parametrize(("count", "points"), [(1, 1), (2, 4), (9, 2)])
+def test_graphs_in_the_runtime(graphs: Path, tiny_config: SamConfig, count: int, points: int) -> None:
+    """The wanted masks only, of every prompt those that are asked for."""
+    spec = SamSpec(tiny_config.image_size, (tiny_config.low_res_size, tiny_config.low_res_size))
+    wanted = np.random.default_rng(count).random((count, 3)) < 0.5
+    wanted[0] = [False, True, False]
+    embeddings, coords, labels = (value.numpy() for value in prompts(tiny_config, count, points, seed=count))
+    found = []
+    for decoder in (
+        SplitDecoder(*(open_session(graphs / f"{role}.onnx") for role in SPLIT_DECODER), spec),
+        WholeDecoder(open_session(graphs / "decoder.onnx"), spec),
+    ):
+        image = decoder.prepare(embeddings)
+        prompted = decoder.prompt(image, coords, labels)
+        drawn = list(decoder.masks(image, prompted, wanted))
+        indices = np.concatenate([index for index, _ in drawn])
+        assert indices.tolist() == np.flatnonzero(wanted).tolist()
+        found.append((prompted.pred_iou, np.concatenate([masks for _, masks in drawn])))
+    (iou, masks), (expected_iou, expected) = found
+    assert np.abs(iou - expected_iou).max() < 1e-6
+    assert np.abs(masks - expected).max() < 1e-5 * np.abs(expected).max()
+    assert not list(decoder.masks(image, prompted, np.zeros((count, 3), np.bool_)))
+
+
+def test_a_difference_is_found() -> None:
+    same = torch.ones(3)
+    check_equal("x", (same,), (same,))
+    for wrong in (same * 1.001, same * float("nan")):
+        with pytest.raises(ExportError, match="differs from the plain network"):
+            check_equal("x", (wrong,), (same,))
