@@ -26,7 +26,7 @@ bench: .venv/ready
 	$(BIN)/python -m maskrt.benchmarks.quality --json benchmarks/results/quality.json
 	$(BIN)/python -m maskrt.benchmarks.tables
 
-# Trains the demo models again from nothing: about an hour and a half on two quiet cores.
+# Trains the demo models again from nothing: about 80 minutes on two quiet cores.
 DEMO_WORK = out/demo-models
 demo-models: .venv/ready
 	$(BIN)/maskrt scenes --seed 100000 --count 640 --out $(DEMO_WORK)/scenes
@@ -41,7 +41,7 @@ DEMO_SETTINGS = --set pred_iou_thresh=0.05 --set stability_score_offset=0.25
 
 demo-bundle: .venv/ready
 	$(BIN)/maskrt export soss --overwrite --out export/demo/bundle \
-	    --segmenter deeplabv3plus_mobilenet_v2:export/demo/weights/segmenter.safetensors \
+	    --segmenter deeplabv3plus_resnet50:export/demo/weights/segmenter.safetensors \
 	    --sam custom:export/demo/weights/sam.safetensors --classes background,occlusion $(DEMO_SETTINGS) \
 	    --note "Demo models, trained on drawn scenes only: no claim about real images."
 

@@ -9,7 +9,12 @@ from maskrt.benchmarks.report_json import CaseReport
 from maskrt.runtime.errors import InputError
 
 # Case -> module with run(options, report) -> CaseReport; by name, so that a case's imports cost only those who run it.
-CASES = {"soss": "maskrt.benchmarks.soss_case"}
+CASES = {
+    "soss": "maskrt.benchmarks.soss_case",
+    "decoder": "maskrt.benchmarks.decoder_case",
+    "masks": "maskrt.benchmarks.masks_case",
+    "voting": "maskrt.benchmarks.voting_case",
+}
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def _pairs(
 ) -> list[tuple[int, int, int]]:
     """(our index, upstream's index, differing pixels), the closest first; no index twice."""
     dense = {j: decode_rle(upstream[j]["segmentation"]) for j in theirs}
-    scored = sorted((_differing(ours.rles[i], dense[j]), abs(i - j), i, j) for i in mine for j in theirs)
+    scored = sorted((differing_pixels(ours.rles[i], dense[j]), abs(i - j), i, j) for i in mine for j in theirs)
     pairs: list[tuple[int, int, int]] = []
     for pixels, _, i, j in scored:
         if all(i != other_i and j != other_j for other_i, other_j, _ in pairs):
@@ -103,7 +103,8 @@ def _pairs(
     return pairs
 
 
-def _differing(rle: Rle, mask: NDArray[np.bool_]) -> int:
+def differing_pixels(rle: Rle, mask: NDArray[np.bool_]) -> int:
+    """Pixels in which run lengths and a mask bool [H, W] differ; all of them where the sizes differ."""
     ours = decode_rle(rle)
     return mask.size if ours.shape != mask.shape else int((ours != mask).sum())
 

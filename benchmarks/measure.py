@@ -36,7 +36,10 @@ class WorkerError(MaskrtError):
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One contestant. p95_s is one of the measured times. peak_rss_mb: 10^6 bytes, of the whole worker."""
+    """One contestant. p95_s is one of the measured times.
+
+    peak_rss_mb: 10^6 bytes, of the whole worker; loaded_rss_mb: its peak before the first iteration.
+    """
 
     name: str
     median_s: float
@@ -44,6 +47,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     runs: int
     peak_rss_mb: float
     stages_ms: dict[str, float] = {}
+    loaded_rss_mb: float = 0.0
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -110,7 +114,7 @@ def run_pairs(
         last = {name: workers[name].ask("value") for name in names}
     seconds = {name: np.array([reply.seconds for reply in replies[name]]) for name in names}
     return Measured(
-        rows=tuple(_row(name, replies[name], last[name].peak_rss_mb) for name in names),
+        rows=tuple(_row(name, replies[name], last[name].peak_rss_mb, workers[name].loaded_rss_mb) for name in names),
         ratios={name: _spread(seconds[name] / seconds[names[0]]) for name in names[1:]},
         values={name: last[name].value for name in names},
     )
@@ -121,6 +125,7 @@ class _Worker:
 
     def __init__(self, name: str, factory: Factory) -> None:
         self._name = name
+        self.loaded_rss_mb = 0.0
         # Spawned, not forked: nothing that this process has imported or allocated is in the worker.
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
@@ -160,7 +165,7 @@ class _Worker:
 
     def __enter__(self) -> Self:
         try:
-            self._reply()  # sent once the factory is done
+            self.loaded_rss_mb = self._reply().peak_rss_mb  # sent once the factory is done
         except BaseException:
             self._end(at_once=True)
             raise
@@ -187,7 +192,7 @@ def _serve(connection: Connection, factory: Factory) -> None:
     value: Any = None
     try:
         iterate = factory()
-        connection.send(_Reply())
+        connection.send(_Reply(peak_rss_mb=peak_rss_mb()))
         while True:
             command = connection.recv()
             if command == "value":
@@ -219,7 +224,7 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _row(name: str, replies: list[_Reply], peak: float) -> Row:
+def _row(name: str, replies: list[_Reply], peak: float, loaded: float) -> Row:
     seconds = [reply.seconds for reply in replies]
     stages = {
         stage: round(float(np.median([reply.stages_ms[stage] for reply in replies])), 3)
@@ -227,7 +232,7 @@ def _row(name: str, replies: list[_Reply], peak: float) -> Row:
     }
     # "higher": with few runs an interpolated p95 would be a time that nobody measured.
     p95 = float(np.quantile(seconds, 0.95, method="higher"))
-    return Row(name, float(np.median(seconds)), p95, len(seconds), round(peak, 1), stages)
+    return Row(name, float(np.median(seconds)), p95, len(seconds), round(peak, 1), stages, round(loaded, 1))
 
 
 def _spread(ratios: np.ndarray) -> Spread:

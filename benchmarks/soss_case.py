@@ -5,27 +5,24 @@ checkpoints that the bundle was made from, with the same settings and number of 
 in turns; the masks and labels of the last turn are compared.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
 import numpy as np
 
+from maskrt.benchmarks.assemble import assemble
 from maskrt.benchmarks.cases import BenchOptions
 from maskrt.benchmarks.equality import compare_segments
 from maskrt.benchmarks.measure import Factory, Measured, run_pairs, usable_cpus
-from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, environment, equality_counts, total
+from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.benchmarks.soss_contestants import OurContestant, Ours, Upstream, UpstreamContestant, Workload
-from maskrt.benchmarks.soss_models import MODELS, Models, Report, require
-from maskrt.runtime.errors import InputError
+from maskrt.benchmarks.soss_models import Models, Report, chosen_models
 from maskrt.runtime.region import in_frame
 from maskrt.runtime.rle import decode_rle, encode_rle
 from maskrt.runtime.types import Roi
 
 OURS, PEER = "maskrt", "pytorch_upstream"
-ALL = "all"
 NEEDS = ("torch", "segment_anything", "onnx", "onnxscript", "safetensors", "cv2", "onnxruntime")
 
 
@@ -37,15 +34,10 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
         InputError: an unknown size, or models that are missing.
         WorkerError: a side failed or died.
     """
-    require(NEEDS)
-    if options.size not in (*MODELS, ALL):
-        raise InputError(f"unknown size {options.size!r}; known: {', '.join((*MODELS, ALL))}")
-    options = replace(options, threads=options.threads or usable_cpus())
-    sizes = tuple(MODELS) if options.size == ALL else (options.size,)  # MODELS goes from small to large
-    prepared = {size: MODELS[size](options, report) for size in sizes}  # all, before minutes go into the first
+    prepared = chosen_models(options, report, NEEDS)
     measured = {size: measure_size(size, models, options, report) for size, models in prepared.items()}
     equality = {size: compare(result, prepared[size]) for size, result in measured.items()}
-    return case_report(options, prepared, measured, equality)
+    return assemble("soss", options, measured, equality, notes(prepared, measured))
 
 
 def measure_size(size: str, models: Models, options: BenchOptions, report: Report) -> Measured:
@@ -90,33 +82,7 @@ def record_in_frame(record: dict[str, Any], roi: Roi, size_hw: tuple[int, int]) 
     }
 
 
-def case_report(
-    options: BenchOptions,
-    prepared: dict[str, Models],
-    measured: dict[str, Measured],
-    equality: dict[str, EqualityCounts],
-) -> CaseReport:
-    """Everything that was measured, as it is written."""
-    rows = [
-        msgspec.structs.replace(row, name=f"{row.name} ({size})")
-        for size, result in measured.items()
-        for row in result.rows
-    ]
-    ratios = {f"vs_{PEER}_{size}": result.ratios[PEER] for size, result in measured.items()}
-    largest = list(measured)[-1]
+def notes(prepared: dict[str, Models], measured: dict[str, Measured]) -> tuple[str, ...]:
+    """What a reader must know of the models and frames."""
     masks = {size: len(result.values[OURS][0]) for size, result in measured.items()}
-    notes = [
-        f"ratio: {PEER}'s time / {OURS}'s, of pairs measured in turns; vs_{PEER} is that of {largest}",
-        f"{options.pairs} pairs after {options.warmup} warm-ups; one worker process each, only one working at a time",
-        "peak_rss_mb: of the worker, with its models; from loading to the last run",
-        *(f"{models.note}; {masks[size]} masks" for size, models in prepared.items()),
-    ]
-    return CaseReport(
-        case="soss",
-        environment=environment(options.threads or usable_cpus()),
-        rows=tuple(rows),
-        ratios={f"vs_{PEER}": ratios[f"vs_{PEER}_{largest}"], **ratios},
-        equality=total(equality),
-        equality_by_size=equality,
-        notes=tuple(notes),
-    )
+    return tuple(f"{models.note}; {masks[size]} masks" for size, models in prepared.items())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from maskrt.benchmarks.cases import CASES
 from maskrt.benchmarks.report_json import CaseReport, equality_text, read_report, spread_text
 from maskrt.runtime.atomic import write_bytes
 from maskrt.runtime.errors import InputError, MaskrtError
@@ -105,7 +106,7 @@ def quality_markdown(file: Path) -> str:
     return _markdown(("", *names), rows, lines)
 
 
-TABLES: dict[str, Callable[[Path], str]] = {"soss": case_markdown, "quality": quality_markdown}
+TABLES: dict[str, Callable[[Path], str]] = {"quality": quality_markdown, **dict.fromkeys(CASES, case_markdown)}
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], lines: Sequence[str]) -> str:

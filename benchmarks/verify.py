@@ -1,4 +1,4 @@
-"""The certificate: the same pipeline on the plain kernels and on the fast ones, on this machine and this image."""
+"""The certificate: the same pipeline, plain and fast, on this machine and this image."""
 
 import time
 
@@ -44,10 +44,11 @@ def certify(
     provider: str = "cpu",
     threads: int | None = None,
 ) -> Certificate:
-    """Run the pipeline twice, on kernels/*/reference.py and on the Numba kernels, and count the differences.
+    """Run the pipeline twice and count the differences: plain, and fast.
 
-    The networks are the same ONNX files in the same engine both times: this certifies everything between and after
-    them. How far the networks are from PyTorch was measured at export and stands in the bundle.
+    Plain: kernels/*/reference.py, and the decoder in one graph that draws every mask. Fast: what `maskrt run` does. The
+    segmenter and SAM's encoder are the same ONNX files in the same engine both times; how far they, and the decoder in
+    one graph, are from PyTorch was measured at export and stands in the bundle.
 
     Raises:
         InputError, NetworkError: as of the pipeline.
@@ -57,7 +58,7 @@ def certify(
         start = time.perf_counter()
         ours = fast(rgb, roi)
         fast_s = time.perf_counter() - start
-    with SossPipeline(bundle, provider, threads, options, sets.REFERENCE) as plain:
+    with SossPipeline(bundle, provider, threads, options, sets.REFERENCE, split_decoder=False) as plain:
         start = time.perf_counter()
         reference = plain(rgb, roi)
         plain_s = time.perf_counter() - start

@@ -1,8 +1,10 @@
-"""The demo SAM's sizes and the initialisation that lets it learn in an hour on two cores."""
+"""The demo SAM: its sizes, the initialisation that lets it learn in an hour on two cores, and how weights are kept."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from maskrt.export.sam import SamConfig
@@ -21,28 +23,50 @@ DEMO_SAM = SamConfig(
 
 @torch.no_grad()
 def initialise(model: Any) -> Any:
-    """Start the decoder so that a point looks at its own place from the first step.
+    """Start the decoder so that from the first step every mask token holds what the image shows at the point.
 
-    A token finds its place where query and key carry the same positional encoding. So the frequencies are spread over
-    two octaves (one width is too blunt for cables), every attention between tokens and image starts with equal
-    orthogonal query and key projections, and whatever else is added to queries and keys starts small. Four heads of 16
-    channels, because eight random channels cannot tell 4096 places apart.
+    Attention of a token to the image finds its place where query and key carry the same positional encoding. So the
+    frequencies are spread over two octaves (one width is too blunt for cables), every attention between tokens and
+    image starts with equal orthogonal query and key projections, and whatever else is added to queries and keys starts
+    small. Four heads of 16 channels, because eight random channels cannot tell 4096 places apart. Attention among
+    tokens starts as their mean, which is the point's encoding, the others being small; and what a token reads of the
+    image comes back along the directions that it was read in.
     """
-    frequencies = model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+    prompts, decoder = model.prompt_encoder, model.mask_decoder
+    frequencies = prompts.pe_layer.positional_encoding_gaussian_matrix
     frequencies *= torch.logspace(0, 2, frequencies.shape[1], base=2.0)
-    for embedding in (*model.prompt_encoder.point_embeddings, model.prompt_encoder.not_a_point_embed):
+    small = [*prompts.point_embeddings, prompts.not_a_point_embed, prompts.no_mask_embed]
+    for embedding in (*small, decoder.iou_token, decoder.mask_tokens):
         embedding.weight *= 0.1
-    transformer = model.mask_decoder.transformer
-    attentions = [transformer.final_attn_token_to_image]
+    transformer = decoder.transformer
+    readers, writers = [transformer.final_attn_token_to_image], []
     for layer in transformer.layers:
-        attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+        readers.append(layer.cross_attn_token_to_image)
+        writers.append(layer.cross_attn_image_to_token)
         layer.norm1.weight *= 0.3  # tokens, before they look at the image
         layer.norm4.weight *= 0.5  # the image, after the tokens have looked
+        _pass_on(layer.self_attn, torch.eye(layer.self_attn.internal_dim))
     transformer.layers[-1].norm3.weight *= 0.3
     model.image_encoder.neck[-1].weight *= 0.5
-    for attention in attentions:
+    for attention in (*readers, *writers):
         weight = nn.init.orthogonal_(torch.empty_like(attention.q_proj.weight)) * 1.6
         for projection in (attention.q_proj, attention.k_proj):
             projection.weight.copy_(weight)
             projection.bias.zero_()
+    for attention in readers:
+        _pass_on(attention, nn.init.orthogonal_(torch.empty_like(attention.v_proj.weight)))
     return model
+
+
+def _pass_on(attention: Any, directions: torch.Tensor) -> None:
+    """Make what an attention returns the mean of what it reads, in the directions [internal, C]."""
+    attention.v_proj.weight.copy_(directions)
+    attention.out_proj.weight.copy_(directions.T)
+    attention.v_proj.bias.zero_()
+    attention.out_proj.bias.zero_()
+
+
+def save_half(model: nn.Module, path: Path) -> None:
+    """Write the weights in half precision: the repository holds them, and bundles are made from what it holds."""
+    state = model.state_dict().items()
+    save_file({key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state}, path)

@@ -16,12 +16,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from maskrt.export.demo.model import DEMO_SAM, initialise
+from maskrt.export.demo.model import DEMO_SAM, initialise, save_half
 from maskrt.export.demo.prompts import Batch, batches
 from maskrt.export.demo.scenes_data import IGNORE, kinds_of, load_scenes
 from maskrt.export.sam import build_sam
@@ -180,8 +179,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
 
     def save() -> None:
-        state = {key: value.contiguous() for key, value in sam.state_dict().items()}
-        save_file(state, options.out / "sam.safetensors")
+        save_half(sam, options.out / "sam.safetensors")
 
     (options.out / "sam.json").write_bytes(msgspec.json.format(msgspec.json.encode(DEMO_SAM), indent=2) + b"\n")
     sam.image_encoder.to(memory_format=torch.channels_last)

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from maskrt.export.deeplab import DeepLabV3Plus, build_deeplabv3plus
+from maskrt.export.demo.model import save_half
 from maskrt.export.demo.scenes_data import (
     IGNORE,
     OUTSIDE,
@@ -106,7 +106,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     kinds = kinds_of(scenes)
     fit(model, len(kinds), batches(scenes, kinds, options.seed), options.minutes)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, options.out / "segmenter.safetensors")
+    save_half(model, options.out / "segmenter.safetensors")
 
 
 def fit(model: DeepLabV3Plus, kinds: int, source: Iterator[Batch], minutes: float) -> None:

@@ -11,6 +11,10 @@ from maskrt.kernels.checks import check_array
 
 Indices = NDArray[np.int64]
 
+# Ballots are counted in multiples of 2**-24, the finest step of a float32 between 0.5 and 1. Sums of up to 2**29 such
+# ballots are exact in float64, so votes do not depend on the order of summation.
+SCALE = np.float32(1 << 24)
+
 
 class Runs(NamedTuple):
     """Foreground runs of N masks: mask n has the runs offsets[n] to offsets[n + 1].
@@ -36,10 +40,10 @@ def runs_of(counts: Sequence[Sequence[int]]) -> Runs:
 
 
 def count_votes(ballots: NDArray[np.float32], runs: Runs, out: NDArray[np.float64]) -> None:
-    """Sum the ballots of every class under every mask.
+    """Sum the ballots of every class under every mask, each ballot rounded to a multiple of 2**-24.
 
     Args:
-        ballots: float32 [C, H, W], C-contiguous; what each pixel gives to each class.
+        ballots: float32 [C, H, W], C-contiguous, 0 to 1; what each pixel gives to each class.
         runs: of N masks of size [H, W].
         out: float64 [N, C], overwritten.
 
@@ -49,7 +53,7 @@ def count_votes(ballots: NDArray[np.float32], runs: Runs, out: NDArray[np.float6
     check_votes(ballots, runs, out)
     height, width = ballots.shape[1:]
     for mask, votes in zip(_dense(runs, height, width), out, strict=True):
-        votes[:] = ballots[:, mask].sum(axis=1, dtype=np.float64)
+        votes[:] = np.rint(ballots[:, mask] * SCALE).sum(axis=1, dtype=np.float64) / SCALE
 
 
 def paint(runs: Runs, classes: NDArray[np.uint8], order: Indices, out: NDArray[np.uint8]) -> None:

@@ -19,45 +19,17 @@ from maskrt.benchmarks.cases import BenchOptions, run_case  # noqa: E402
 from maskrt.benchmarks.random_sam import random_sam  # noqa: E402
 from maskrt.benchmarks.report_json import read_report, write_report  # noqa: E402
 from maskrt.benchmarks.soss_models import Models, check_same_weights, random_models  # noqa: E402
-from maskrt.export.sam import SamConfig  # noqa: E402
 from maskrt.runtime.bundle import MasksSpec  # noqa: E402
 from maskrt.runtime.errors import InputError  # noqa: E402
 
-TINY = SamConfig(
-    image_size=128,
-    embed_dim=32,
-    depth=2,
-    heads=2,
-    global_attn_indexes=(1,),
-    window_size=3,
-    prompt_dim=32,
-    decoder_mlp_dim=64,
-    decoder_heads=4,
-    iou_head_dim=32,
-)
 OPTIONS = BenchOptions(size="tiny", pairs=2, warmup=0, points_per_side=4, threads=1)
 
 
-@pytest.fixture(scope="module")
-def rgb() -> np.ndarray:
-    from maskrt.benchmarks.scenes import draw_scene
-
-    return draw_scene(3, (192, 108)).rgb
-
-
-@pytest.fixture(scope="module")
-def tiny_models(rgb: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Models:
-    folder = tmp_path_factory.mktemp("models")
-    (folder / "sam.json").write_bytes(msgspec.json.encode(TINY))
-    made = random_models("custom", folder, rgb, 4, lambda _: None, "mobilenet_v2", (64, 64))
-    return Models(*made, rgb, (20, 10, 150, 90), "tiny: a note")
-
-
-def test_random_weights_give_masks_worth_timing(rgb: np.ndarray) -> None:
+def test_random_weights_give_masks_worth_timing(rgb: np.ndarray, tiny_sam_config: Any) -> None:
     from maskrt.benchmarks.peers.sam_upstream import upstream_generator
 
     settings = MasksSpec(points_per_side=8, box_nms_thresh=1.0, min_mask_region_area=0)
-    sam = random_sam(TINY, 0, rgb, settings)
+    sam = random_sam(tiny_sam_config, 0, rgb, settings)
     every = replace_thresholds(settings, pred_iou=0.0, stability=0.0)
     confident = replace_thresholds(settings, pred_iou=settings.pred_iou_thresh, stability=0.0)
     counts = [len(upstream_generator(sam, s).generate(rgb)) for s in (every, confident, settings)]

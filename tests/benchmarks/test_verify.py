@@ -23,10 +23,13 @@ def test_the_fast_kernels_pass(tiny_bundle, rgb):
 
 
 def test_a_wrong_kernel_is_found(tiny_bundle, rgb, monkeypatch):
-    def shifted(mask):
-        return sets.CPU.box_and_counts(np.ascontiguousarray(np.roll(mask, 3, axis=1)))
+    def shifted(*arguments):
+        counts = sets.CPU.mask_counts(*arguments)
+        counts[0] += 9
+        counts[-1] -= 9
+        return counts
 
-    monkeypatch.setattr(sets, "REFERENCE", dataclasses.replace(sets.REFERENCE, box_and_counts=shifted))
+    monkeypatch.setattr(sets, "REFERENCE", dataclasses.replace(sets.REFERENCE, mask_counts=shifted))
     found = certify(open_bundle(tiny_bundle), "picture", rgb, None, {})
     assert not found.passed
     assert found.different > 0

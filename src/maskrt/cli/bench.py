@@ -9,7 +9,9 @@ import typer
 
 
 def command(
-    case: Annotated[str, typer.Argument(metavar="CASE", help="soss.")],
+    case: Annotated[
+        str, typer.Argument(metavar="CASE", help="soss (all of it), decoder, masks or voting (its parts).")
+    ],
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
     size: Annotated[str, typer.Option(help="demo (trained), vit_b (random weights) or all.")] = "all",
     pairs: Annotated[int, typer.Option(min=1, help="Measured runs of each side, in turns.")] = 5,

@@ -22,9 +22,10 @@ def command(
 ) -> None:
     """Check a bundle on this machine.
 
-    Without --image: the files against their sha256, and that every network loads. With it: the whole pipeline once on
-    the plain NumPy kernels and once on the fast ones, and how many masks and pixels differ. The plain kernels take
-    minutes for a full grid; --set points_per_side=10 is a quick check. Exit code 1: something differs.
+    Without --image: the files against their sha256, and that every network loads. With it: the whole pipeline once
+    plain (SAM's decoder in one graph, NumPy kernels) and once fast, as maskrt run does it, and how many masks and
+    pixels differ. The plain way takes minutes for a full grid; --set points_per_side=10 is a quick check. Exit code 1:
+    something differs.
 
     \b
     Example:
@@ -37,13 +38,14 @@ def command(
     from maskrt.runtime.atomic import write_bytes
     from maskrt.runtime.bundle import open_bundle
     from maskrt.runtime.errors import InputError
-    from maskrt.runtime.pipeline import open_pipeline
+    from maskrt.runtime.session import open_session
     from maskrt.runtime.sources import BadFrame, open_source
 
     opened = open_bundle(bundle)
     overrides = parse_settings(settings or [])
-    with open_pipeline(bundle, provider, threads, **overrides):
-        print(f"{bundle}: {len(opened.manifest.models)} networks, sha256 as listed, all load on {provider}")
+    for role in opened.manifest.models:
+        open_session(opened.model_path(role), provider, threads).close()
+    print(f"{bundle}: {len(opened.manifest.models)} networks, sha256 as listed, all load on {provider}")
     for role, entry in opened.manifest.models.items():
         parity = entry.parity
         print(f"  {role}: {'as given' if parity is None else f'max relative error {parity.max_rel:.1e} at export'}")

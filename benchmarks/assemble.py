@@ -1,0 +1,51 @@
+"""What was measured in every size of a case, put into one report."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from maskrt.benchmarks.cases import BenchOptions
+from maskrt.benchmarks.measure import Measured, usable_cpus
+from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, environment, total
+
+
+def assemble(
+    case: str,
+    options: BenchOptions,
+    measured: Mapping[str, Measured],
+    equality: Mapping[str, EqualityCounts],
+    notes: Sequence[str],
+) -> CaseReport:
+    """The report of a case.
+
+    Args:
+        case: its name.
+        options: as it was measured with.
+        measured, equality: by size, from small to large; the first contestant of each is ours.
+        notes: what a reader must know beside how the ratios were made.
+    """
+    rows = [
+        msgspec.structs.replace(row, name=f"{row.name} ({size})")
+        for size, result in measured.items()
+        for row in result.rows
+    ]
+    largest = list(measured)[-1]
+    ours = measured[largest].rows[0].name
+    of_largest = {f"vs_{peer}": spread for peer, spread in measured[largest].ratios.items()}
+    by_size = {
+        f"vs_{peer}_{size}": spread for size, result in measured.items() for peer, spread in result.ratios.items()
+    }
+    general = [
+        f"ratio: the other's time / {ours}'s, of pairs measured in turns; without a size it is that of {largest}",
+        f"{options.pairs} pairs after {options.warmup} warm-ups; one worker process each, only one working at a time",
+        "peak_rss_mb: of the worker, with its models; from loading to the last run",
+    ]
+    return CaseReport(
+        case=case,
+        environment=environment(options.threads or usable_cpus()),
+        rows=tuple(rows),
+        ratios={**of_largest, **by_size},
+        equality=total(equality),
+        equality_by_size=dict(equality),
+        notes=(*general, *notes),
+    )

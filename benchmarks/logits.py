@@ -1,0 +1,67 @@
+"""Inputs for the cases that measure one part of SOSS: embeddings, prompts and low-res masks of a size's models."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from maskrt.benchmarks.cases import BenchOptions
+from maskrt.benchmarks.measure import usable_cpus
+from maskrt.benchmarks.soss_models import Models
+from maskrt.kernels.low_res import Placement
+from maskrt.runtime.automatic_masks import point_grid
+from maskrt.runtime.bundle import MasksSpec, open_bundle
+from maskrt.runtime.mask_decoder import WholeDecoder
+from maskrt.runtime.region import fit_size_hw
+from maskrt.runtime.session import open_session
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Every prompt of the grid on one frame, in a file.
+
+    file: .npz with embeddings float32 [1, C, e, e], coords [N, 2, 2] and labels [N, 2]; bundle, sam: the same weights.
+    """
+
+    file: Path
+    bundle: Path
+    sam: str
+    placement: Placement
+    masks: MasksSpec
+    threads: int
+
+
+def write_prompts(models: Models, options: BenchOptions, folder: Path) -> Prompts:
+    """Encode the region of interest and lay the grid of points over it."""
+    bundle = open_bundle(models.bundle)
+    manifest = bundle.manifest
+    x, y, width, height = models.roi
+    crop = np.ascontiguousarray(models.rgb[y : y + height, x : x + width])
+    side = manifest.sam.image_size
+    input_hw = fit_size_hw((height, width), (side, side))
+    with open_session(bundle.model_path("encoder")) as encoder:
+        image = np.array(Image.fromarray(crop).resize(input_hw[::-1], Image.Resampling.BILINEAR))
+        embeddings = encoder.run({"image": image})["image_embeddings"]
+    points = point_grid(options.points_per_side) * np.array(input_hw[::-1])
+    coords = np.zeros((len(points), 2, 2), np.float32)
+    coords[:, 0] = points
+    labels = np.tile(np.array([1, -1], np.float32), (len(points), 1))
+    file = folder / "prompts.npz"
+    np.savez(file, embeddings=embeddings, coords=coords, labels=labels)
+    placement = Placement(side, input_hw, (height, width))
+    return Prompts(file, models.bundle, models.sam, placement, manifest.masks, options.threads or usable_cpus())
+
+
+def write_low_res(prompts: Prompts, folder: Path, count: int) -> Path:
+    """.npz with low_res float32 [P, 3, l, l] and pred_iou [P, 3] of `count` prompts spread over the grid."""
+    bundle = open_bundle(prompts.bundle)
+    values = np.load(prompts.file)
+    chosen = np.linspace(0, len(values["coords"]) - 1, count).round().astype(np.int64)
+    with open_session(bundle.model_path("decoder")) as session:
+        decoder = WholeDecoder(session, bundle.manifest.sam)
+        image = decoder.prepare(values["embeddings"])
+        found = decoder.prompt(image, values["coords"][chosen], values["labels"][chosen])
+    file = folder / "low_res.npz"
+    np.savez(file, low_res=found.state["low_res_masks"], pred_iou=found.pred_iou)
+    return file

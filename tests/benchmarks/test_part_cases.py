@@ -1,0 +1,62 @@
+"""The cases that measure one part of SOSS, with networks small enough to run them whole."""
+
+import importlib.util
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs maskrt[export]")
+# The spec only: importing segment_anything needs torchvision.
+if importlib.util.find_spec("segment_anything") is None:
+    pytest.skip("needs maskrt[export]", allow_module_level=True)
+
+from maskrt.benchmarks import decoder_case, masks_case, measure, soss_models, voting_case
+from maskrt.benchmarks.cases import BenchOptions, run_case
+
+OPTIONS = BenchOptions(size="tiny", pairs=1, warmup=0, points_per_side=8, threads=1)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(tiny_models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "SETTLE_S", 0.0)
+    monkeypatch.setitem(soss_models.MODELS, "tiny", lambda _options, _report: tiny_models)
+
+
+def test_masks() -> None:
+    report = run_case("masks", OPTIONS, lambda _: None)
+    assert [row.name for row in report.rows] == ["maskrt (tiny)", "pytorch_upstream (tiny)"]
+    assert set(report.ratios) == {"vs_pytorch_upstream", "vs_pytorch_upstream_tiny"}
+    assert report.equality.masks > 0
+    assert report.equality.different == 0
+    assert all(row.loaded_rss_mb > 20 for row in report.rows)
+
+
+def test_decoder() -> None:
+    report = run_case("decoder", replace(OPTIONS, points_per_side=16), lambda _: None)
+    assert set(report.ratios) >= {"vs_onnxruntime_official", "vs_pytorch_eager"}
+    assert report.equality.masks > 0
+    assert report.equality.different == 0
+    assert report.equality.max_pred_iou_difference < 1e-5
+
+
+def test_voting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voting_case, "SEGMENTS", 6)
+    report = run_case("voting", OPTIONS, lambda _: None)
+    assert set(report.ratios) == {"vs_numpy_dense", "vs_numpy_dense_1080p"}
+    assert (report.equality.masks, report.equality.identical_rles) == (6, 6)
+
+
+def test_comparisons_see_what_differs() -> None:
+    rle: Any = {"size": [4, 5], "counts": [3, 6, 11]}
+    other: Any = {"size": [4, 5], "counts": [0, 15, 5]}
+    box = [0, 0, 2, 3]
+    found = masks_case.compare([(box, rle), (box, rle), (box, rle)], [(box, rle), ([1, 0, 2, 3], rle), (box, other)])
+    assert (found.masks, found.identical_rles, found.different) == (3, 1, 2)
+    assert masks_case.compare([(box, rle)], []).different == 1
+    iou, masks = np.zeros((2, 3), np.float32), np.ones((2, 4, 4), np.float32)
+    wrong = masks.copy()
+    wrong[1, 0, 0] = 1.5
+    assert decoder_case.compare((iou, masks), (iou, wrong)).different == 1
+    assert decoder_case.compare((iou, masks), (iou, masks[:1])).different == 2
