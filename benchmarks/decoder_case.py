@@ -20,6 +20,7 @@ from maskrt.benchmarks.logits import Prompts, write_prompts
 from maskrt.benchmarks.measure import Factory, Measured, run_pairs
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.benchmarks.soss_models import Report, chosen_models
+from maskrt.runtime.mask_decoder import MASKS_PER_POINT
 
 OURS, ONE_GRAPH, PYTORCH = "maskrt", "onnxruntime_official", "pytorch_eager"
 BATCH = 64  # upstream's points_per_batch
@@ -75,17 +76,17 @@ class OurDecoder:
         decoder = SplitDecoder(*sessions, bundle.manifest.sam)
         values = np.load(self.prompts.file)
         embeddings, coords, labels = values["embeddings"], values["coords"], values["labels"]
-        gate = np.float32(self.prompts.masks.pred_iou_thresh)
+        gate, step = np.float32(self.prompts.masks.pred_iou_thresh), decoder.batch or BATCH
 
         def iterate() -> tuple[dict[str, float], Found]:
             image = decoder.prepare(embeddings)
             pred_iou, kept = [], []
-            for first in range(0, len(coords), decoder.batch):
-                batch = slice(first, first + decoder.batch)
+            for first in range(0, len(coords), step):
+                batch = slice(first, first + step)
                 prompted = decoder.prompt(image, coords[batch], labels[batch])
                 pred_iou.append(prompted.pred_iou)
-                for indices, masks in decoder.masks(image, prompted, prompted.pred_iou > gate):
-                    kept += [masks] if (first + indices[0] // 3) % KEPT_EVERY == 0 else []
+                indices, masks = decoder.masks(image, prompted, prompted.pred_iou > gate)
+                kept.append(masks[(first + indices // MASKS_PER_POINT) % KEPT_EVERY == 0])
             return {}, (np.concatenate(pred_iou), np.concatenate(kept))
 
         return iterate

@@ -78,10 +78,8 @@ class OurMasks:
 
         def iterate() -> tuple[dict[str, float], Found]:
             masks = low_res[pred_iou > np.float32(spec.pred_iou_thresh)]
-            above, boxes = np.empty((len(masks), 3), np.int64), np.empty((len(masks), 4), np.int32)
-            measure_masks(masks, placement, thresholds, above, boxes)
-            with np.errstate(invalid="ignore"):
-                stability = above[:, 2].astype(np.float32) / above[:, 0].astype(np.float32)
+            stability, boxes = np.empty(len(masks), np.float32), np.empty((len(masks), 4), np.int32)
+            measure_masks(masks, placement, thresholds, spec.stability_score_thresh, stability, boxes)
             found: Found = []
             for index in np.flatnonzero(stability >= np.float32(spec.stability_score_thresh)):
                 window = window_of(masks[index], placement, boxes[index])

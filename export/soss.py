@@ -168,8 +168,8 @@ def _decode(
     """pred_iou [B, 3] and every low-res mask [3 * B, l, l]."""
     image = decoder.prepare(embeddings)
     prompted = decoder.prompt(image, coords, labels)
-    drawn = decoder.masks(image, prompted, np.ones(prompted.pred_iou.shape, np.bool_))
-    return prompted.pred_iou, np.concatenate([masks for _, masks in drawn])
+    _, masks = decoder.masks(image, prompted, np.ones(prompted.pred_iou.shape, np.bool_))
+    return prompted.pred_iou, masks
 
 
 def _is_bundle(path: Path) -> bool:

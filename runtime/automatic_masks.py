@@ -123,15 +123,11 @@ class AutomaticMasks:
             # Both gates compare in float32, as PyTorch compares a float32 tensor with a number; at 0 a gate is open.
             confident = prompted.pred_iou > np.float32(self._spec.pred_iou_thresh)
             confident |= self._spec.pred_iou_thresh <= 0
-            drawn = self._decoder.masks(image, prompted, confident)
-            while True:
-                with timed(timings_ms, "decoder"):
-                    indices, low_res = next(drawn, (None, None))
-                if indices is None:
-                    break
-                with timed(timings_ms, "masks"):
-                    points, pred_iou = batch_xy[indices // MASKS_PER_POINT], prompted.pred_iou.ravel()[indices]
-                    candidates += self._stable(low_res, points, pred_iou, placement)
+            with timed(timings_ms, "decoder"):
+                indices, low_res = self._decoder.masks(image, prompted, confident)
+            with timed(timings_ms, "masks"):
+                points, pred_iou = batch_xy[indices // MASKS_PER_POINT], prompted.pred_iou.ravel()[indices]
+                candidates += self._stable(low_res, points, pred_iou, placement)
         return candidates
 
     def _stable(
@@ -144,12 +140,12 @@ class AutomaticMasks:
         """Those of N low-res masks, float32 [N, l, l], that are stable."""
         threshold, offset = self._sam.mask_threshold, self._spec.stability_score_offset
         thresholds = np.array([threshold - offset, threshold, threshold + offset], np.float32)
-        above = np.empty((len(low_res), 3), np.int64)
+        stability = np.empty(len(low_res), np.float32)
         boxes = np.empty((len(low_res), 4), np.int32)
-        self._kernels.measure_masks(low_res, placement, thresholds, above, boxes)
-        with np.errstate(invalid="ignore"):  # a mask without any pixel has the score 0 / 0, which passes no gate
-            stability = above[:, 2].astype(np.float32) / above[:, 0].astype(np.float32)
-        stable = (self._spec.stability_score_thresh <= 0) | (stability >= np.float32(self._spec.stability_score_thresh))
+        min_stability = self._spec.stability_score_thresh
+        self._kernels.measure_masks(low_res, placement, thresholds, min_stability, stability, boxes)
+        # A mask without any pixel has the score NaN, which passes no gate but the open one.
+        stable = (min_stability <= 0) | (stability >= np.float32(min_stability))
         return [
             _Candidate(window_of(low_res[i], placement, boxes[i]), boxes[i], points_xy[i], pred_iou[i], stability[i])
             for i in np.flatnonzero(stable)

@@ -1,6 +1,6 @@
 """SAM's mask decoder on many prompts of one image: in one graph, or in the three of maskrt.export.split_decoder."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,20 +30,22 @@ class Prompted:
 class MaskDecoder(Protocol):
     """Embedding once, prompts in batches, masks for those that are wanted."""
 
-    batch: int | None  # prompts per call at which it is fastest; None where more only costs memory
+    @property
+    def batch(self) -> int | None:
+        """Prompts per call at which it is fastest; None where it does not matter."""
 
     def prepare(self, embeddings: Floats) -> Tensors: ...
 
     def prompt(self, image: Tensors, coords: Floats, labels: Floats) -> Prompted: ...
 
-    def masks(self, image: Tensors, prompted: Prompted, wanted: NDArray[np.bool_]) -> Iterator[tuple[Indices, Floats]]:
+    def masks(self, image: Tensors, prompted: Prompted, wanted: NDArray[np.bool_]) -> tuple[Indices, Floats]:
         """Low-res masks of the wanted ones.
 
         Args:
             wanted: bool [B, 3].
 
-        Yields:
-            Flat indices into `wanted`, int64 [M], and their masks, float32 [M, l, l]; every wanted one once.
+        Returns:
+            Flat indices into `wanted`, int64 [M], ascending, and their masks, float32 [M, l, l], C-contiguous.
         """
 
 
@@ -55,7 +57,7 @@ class WholeDecoder:
     `low_res_masks` [B, 3, l, l] and `pred_iou` [B, 3].
     """
 
-    batch = None
+    batch: int | None = None
 
     def __init__(self, decoder: Session, sam: SamSpec) -> None:
         """Raises BundleError when the graph does not have the names above."""
@@ -75,11 +77,10 @@ class WholeDecoder:
         _check_shapes("decoder", found, (_mask_shape(len(coords), self._low_res_hw), (len(coords), MASKS_PER_POINT)))
         return Prompted(outputs["pred_iou"], {"low_res_masks": outputs["low_res_masks"]})
 
-    def masks(self, image: Tensors, prompted: Prompted, wanted: NDArray[np.bool_]) -> Iterator[tuple[Indices, Floats]]:
-        """All at once; see MaskDecoder."""
+    def masks(self, image: Tensors, prompted: Prompted, wanted: NDArray[np.bool_]) -> tuple[Indices, Floats]:
+        """They are drawn already; see MaskDecoder."""
         indices = np.flatnonzero(wanted)
-        if indices.size:
-            yield indices, prompted.state["low_res_masks"].reshape(-1, *self._low_res_hw)[indices]
+        return indices, prompted.state["low_res_masks"].reshape(-1, *self._low_res_hw)[indices]
 
 
 class SplitDecoder:
@@ -90,7 +91,7 @@ class SplitDecoder:
     state and `kernels` [B, k, c] to `low_res_masks` [B, k, l, l].
     """
 
-    batch = 8  # what a prompt adds to the image is 2 MB at ViT-B's size: eight of them still fit the caches
+    batch: int | None = 8  # what a prompt adds to the image is 2 MB at ViT-B's size: eight of them still fit the caches
 
     def __init__(self, image_side: Session, token_side: Session, upscale: Session, sam: SamSpec) -> None:
         """Raises BundleError when the graphs do not fit together."""
@@ -118,16 +119,21 @@ class SplitDecoder:
         _check_shapes("decoder", (outputs["pred_iou"].shape,), ((len(coords), MASKS_PER_POINT),))
         return Prompted(outputs["pred_iou"], outputs)
 
-    def masks(self, image: Tensors, prompted: Prompted, wanted: NDArray[np.bool_]) -> Iterator[tuple[Indices, Floats]]:
+    def masks(self, image: Tensors, prompted: Prompted, wanted: NDArray[np.bool_]) -> tuple[Indices, Floats]:
         """Prompt by prompt, the wanted masks only; see MaskDecoder."""
         shared = {name: image[name] for name in self._upscale.inputs if name in image}
+        indices = np.flatnonzero(wanted)
+        low_res = np.empty((indices.size, *self._low_res_hw), np.float32)
+        drawn = 0
         for prompt in np.flatnonzero(wanted.any(axis=1)):
             ranks = np.flatnonzero(wanted[prompt])
             state = {name: prompted.state[name][prompt : prompt + 1] for name in self._state}
             kernels = prompted.state["kernels"][prompt : prompt + 1, ranks]
             masks = self._upscale.run({**shared, **state, "kernels": kernels})["low_res_masks"]
             _check_shapes("decoder", (masks.shape,), ((1, ranks.size, *self._low_res_hw),))
-            yield prompt * MASKS_PER_POINT + ranks, masks[0]
+            low_res[drawn : drawn + ranks.size] = masks[0]
+            drawn += ranks.size
+        return indices, low_res
 
 
 def require_names(session: Session, role: str, inputs: set[str], outputs: set[str]) -> None:

@@ -71,7 +71,8 @@ class SossPipeline:
             self.segmenter = Segmenter(load("segmenter"), manifest.segmenter, kernels)
             decoder: MaskDecoder
             if split_decoder and set(SPLIT_DECODER) <= set(manifest.models):
-                decoder = SplitDecoder(*(load(role) for role in SPLIT_DECODER), manifest.sam)
+                image_side, token_side, upscale = map(load, SPLIT_DECODER)
+                decoder = SplitDecoder(image_side, token_side, upscale, manifest.sam)
             else:
                 decoder = WholeDecoder(load("decoder"), manifest.sam)
             self.automatic_masks = AutomaticMasks(load("encoder"), decoder, manifest.sam, masks, kernels)

@@ -33,25 +33,36 @@ class Window(NamedTuple):
 
 
 def measure_masks(
-    low_res: Floats, placement: Placement, thresholds: Floats, above: NDArray[np.int64], box: Box
+    low_res: Floats, placement: Placement, thresholds: Floats, min_stability: float, stability: Floats, box: Box
 ) -> None:
-    """Areas and boxes at full size.
+    """Stability of every mask at full size, and the boxes of the stable ones.
 
     Args:
         low_res: float32 [N, l, l], C-contiguous, finite logits.
         placement: of all masks.
-        thresholds: float32 [3], ascending; the mask itself is what lies above the middle one.
-        above: int64 [N, 3], overwritten: pixels above each threshold.
-        box: int32 [N, 4], overwritten: x0 y0 x1 y1 of the mask, last pixel inclusive; 0 0 0 0 for an empty one.
+        thresholds: float32 [3], ascending: low, middle, high. Stability is the number of pixels above high over that
+            above low; the mask itself is what lies above the middle one.
+        min_stability: rounded to float32; 0 or less keeps every mask.
+        stability: float32 [N], overwritten: NaN for a mask without pixels above low, 0 for one below min_stability.
+        box: int32 [N, 4], overwritten: x0 y0 x1 y1 of the mask, last pixel inclusive; 0 0 0 0 for an empty one and for
+            one below min_stability.
 
     Raises:
         ValueError: a shape or dtype differs from the above.
+
+    Source: segment_anything.utils.amg.calculate_stability_score and batched_mask_to_box, without the overflow of
+    upstream's int16 row sums past 32,767 pixels of width.
     """
-    check_measure(low_res, placement, thresholds, above, box)
-    for logits, counts, corners in zip(low_res, above, box, strict=True):
+    check_measure(low_res, placement, thresholds, stability, box)
+    box[:] = 0
+    for index, logits in enumerate(low_res):
         full = _full_size(logits, placement)
-        counts[:] = [(full > threshold).sum() for threshold in thresholds]
-        corners[:] = mask_stats.box_and_counts(full > thresholds[1])[0]
+        union, intersection = ((full > threshold).sum() for threshold in thresholds[[0, 2]])
+        ratio = np.float32(intersection) / np.float32(union) if union else np.float32(np.nan)
+        kept = min_stability <= 0 or ratio >= np.float32(min_stability)
+        stability[index] = ratio if kept or not union else 0
+        if kept:
+            box[index] = mask_stats.box_and_counts(full > thresholds[1])[0]
 
 
 def mask_counts(window: Window, side: int, placement: Placement, threshold: float, box: Box) -> NDArray[np.int64]:
@@ -88,13 +99,11 @@ def window_of(logits: Floats, placement: Placement, box: Box) -> Window:
     return Window(np.ascontiguousarray(logits[top:bottom, left:right]), top, left)
 
 
-def check_measure(
-    low_res: Floats, placement: Placement, thresholds: Floats, above: NDArray[np.int64], box: Box
-) -> None:
+def check_measure(low_res: Floats, placement: Placement, thresholds: Floats, stability: Floats, box: Box) -> None:
     """Raise ValueError unless the arguments are as `measure_masks` wants them."""
     check_array("low_res", low_res, np.float32, (None, low_res.shape[-1], low_res.shape[-1]))
     check_array("thresholds", thresholds, np.float32, (3,))
-    check_array("above", above, np.int64, (len(low_res), 3))
+    check_array("stability", stability, np.float32, (len(low_res),))
     check_array("box", box, np.int32, (len(low_res), 4))
     if not thresholds[0] <= thresholds[1] <= thresholds[2]:
         raise ValueError(f"thresholds {thresholds.tolist()} do not ascend")
@@ -142,4 +151,5 @@ def _full_size(logits: Floats, placement: Placement) -> Floats:
     height, width = placement.input_hw
     full = np.empty((1, *placement.size_hw), np.float32)
     resample.resize_bilinear(np.ascontiguousarray(square[:, :height, :width]), full)
-    return full[0]
+    plane: Floats = full[0]
+    return plane

@@ -90,7 +90,10 @@ def _sum_runs(
 def _sum_to(before: Sums, columns: Sums, pixel: int, height: int) -> int:
     """Of all pixels before this one, in column order; `pixel` may be one past the last."""
     column, row = pixel // height, pixel % height
-    return columns[column] + before[column, row] if row else columns[column]
+    total = columns[column]
+    if row:
+        total += before[column, row]
+    return int(total)
 
 
 @kernel

@@ -21,10 +21,10 @@ voting.count_votes(out, runs, votes)
 label = np.zeros(mask.shape, np.uint8)
 voting.paint(runs, np.ones(1, np.uint8), np.zeros(1, np.int64), label)
 logits, placement = rng.standard_normal((2, 16, 16)).astype(np.float32), low_res.Placement(64, (64, 40), (150, 90))
-above, boxes = np.empty((2, 3), np.int64), np.empty((2, 4), np.int32)
-low_res.measure_masks(logits, placement, np.array([-1, 0, 1], np.float32), above, boxes)
+stability, boxes = np.empty(2, np.float32), np.empty((2, 4), np.int32)
+low_res.measure_masks(logits, placement, np.array([-1, 0, 1], np.float32), 0.0, stability, boxes)
 window = low_res.window_of(logits[0], placement, boxes[0])
-print(above.tolist(), low_res.mask_counts(window, 16, placement, 0, boxes[0]).sum())
+print(stability.tolist(), low_res.mask_counts(window, 16, placement, 0, boxes[0]).sum())
 print(box.tolist(), counts.sum(), votes.tolist(), label.sum(), out.sum())
 """
 

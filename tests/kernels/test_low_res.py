@@ -40,22 +40,33 @@ def dense(logits, placement):
     return full[0]
 
 
-def measured(module, low_res, placement, thresholds=THRESHOLDS):
-    above, box = np.full((len(low_res), 3), -1, np.int64), np.full((len(low_res), 4), -1, np.int32)
-    module.measure_masks(low_res, placement, thresholds, above, box)
-    return above, box
+def measured(module, low_res, placement, thresholds=THRESHOLDS, min_stability=0.0):
+    stability, box = np.full(len(low_res), -1, np.float32), np.full((len(low_res), 4), -1, np.int32)
+    module.measure_masks(low_res, placement, thresholds, min_stability, stability, box)
+    return stability, box
+
+
+def score(full, thresholds):
+    union, intersection = (full > thresholds[0]).sum(), (full > thresholds[2]).sum()
+    return np.float32(intersection) / np.float32(union) if union else np.float32(np.nan)
 
 
 def check(low_res, placement, thresholds=THRESHOLDS):
-    above, boxes = measured(cpu, low_res, placement, thresholds)
+    scores, boxes = measured(cpu, low_res, placement, thresholds)
+    gated = {gate: measured(cpu, low_res, placement, thresholds, gate) for gate in (0.3, 0.85)}
     side = low_res.shape[1]
-    for logits, counts, box in zip(low_res, above, boxes, strict=True):
+    for index, (logits, box) in enumerate(zip(low_res, boxes, strict=True)):
         full = dense(logits, placement)
-        assert counts.tolist() == [(full > threshold).sum() for threshold in thresholds]
-        expected_box, expected = box_and_counts(full > thresholds[1])
+        expected = score(full, thresholds)
+        np.testing.assert_array_equal(scores[index], expected)
+        expected_box, counts = box_and_counts(full > thresholds[1])
         assert box.tolist() == expected_box.tolist()
         window = window_of(logits, placement, box)
-        assert cpu.mask_counts(window, side, placement, thresholds[1], box).tolist() == expected.tolist()
+        assert cpu.mask_counts(window, side, placement, thresholds[1], box).tolist() == counts.tolist()
+        for gate, (gated_scores, gated_boxes) in gated.items():
+            stable = expected >= np.float32(gate)
+            np.testing.assert_array_equal(gated_scores[index], expected if stable or np.isnan(expected) else 0)
+            assert gated_boxes[index].tolist() == (expected_box.tolist() if stable else [0, 0, 0, 0])
 
 
 def draw(rng, side, count):
@@ -78,10 +89,12 @@ def test_equal_to_the_dense_resize(rng, name):
 def test_equal_to_the_definition(rng, name):
     side, placement = PLACEMENTS[name]
     low_res = draw(rng, side, 6)
-    above, boxes = measured(cpu, low_res, placement)
-    expected_above, expected_boxes = measured(reference, low_res, placement)
-    np.testing.assert_array_equal(above, expected_above)
-    np.testing.assert_array_equal(boxes, expected_boxes)
+    for gate in (0.0, 0.5):
+        found = measured(cpu, low_res, placement, min_stability=gate)
+        expected = measured(reference, low_res, placement, min_stability=gate)
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
+    _, boxes = measured(cpu, low_res, placement)
     for logits, box in zip(low_res, boxes, strict=True):
         counts = [m.mask_counts(window_of(logits, placement, box), side, placement, 0, box) for m in (cpu, reference)]
         np.testing.assert_array_equal(*counts)
@@ -128,9 +141,8 @@ def test_equal_to_upstream(rng):
     low_res = draw(rng, side, 8)
     square = torch.nn.functional.interpolate(torch.from_numpy(low_res)[None], (256, 256), mode="bilinear")
     full = torch.nn.functional.interpolate(square[..., :256, :200], placement.size_hw, mode="bilinear")[0]
-    above, boxes = measured(cpu, low_res, placement)
-    scores = calculate_stability_score(full, 0.0, 1.0).numpy()
-    np.testing.assert_allclose(above[:, 2] / above[:, 0], scores, rtol=1e-3)
+    stability, boxes = measured(cpu, low_res, placement)
+    np.testing.assert_allclose(stability, calculate_stability_score(full, 0.0, 1.0).numpy(), rtol=1e-3)
     np.testing.assert_array_equal(boxes, batched_mask_to_box(full > 0).numpy())
     for logits, box, rle in zip(low_res, boxes, mask_to_rle_pytorch(full > 0), strict=True):
         counts = cpu.mask_counts(window_of(logits, placement, box), side, placement, 0, box)
