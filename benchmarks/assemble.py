@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from maskrt.benchmarks.cases import BenchOptions
-from maskrt.benchmarks.measure import Measured, usable_cpus
+from maskrt.benchmarks.measure import Measured
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, environment, total
+from maskrt.runtime.session import usable_cpus
 
 
 def assemble(

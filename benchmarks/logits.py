@@ -7,14 +7,13 @@ import numpy as np
 from PIL import Image
 
 from maskrt.benchmarks.cases import BenchOptions
-from maskrt.benchmarks.measure import usable_cpus
 from maskrt.benchmarks.soss_models import Models
 from maskrt.kernels.low_res import Placement
 from maskrt.runtime.automatic_masks import point_grid
 from maskrt.runtime.bundle import MasksSpec, open_bundle
 from maskrt.runtime.mask_decoder import WholeDecoder
 from maskrt.runtime.region import fit_size_hw
-from maskrt.runtime.session import open_session
+from maskrt.runtime.session import open_session, usable_cpus
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ Every contestant builds its models once, in its own process: its peak memory is 
 """
 
 import multiprocessing
-import os
 import resource
 import signal
 import sys
@@ -217,11 +216,6 @@ def peak_rss_mb() -> float:
         return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def usable_cpus() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _row(name: str, replies: list[_Reply], peak: float, loaded: float) -> Row:

@@ -14,12 +14,13 @@ import numpy as np
 from maskrt.benchmarks.assemble import assemble
 from maskrt.benchmarks.cases import BenchOptions
 from maskrt.benchmarks.equality import compare_segments
-from maskrt.benchmarks.measure import Factory, Measured, run_pairs, usable_cpus
+from maskrt.benchmarks.measure import Factory, Measured, run_pairs
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.benchmarks.soss_contestants import OurContestant, Ours, Upstream, UpstreamContestant, Workload
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
 from maskrt.runtime.region import in_frame
 from maskrt.runtime.rle import decode_rle, encode_rle
+from maskrt.runtime.session import usable_cpus
 from maskrt.runtime.types import Roi
 
 OURS, PEER = "maskrt", "pytorch_upstream"

@@ -1,5 +1,6 @@
 """Every mask that SAM finds on a grid of points."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from maskrt.kernels.low_res import Placement, Window, window_of
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle import MasksSpec, SamSpec
 from maskrt.runtime.clean_up import clean_rle
-from maskrt.runtime.mask_decoder import MASKS_PER_POINT, MaskDecoder, require_names
+from maskrt.runtime.mask_decoder import MASKS_PER_POINT, MaskDecoder, Tensors, require_names
 from maskrt.runtime.nms import box_nms
 from maskrt.runtime.region import fit_size_hw
 from maskrt.runtime.rle import Rle, rle_area
@@ -70,7 +71,8 @@ class AutomaticMasks:
 
         Args:
             rgb: uint8 [H, W, 3], C-contiguous.
-            timings_ms: gets the stages "encoder" (with the resize), "decoder" and "masks" added.
+            timings_ms: gets the stages "encoder" (with the resize), "decoder" and "masks" added; for threads that work
+                side by side, the mean of one.
 
         Returns:
             Segments in the order upstream returns them. The clean-up of small regions replaces a mask, its box and its
@@ -107,28 +109,37 @@ class AutomaticMasks:
         timings_ms: dict[str, float],
     ) -> list[_Candidate]:
         """The masks of all prompts that are confident and stable, in the order of prompts."""
-        (height, width), (input_height, input_width) = placement.size_hw, placement.input_hw
         with timed(timings_ms, "decoder"):
             image = self._decoder.prepare(embeddings)
         step = min(self._spec.points_per_batch, self._decoder.batch or self._spec.points_per_batch)
-        candidates: list[_Candidate] = []
-        for first in range(0, len(points_xy), step):
-            batch_xy = points_xy[first : first + step]
-            with timed(timings_ms, "decoder"):
-                coords = np.zeros((len(batch_xy), 2, 2), np.float32)
-                coords[:, 0] = batch_xy * np.array([input_width / width, input_height / height])
-                # The point, and the padding that stands for no box.
-                labels = np.tile(np.array([1, -1], np.float32), (len(batch_xy), 1))
-                prompted = self._decoder.prompt(image, coords, labels)
+        batches = [points_xy[first : first + step] for first in range(0, len(points_xy), step)]
+        workers = self._decoder.workers
+        with ThreadPoolExecutor(workers) as pool:
+            results = list(pool.map(lambda batch_xy: self._batch(image, batch_xy, placement), batches))
+        for _, elapsed_ms in results:
+            for stage, value in elapsed_ms.items():
+                timings_ms[stage] = timings_ms.get(stage, 0.0) + value / workers
+        return [candidate for candidates, _ in results for candidate in candidates]
+
+    def _batch(
+        self, image: Tensors, points_xy: NDArray[np.float64], placement: Placement
+    ) -> tuple[list[_Candidate], dict[str, float]]:
+        """One batch of prompts, in a thread of its own, and what its stages took."""
+        elapsed_ms: dict[str, float] = {}
+        (height, width), (input_height, input_width) = placement.size_hw, placement.input_hw
+        with timed(elapsed_ms, "decoder"):
+            coords = np.zeros((len(points_xy), 2, 2), np.float32)
+            coords[:, 0] = points_xy * np.array([input_width / width, input_height / height])
+            # The point, and the padding that stands for no box.
+            labels = np.tile(np.array([1, -1], np.float32), (len(points_xy), 1))
+            prompted = self._decoder.prompt(image, coords, labels)
             # Both gates compare in float32, as PyTorch compares a float32 tensor with a number; at 0 a gate is open.
             confident = prompted.pred_iou > np.float32(self._spec.pred_iou_thresh)
             confident |= self._spec.pred_iou_thresh <= 0
-            with timed(timings_ms, "decoder"):
-                indices, low_res = self._decoder.masks(image, prompted, confident)
-            with timed(timings_ms, "masks"):
-                points, pred_iou = batch_xy[indices // MASKS_PER_POINT], prompted.pred_iou.ravel()[indices]
-                candidates += self._stable(low_res, points, pred_iou, placement)
-        return candidates
+            indices, low_res = self._decoder.masks(image, prompted, confident)
+        with timed(elapsed_ms, "masks"):
+            points, pred_iou = points_xy[indices // MASKS_PER_POINT], prompted.pred_iou.ravel()[indices]
+            return self._stable(low_res, points, pred_iou, placement), elapsed_ms
 
     def _stable(
         self,

@@ -34,6 +34,10 @@ class MaskDecoder(Protocol):
     def batch(self) -> int | None:
         """Prompts per call at which it is fastest; None where it does not matter."""
 
+    @property
+    def workers(self) -> int:
+        """Threads that may call it at the same time, and should."""
+
     def prepare(self, embeddings: Floats) -> Tensors: ...
 
     def prompt(self, image: Tensors, coords: Floats, labels: Floats) -> Prompted: ...
@@ -58,6 +62,7 @@ class WholeDecoder:
     """
 
     batch: int | None = None
+    workers = 1  # the engine's own threads share the work of a large batch
 
     def __init__(self, decoder: Session, sam: SamSpec) -> None:
         """Raises BundleError when the graph does not have the names above."""
@@ -93,8 +98,14 @@ class SplitDecoder:
 
     batch: int | None = 8  # what a prompt adds to the image is 2 MB at ViT-B's size: eight of them still fit the caches
 
-    def __init__(self, image_side: Session, token_side: Session, upscale: Session, sam: SamSpec) -> None:
-        """Raises BundleError when the graphs do not fit together."""
+    def __init__(
+        self, image_side: Session, token_side: Session, upscale: Session, sam: SamSpec, workers: int = 1
+    ) -> None:
+        """Raises BundleError when the graphs do not fit together.
+
+        workers: threads that will call it; token_side and upscale should then have one thread each. Their operators are
+        too small to share: two callers with a thread each are nearly twice as fast as one with two.
+        """
         shared = set(image_side.outputs)
         require_names(image_side, "image_side", {"image_embeddings"}, set())
         require_names(token_side, "token_side", {"point_coords", "point_labels"}, {"pred_iou", "kernels"})
@@ -104,6 +115,7 @@ class SplitDecoder:
         if missing:
             raise BundleError(f"no graph of the decoder gives {', '.join(sorted(missing))}: export the bundle again")
         self._image_side, self._token_side, self._upscale = image_side, token_side, upscale
+        self.workers = workers
         self._low_res_hw = sam.low_res_hw
         self._state = [name for name in token_side.outputs if name in upscale.inputs and name != "kernels"]
 

@@ -1,5 +1,6 @@
 """A session is a loaded runnable model: `inputs`, `outputs`, `run(feeds)`, `close()`."""
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -50,6 +51,8 @@ class OnnxRuntimeSession:
             )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors reach the caller as exceptions; warnings are for exporters
+        # Threads that spin while they wait take the cores from whatever runs between two networks.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
@@ -106,6 +109,11 @@ def open_session(path: Path, provider: str = "cpu", threads: int | None = None) 
         BundleError: the file is not a model that the engine can load.
     """
     return OnnxRuntimeSession(path, provider, threads)
+
+
+def usable_cpus() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _shape(shape: list[Any]) -> tuple[int | None, ...]:

@@ -20,7 +20,7 @@ from maskrt.runtime.fusion import fuse
 from maskrt.runtime.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
 from maskrt.runtime.region import checked_roi, in_frame, segments_in_frame
 from maskrt.runtime.segmenter import Segmenter
-from maskrt.runtime.session import Session, open_session
+from maskrt.runtime.session import Session, open_session, usable_cpus
 from maskrt.runtime.timing import timed
 from maskrt.runtime.types import Frame, Result, Roi, Segments
 
@@ -65,14 +65,15 @@ class SossPipeline:
 
         with ExitStack() as stack:
 
-            def load(role: str) -> Session:
+            def load(role: str, threads: int | None = threads) -> Session:
                 return stack.enter_context(open_session(bundle.model_path(role), provider, threads))
 
             self.segmenter = Segmenter(load("segmenter"), manifest.segmenter, kernels)
             decoder: MaskDecoder
             if split_decoder and set(SPLIT_DECODER) <= set(manifest.models):
-                image_side, token_side, upscale = map(load, SPLIT_DECODER)
-                decoder = SplitDecoder(image_side, token_side, upscale, manifest.sam)
+                image_side, (token_side, upscale) = load("image_side"), (load(role, 1) for role in SPLIT_DECODER[1:])
+                workers = threads or usable_cpus()
+                decoder = SplitDecoder(image_side, token_side, upscale, manifest.sam, workers)
             else:
                 decoder = WholeDecoder(load("decoder"), manifest.sam)
             self.automatic_masks = AutomaticMasks(load("encoder"), decoder, manifest.sam, masks, kernels)

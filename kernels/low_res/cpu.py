@@ -11,10 +11,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from maskrt.kernels.jit import contracted_function, contracted_kernel, kernel
+from maskrt.kernels.jit import contracted_function, kernel
 from maskrt.kernels.low_res.reference import Box, Floats, Placement, Window, check_measure, check_window
 from maskrt.kernels.resample.cpu import taps
 
@@ -67,6 +66,8 @@ def measure_masks(
         stability: float32 [N], overwritten: NaN for a mask without pixels above low, 0 for one below min_stability.
         box: int32 [N, 4], overwritten: x0 y0 x1 y1 of the mask, last pixel inclusive; 0 0 0 0 for an empty one and for
             one below min_stability.
+
+    Runs in the calling thread without the GIL: batches of masks are measured side by side by the caller's threads.
 
     Raises:
         ValueError: a shape or dtype differs from the above.
@@ -123,7 +124,7 @@ def _axis(side: int, square: int, input_size: int, size: int) -> Axis:
     return Axis(near, far, share, low_near, low_far, low_share, first, last, cell, starts)
 
 
-@contracted_kernel
+@contracted_function
 def _measure(
     low_res: Floats,
     rows: Axis,
@@ -136,7 +137,7 @@ def _measure(
     side = low_res.shape[1]
     outer = np.array([thresholds[0], thresholds[2]])
     middle = thresholds[1:2].copy()
-    for index in prange(low_res.shape[0]):
+    for index in range(low_res.shape[0]):
         low = low_res[index]
         stability[index] = np.nan
         box[index] = 0
