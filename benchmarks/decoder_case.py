@@ -6,6 +6,7 @@ export of segment_anything's code: the first layer projects the image once inste
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -72,22 +73,26 @@ class OurDecoder:
         from maskrt.runtime.session import open_session
 
         bundle = open_bundle(self.prompts.bundle)
-        sessions = (open_session(bundle.model_path(role), threads=self.prompts.threads) for role in SPLIT_DECODER)
-        decoder = SplitDecoder(*sessions, bundle.manifest.sam)
+        workers = self.prompts.threads
+        image_side = open_session(bundle.model_path(SPLIT_DECODER[0]), threads=workers)
+        token_side, upscale = (open_session(bundle.model_path(role), threads=1) for role in SPLIT_DECODER[1:])
+        decoder = SplitDecoder(image_side, token_side, upscale, bundle.manifest.sam, workers)
         values = np.load(self.prompts.file)
         embeddings, coords, labels = values["embeddings"], values["coords"], values["labels"]
         gate, step = np.float32(self.prompts.masks.pred_iou_thresh), decoder.batch or BATCH
 
         def iterate() -> tuple[dict[str, float], Found]:
             image = decoder.prepare(embeddings)
-            pred_iou, kept = [], []
-            for first in range(0, len(coords), step):
+
+            def decode(first: int) -> Found:
                 batch = slice(first, first + step)
                 prompted = decoder.prompt(image, coords[batch], labels[batch])
-                pred_iou.append(prompted.pred_iou)
                 indices, masks = decoder.masks(image, prompted, prompted.pred_iou > gate)
-                kept.append(masks[(first + indices // MASKS_PER_POINT) % KEPT_EVERY == 0])
-            return {}, (np.concatenate(pred_iou), np.concatenate(kept))
+                return prompted.pred_iou, masks[(first + indices // MASKS_PER_POINT) % KEPT_EVERY == 0]
+
+            with ThreadPoolExecutor(workers) as pool:
+                found = list(pool.map(decode, range(0, len(coords), step)))
+            return {}, (np.concatenate([iou for iou, _ in found]), np.concatenate([masks for _, masks in found]))
 
         return iterate
 

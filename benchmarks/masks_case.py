@@ -5,6 +5,7 @@ gates, batched_mask_to_box and mask_to_rle_pytorch.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ from maskrt.runtime.bundle import MasksSpec
 from maskrt.runtime.rle import Rle, decode_rle, rle_area
 
 OURS, PEER = "maskrt", "pytorch_upstream"
+BATCH = 8  # prompts that the pipeline measures together
 PROMPTS = 64  # upstream's points_per_batch: it holds all their masks at full size at once
 NEEDS = ("torch", "segment_anything", "onnx", "onnxscript", "safetensors", "cv2", "onnxruntime")
 Found = list[tuple[list[int], Rle]]  # box x0 y0 x1 y1, runs
@@ -65,19 +67,17 @@ class OurMasks:
 
     def __call__(self) -> Callable[[], tuple[dict[str, float], Found]]:
         """Load the logits and compile."""
-        import numba
-
         from maskrt.kernels.low_res import mask_counts, measure_masks, window_of
 
-        numba.set_num_threads(self.work.threads)
         values = np.load(self.work.low_res)
         low_res, pred_iou = values["low_res"], values["pred_iou"]
         spec, placement = self.work.masks, self.work.placement
         offset, side = spec.stability_score_offset, low_res.shape[-1]
         thresholds = np.array([-offset, 0, offset], np.float32)
 
-        def iterate() -> tuple[dict[str, float], Found]:
-            masks = low_res[pred_iou > np.float32(spec.pred_iou_thresh)]
+        def measure(first: int) -> Found:
+            batch = slice(first, first + BATCH)
+            masks = low_res[batch][pred_iou[batch] > np.float32(spec.pred_iou_thresh)]
             stability, boxes = np.empty(len(masks), np.float32), np.empty((len(masks), 4), np.int32)
             measure_masks(masks, placement, thresholds, spec.stability_score_thresh, stability, boxes)
             found: Found = []
@@ -85,7 +85,11 @@ class OurMasks:
                 window = window_of(masks[index], placement, boxes[index])
                 counts = mask_counts(window, side, placement, 0.0, boxes[index])
                 found.append((boxes[index].tolist(), {"size": list(placement.size_hw), "counts": counts.tolist()}))
-            return {}, found
+            return found
+
+        def iterate() -> tuple[dict[str, float], Found]:
+            with ThreadPoolExecutor(self.work.threads) as pool:
+                return {}, [mask for found in pool.map(measure, range(0, len(low_res), BATCH)) for mask in found]
 
         return iterate
 
