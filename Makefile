@@ -19,14 +19,19 @@ check: .venv/ready
 	$(BIN)/mypy -p maskrt.runtime -p maskrt.kernels
 	$(BIN)/lint-imports
 
-# Measures, then writes README's tables; about a quarter of an hour on two quiet cores.
+# Measures, then writes README's tables; about half an hour on two quiet cores.
 bench: .venv/ready
-	$(BIN)/maskrt bench soss --size demo --json benchmarks/results/soss-demo.json
+	$(BIN)/maskrt bench soss --size demo --pairs 3 --json benchmarks/results/soss-demo.json
+	$(BIN)/maskrt bench decoder --size demo --pairs 3 --json benchmarks/results/decoder-demo.json
+	$(BIN)/maskrt bench masks --size demo --json benchmarks/results/masks-demo.json
+	$(BIN)/maskrt bench voting --json benchmarks/results/voting.json
 	$(BIN)/maskrt bench soss --size vit_b --points-per-side 16 --pairs 2 --json benchmarks/results/soss-vit_b.json
+	$(BIN)/maskrt bench decoder --size vit_b --points-per-side 16 --pairs 2 --json benchmarks/results/decoder-vit_b.json
+	$(BIN)/maskrt bench masks --size vit_b --points-per-side 16 --pairs 3 --json benchmarks/results/masks-vit_b.json
 	$(BIN)/python -m maskrt.benchmarks.quality --json benchmarks/results/quality.json
 	$(BIN)/python -m maskrt.benchmarks.tables
 
-# Trains the demo models again from nothing: about 80 minutes on two quiet cores.
+# Trains the demo models again from nothing: about 95 minutes on two quiet cores.
 DEMO_WORK = out/demo-models
 demo-models: .venv/ready
 	$(BIN)/maskrt scenes --seed 100000 --count 640 --out $(DEMO_WORK)/scenes

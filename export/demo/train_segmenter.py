@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the demo segmenter on scenes written by `maskrt scenes`.")
     parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for segmenter.safetensors")
-    parser.add_argument("--minutes", type=float, default=25, help="length of the run")
+    parser.add_argument("--minutes", type=float, default=46, help="length of the run")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(options.seed)

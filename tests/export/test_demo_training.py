@@ -3,6 +3,7 @@
 import json
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from maskrt.export.demo.scenes_data import (
     OUTSIDE,
     Drawn,
     TrainingScene,
+    View,
     copy_paste,
     kinds_of,
     load_scenes,
@@ -56,9 +58,9 @@ def test_a_view_beyond_the_picture_is_padded(rng):
 
 
 def test_copy_paste_adds_occlusions_with_new_ids_and_their_pixels(rng):
-    target = random_view(scene(), 96, rng)
+    target = random_view(scene(), 128, rng)
     for _ in range(20):
-        pasted = copy_paste(target, random_view(scene(), 96, rng), rng)
+        pasted = copy_paste(target, random_view(scene(), 128, rng), rng)
         new = set(np.unique(pasted.instances)) - set(np.unique(target.instances))
         for identity in new:
             own = pasted.instances == identity
@@ -71,19 +73,26 @@ def test_copy_paste_adds_occlusions_with_new_ids_and_their_pixels(rng):
 
 def test_targets_are_the_coverage_of_the_prompted_object():
     scenes = [scene()]
-    batch = draw_batch(scenes, kinds_of(scenes), 3, 8, 96, (0, 0))
-    side = 96 // STRIDE
-    assert batch["images"].shape == (3, 3, 96, 96)
+    batch = draw_batch(scenes, kinds_of(scenes), 3, 8, 128, (0, 0))
+    side = 128 // STRIDE
+    assert batch["images"].shape == (3, 3, 128, 128)
     assert batch["targets"].shape == (24, side, side)
     assert batch["targets"].min() >= 0
     assert batch["targets"].max() <= 1
     # The cell under a point belongs, at least in part, to the object that the point was drawn from.
     cells = batch["cells"].reshape(-1)
     assert (batch["targets"].flatten(1)[torch.arange(24), cells] > 0).all()
-    inside = batch["points"].reshape(3, 8, 2) - batch["corners"].flip(1)[:, None]
-    assert (inside >= 0).all()
-    assert (inside < 96).all()
+    x, y = batch["points"].reshape(24, 2).long().T
+    assert (y // STRIDE * side + x // STRIDE == cells).all()
     assert set(batch["kinds"].unique().tolist()) <= {IGNORE, 0, 1, 2}
+
+
+def test_every_cell_knows_the_box_of_its_object():
+    """The toy's 30 x 30 pixels begin at (80, 20): in cells of 4, whose centres count, at column 20 and row 5."""
+    view = View(np.pad(scene().rgb, ((0, 32), (0, 0), (0, 0))), np.pad(scene().instances, ((0, 32), (0, 0))), {})
+    boxes = view.boxes(STRIDE) * 32
+    assert boxes.shape == (4, 32, 32)
+    assert boxes[:, 6, 24].tolist() == [23.5, 8.5, 7.0, 7.0]
 
 
 def test_every_stage_lowers_its_loss_on_one_batch():
@@ -92,11 +101,11 @@ def test_every_stage_lowers_its_loss_on_one_batch():
     from maskrt.export.sam import build_sam
 
     torch.manual_seed(0)
-    sam = initialise(build_sam(DEMO_SAM))
+    sam = initialise(build_sam(msgspec.structs.replace(DEMO_SAM, image_size=128)))
     scenes = [scene()]
-    batch = draw_batch(scenes, kinds_of(scenes), 2, 4, 96, (0, 1))
+    batch = draw_batch(scenes, kinds_of(scenes), 2, 4, 128, (0, 1))
     pixel = PixelStage(sam, DEMO_SAM.prompt_dim // 8, 3)
-    for stage in (pixel, PromptStage(sam, 1024, pixel), PromptStage(sam, DEMO_SAM.image_size)):
+    for stage in (pixel, PromptStage(sam, pixel)):
         stage.train()
         optimiser = torch.optim.AdamW(stage.parameters(), lr=1e-3)
         losses = []
@@ -108,6 +117,36 @@ def test_every_stage_lowers_its_loss_on_one_batch():
             optimiser.step()
             losses.append(loss.item())
         assert losses[-1] < losses[0]
+
+
+def test_a_step_of_the_segmenter_reaches_every_weight(monkeypatch):
+    from maskrt.export.deeplab import build_deeplabv3plus
+    from maskrt.export.demo import train_segmenter
+
+    torch.manual_seed(0)
+    monkeypatch.setattr(train_segmenter, "SIDE", 128)
+    batch = train_segmenter.draw_batch([scene()], ["body", "sheet", "toy"], (0, 0))
+    assert [tuple(value.shape) for value in batch] == [(4, 3, 128, 128), (4, 128, 128), (4, 32, 32)]
+    assert set(batch[1].unique().tolist()) == {IGNORE, 0, 1}
+    model = build_deeplabv3plus("resnet50", 2, decoder_channels=16, width_mult=0.125)
+    before = [value.detach().clone() for value in model.parameters()]
+    train_segmenter.fit(model, 3, iter(lambda: batch, None), minutes=0.02)
+    after = list(model.parameters())
+    assert all(torch.isfinite(value).all() for value in after)
+    assert all(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+def test_half_precision_weights_load(tmp_path):
+    from maskrt.export.checkpoints import load_state_dict, load_strict
+    from maskrt.export.demo.model import save_half
+
+    torch.manual_seed(0)
+    layer, again = torch.nn.BatchNorm2d(5), torch.nn.BatchNorm2d(5)
+    layer.running_mean.normal_()
+    save_half(layer, tmp_path / "w.safetensors")
+    load_strict(again, load_state_dict(tmp_path / "w.safetensors"), "w", {})
+    assert again.running_mean.dtype == torch.float32
+    assert torch.equal(again.running_mean, layer.running_mean.half().float())
 
 
 def test_dilated_convolutions_get_the_right_gradient_under_autocast():

@@ -1,0 +1,162 @@
+"""Cells: output pixels that are made from the same few low-res values, judged and interpolated together."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.kernels.jit import contracted_function, kernel
+from maskrt.kernels.low_res.reference import Floats, Placement
+from maskrt.kernels.resample.cpu import taps
+
+Indices = NDArray[np.int32]
+Counts = NDArray[np.int64]
+Codes = NDArray[np.int8]
+Part = tuple[int, int, int, int]  # y0, y1, x0, x1 of output pixels, stops exclusive
+# Extremes of low-res rows; then, for one cell of columns: low-res rows, one row of the square, its rows, output rows.
+Scratch = tuple[Floats, Floats, Floats, Floats, Floats]
+
+# A computed pixel can leave the range of its low-res values by a few roundings of 2**-24; this is a hundred of them.
+SLACK = np.float32(6e-6)
+TINY = np.float32(1e-37)  # products below the smallest normal number round by more
+ONE = np.float32(1)
+MIXED = -1
+
+
+class Axis(NamedTuple):
+    """One direction.
+
+    Of output pixel i: near, far are indices into the square, share is the weight of the second; from_, to: the first
+    and the last low-res index it depends on, both ascending; cell: which cell it lies in. Of index s into the square:
+    low_near, low_far, low_share likewise into the low-res mask. starts: first pixel of every cell, and the end.
+    """
+
+    near: Indices
+    far: Indices
+    share: Floats
+    low_near: Indices
+    low_far: Indices
+    low_share: Floats
+    from_: Indices
+    to: Indices
+    cell: Indices
+    starts: Indices
+
+
+@lru_cache(maxsize=16)
+def axes(side: int, placement: Placement) -> tuple[Axis, Axis]:
+    rows, columns = (_axis(side, placement.square, placement.input_hw[i], placement.size_hw[i]) for i in (0, 1))
+    return rows, columns
+
+
+def _axis(side: int, square: int, input_size: int, size: int) -> Axis:
+    near, far, share = taps(input_size, size)
+    low_near, low_far, low_share = taps(side, square)
+    first, last = low_near[near], low_far[far]
+    changes = (np.diff(first) != 0) | (np.diff(last) != 0)
+    cell = np.concatenate([[0], np.cumsum(changes)]).astype(np.int32)
+    starts = np.concatenate([[0], np.flatnonzero(changes) + 1, [size]]).astype(np.int32)
+    return Axis(near, far, share, low_near, low_far, low_share, first, last, cell, starts)
+
+
+@kernel
+def reach(axis: Axis, first: int, last: int) -> tuple[int, int]:
+    """Output pixels, stop exclusive, that depend on any low-res index from first to last."""
+    start, stop = 0, axis.from_.size
+    while start < stop and axis.to[start] < first:
+        start += 1
+    while stop > start and axis.from_[stop - 1] > last:
+        stop -= 1
+    return start, stop
+
+
+@kernel
+def scratch_for(rows: Axis, columns: Axis, part: Part) -> Scratch:
+    """Room for one cell of columns; see Scratch."""
+    y0, y1, x0, x1 = part
+    widest, squares = 1, 1
+    for cell in range(columns.cell[x0], columns.cell[x1 - 1] + 1):
+        start, stop = columns.starts[cell], columns.starts[cell + 1]
+        widest, squares = max(widest, stop - start), max(squares, columns.far[stop - 1] - columns.near[start] + 1)
+    low_rows, square_rows = rows.to[y1 - 1] - rows.from_[y0] + 1, rows.far[y1 - 1] - rows.near[y0] + 1
+    return (
+        np.empty((2, low_rows), np.float32),
+        np.empty((low_rows, squares), np.float32),
+        np.empty(squares, np.float32),
+        np.empty((square_rows, widest), np.float32),
+        np.empty((y1 - y0, widest), np.float32),
+    )
+
+
+@kernel
+def decided(low: np.float32, high: np.float32, threshold: np.float32) -> int:
+    """Whether every value between low and high is above (1), not above (0), or neither is sure (MIXED)."""
+    slack = SLACK * max(abs(low), abs(high)) + TINY
+    return 1 if low - slack > threshold else 0 if high + slack <= threshold else MIXED
+
+
+@kernel
+def judge(
+    low: Floats,
+    row: int,
+    column: int,
+    rows: Axis,
+    columns: Axis,
+    part: Part,
+    cell: int,
+    thresholds: Floats,
+    extremes: Floats,
+    codes: Codes,
+) -> None:
+    """codes[t, k] becomes `decided` of the k-th cell of rows in one cell of columns, for every threshold."""
+    y0, y1, _, _ = part
+    first_row = rows.from_[y0]
+    smallest, largest = extremes[0], extremes[1]
+    start = columns.starts[cell]
+    c0, c1 = columns.from_[start] - column, columns.to[start] - column
+    for r in range(first_row, rows.to[y1 - 1] + 1):
+        lowest = highest = low[r - row, c0]
+        for c in range(c0 + 1, c1 + 1):
+            lowest, highest = min(lowest, low[r - row, c]), max(highest, low[r - row, c])
+        smallest[r - first_row], largest[r - first_row] = lowest, highest
+    first_cell = rows.cell[y0]
+    for k in range(first_cell, rows.cell[y1 - 1] + 1):
+        y = rows.starts[k]
+        r0, r1 = rows.from_[y] - first_row, rows.to[y] - first_row
+        lowest, highest = smallest[r0], largest[r0]
+        for r in range(r0 + 1, r1 + 1):
+            lowest, highest = min(lowest, smallest[r]), max(highest, largest[r])
+        for t in range(thresholds.size):
+            codes[t, k - first_cell] = decided(lowest, highest, thresholds[t])
+
+
+@contracted_function
+def interpolate(
+    low: Floats, row: int, column: int, rows: Axis, columns: Axis, part: Part, top: int, scratch: Scratch
+) -> None:
+    """The tile's row y - top becomes the pixels y, x0 to x1: low-res columns, square rows, output columns, then rows.
+
+    Each step is taken for whole lines of a few pixels, so that it runs on vectors.
+    """
+    y0, y1, x0, x1 = part
+    _, wide, square, lines, tile = scratch
+    first_row, first_line, first_column = rows.from_[y0], rows.near[y0], columns.near[x0]
+    squares = columns.far[x1 - 1] - first_column + 1
+    for r in range(first_row, rows.to[y1 - 1] + 1):
+        for c in range(squares):
+            a, b = columns.low_near[first_column + c] - column, columns.low_far[first_column + c] - column
+            share = columns.low_share[first_column + c]
+            wide[r - first_row, c] = low[r - row, a] * (ONE - share) + low[r - row, b] * share
+    for s in range(first_line, rows.far[y1 - 1] + 1):
+        a, b, share = rows.low_near[s] - first_row, rows.low_far[s] - first_row, rows.low_share[s]
+        for c in range(squares):
+            square[c] = wide[a, c] * (ONE - share) + wide[b, c] * share
+        for x in range(x1 - x0):
+            near, far = columns.near[x0 + x] - first_column, columns.far[x0 + x] - first_column
+            share = columns.share[x0 + x]
+            lines[s - first_line, x] = square[near] * (ONE - share) + square[far] * share
+    for y in range(y0, y1):
+        a, b, share = rows.near[y] - first_line, rows.far[y] - first_line, rows.share[y]
+        for x in range(x1 - x0):
+            tile[y - top, x] = lines[a, x] * (ONE - share) + lines[b, x] * share
