@@ -19,7 +19,7 @@ check: .venv/ready
 	$(BIN)/mypy -p maskrt.runtime -p maskrt.kernels
 	$(BIN)/lint-imports
 
-# Measures, then writes README's tables; about half an hour on two quiet cores.
+# Measures, then writes README's tables; twenty minutes or more on two quiet cores.
 bench: .venv/ready
 	$(BIN)/maskrt bench soss --size demo --pairs 3 --json benchmarks/results/soss-demo.json
 	$(BIN)/maskrt bench decoder --size demo --pairs 3 --json benchmarks/results/decoder-demo.json

@@ -1,13 +1,42 @@
-"""What was measured in every size of a case, put into one report."""
+"""Every size of a case measured in turns, and what was measured put into one report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 
 from maskrt.benchmarks.cases import BenchOptions
-from maskrt.benchmarks.measure import Measured
+from maskrt.benchmarks.measure import Factory, Measured, run_pairs
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, environment, total
+from maskrt.benchmarks.soss_models import Models, Report
 from maskrt.runtime.session import usable_cpus
+
+
+def measure_sizes(
+    prepared: Mapping[str, Models],
+    options: BenchOptions,
+    report: Report,
+    contestants: Callable[[Models, Path], Mapping[str, Factory]],
+) -> dict[str, Measured]:
+    """Measure one size after the other.
+
+    Args:
+        prepared: the models by size, from small to large.
+        contestants: makes the contestants of one size, ours first; their files go into the folder, which lasts as long
+            as they run.
+
+    Raises:
+        WorkerError: a side failed or died.
+    """
+    measured = {}
+    for size, models in prepared.items():
+        with TemporaryDirectory(prefix="maskrt-bench-") as folder:
+            sides = contestants(models, Path(folder))
+            measured[size] = run_pairs(
+                sides, options.pairs, options.warmup, lambda line, size=size: report(f"{size}: {line}")
+            )
+    return measured
 
 
 def assemble(

@@ -7,20 +7,20 @@ export of segment_anything's code: the first layer projects the image once inste
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.benchmarks.assemble import assemble
+from maskrt.benchmarks.assemble import assemble, measure_sizes
 from maskrt.benchmarks.cases import BenchOptions
 from maskrt.benchmarks.equality import Equality
 from maskrt.benchmarks.logits import Prompts, write_prompts
-from maskrt.benchmarks.measure import Factory, Measured, run_pairs
+from maskrt.benchmarks.measure import Factory
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
-from maskrt.benchmarks.soss_models import Report, chosen_models
+from maskrt.benchmarks.soss_models import Models, Report, chosen_models
 from maskrt.runtime.mask_decoder import MASKS_PER_POINT
 
 OURS, ONE_GRAPH, PYTORCH = "maskrt", "onnxruntime_official", "pytorch_eager"
@@ -36,18 +36,12 @@ KEPT_EVERY = 50
 def run(options: BenchOptions, report: Report) -> CaseReport:
     """Measure the sizes asked for; raises as the case `soss`."""
     prepared = chosen_models(options, report, NEEDS)
-    measured: dict[str, Measured] = {}
-    for size, models in prepared.items():
-        with TemporaryDirectory(prefix="maskrt-bench-") as name:
-            prompts = write_prompts(models, options, Path(name))
-            contestants: dict[str, Factory] = {
-                OURS: OurDecoder(prompts),
-                ONE_GRAPH: OneGraph(prompts),
-                PYTORCH: PytorchDecoder(prompts),
-            }
-            measured[size] = run_pairs(
-                contestants, options.pairs, options.warmup, lambda line, size=size: report(f"{size}: {line}")
-            )
+
+    def contestants(models: Models, folder: Path) -> dict[str, Factory]:
+        prompts = write_prompts(models, options, folder)
+        return {OURS: OurDecoder(prompts), ONE_GRAPH: OneGraph(prompts), PYTORCH: PytorchDecoder(prompts)}
+
+    measured = measure_sizes(prepared, options, report, contestants)
     equality = {size: compare(result.values[OURS], result.values[PYTORCH]) for size, result in measured.items()}
     passing = {
         size: float((result.values[PYTORCH][0] > _gate(models.bundle)).mean())
@@ -69,14 +63,11 @@ class OurDecoder:
     def __call__(self) -> Callable[[], tuple[dict[str, float], Found]]:
         """Load the graphs."""
         from maskrt.runtime.bundle import open_bundle
-        from maskrt.runtime.mask_decoder import SPLIT_DECODER, SplitDecoder
-        from maskrt.runtime.session import open_session
+        from maskrt.runtime.mask_decoder import open_decoder
 
-        bundle = open_bundle(self.prompts.bundle)
         workers = self.prompts.threads
-        image_side = open_session(bundle.model_path(SPLIT_DECODER[0]), threads=workers)
-        token_side, upscale = (open_session(bundle.model_path(role), threads=1) for role in SPLIT_DECODER[1:])
-        decoder = SplitDecoder(image_side, token_side, upscale, bundle.manifest.sam, workers)
+        # Open as long as the worker lives.
+        decoder = open_decoder(open_bundle(self.prompts.bundle), "cpu", workers, True, ExitStack())
         values = np.load(self.prompts.file)
         embeddings, coords, labels = values["embeddings"], values["coords"], values["labels"]
         gate, step = np.float32(self.prompts.masks.pred_iou_thresh), decoder.batch or BATCH

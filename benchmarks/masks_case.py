@@ -8,25 +8,24 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.benchmarks.assemble import assemble
+from maskrt.benchmarks.assemble import assemble, measure_sizes
 from maskrt.benchmarks.cases import BenchOptions
 from maskrt.benchmarks.equality import Equality, differing_pixels, tie_limit
 from maskrt.benchmarks.logits import write_low_res, write_prompts
-from maskrt.benchmarks.measure import Factory, Measured, run_pairs
+from maskrt.benchmarks.measure import Factory
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
-from maskrt.benchmarks.soss_models import Report, chosen_models
+from maskrt.benchmarks.soss_models import Models, Report, chosen_models
 from maskrt.kernels.low_res import Placement
 from maskrt.runtime.bundle import MasksSpec
+from maskrt.runtime.mask_decoder import SplitDecoder
 from maskrt.runtime.rle import Rle, decode_rle, rle_area
 
 OURS, PEER = "maskrt", "pytorch_upstream"
-BATCH = 8  # prompts that the pipeline measures together
 PROMPTS = 64  # upstream's points_per_batch: it holds all their masks at full size at once
 NEEDS = ("torch", "segment_anything", "onnx", "onnxscript", "safetensors", "cv2", "onnxruntime")
 Found = list[tuple[list[int], Rle]]  # box x0 y0 x1 y1, runs
@@ -45,15 +44,13 @@ class Work:
 def run(options: BenchOptions, report: Report) -> CaseReport:
     """Measure the sizes asked for; raises as the case `soss`."""
     prepared = chosen_models(options, report, NEEDS)
-    measured: dict[str, Measured] = {}
-    for size, models in prepared.items():
-        with TemporaryDirectory(prefix="maskrt-bench-") as name:
-            prompts = write_prompts(models, options, Path(name))
-            work = Work(write_low_res(prompts, Path(name), PROMPTS), prompts.placement, prompts.masks, prompts.threads)
-            contestants: dict[str, Factory] = {OURS: OurMasks(work), PEER: UpstreamMasks(work)}
-            measured[size] = run_pairs(
-                contestants, options.pairs, options.warmup, lambda line, size=size: report(f"{size}: {line}")
-            )
+
+    def contestants(models: Models, folder: Path) -> dict[str, Factory]:
+        prompts = write_prompts(models, options, folder)
+        work = Work(write_low_res(prompts, folder, PROMPTS), prompts.placement, prompts.masks, prompts.threads)
+        return {OURS: OurMasks(work), PEER: UpstreamMasks(work)}
+
+    measured = measure_sizes(prepared, options, report, contestants)
     equality = {size: compare(result.values[OURS], result.values[PEER]) for size, result in measured.items()}
     notes = [f"{PROMPTS} prompts of the grid, three masks each", *(models.note for models in prepared.values())]
     return assemble("masks", options, measured, equality, notes)
@@ -72,11 +69,11 @@ class OurMasks:
         values = np.load(self.work.low_res)
         low_res, pred_iou = values["low_res"], values["pred_iou"]
         spec, placement = self.work.masks, self.work.placement
-        offset, side = spec.stability_score_offset, low_res.shape[-1]
+        offset, side, step = spec.stability_score_offset, low_res.shape[-1], SplitDecoder.batch or PROMPTS
         thresholds = np.array([-offset, 0, offset], np.float32)
 
         def measure(first: int) -> Found:
-            batch = slice(first, first + BATCH)
+            batch = slice(first, first + step)
             masks = low_res[batch][pred_iou[batch] > np.float32(spec.pred_iou_thresh)]
             stability, boxes = np.empty(len(masks), np.float32), np.empty((len(masks), 4), np.int32)
             measure_masks(masks, placement, thresholds, spec.stability_score_thresh, stability, boxes)
@@ -89,7 +86,7 @@ class OurMasks:
 
         def iterate() -> tuple[dict[str, float], Found]:
             with ThreadPoolExecutor(self.work.threads) as pool:
-                return {}, [mask for found in pool.map(measure, range(0, len(low_res), BATCH)) for mask in found]
+                return {}, [mask for found in pool.map(measure, range(0, len(low_res), step)) for mask in found]
 
         return iterate
 

@@ -6,15 +6,14 @@ in turns; the masks and labels of the last turn are compared.
 """
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from maskrt.benchmarks.assemble import assemble
+from maskrt.benchmarks.assemble import assemble, measure_sizes
 from maskrt.benchmarks.cases import BenchOptions
 from maskrt.benchmarks.equality import compare_segments
-from maskrt.benchmarks.measure import Factory, Measured, run_pairs
+from maskrt.benchmarks.measure import Factory, Measured
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.benchmarks.soss_contestants import OurContestant, Ours, Upstream, UpstreamContestant, Workload
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
@@ -36,27 +35,17 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
         WorkerError: a side failed or died.
     """
     prepared = chosen_models(options, report, NEEDS)
-    measured = {size: measure_size(size, models, options, report) for size, models in prepared.items()}
+    measured = measure_sizes(prepared, options, report, lambda models, folder: contestants(models, options, folder))
     equality = {size: compare(result, prepared[size]) for size, result in measured.items()}
     return assemble("soss", options, measured, equality, notes(prepared, measured))
 
 
-def measure_size(size: str, models: Models, options: BenchOptions, report: Report) -> Measured:
-    """Both sides on one size, in turns."""
-    with TemporaryDirectory(prefix="maskrt-bench-") as folder:
-        frame = Path(folder) / "frame.npy"
-        np.save(frame, models.rgb)
-        work = Workload(
-            models.bundle,
-            models.segmenter,
-            models.sam,
-            frame,
-            models.roi,
-            options.points_per_side,
-            options.threads or usable_cpus(),
-        )
-        contestants: dict[str, Factory] = {OURS: OurContestant(work), PEER: UpstreamContestant(work)}
-        return run_pairs(contestants, options.pairs, options.warmup, lambda line: report(f"{size}: {line}"))
+def contestants(models: Models, options: BenchOptions, folder: Path) -> dict[str, Factory]:
+    """Both sides on one size."""
+    frame, threads = folder / "frame.npy", options.threads or usable_cpus()
+    np.save(frame, models.rgb)
+    work = Workload(models.bundle, models.segmenter, models.sam, frame, models.roi, options.points_per_side, threads)
+    return {OURS: OurContestant(work), PEER: UpstreamContestant(work)}
 
 
 def compare(measured: Measured, models: Models) -> EqualityCounts:

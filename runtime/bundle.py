@@ -67,7 +67,10 @@ class SamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MasksSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Automatic masks; the defaults are the source document's settings. Areas in pixels."""
+    """Automatic masks; the defaults are the source document's settings. Areas in pixels.
+
+    points_per_batch: at most; the decoder in three graphs takes fewer at a time. The masks do not depend on it.
+    """
 
     points_per_side: int = 40
     points_per_batch: int = 64

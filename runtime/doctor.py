@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from maskrt.kernels import __file__ as kernels_file
+from maskrt.runtime.session import usable_cpus
 
 # Distribution -> module.
 PACKAGES = {
@@ -95,7 +96,7 @@ def examine() -> Report:
         cpu=model,
         cpu_features=[flag for flag in CPU_FLAGS if flag in flags],
         cpus_online=os.cpu_count() or 1,
-        cpus_usable=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cpus_usable=usable_cpus(),
         memory_total_mb=total,
         memory_available_mb=available,
         numba_threading_layers=_threading_layers(),

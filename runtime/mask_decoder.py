@@ -1,15 +1,16 @@
 """SAM's mask decoder on many prompts of one image: in one graph, or in the three of maskrt.export.split_decoder."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.bundle import SamSpec
+from maskrt.runtime.bundle import Bundle, SamSpec
 from maskrt.runtime.errors import BundleError, NetworkError
-from maskrt.runtime.session import Session
+from maskrt.runtime.session import Session, open_session, usable_cpus
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -96,15 +97,15 @@ class SplitDecoder:
     state and `kernels` [B, k, c] to `low_res_masks` [B, k, l, l].
     """
 
-    batch: int | None = 8  # what a prompt adds to the image is 2 MB at ViT-B's size: eight of them still fit the caches
+    batch: int | None = 8  # larger calls were no faster, and what a prompt adds to the image is 2 MB at ViT-B's size
 
     def __init__(
         self, image_side: Session, token_side: Session, upscale: Session, sam: SamSpec, workers: int = 1
     ) -> None:
         """Raises BundleError when the graphs do not fit together.
 
-        workers: threads that will call it; token_side and upscale should then have one thread each. Their operators are
-        too small to share: two callers with a thread each are nearly twice as fast as one with two.
+        workers: threads that will call it; token_side and upscale should then have one thread each, since their
+        operators are too small to share.
         """
         shared = set(image_side.outputs)
         require_names(image_side, "image_side", {"image_embeddings"}, set())
@@ -146,6 +147,29 @@ class SplitDecoder:
             low_res[drawn : drawn + ranks.size] = masks[0]
             drawn += ranks.size
         return indices, low_res
+
+
+def open_decoder(bundle: Bundle, provider: str, threads: int | None, split: bool, stack: ExitStack) -> MaskDecoder:
+    """The decoder of a bundle, its sessions closed with `stack`.
+
+    Args:
+        threads: of the decoder as a whole; None is every usable core.
+        split: in three graphs where the bundle has them. The answer is the same.
+
+    Raises:
+        BundleError: a graph is missing or does not fit the others.
+        ProviderUnavailable: as of open_session.
+    """
+
+    def load(role: str, threads: int | None) -> Session:
+        return stack.enter_context(open_session(bundle.model_path(role), provider, threads))
+
+    sam = bundle.manifest.sam
+    if not (split and set(SPLIT_DECODER) & set(bundle.manifest.models)):
+        return WholeDecoder(load("decoder", threads), sam)
+    shared, *each = SPLIT_DECODER
+    token_side, upscale = (load(role, 1) for role in each)
+    return SplitDecoder(load(shared, threads), token_side, upscale, sam, threads or usable_cpus())
 
 
 def require_names(session: Session, role: str, inputs: set[str], outputs: set[str]) -> None:

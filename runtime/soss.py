@@ -17,10 +17,10 @@ from maskrt.runtime.automatic_masks import AutomaticMasks
 from maskrt.runtime.bundle import Bundle, with_overrides
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.fusion import fuse
-from maskrt.runtime.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
+from maskrt.runtime.mask_decoder import open_decoder
 from maskrt.runtime.region import checked_roi, in_frame, segments_in_frame
 from maskrt.runtime.segmenter import Segmenter
-from maskrt.runtime.session import Session, open_session, usable_cpus
+from maskrt.runtime.session import Session, open_session
 from maskrt.runtime.timing import timed
 from maskrt.runtime.types import Frame, Result, Roi, Segments
 
@@ -65,17 +65,11 @@ class SossPipeline:
 
         with ExitStack() as stack:
 
-            def load(role: str, threads: int | None = threads) -> Session:
+            def load(role: str) -> Session:
                 return stack.enter_context(open_session(bundle.model_path(role), provider, threads))
 
+            decoder = open_decoder(bundle, provider, threads, split_decoder, stack)
             self.segmenter = Segmenter(load("segmenter"), manifest.segmenter, kernels)
-            decoder: MaskDecoder
-            if split_decoder and set(SPLIT_DECODER) <= set(manifest.models):
-                image_side, (token_side, upscale) = load("image_side"), (load(role, 1) for role in SPLIT_DECODER[1:])
-                workers = threads or usable_cpus()
-                decoder = SplitDecoder(image_side, token_side, upscale, manifest.sam, workers)
-            else:
-                decoder = WholeDecoder(load("decoder"), manifest.sam)
             self.automatic_masks = AutomaticMasks(load("encoder"), decoder, manifest.sam, masks, kernels)
             self._resources = stack.pop_all()
 

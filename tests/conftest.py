@@ -211,3 +211,22 @@ def split_sessions() -> Callable[[Any], tuple[Any, Any, Any]]:
         )
 
     return sessions
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Any:
+    """The sizes of a SAM that is exported in seconds: global and windowed attention, windows of 3 that need padding."""
+    from maskrt.export.sam import SamConfig
+
+    return SamConfig(
+        image_size=128,
+        embed_dim=32,
+        depth=2,
+        heads=2,
+        global_attn_indexes=(1,),
+        window_size=3,
+        prompt_dim=32,
+        decoder_mlp_dim=64,
+        decoder_heads=4,
+        iou_head_dim=32,
+    )

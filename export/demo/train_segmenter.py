@@ -4,7 +4,8 @@ From the document: pictures at the scale of a 512 x 512 input, flips, colour jit
 weight decay 1e-4, cosine annealing with warm restarts. Not from the document: random initial weights (it starts from
 COCO's), so AdamW in place of SGD at 1e-2, which from random weights was no better than chance after 450 steps; a second
 head that names the kind of object at every cell, for training only, because two classes teach features slowly; and two
-short periods. A narrow ResNet rather than MobileNetV2, whose depthwise convolutions train twice as slowly on CPUs.
+short periods. A narrow ResNet rather than MobileNetV2, whose depthwise convolutions took 510 ms where this took 262 ms
+for a step on the same eight windows, on two cores.
 """
 
 import argparse

@@ -1,16 +1,10 @@
 """The cases that measure one part of SOSS, with networks small enough to run them whole."""
 
-import importlib.util
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch", reason="needs maskrt[export]")
-# The spec only: importing segment_anything needs torchvision.
-if importlib.util.find_spec("segment_anything") is None:
-    pytest.skip("needs maskrt[export]", allow_module_level=True)
 
 from maskrt.benchmarks import decoder_case, masks_case, measure, soss_models, voting_case
 from maskrt.benchmarks.cases import BenchOptions, run_case

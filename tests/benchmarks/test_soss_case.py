@@ -25,11 +25,11 @@ from maskrt.runtime.errors import InputError  # noqa: E402
 OPTIONS = BenchOptions(size="tiny", pairs=2, warmup=0, points_per_side=4, threads=1)
 
 
-def test_random_weights_give_masks_worth_timing(rgb: np.ndarray, tiny_sam_config: Any) -> None:
+def test_random_weights_give_masks_worth_timing(rgb: np.ndarray, tiny_config: Any) -> None:
     from maskrt.benchmarks.peers.sam_upstream import upstream_generator
 
     settings = MasksSpec(points_per_side=8, box_nms_thresh=1.0, min_mask_region_area=0)
-    sam = random_sam(tiny_sam_config, 0, rgb, settings)
+    sam = random_sam(tiny_config, 0, rgb, settings)
     every = replace_thresholds(settings, pred_iou=0.0, stability=0.0)
     confident = replace_thresholds(settings, pred_iou=settings.pred_iou_thresh, stability=0.0)
     counts = [len(upstream_generator(sam, s).generate(rgb)) for s in (every, confident, settings)]

@@ -12,21 +12,6 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 from maskrt.export.deeplab import build_deeplabv3plus  # noqa: E402
 from maskrt.export.sam import SamConfig, build_sam  # noqa: E402
 
-# Global and windowed attention; 8 x 8 tokens in windows of 3, so that windows are padded too.
-TINY = SamConfig(
-    image_size=128,
-    embed_dim=32,
-    depth=2,
-    heads=2,
-    global_attn_indexes=(1,),
-    window_size=3,
-    prompt_dim=32,
-    decoder_mlp_dim=64,
-    decoder_heads=4,
-    iou_head_dim=32,
-)
-
-
 SamWriter = Callable[[Path, SamConfig], str]
 
 
@@ -60,19 +45,14 @@ def write_sam() -> SamWriter:
 
 
 @pytest.fixture(scope="session")
-def tiny_config() -> SamConfig:
-    return TINY
-
-
-@pytest.fixture(scope="session")
-def small_sam() -> Any:
+def small_sam(tiny_config: SamConfig) -> Any:
     torch.manual_seed(0)
-    return _scrambled(build_sam(TINY))
+    return _scrambled(build_sam(tiny_config))
 
 
 @pytest.fixture(scope="session")
-def sam_spec(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return _write_sam(tmp_path_factory.mktemp("sam"), TINY)
+def sam_spec(tiny_config: SamConfig, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _write_sam(tmp_path_factory.mktemp("sam"), tiny_config)
 
 
 @pytest.fixture(scope="session")

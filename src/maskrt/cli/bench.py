@@ -20,9 +20,11 @@ def command(
     threads: Annotated[int | None, typer.Option(min=1, help="Of each side; all usable cores if left out.")] = None,
     work: Annotated[Path, typer.Option(help="Folder for models made on the way; kept.")] = Path("out/bench"),
 ) -> None:
-    """Measure maskrt against the original PyTorch implementation, and compare their masks in the same run.
+    """Measure maskrt against other implementations, and compare the answers in the same run.
 
-    Needs maskrt[cpu,export,demo]. vit_b with --points-per-side 16 took 75 s per pair on two cores.
+    soss and masks: segment_anything in PyTorch. decoder: that, and the decoder as one graph in ONNX Runtime. voting:
+    dense NumPy, on drawn segments at 1080p, whatever the size. Needs maskrt[cpu,export,demo]. soss at vit_b with
+    --points-per-side 16 took 66 s per pair on two cores.
 
     \b
     Example:
