@@ -36,15 +36,17 @@ def export_graph(
     dynamic: Mapping[str, Axes],
     cases: Sequence[Sequence[Tensor]],
     report: Report,
+    reference: nn.Module | None = None,
     opset: int = OPSET,
 ) -> Parity:
-    """Export a module in evaluation mode and compare the file with it on every case.
+    """Export a module in evaluation mode and compare the file with PyTorch on every case.
 
     Args:
         example: inputs to trace with; dynamic axes of different names need different sizes here.
         inputs, outputs: names in the graph, in the module's order.
         dynamic: input name -> its dynamic axes.
         cases: further inputs to compare on, of the sizes that matter.
+        reference: the module that defines the answer; None is the exported one.
 
     Returns:
         The largest differences over all cases and outputs.
@@ -53,7 +55,7 @@ def export_graph(
         ExportError: the graph could not be made, is invalid, or differs by more than TOLERANCE; no file is left.
     """
     module.eval()
-    expected = [_run_torch(module, case) for case in cases]
+    expected = [_run_torch((reference or module).eval(), case) for case in cases]
     try:
         _write(module, tuple(example), path, list(inputs), list(outputs), dynamic, opset)
         gc.collect()  # the exporter's copies of the weights are cycles: 2.5 GB each for ViT-H

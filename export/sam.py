@@ -29,8 +29,8 @@ _ALIAS = "maskrt_segment_anything"
 class SamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The sizes of a SAM; the defaults are those that ViT-B, -L and -H share.
 
-    encoder "vit" reads embed_dim, depth, heads, global_attn_indexes and window_size; "conv" reads widths and depths
-    (maskrt.export.conv_encoder). The embedding is image_size / patch_size on a side, for both.
+    encoder "vit" reads embed_dim, depth, heads, global_attn_indexes and window_size; "conv" reads widths, depths and
+    context (maskrt.export.conv_encoder). The embedding is image_size / patch_size on a side, for both.
     """
 
     encoder: Literal["vit", "conv"] = "vit"
@@ -44,6 +44,7 @@ class SamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     window_size: int = 14
     widths: tuple[int, ...] = ()
     depths: tuple[int, ...] = ()
+    context: int = 0
     decoder_depth: int = 2
     decoder_heads: int = 8
     decoder_mlp_dim: int = 2048
@@ -145,7 +146,11 @@ def _conv_encoder(config: SamConfig) -> nn.Module:
     from maskrt.export.conv_encoder import ConvEncoder  # the demo's encoder: only a "conv" config needs it
 
     return ConvEncoder(
-        out_chans=config.prompt_dim, widths=config.widths, depths=config.depths, image_size=config.image_size
+        out_chans=config.prompt_dim,
+        widths=config.widths,
+        depths=config.depths,
+        context=config.context,
+        image_size=config.image_size,
     )
 
 
@@ -168,6 +173,8 @@ def _check(config: SamConfig) -> None:
         raise InputError(f"SAM config: embed_dim {config.embed_dim} is no multiple of heads {config.heads}")
     if config.encoder == "conv" and (not config.widths or len(config.widths) != len(config.depths)):
         raise InputError("SAM config: a conv encoder needs widths and depths, as many of one as of the other")
+    if config.encoder == "conv" and config.context and config.widths[-1] % 32:
+        raise InputError(f"SAM config: with context the last of widths, {config.widths[-1]}, must divide by 32")
 
 
 class EncoderGraph(nn.Module):
@@ -176,9 +183,10 @@ class EncoderGraph(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, sam: Any) -> None:
+    def __init__(self, sam: Any, encoder: nn.Module | None = None) -> None:
+        """encoder: stands in for the image encoder of `sam`, with the same answer."""
         super().__init__()
-        self.encoder = sam.image_encoder
+        self.encoder = encoder or sam.image_encoder
         self.image_size = int(sam.image_encoder.img_size)
         self.register_buffer("mean", sam.pixel_mean.clone(), persistent=False)
         self.register_buffer("std", sam.pixel_std.clone(), persistent=False)

@@ -13,6 +13,7 @@ from maskrt.export.graph import Axes, Report, check_equal, export_graph, output_
 from maskrt.export.kinds import KNOWN, split_kind
 from maskrt.export.sam import SAM_CONFIGS, DecoderGraph, EncoderGraph, SamConfig, build_sam
 from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale
+from maskrt.export.vit_encoder import BandedViT
 from maskrt.runtime.bundle import Parity
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.mask_decoder import MASKS_PER_POINT
@@ -76,8 +77,9 @@ def write_encoder(
         return torch.randint(0, 256, (max(height, 1), max(width, 1), 3), generator=random).to(dtype)
 
     axes: Axes = {0: ("height", size), 1: ("width", size)}
+    encoder = BandedViT(sam.image_encoder) if config.encoder == "vit" else None
     parity = export_graph(
-        EncoderGraph(sam),
+        EncoderGraph(sam, encoder),
         (image(size - 1, size - 2),),  # two unequal sizes below the largest, so that neither becomes a constant
         path,
         inputs=(name,),
@@ -85,6 +87,7 @@ def write_encoder(
         dynamic={name: axes},
         cases=((image(size * 3 // 4, size),), (image(size, size * 9 // 16),)),
         report=report,
+        reference=EncoderGraph(sam),
     )
     found = output_shape(path, "image_embeddings")
     if found != config.embedding_shape:

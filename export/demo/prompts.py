@@ -72,11 +72,11 @@ def draw_batch(
 def _draw_points(
     instances: NDArray[np.uint16], prompts: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-    """Objects by area to the power 0.5, so that small ones count; a uniform pixel of each."""
+    """Objects by area to the power 0.75, so that small ones count; a uniform pixel of each."""
     flat = instances.ravel()
     order = np.argsort(flat, kind="stable")  # radix sort on uint16
     identities, starts, counts = np.unique(flat[order], return_index=True, return_counts=True)
-    weights = np.where((identities != OUTSIDE) & (counts >= 60), counts.astype(np.float64) ** 0.5, 0)
+    weights = np.where((identities != OUTSIDE) & (counts >= 60), counts.astype(np.float64) ** 0.75, 0)
     chosen = rng.choice(identities.size, size=prompts, p=weights / weights.sum())
     y, x = np.divmod(order[starts[chosen] + rng.integers(0, counts[chosen])], instances.shape[1])
     return np.stack([x, y], 1), identities[chosen]

@@ -1,0 +1,80 @@
+"""SAM's ViT, arranged so that no attention matrix exists whole.
+
+At 1024 pixels a global layer of ViT-B compares 4096 cells with 4096 in 12 heads: 805 MB as one matrix, and several
+copies of it while the relative positions are added. Here a band of rows asks at a time, and its scores are gone before
+the next band's are made; the sums over keys are the same. And windows that stick out of the frame are padded behind
+the projection to queries, keys and values instead of before it: a padded cell is zero, so its projection is the bias.
+
+Source: segment_anything's ImageEncoderViT defines the answer.
+"""
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+MAX_SCORES = 1 << 24  # of one band: 64 MB; bands of 4 rows for ViT-B, where 1 and 2 rows were slower
+
+
+class BandedViT(nn.Module):
+    """Same weights, same embedding as the ImageEncoderViT it is made from; for one image."""
+
+    def __init__(self, encoder: Any, max_scores: int = MAX_SCORES) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.img_size = encoder.img_size
+        self.max_scores = max_scores
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 [1, 3, S, S] -> [1, C, S / patch, S / patch]."""
+        encoder = self.encoder
+        x = encoder.patch_embed(x)
+        if encoder.pos_embed is not None:
+            x = x + encoder.pos_embed
+        for block in encoder.blocks:
+            x = x + self._attend(block, block.norm1(x))
+            x = x + block.mlp(block.norm2(x))
+        return encoder.neck(x.permute(0, 3, 1, 2))
+
+    def _attend(self, block: Any, x: Tensor) -> Tensor:
+        attention, upstream = block.attn, sys.modules[type(block).__module__]
+        frame_hw = x.shape[1], x.shape[2]
+        if block.window_size:
+            projected = functional.linear(x, attention.qkv.weight)
+            windows, padded_hw = upstream.window_partition(projected, block.window_size)
+            read = self._read(attention, windows + attention.qkv.bias)
+            read = upstream.window_unpartition(read, block.window_size, padded_hw, frame_hw)
+        else:
+            read = self._read(attention, attention.qkv(x))
+        return attention.proj(read)
+
+    def _read(self, attention: Any, qkv: Tensor) -> Tensor:
+        """What every cell reads of its window's cells: [N, H, W, 3 C] -> [N, H, W, C], band by band."""
+        upstream = sys.modules[type(attention).__module__]
+        windows, height, width, channels = qkv.shape
+        heads, cells = attention.num_heads, height * width
+        shape = windows, cells, 3, heads, channels // (3 * heads)
+        query, key, value = qkv.reshape(shape).permute(2, 0, 3, 1, 4).reshape(3, windows * heads, cells, -1).unbind(0)
+        placed = query.reshape(windows * heads, height, width, -1)
+        by_row = placed @ upstream.get_rel_pos(height, height, attention.rel_pos_h).transpose(1, 2)
+        # Columns vary along the third axis: it goes first for the product, and back.
+        of_columns = upstream.get_rel_pos(width, width, attention.rel_pos_w).transpose(1, 2)
+        by_column = (placed.transpose(1, 2) @ of_columns).transpose(1, 2)
+        scaled, turned = query * attention.scale, key.transpose(1, 2)
+        rows, bands = self._rows(height, windows * heads * width * cells), []
+        for first in range(0, height, rows):
+            band = slice(first, first + rows)
+            grid = windows * heads, rows * width, height, width
+            scores = (scaled[:, first * width : (first + rows) * width] @ turned).reshape(grid)
+            scores = scores + by_row[:, band].reshape(*grid[:3], 1)
+            scores = scores + by_column[:, band].reshape(*grid[:2], 1, width)
+            bands.append(scores.reshape(*grid[:2], cells).softmax(-1) @ value)
+        read = torch.cat(bands, 1).reshape(windows, heads, height, width, -1)
+        return read.permute(0, 2, 3, 1, 4).reshape(windows, height, width, -1)
+
+    def _rows(self, height: int, scores_per_row: int) -> int:
+        """Rows of a band: the most that divide the height and stay within max_scores; at least one."""
+        fitting = (n for n in range(height, 0, -1) if height % n == 0 and n * scores_per_row <= self.max_scores)
+        return next(fitting, 1)

@@ -1,0 +1,33 @@
+"""The banded ViT against segment_anything's."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maskrt.export.sam import SamConfig, build_sam  # noqa: E402
+from maskrt.export.vit_encoder import BandedViT  # noqa: E402
+
+TOLERANCE = 1e-5
+
+
+@pytest.mark.parametrize("image_size", [64, 112, 160])  # 4, 7 and 10 cells a side
+@pytest.mark.parametrize("window_size", [3, 4, 7, 14])  # divides the side, does not, is larger than it
+@pytest.mark.parametrize("max_scores", [1, 2000, 1 << 24])  # a row at a time, some rows, all in one
+def test_equals_upstream(image_size: int, window_size: int, max_scores: int) -> None:
+    torch.manual_seed(image_size + window_size)
+    sizes = {"prompt_dim": 32, "embed_dim": 48, "depth": 3, "heads": 3, "global_attn_indexes": (1,)}
+    config = SamConfig(image_size=image_size, window_size=window_size, decoder_heads=2, **sizes)
+    encoder = build_sam(config).image_encoder
+    with torch.no_grad():
+        for parameter in encoder.parameters():  # upstream starts position embeddings at zero, which would hide them
+            parameter.normal_(std=0.2)
+        pixels = torch.randn(1, 3, image_size, image_size)
+        expected, found = encoder(pixels), BandedViT(encoder, max_scores)(pixels)
+    assert expected.abs().max() > 0.1
+    assert (found - expected).abs().max() <= TOLERANCE * expected.abs().max()
+
+
+def test_bands_divide_the_height() -> None:
+    config = SamConfig(prompt_dim=32, embed_dim=32, depth=1, heads=2, decoder_heads=2)
+    banded = BandedViT(build_sam(config).image_encoder, max_scores=1000)
+    assert [banded._rows(12, score) for score in (10, 100, 249, 251, 2000)] == [12, 6, 4, 3, 1]
