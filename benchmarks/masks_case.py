@@ -58,31 +58,26 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
 @dataclass(frozen=True)
 class OurMasks:
-    """The kernels of kernels/low_res, as runtime/automatic_masks.py calls them."""
+    """The runtime's own functions, batches side by side as its CandidateFinder calls them."""
 
     work: Work
 
     def __call__(self) -> Callable[[], tuple[dict[str, float], Found]]:
         """Load the logits and compile."""
-        from maskrt.kernels.low_res import mask_counts, measure_masks, window_of
+        from maskrt.kernels import sets
+        from maskrt.runtime.candidates import draw_rle, stable_candidates
 
         values = np.load(self.work.low_res)
         low_res, pred_iou = values["low_res"], values["pred_iou"]
-        spec, placement = self.work.masks, self.work.placement
-        offset, side, step = spec.stability_score_offset, low_res.shape[-1], SplitDecoder.batch or PROMPTS
-        thresholds = np.array([-offset, 0, offset], np.float32)
+        spec, placement, kernels = self.work.masks, self.work.placement, sets.CPU
+        step = SplitDecoder.batch or PROMPTS
 
         def measure(first: int) -> Found:
-            batch = slice(first, first + step)
-            masks = low_res[batch][pred_iou[batch] > np.float32(spec.pred_iou_thresh)]
-            stability, boxes = np.empty(len(masks), np.float32), np.empty((len(masks), 4), np.int32)
-            measure_masks(masks, placement, thresholds, spec.stability_score_thresh, stability, boxes)
-            found: Found = []
-            for index in np.flatnonzero(stability >= np.float32(spec.stability_score_thresh)):
-                window = window_of(masks[index], placement, boxes[index])
-                counts = mask_counts(window, side, placement, 0.0, boxes[index])
-                found.append((boxes[index].tolist(), {"size": list(placement.size_hw), "counts": counts.tolist()}))
-            return found
+            passing = pred_iou[first : first + step] > np.float32(spec.pred_iou_thresh)
+            masks, scores = low_res[first : first + step][passing], pred_iou[first : first + step][passing]
+            no_points = np.zeros((len(masks), 2))
+            found = stable_candidates(masks, no_points, scores, placement, 0.0, spec, kernels)
+            return [(c.box_xyxy.tolist(), draw_rle(c, low_res.shape[-1], placement, 0.0, kernels)) for c in found]
 
         def iterate() -> tuple[dict[str, float], Found]:
             with ThreadPoolExecutor(self.work.threads) as pool:

@@ -1,19 +1,21 @@
 """The case `soss`: a frame through maskrt, and through PyTorch as the source document builds it.
 
-Peer: segment_anything's SamAutomaticMaskGenerator, the segmenter in PyTorch and voting over dense NumPy masks, on the
-checkpoints that the bundle was made from, with the same settings and number of threads. Both sides run the same frame
-in turns; the masks and labels of the last turn are compared.
+Peers: segment_anything's SamAutomaticMaskGenerator, the segmenter in PyTorch and voting over dense NumPy masks, on the
+checkpoints that the bundle was made from, with the same settings and number of threads; and the same with the networks
+in ONNX Runtime. Where the segmenter is trained, maskrt with guided prompts runs too, whose answer is another. All run
+the same frame in turns; masks and labels of the last turn are compared with PyTorch's.
 """
 
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from maskrt.benchmarks.assemble import assemble, measure_sizes
 from maskrt.benchmarks.cases import BenchOptions
 from maskrt.benchmarks.equality import compare_segments
-from maskrt.benchmarks.measure import Factory, Measured
+from maskrt.benchmarks.measure import Factory, Measured, Spread
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.benchmarks.soss_contestants import OurContestant, Ours, Upstream, UpstreamContestant, Workload
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
@@ -22,7 +24,7 @@ from maskrt.runtime.rle import decode_rle, encode_rle
 from maskrt.runtime.session import usable_cpus
 from maskrt.runtime.types import Roi
 
-OURS, PEER = "maskrt", "pytorch_upstream"
+OURS, PEER, LOOP, GUIDED = "maskrt", "pytorch_upstream", "onnxruntime_loop", "maskrt_guided"
 NEEDS = ("torch", "segment_anything", "onnx", "onnxscript", "safetensors", "cv2", "onnxruntime")
 
 
@@ -37,15 +39,31 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
     prepared = chosen_models(options, report, NEEDS)
     measured = measure_sizes(prepared, options, report, lambda models, folder: contestants(models, options, folder))
     equality = {size: compare(result, prepared[size]) for size, result in measured.items()}
-    return assemble("soss", options, measured, equality, notes(prepared, measured))
+    assembled = assemble("soss", options, measured, equality, notes(prepared, measured))
+    return msgspec.structs.replace(assembled, ratios=turned_round(assembled.ratios))
 
 
 def contestants(models: Models, options: BenchOptions, folder: Path) -> dict[str, Factory]:
-    """Both sides on one size."""
+    """All sides on one size."""
     frame, threads = folder / "frame.npy", options.threads or usable_cpus()
     np.save(frame, models.rgb)
     work = Workload(models.bundle, models.segmenter, models.sam, frame, models.roi, options.points_per_side, threads)
-    return {OURS: OurContestant(work), PEER: UpstreamContestant(work)}
+    sides: dict[str, Factory] = {
+        OURS: OurContestant(work),
+        PEER: UpstreamContestant(work, "pytorch"),
+        LOOP: UpstreamContestant(work, "onnxruntime"),
+    }
+    return sides | ({GUIDED: OurContestant(work, "guided")} if models.trained else {})
+
+
+def turned_round(ratios: dict[str, Spread]) -> dict[str, Spread]:
+    """Guided prompts are ours too: their ratio is the grid's time over theirs, `guided_vs_grid`."""
+    return {
+        name.replace(f"vs_{GUIDED}", "guided_vs_grid"): (
+            Spread(1 / spread.median, 1 / spread.max, 1 / spread.min) if name.startswith(f"vs_{GUIDED}") else spread
+        )
+        for name, spread in ratios.items()
+    }
 
 
 def compare(measured: Measured, models: Models) -> EqualityCounts:
@@ -75,4 +93,7 @@ def record_in_frame(record: dict[str, Any], roi: Roi, size_hw: tuple[int, int]) 
 def notes(prepared: dict[str, Models], measured: dict[str, Measured]) -> tuple[str, ...]:
     """What a reader must know of the models and frames."""
     masks = {size: len(result.values[OURS][0]) for size, result in measured.items()}
-    return tuple(f"{models.note}; {masks[size]} masks" for size, models in prepared.items())
+    lines = [f"{models.note}; {masks[size]} masks" for size, models in prepared.items()]
+    if any(models.trained for models in prepared.values()):
+        lines.append("guided_vs_grid: the grid's time / that of prompts=guided, whose masks are others")
+    return tuple(lines)

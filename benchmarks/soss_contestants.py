@@ -31,9 +31,10 @@ class Workload:
 
 @dataclass(frozen=True)
 class OurContestant:
-    """maskrt on the bundle."""
+    """maskrt on the bundle. prompts: the policy, as of maskrt.runtime.prompts."""
 
     work: Workload
+    prompts: str = "grid"
 
     def __call__(self) -> Callable[[], tuple[dict[str, float], Ours]]:
         """Load the bundle; raises MaskrtError when anything brings PyTorch into this process."""
@@ -45,7 +46,8 @@ class OurContestant:
         if work.threads > numba.config.NUMBA_NUM_THREADS:
             raise InputError(f"--threads {work.threads}: Numba has {numba.config.NUMBA_NUM_THREADS} here")
         numba.set_num_threads(work.threads)
-        pipeline = open_pipeline(work.bundle, threads=work.threads, points_per_side=work.points_per_side)
+        options = {"points_per_side": work.points_per_side, "prompts": self.prompts}
+        pipeline = open_pipeline(work.bundle, threads=work.threads, **options)
         rgb = np.load(work.frame)
 
         def iterate() -> tuple[dict[str, float], Ours]:
@@ -61,15 +63,21 @@ class OurContestant:
 
 @dataclass(frozen=True)
 class UpstreamContestant:
-    """segment_anything, the segmenter and dense voting in PyTorch, on the checkpoints that the bundle was made from."""
+    """segment_anything's generator and dense voting, on the checkpoints that the bundle was made from.
+
+    engine: what runs the networks, "pytorch" or "onnxruntime".
+    """
 
     work: Workload
+    engine: str
 
     def __call__(self) -> Callable[[], tuple[dict[str, float], Upstream]]:
         """Load the checkpoints."""
         import cv2
         import torch
 
+        from maskrt.benchmarks.peers.onnxruntime_loop import onnxruntime_loop
+        from maskrt.benchmarks.peers.sam_upstream import upstream_generator
         from maskrt.benchmarks.peers.soss_upstream import SossUpstream
         from maskrt.export.kinds import load_architecture
         from maskrt.export.sams import read_sam
@@ -78,10 +86,14 @@ class UpstreamContestant:
         work = self.work
         torch.set_num_threads(work.threads)
         cv2.setNumThreads(work.threads)
-        manifest = open_bundle(work.bundle).manifest
-        masks = with_overrides(manifest.masks, {"points_per_side": work.points_per_side})
+        bundle = open_bundle(work.bundle)
+        masks = with_overrides(bundle.manifest.masks, {"points_per_side": work.points_per_side})
         kind, _, file = work.segmenter.partition(":")
         sam, _ = read_sam(work.sam)
-        peer = SossUpstream(load_architecture(kind, Path(file)), sam, manifest.segmenter, masks)
+        if self.engine == "onnxruntime":
+            peer = onnxruntime_loop(bundle, sam, masks, work.threads)
+        else:
+            segmenter = load_architecture(kind, Path(file)).eval()
+            peer = SossUpstream(segmenter, upstream_generator(sam, masks), bundle.manifest.segmenter)
         rgb = np.load(work.frame)
         return lambda: ({}, peer(rgb, work.roi))

@@ -1,6 +1,5 @@
-"""Every mask that SAM finds on a grid of points."""
+"""Every mask that SAM finds on an image."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,43 +7,38 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskrt.kernels import sets
-from maskrt.kernels.low_res import Placement, Window, window_of
+from maskrt.kernels.low_res import Placement
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle import MasksSpec, SamSpec
+from maskrt.runtime.candidates import Candidate, CandidateFinder, Points, draw_rle
 from maskrt.runtime.clean_up import clean_rle
-from maskrt.runtime.mask_decoder import MASKS_PER_POINT, MaskDecoder, Tensors, require_names
+from maskrt.runtime.crops import Crop, crop_boxes, cut_by_crop
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.mask_decoder import MaskDecoder, Tensors, require_names
 from maskrt.runtime.nms import box_nms
+from maskrt.runtime.prompts import coarse_points, guided_points, inside_any, point_grid
 from maskrt.runtime.region import fit_size_hw
-from maskrt.runtime.rle import Rle, rle_area
+from maskrt.runtime.rle import Rle, move_rle, rle_area
 from maskrt.runtime.session import Session
 from maskrt.runtime.timing import timed
 from maskrt.runtime.types import Segments
 
-CROP_NMS_THRESH = 0.7  # upstream's default; without crops it only bounds the second NMS from below
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """One mask that passed both gates: its box at full size and the low-res values inside it, no pixels yet."""
-
-    window: Window
-    box_xyxy: NDArray[np.int32]
-    point_xy: NDArray[np.float64]
-    pred_iou: np.float32
-    stability_score: np.float32
+CROP_NMS_THRESH = 0.7  # between crops; upstream's default
 
 
 @dataclass(frozen=True)
 class _Mask:
-    """One mask that is kept."""
+    """One mask that is kept; rle, box and point in pixels of the image."""
 
-    candidate: _Candidate
+    candidate: Candidate
     rle: Rle
     box_xyxy: NDArray[np.int32]
+    point_xy: Points
+    crop_area: int
 
 
 class AutomaticMasks:
-    """Prompts SAM with a grid of points and keeps the confident, stable, distinct masks.
+    """Prompts SAM with points and keeps the confident, stable, distinct masks.
 
     The `encoder` takes `image`, uint8 [h, w, 3] RGB with longest side `sam.image_size`, and returns
     `image_embeddings`, float32 [1, C, e, e].
@@ -52,7 +46,7 @@ class AutomaticMasks:
     No mask is made at full size: what passes the gates is decided on low-res logits, and only what survives non-maximum
     suppression gets run lengths.
 
-    Source: segment_anything's SamAutomaticMaskGenerator with crop_n_layers=0 defines the answer, order included.
+    Source: segment_anything's SamAutomaticMaskGenerator defines the answer for `prompts="grid"`, order included.
     """
 
     def __init__(
@@ -61,111 +55,111 @@ class AutomaticMasks:
         """Raises BundleError when the encoder does not have the names above."""
         require_names(encoder, "encoder", {"image"}, {"image_embeddings"})
         self._encoder = encoder
-        self._decoder = decoder
+        self._finder = CandidateFinder(decoder, sam, masks, kernels)
         self._sam = sam
         self._spec = masks
         self._kernels = kernels
 
-    def __call__(self, rgb: NDArray[np.uint8], timings_ms: dict[str, float]) -> Segments:
+    @property
+    def guided(self) -> bool:
+        """Whether a call needs `foreground`."""
+        return self._spec.prompts == "guided"
+
+    def __call__(
+        self,
+        rgb: NDArray[np.uint8],
+        timings_ms: dict[str, float],
+        foreground: NDArray[np.float32] | None = None,
+    ) -> Segments:
         """All masks of an image.
 
         Args:
             rgb: uint8 [H, W, 3], C-contiguous.
             timings_ms: gets the stages "encoder" (with the resize), "decoder" and "masks" added; for threads that work
                 side by side, the mean of one.
+            foreground: float32 [H, W], probability of anything but background; needed where `guided`.
 
         Returns:
             Segments in the order upstream returns them. The clean-up of small regions replaces a mask, its box and its
             area, but not its stability score and predicted IoU, which stay those of the mask before, as upstream.
 
         Raises:
+            InputError: `guided` without `foreground`.
             NetworkError: a network returned NaN, infinity, or a shape that the bundle does not declare.
         """
+        if self.guided and foreground is None:
+            raise InputError("prompts=guided needs the segmenter's probabilities: use prompts=grid without a segmenter")
         size_hw = rgb.shape[0], rgb.shape[1]
-        input_hw = fit_size_hw(size_hw, (self._sam.image_size, self._sam.image_size))
-        with timed(timings_ms, "encoder"):
-            # Pillow, as upstream: its antialiased uint8 resampling in the graph would not be equal.
-            image = np.array(Image.fromarray(rgb).resize(input_hw[::-1], Image.Resampling.BILINEAR))
-            embeddings = self._encoder.run({"image": image})["image_embeddings"]
-        placement = Placement(self._sam.image_size, input_hw, size_hw)
-        points_xy = point_grid(self._spec.points_per_side) * np.array(size_hw[::-1])
-        candidates = self._candidates(embeddings, points_xy, placement, timings_ms)
+        crops = crop_boxes(size_hw, self._spec.crop_n_layers, self._spec.crop_overlap_ratio)
+        masks: list[_Mask] = []
+        for layer, crop in crops:
+            x0, y0, x1, y1 = crop
+            guide = foreground[y0:y1, x0:x1] if self.guided and foreground is not None else None
+            part = np.ascontiguousarray(rgb[y0:y1, x0:x1])
+            masks += self._crop(part, guide, layer, crop, size_hw, timings_ms)
         with timed(timings_ms, "masks"):
-            kept = box_nms(
-                np.array([c.box_xyxy for c in candidates], np.int32).reshape(-1, 4),
-                np.array([c.pred_iou for c in candidates], np.float32),
-                self._spec.box_nms_thresh,
-            )
-            masks = [self._mask(candidates[index], placement) for index in kept]
+            if len(crops) > 1:  # the smaller crop saw more of what both saw
+                scores = np.float32(1) / np.array([mask.crop_area for mask in masks], np.float32)
+                masks = _distinct(masks, scores, CROP_NMS_THRESH)
             if self._spec.min_mask_region_area > 0:
                 masks = self._clean(masks)
             return _segments(masks, size_hw)
 
-    def _candidates(
+    def _crop(
         self,
-        embeddings: NDArray[np.float32],
-        points_xy: NDArray[np.float64],
-        placement: Placement,
+        rgb: NDArray[np.uint8],
+        foreground: NDArray[np.float32] | None,
+        layer: int,
+        crop: Crop,
+        size_hw: tuple[int, int],
         timings_ms: dict[str, float],
-    ) -> list[_Candidate]:
-        """The masks of all prompts that are confident and stable, in the order of prompts."""
+    ) -> list[_Mask]:
+        """The distinct masks of one crop, those that it cuts left out."""
+        input_hw = fit_size_hw(rgb.shape[:2], (self._sam.image_size, self._sam.image_size))
+        with timed(timings_ms, "encoder"):
+            # Pillow, as upstream: its antialiased uint8 resampling in the graph would not be equal.
+            image = np.array(Image.fromarray(rgb).resize(input_hw[::-1], Image.Resampling.BILINEAR))
+            embeddings = self._encoder.run({"image": image})["image_embeddings"]
+        placement = Placement(self._sam.image_size, input_hw, (rgb.shape[0], rgb.shape[1]))
         with timed(timings_ms, "decoder"):
-            image = self._decoder.prepare(embeddings)
-        step = min(self._spec.points_per_batch, self._decoder.batch or self._spec.points_per_batch)
-        batches = [points_xy[first : first + step] for first in range(0, len(points_xy), step)]
-        workers = self._decoder.workers
-        with ThreadPoolExecutor(workers) as pool:
-            results = list(pool.map(lambda batch_xy: self._batch(image, batch_xy, placement), batches))
-        for _, elapsed_ms in results:
-            for stage, value in elapsed_ms.items():
-                timings_ms[stage] = timings_ms.get(stage, 0.0) + value / workers
-        return [candidate for candidates, _ in results for candidate in candidates]
+            shared = self._finder.prepare(embeddings)
+        candidates = self._prompted(shared, layer, placement, foreground, timings_ms)
+        with timed(timings_ms, "masks"):
+            boxes = _boxes([candidate.box_xyxy for candidate in candidates])
+            whole = np.flatnonzero(~cut_by_crop(boxes, crop, size_hw))
+            pred_iou = np.array([candidates[i].pred_iou for i in whole], np.float32)
+            kept = whole[box_nms(boxes[whole], pred_iou, self._spec.box_nms_thresh)]
+            return [self._mask(candidates[i], placement, crop, size_hw) for i in kept]
 
-    def _batch(
-        self, image: Tensors, points_xy: NDArray[np.float64], placement: Placement
-    ) -> tuple[list[_Candidate], dict[str, float]]:
-        """One batch of prompts, in a thread of its own, and what its stages took."""
-        elapsed_ms: dict[str, float] = {}
-        (height, width), (input_height, input_width) = placement.size_hw, placement.input_hw
-        with timed(elapsed_ms, "decoder"):
-            coords = np.zeros((len(points_xy), 2, 2), np.float32)
-            coords[:, 0] = points_xy * np.array([input_width / width, input_height / height])
-            # The point, and the padding that stands for no box.
-            labels = np.tile(np.array([1, -1], np.float32), (len(points_xy), 1))
-            prompted = self._decoder.prompt(image, coords, labels)
-            # Both gates compare in float32, as PyTorch compares a float32 tensor with a number; at 0 a gate is open.
-            confident = prompted.pred_iou > np.float32(self._spec.pred_iou_thresh)
-            confident |= self._spec.pred_iou_thresh <= 0
-            indices, low_res = self._decoder.masks(image, prompted, confident)
-        with timed(elapsed_ms, "masks"):
-            points, pred_iou = points_xy[indices // MASKS_PER_POINT], prompted.pred_iou.ravel()[indices]
-            return self._stable(low_res, points, pred_iou, placement), elapsed_ms
-
-    def _stable(
+    def _prompted(
         self,
-        low_res: NDArray[np.float32],
-        points_xy: NDArray[np.float64],
-        pred_iou: NDArray[np.float32],
+        image: Tensors,
+        layer: int,
         placement: Placement,
-    ) -> list[_Candidate]:
-        """Those of N low-res masks, float32 [N, l, l], that are stable."""
-        threshold, offset = self._sam.mask_threshold, self._spec.stability_score_offset
-        thresholds = np.array([threshold - offset, threshold, threshold + offset], np.float32)
-        stability = np.empty(len(low_res), np.float32)
-        boxes = np.empty((len(low_res), 4), np.int32)
-        min_stability = self._spec.stability_score_thresh
-        self._kernels.measure_masks(low_res, placement, thresholds, min_stability, stability, boxes)
-        # A mask without any pixel has the score NaN, which passes no gate but the open one.
-        stable = (min_stability <= 0) | (stability >= np.float32(min_stability))
-        return [
-            _Candidate(window_of(low_res[i], placement, boxes[i]), boxes[i], points_xy[i], pred_iou[i], stability[i])
-            for i in np.flatnonzero(stable)
-        ]
+        foreground: NDArray[np.float32] | None,
+        timings_ms: dict[str, float],
+    ) -> list[Candidate]:
+        """The candidates of all prompts that the policy chooses."""
+        per_side = max(1, int(self._spec.points_per_side / self._spec.crop_n_points_downscale_factor**layer))
+        if foreground is not None:
+            return self._finder.find(image, guided_points(per_side, foreground), placement, timings_ms)
+        points_xy = point_grid(per_side) * np.array(placement.size_hw[::-1])
+        if self._spec.prompts == "grid":
+            return self._finder.find(image, points_xy, placement, timings_ms)
+        coarse = coarse_points(per_side)
+        candidates = self._finder.find(image, points_xy[coarse], placement, timings_ms)
+        fine = points_xy[~coarse]
+        known = inside_any(fine, candidates, self._sam.low_res_hw[0], placement, self._sam.mask_threshold)
+        return candidates + self._finder.find(image, fine[~known], placement, timings_ms)
 
-    def _mask(self, candidate: _Candidate, placement: Placement) -> _Mask:
-        side, threshold, box = self._sam.low_res_hw[0], self._sam.mask_threshold, candidate.box_xyxy
-        counts = self._kernels.mask_counts(candidate.window, side, placement, threshold, box)
-        return _Mask(candidate, {"size": list(placement.size_hw), "counts": counts.tolist()}, box)
+    def _mask(self, candidate: Candidate, placement: Placement, crop: Crop, size_hw: tuple[int, int]) -> _Mask:
+        """A candidate drawn, in pixels of the image."""
+        x0, y0, x1, y1 = crop
+        rle = draw_rle(candidate, self._sam.low_res_hw[0], placement, self._sam.mask_threshold, self._kernels)
+        if placement.size_hw != size_hw:
+            rle = move_rle(rle, (x0, y0), size_hw)
+        box = candidate.box_xyxy + np.array([x0, y0, x0, y0], np.int32)
+        return _Mask(candidate, rle, box, candidate.point_xy + np.array([x0, y0]), (x1 - x0) * (y1 - y0))
 
     def _clean(self, masks: list[_Mask]) -> list[_Mask]:
         """Fill small holes, drop small islands, then remove the duplicates this made: untouched masks win."""
@@ -174,16 +168,15 @@ class AutomaticMasks:
             rle, box, changed = clean_rle(mask.rle, mask.box_xyxy, self._spec.min_mask_region_area, self._kernels)
             cleaned.append(replace(mask, rle=rle, box_xyxy=box))
             untouched.append(not changed)
-        boxes = np.array([mask.box_xyxy for mask in cleaned], np.int32).reshape(-1, 4)
-        iou_thresh = max(self._spec.box_nms_thresh, CROP_NMS_THRESH)
-        return [cleaned[i] for i in box_nms(boxes, np.array(untouched, np.float32), iou_thresh)]
+        return _distinct(cleaned, np.array(untouched, np.float32), max(self._spec.box_nms_thresh, CROP_NMS_THRESH))
 
 
-def point_grid(points_per_side: int) -> NDArray[np.float64]:
-    """float64 [n * n, 2], x y in 0 to 1, row by row: the centres of n x n equal cells."""
-    offset = 1 / (2 * points_per_side)
-    side = np.linspace(offset, 1 - offset, points_per_side)
-    return np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+def _distinct(masks: list[_Mask], scores: NDArray[np.float32], iou_thresh: float) -> list[_Mask]:
+    return [masks[i] for i in box_nms(_boxes([mask.box_xyxy for mask in masks]), scores, iou_thresh)]
+
+
+def _boxes(boxes: list[NDArray[np.int32]]) -> NDArray[np.int32]:
+    return np.array(boxes, np.int32).reshape(-1, 4)
 
 
 def _segments(masks: list[_Mask], size_hw: tuple[int, int]) -> Segments:
@@ -191,8 +184,8 @@ def _segments(masks: list[_Mask], size_hw: tuple[int, int]) -> Segments:
     return Segments(
         size_hw=size_hw,
         rles=tuple(mask.rle for mask in masks),
-        boxes_xyxy=np.array([mask.box_xyxy for mask in masks], np.int32).reshape(-1, 4),
-        points_xy=np.array([c.point_xy for c in candidates], np.float64).reshape(-1, 2),
+        boxes_xyxy=_boxes([mask.box_xyxy for mask in masks]),
+        points_xy=np.array([mask.point_xy for mask in masks], np.float64).reshape(-1, 2),
         pred_iou=np.array([c.pred_iou for c in candidates], np.float32),
         stability_score=np.array([c.stability_score for c in candidates], np.float32),
         area=np.array([rle_area(mask.rle) for mask in masks], np.int64),

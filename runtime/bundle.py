@@ -8,7 +8,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -69,16 +69,24 @@ class SamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MasksSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Automatic masks; the defaults are the source document's settings. Areas in pixels.
 
+    prompts: where SAM is asked, see maskrt.runtime.prompts; anything but "grid" changes the answer.
     points_per_batch: at most; the decoder in three graphs takes fewer at a time. The masks do not depend on it.
+    crop_n_layers: further looks at 4, 16, ... overlapping crops, as segment_anything's options of the same names:
+    crop_overlap_ratio is the overlap as a share of the shorter side, and a layer's grid has
+    crop_n_points_downscale_factor times fewer points a side than the one before.
     """
 
-    points_per_side: int = 40
-    points_per_batch: int = 64
+    points_per_side: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 40
+    points_per_batch: Annotated[int, msgspec.Meta(ge=1)] = 64
     pred_iou_thresh: float = 0.90
     stability_score_thresh: float = 0.85
-    stability_score_offset: float = 1.0
+    stability_score_offset: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     box_nms_thresh: float = 0.7
-    min_mask_region_area: int = 5
+    min_mask_region_area: Annotated[int, msgspec.Meta(ge=0)] = 5
+    prompts: Literal["grid", "guided", "coarse_to_fine"] = "grid"
+    crop_n_layers: Annotated[int, msgspec.Meta(ge=0, le=4)] = 0
+    crop_overlap_ratio: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 512 / 1500
+    crop_n_points_downscale_factor: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 class VotingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -108,7 +108,8 @@ class SossPipeline:
         timings_ms: dict[str, float] = {}
         with timed(timings_ms, "segmenter"):
             probabilities = self.segmenter(crop)
-        segments = self.automatic_masks(crop, timings_ms)
+        foreground = 1 - probabilities[0] if self.automatic_masks.guided else None
+        segments = self.automatic_masks(crop, timings_ms, foreground)
         return Branches(roi, probabilities, segments, timings_ms)
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from maskrt.runtime.bundle import MasksSpec
 
 
 def upstream_generator(sam: torch.nn.Module, masks: MasksSpec) -> Any:
-    """A SamAutomaticMaskGenerator with a bundle's settings, no crops, and uncompressed RLE.
+    """A SamAutomaticMaskGenerator with a bundle's settings and uncompressed RLE; its prompts are always the grid.
 
     Args:
         sam: a segment_anything Sam.
@@ -38,6 +38,9 @@ def upstream_generator(sam: torch.nn.Module, masks: MasksSpec) -> Any:
         stability_score_offset=masks.stability_score_offset,
         box_nms_thresh=masks.box_nms_thresh,
         min_mask_region_area=masks.min_mask_region_area,
+        crop_n_layers=masks.crop_n_layers,
+        crop_overlap_ratio=masks.crop_overlap_ratio,
+        crop_n_points_downscale_factor=masks.crop_n_points_downscale_factor,
         output_mode="uncompressed_rle",
     )
 

@@ -1,8 +1,9 @@
-"""SOSS as its source document builds it: PyTorch, segment_anything's mask generator, voting over dense masks.
+"""SOSS as its source document builds it: segment_anything's mask generator, voting over dense masks.
 
 Written from the document, without maskrt's runtime: only the settings and the weights are shared with ours.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from PIL import Image
 from torch.nn import functional
 
 from maskrt.benchmarks.peers.dense_voting import dense_vote
-from maskrt.benchmarks.peers.sam_upstream import torchvision_or_stand_ins, upstream_generator
-from maskrt.runtime.bundle import MasksSpec, SegmenterSpec
+from maskrt.benchmarks.peers.sam_upstream import torchvision_or_stand_ins
+from maskrt.runtime.bundle import SegmenterSpec
 
 Record = dict[str, Any]  # of one mask, as SamAutomaticMaskGenerator returns it with uncompressed RLE
 
@@ -22,14 +23,15 @@ class SossUpstream:
     """Frame and ROI in, upstream's mask records and the label of every pixel out."""
 
     def __init__(
-        self, segmenter: torch.nn.Module, sam: torch.nn.Module, segmenter_spec: SegmenterSpec, masks: MasksSpec
+        self, segmenter: Callable[[torch.Tensor], torch.Tensor], generator: Any, segmenter_spec: SegmenterSpec
     ) -> None:
+        """segmenter: float32 [1, 3, H, W] to logits; generator: a SamAutomaticMaskGenerator."""
         with torchvision_or_stand_ins():
             from segment_anything.utils.amg import rle_to_mask
         self._rle_to_mask = rle_to_mask
-        self._segmenter = segmenter.eval()
+        self._segmenter = segmenter
         self._spec = segmenter_spec
-        self._generator = upstream_generator(sam.eval(), masks)
+        self._generator = generator
 
     def __call__(
         self, rgb: NDArray[np.uint8], roi: tuple[int, int, int, int]

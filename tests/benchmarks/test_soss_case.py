@@ -18,6 +18,7 @@ from maskrt.benchmarks import measure, soss_case, soss_models  # noqa: E402
 from maskrt.benchmarks.cases import BenchOptions, run_case  # noqa: E402
 from maskrt.benchmarks.random_sam import random_sam  # noqa: E402
 from maskrt.benchmarks.report_json import read_report, write_report  # noqa: E402
+from maskrt.benchmarks.soss_contestants import UpstreamContestant, Workload  # noqa: E402
 from maskrt.benchmarks.soss_models import Models, check_same_weights, random_models  # noqa: E402
 from maskrt.runtime.bundle import MasksSpec  # noqa: E402
 from maskrt.runtime.errors import InputError  # noqa: E402
@@ -44,15 +45,21 @@ def replace_thresholds(settings: MasksSpec, pred_iou: float, stability: float) -
 
 def test_the_whole_case(tiny_models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "SETTLE_S", 0.0)
-    monkeypatch.setitem(soss_models.MODELS, "tiny", lambda _options, _report: tiny_models)
+    models = replace(tiny_models, trained=True)
+    monkeypatch.setitem(soss_models.MODELS, "tiny", lambda _options, _report: models)
     lines: list[str] = []
     report = run_case("soss", OPTIONS, lines.append)
-    ours, peer = report.rows
-    assert (ours.name, peer.name) == ("maskrt (tiny)", "pytorch_upstream (tiny)")
+    ours, peer, loop, guided = report.rows
+    names = "maskrt (tiny)", "pytorch_upstream (tiny)", "onnxruntime_loop (tiny)", "maskrt_guided (tiny)"
+    assert tuple(row.name for row in report.rows) == names
     assert set(ours.stages_ms) == {"segmenter", "encoder", "decoder", "masks", "voting", "assemble"}
     assert sum(ours.stages_ms.values()) / 1e3 <= 1.5 * ours.p95_s
     assert peer.peak_rss_mb > ours.peak_rss_mb > 20  # PyTorch itself is larger than all of ours
-    assert set(report.ratios) == {"vs_pytorch_upstream", "vs_pytorch_upstream_tiny"}
+    assert loop.peak_rss_mb > ours.peak_rss_mb
+    of_each = {"vs_pytorch_upstream", "vs_onnxruntime_loop", "guided_vs_grid"}
+    assert set(report.ratios) == of_each | {f"{name}_tiny" for name in of_each}
+    assert report.ratios["guided_vs_grid"].min <= report.ratios["guided_vs_grid"].median
+    assert 0.3 < report.ratios["guided_vs_grid"].median * guided.median_s / ours.median_s < 3  # not upside down
     assert report.equality.masks > 0
     assert report.equality.different == 0
     assert report.equality.label_pixels_different <= 0.01 * 150 * 90
@@ -61,6 +68,18 @@ def test_the_whole_case(tiny_models: Models, tmp_path: Path, monkeypatch: pytest
     assert any(line.startswith("tiny: pair 2 of 2: ") for line in lines)
     write_report(report, tmp_path / "soss.json")
     assert read_report(tmp_path / "soss.json") == report
+
+
+def test_the_onnxruntime_loop_gives_upstreams_masks(tiny_models: Models, tmp_path: Path) -> None:
+    """The peer must do the whole work, or its time means nothing."""
+    frame = tmp_path / "frame.npy"
+    np.save(frame, tiny_models.rgb)
+    work = Workload(tiny_models.bundle, tiny_models.segmenter, tiny_models.sam, frame, tiny_models.roi, 4, 1)
+    found = {engine: UpstreamContestant(work, engine)()()[1] for engine in ("pytorch", "onnxruntime")}
+    (expected, label), (records, same_label) = found["pytorch"], found["onnxruntime"]
+    assert len(records) == len(expected) > 0
+    assert [r["segmentation"] for r in records] == [r["segmentation"] for r in expected]
+    assert (label == same_label).all()
 
 
 def test_models_are_kept_and_checked(tiny_models: Models, rgb: np.ndarray) -> None:

@@ -10,10 +10,11 @@ import torch
 
 from maskrt.benchmarks.equality import compare_segments
 from maskrt.benchmarks.peers.sam_upstream import upstream_generator
-from maskrt.runtime.automatic_masks import AutomaticMasks, point_grid
+from maskrt.runtime.automatic_masks import AutomaticMasks
 from maskrt.runtime.bundle import MasksSpec, SamSpec
-from maskrt.runtime.errors import BundleError, NetworkError
+from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.mask_decoder import SplitDecoder, WholeDecoder
+from maskrt.runtime.prompts import point_grid
 from maskrt.runtime.rle import encode_rle
 
 SPEC = MasksSpec(points_per_side=10, points_per_batch=64, stability_score_thresh=0.7, box_nms_thresh=0.95)
@@ -96,6 +97,59 @@ def test_bit_equal_where_float32_holds_the_points(tiny_sam, sam_sessions, seed, 
     check(ours, upstream, identical_rles=len(upstream), same_order=True, max_pred_iou_difference=0.0)
     assert ours.stability_score.tolist() == [record["stability_score"] for record in upstream]
     assert ours.points_xy.tolist() == [record["point_coords"][0] for record in upstream]
+
+
+@pytest.mark.parametrize("size_hw", [(150, 200), (333, 481), (64, 500)])
+@pytest.mark.parametrize(("layers", "downscale"), [(1, 1), (2, 2)])
+def test_crops_equal_upstream(tiny_sam, sam_sessions, size_hw, layers, downscale):
+    sam = tiny_sam(128, SEED)
+    crops = {"crop_n_layers": layers, "crop_n_points_downscale_factor": downscale}
+    spec = replace_spec(pred_iou_thresh=0.8, stability_score_thresh=0.3, **crops)
+    ours, upstream = both(sam, sam_sessions(sam), picture(1, *size_hw), spec)
+    check(ours, upstream, same_order=True)
+    grid = {tuple(point) for point in point_grid(10) * size_hw[::-1]}
+    assert any(tuple(point) not in grid for point in ours.points_xy)  # some were found in a crop
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (3, 200)])
+def test_crops_of_images_that_are_too_small(tiny_sam, sam_sessions, size_hw):
+    sam = tiny_sam(128, SEED)
+    spec = replace_spec(crop_n_layers=2, pred_iou_thresh=0.0, stability_score_thresh=0.0, points_per_side=3)
+    segments = automatic_masks(sam_sessions(sam), sam_spec(128), spec)(picture(1, *size_hw), {})
+    assert segments.size_hw == size_hw
+    assert len(segments) > 0
+
+
+def test_coarse_to_fine_asks_less(tiny_sam, sam_sessions):
+    """Its masks are masks of the grid; what it leaves out lies inside a mask that it has."""
+    sam = tiny_sam(128, SEED)
+    asked = []
+    encoder, decoder = sam_sessions(sam)
+
+    class Counting:
+        inputs, outputs = decoder.inputs, decoder.outputs
+
+        def run(self, feeds, **options):
+            asked.append(len(feeds["point_coords"]))
+            return decoder.run(feeds, **options)
+
+    rgb = picture(1, 150, 200)
+    grid = automatic_masks((encoder, decoder), sam_spec(128), SPEC)(rgb, {})
+    less = automatic_masks((encoder, Counting()), sam_spec(128), replace_spec(prompts="coarse_to_fine"))(rgb, {})
+    assert 25 <= sum(asked) < SPEC.points_per_side**2
+    assert {tuple(p) for p in less.points_xy} <= {tuple(p) for p in point_grid(10) * [200, 150]}
+    assert 0 < len(less) <= len(grid)
+
+
+def test_guided_needs_the_segmenter(tiny_sam, sam_sessions):
+    sam = tiny_sam(128, SEED)
+    guided = automatic_masks(sam_sessions(sam), sam_spec(128), replace_spec(prompts="guided"))
+    with pytest.raises(InputError, match="guided"):
+        guided(picture(1, 150, 200), {})
+    everywhere = guided(picture(1, 150, 200), {}, np.full((150, 200), 0.4, np.float32))
+    grid, _ = both(sam, sam_sessions(sam), picture(1, 150, 200), SPEC)
+    assert everywhere.rles == grid.rles
+    assert len(guided(picture(1, 150, 200), {}, np.zeros((150, 200), np.float32))) == 0
 
 
 def test_every_gate_drops_some(model):

@@ -1,0 +1,108 @@
+"""Where SAM is asked: on a grid, or at fewer and better points of it.
+
+`grid` is the source document. `guided` and `coarse_to_fine` ask less and change the answer; what they change is
+measured on held-out scenes (maskrt.benchmarks.policies).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.kernels.low_res import Placement
+from maskrt.runtime.candidates import Candidate, Points
+
+SURELY_BACKGROUND = 0.05  # a probability of foreground below this
+
+
+def point_grid(points_per_side: int) -> Points:
+    """float64 [n * n, 2], x y in 0 to 1, row by row: the centres of n x n equal cells."""
+    offset = 1 / (2 * points_per_side)
+    side = np.linspace(offset, 1 - offset, points_per_side)
+    return np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+
+
+def guided_points(points_per_side: int, foreground: NDArray[np.float32]) -> Points:
+    """The points of the grid near anything but sure background, and one in every cell that a thin structure crosses.
+
+    A point is kept when its cell of the grid, or one of the eight around it, reaches SURELY_BACKGROUND. Thin is what
+    the segmenter predicts and a square as wide as a cell does not fit into: a cable can pass between the points.
+
+    Args:
+        points_per_side: of the grid.
+        foreground: float32 [H, W], the segmenter's probability of anything but background.
+
+    Returns:
+        float64 [N, 2], x y in pixels: those of the grid first, row by row.
+    """
+    height, width = foreground.shape
+    grid = point_grid(points_per_side) * np.array([width, height])
+    near = grid[_around(_cell_peaks(foreground, points_per_side)).ravel() >= SURELY_BACKGROUND]
+    spacing = max(1, min(height, width) // points_per_side)
+    predicted = foreground > 0.5
+    y, x = np.nonzero(predicted & ~_opened(predicted, spacing))
+    cell = y * points_per_side // height * points_per_side + x * points_per_side // width
+    order = np.lexsort((-foreground[y, x], cell))  # the most probable pixel of each cell first
+    first = order[np.unique(cell[order], return_index=True)[1]]
+    return np.concatenate([near, np.stack([x[first], y[first]], axis=1) + 0.5])
+
+
+def coarse_points(points_per_side: int) -> NDArray[np.bool_]:
+    """Bool [n * n]: every second point of every second row of the grid."""
+    row, column = np.divmod(np.arange(points_per_side**2), points_per_side)
+    coarse: NDArray[np.bool_] = (row % 2 == 0) & (column % 2 == 0)
+    return coarse
+
+
+def inside_any(
+    points_xy: Points, candidates: Sequence[Candidate], side: int, placement: Placement, mask_threshold: float
+) -> NDArray[np.bool_]:
+    """Bool [N]: the point lies in one of the masks, judged by the low-res value of its cell.
+
+    Args:
+        points_xy: float64 [N, 2], in pixels at full size.
+        side: of a low-res mask.
+    """
+    covered = np.zeros((side, side), np.bool_)
+    for candidate in candidates:
+        window = candidate.window
+        height, width = window.values.shape
+        part = covered[window.row : window.row + height, window.column : window.column + width]
+        part |= window.values > np.float32(mask_threshold)
+    (height, width), (input_height, input_width) = placement.size_hw, placement.input_hw
+    scale = np.array([input_width / width, input_height / height]) * (side / placement.square)
+    column, row = np.minimum((points_xy * scale).astype(np.int64), side - 1).T
+    inside: NDArray[np.bool_] = covered[row, column]
+    return inside
+
+
+def _cell_peaks(values: NDArray[np.float32], per_side: int) -> NDArray[np.float32]:
+    """Largest value in each of n x n equal cells; at least one pixel belongs to each."""
+    rows, columns = (np.arange(per_side) * side // per_side for side in values.shape)
+    peaks: NDArray[np.float32] = np.maximum.reduceat(np.maximum.reduceat(values, rows, axis=0), columns, axis=1)
+    return peaks
+
+
+def _around(cells: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Largest value of the 3 x 3 cells around each."""
+    padded = np.pad(cells, 1, constant_values=-np.inf)
+    rows = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
+    largest: NDArray[np.float32] = np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+    return largest
+
+
+def _opened(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """What squares of side x side pixels that fit into the mask cover, bool [H, W]."""
+    if side > min(mask.shape):
+        return np.zeros_like(mask)
+    fits = _box_sums(mask, side) == side * side
+    return _box_sums(np.pad(fits, side - 1), side) > 0
+
+
+def _box_sums(mask: NDArray[np.bool_], side: int) -> NDArray[np.int32]:
+    """Sums over every window of side x side pixels, int32 [H - side + 1, W - side + 1]."""
+    total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int32)
+    np.cumsum(mask, axis=0, dtype=np.int32, out=total[1:, 1:])
+    np.cumsum(total[1:, 1:], axis=1, out=total[1:, 1:])
+    sums: NDArray[np.int32] = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
+    return sums
