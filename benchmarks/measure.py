@@ -114,7 +114,7 @@ def run_pairs(
     seconds = {name: np.array([reply.seconds for reply in replies[name]]) for name in names}
     return Measured(
         rows=tuple(_row(name, replies[name], last[name].peak_rss_mb, workers[name].loaded_rss_mb) for name in names),
-        ratios={name: _spread(seconds[name] / seconds[names[0]]) for name in names[1:]},
+        ratios={name: spread_of(seconds[name] / seconds[names[0]]) for name in names[1:]},
         values={name: last[name].value for name in names},
     )
 
@@ -229,5 +229,6 @@ def _row(name: str, replies: list[_Reply], peak: float, loaded: float) -> Row:
     return Row(name, float(np.median(seconds)), p95, len(seconds), round(peak, 1), stages, round(loaded, 1))
 
 
-def _spread(ratios: np.ndarray) -> Spread:
+def spread_of(ratios: np.ndarray) -> Spread:
+    """Median and range of ratios, float64 [N]."""
     return Spread(float(np.median(ratios)), float(ratios.min()), float(ratios.max()))

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from maskrt.benchmarks.cases import CASES
-from maskrt.benchmarks.report_json import CaseReport, equality_text, read_report, spread_text
+from maskrt.benchmarks.policies import Policies
+from maskrt.benchmarks.report_json import Environment, equality_text, read_report, spread_text
 from maskrt.runtime.atomic import write_bytes
 from maskrt.runtime.errors import InputError, MaskrtError
 
@@ -86,7 +87,7 @@ def case_markdown(file: Path) -> str:
     lines = [f"Ratio {name}: {spread_text(spread)}" for name, spread in sized.items()]
     lines += [f"Equality ({size}): {equality_text(counts)}" for size, counts in report.equality_by_size.items()]
     lines += [note[:1].upper() + note[1:] for note in report.notes]
-    return _markdown(("", "median", "p95", "runs", "peak memory"), rows, [*lines, _machine(report)])
+    return _markdown(("", "median", "p95", "runs", "peak memory"), rows, [*lines, _machine(report.environment)])
 
 
 def quality_markdown(file: Path) -> str:
@@ -106,7 +107,38 @@ def quality_markdown(file: Path) -> str:
     return _markdown(("", *names), rows, lines)
 
 
-TABLES: dict[str, Callable[[Path], str]] = {"quality": quality_markdown, **dict.fromkeys(CASES, case_markdown)}
+def policies_markdown(file: Path) -> str:
+    """What every prompt policy costs and changes."""
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=Policies)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{file} does not hold the prompt policies: {error}; measure them again") from error
+    rows = [
+        (
+            f"`prompts={row.name}`",
+            _score(row.soss.iou),
+            _score(row.iou_with_grid),
+            f"{row.masks:.1f}",
+            _score(row.thin_cable_recall),
+            f"{row.grid_time_ratio.median:.2f} ({row.grid_time_ratio.min:.2f} to {row.grid_time_ratio.max:.2f})",
+        )
+        for row in found.rows
+    ]
+    last = found.first_seed + found.scenes - 1
+    lines = [
+        f"{found.scenes} scenes that no model was trained on: seeds {found.first_seed} to {last}, 1920x1080",
+        f"Thin cables: under 6 px wide, {found.thin_cable_pixels} pixels of them",
+        "Faster than the grid: the grid's time / this policy's, scene by scene",
+    ]
+    header = ("", "SOSS IoU", "IoU with grid", "masks a scene", "recall on thin cables", "faster than the grid")
+    return _markdown(header, rows, [*lines, _machine(found.environment)])
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "quality": quality_markdown,
+    "policies": policies_markdown,
+    **dict.fromkeys(CASES, case_markdown),
+}
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], lines: Sequence[str]) -> str:
@@ -115,8 +147,7 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], lines: Seque
     return "\n".join(["", *text, "", *(f"- {line}" for line in lines), "", ""])
 
 
-def _machine(report: CaseReport) -> str:
-    where = report.environment
+def _machine(where: Environment) -> str:
     names = ("numpy", "numba", "onnxruntime", "torch", "segment_anything")
     versions = ", ".join(f"{name} {where.versions[name]}" for name in names if name in where.versions)
     memory = f", {where.memory_gb:.0f} GB" if where.memory_gb else ""
