@@ -35,8 +35,8 @@ class PolicyRow(msgspec.Struct, frozen=True):
     """One policy over all scenes.
 
     soss: the six scores of its answer; iou_with_grid: between its answer and the grid's, pooled; masks: per scene;
-    thin_cable_recall: share of the pixels of cables under 6 px wide that it calls occlusion, None without any; grid_time_ratio: the
-    grid's time over its own, scene by scene.
+    thin_cable_recall: share of the pixels of cables under 6 px wide that it calls occlusion, None without any;
+    grid_time_ratio: the grid's time over its own, scene by scene.
     """
 
     name: str

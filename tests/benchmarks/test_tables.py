@@ -107,7 +107,7 @@ def test_rewritten_in_place_and_then_up_to_date(place: list[str], tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<!-- bench:other -->\n<!-- /bench -->", "no table is called 'other'; known: quality, soss"),
+        ("<!-- bench:other -->\n<!-- /bench -->", "no table is called 'other'; known: quality, policies, soss"),
         ("<!-- bench:soss -->\nno end", "is not followed"),
         ("<!-- bench:soss -->\n<!-- bench:soss -->\n<!-- /bench -->", "is not followed"),
     ],
