@@ -23,6 +23,7 @@ PACKAGES = {
     "msgspec": "msgspec",
     "onnxruntime": "onnxruntime",
     "onnxruntime-gpu": "onnxruntime",
+    "openvino": "openvino",
     "av": "av",
     "opencv-python-headless": "cv2",
     "scikit-image": "skimage",
@@ -35,6 +36,7 @@ RUNTIME = ("numpy", "numba", "PIL", "msgspec", "onnxruntime")
 NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "run": (RUNTIME, "cpu"),
     "run VIDEO": ((*RUNTIME, "av"), "cpu,video"),
+    "run OPENVINO": ((*RUNTIME, "openvino"), "cpu,openvino"),
     "verify": (RUNTIME, "cpu"),
     "eval": (RUNTIME, "cpu"),
     "scenes": (("cv2",), "demo"),

@@ -161,15 +161,16 @@ def open_decoder(bundle: Bundle, provider: str, threads: int | None, split: bool
         ProviderUnavailable: as of open_session.
     """
 
-    def load(role: str, threads: int | None) -> Session:
-        return stack.enter_context(open_session(bundle.model_path(role), provider, threads))
+    def load(role: str, threads: int | None, callers: int = 1) -> Session:
+        return stack.enter_context(open_session(bundle.model_path(role), provider, threads, callers))
 
     sam = bundle.manifest.sam
     if not (split and set(SPLIT_DECODER) & set(bundle.manifest.models)):
         return WholeDecoder(load("decoder", threads), sam)
     shared, *each = SPLIT_DECODER
-    token_side, upscale = (load(role, 1) for role in each)
-    return SplitDecoder(load(shared, threads), token_side, upscale, sam, threads or usable_cpus())
+    workers = threads or usable_cpus()
+    token_side, upscale = (load(role, 1, workers) for role in each)
+    return SplitDecoder(load(shared, threads), token_side, upscale, sam, workers)
 
 
 def require_names(session: Session, role: str, inputs: set[str], outputs: set[str]) -> None:

@@ -16,7 +16,8 @@ def open_pipeline(
 
     Args:
         bundle: the bundle's folder.
-        provider: "cpu" or "cuda"; an absent one raises, nothing falls back.
+        provider: "cpu", "cuda", "openvino", or "openvino-bf16", whose answer differs a little; an absent one raises,
+            nothing falls back.
         threads: of the inference engine and per network; None leaves the choice to the engine.
         options: override fields of the bundle's mask and voting settings, as `points_per_side=20`.
 

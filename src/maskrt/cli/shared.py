@@ -10,7 +10,9 @@ Region = Annotated[str | None, typer.Option("--roi", metavar="X,Y,W,H", help="Re
 RegionFrom = Annotated[
     Path | None, typer.Option("--roi-from", metavar="DIR", help="Region of each image: roi_xywh in DIR/STEM.json.")
 ]
-Provider = Annotated[str, typer.Option(help="Of ONNX Runtime: cpu or cuda. There is no fallback.")]
+Provider = Annotated[
+    str, typer.Option(help="cpu or cuda of ONNX Runtime; openvino or openvino-bf16. There is no fallback.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Of the engine; its own choice if left out.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a bundle setting; may be repeated.")

@@ -1,0 +1,167 @@
+"""The engines behind a session: ONNX Runtime, and OpenVINO for CPUs."""
+
+import sys
+import threading
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.errors import BundleError, NetworkError, ProviderUnavailable
+
+Array = NDArray[Any]
+Ports = dict[str, tuple[str, tuple[int | None, ...]]]
+
+ONNXRUNTIME = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+OPENVINO = {"openvino": "f32", "openvino-bf16": "bf16"}
+_ELEMENT_TYPES = {"f32": "float", "u8": "uint8", "i64": "int64", "i32": "int32", "boolean": "bool"}
+
+
+class _Engine:
+    """What both engines share: names, the search for NaN, and closing with a block."""
+
+    def __init__(self, name: str, inputs: Ports, outputs: Ports) -> None:
+        self._name = name
+        self.inputs = inputs
+        self.outputs = outputs
+
+    def run(self, feeds: Mapping[str, Array], check: Collection[str] | None = None) -> dict[str, Array]:
+        """Run the model once.
+
+        Args:
+            check: outputs that are searched for NaN and infinity; all where None.
+
+        Raises:
+            NetworkError: the engine failed, or a floating-point output holds NaN or infinity.
+        """
+        try:
+            values = self._infer(feeds)
+        except Exception as error:  # neither engine has a common base class for its errors
+            raise NetworkError(f"{self._name} failed: {_first_line(error)}") from error
+        outputs = dict(zip(self.outputs, values, strict=True))
+        for name, value in outputs.items():
+            if check is not None and name not in check:
+                continue
+            # The sum is finite only if every element is; it costs one pass and no temporary.
+            if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value.sum(dtype=np.float64)):
+                raise NetworkError(f"{self._name} returned NaN or infinity in {name}: check the input and the export")
+        return outputs
+
+    def _infer(self, feeds: Mapping[str, Array]) -> list[Array]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class OnnxRuntimeSession(_Engine):
+    """An ONNX file in ONNX Runtime on one provider."""
+
+    def __init__(self, path: Path, provider: str = "cpu", threads: int | None = None) -> None:
+        import onnxruntime  # imported here so that the package imports where no engine is installed
+
+        wanted, available = ONNXRUNTIME[provider], onnxruntime.get_available_providers()
+        if wanted not in available:
+            raise ProviderUnavailable(
+                f"{provider} requested, ONNX Runtime here offers {', '.join(available)}: "
+                "install maskrt[gpu] in place of maskrt[cpu], or use --provider cpu"
+            )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors reach the caller as exceptions; warnings are for exporters
+        # Threads that spin while they wait take the cores from whatever runs between two networks.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # The arena keeps its largest state, and more with every new size: ViT-B's encoder held 2.4 GB with it after
+        # two runs and 1.5 GB without, in the same time.
+        options.enable_cpu_mem_arena = False
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session: Any = onnxruntime.InferenceSession(path, options, providers=[wanted])
+        except Exception as error:  # onnxruntime has no common base class for its errors
+            raise BundleError(f"{path.name} cannot be loaded by ONNX Runtime: {_first_line(error)}") from error
+        if wanted not in self._session.get_providers():
+            # ONNX Runtime drops a provider whose libraries do not load and only logs it.
+            raise ProviderUnavailable(f"{provider} requested, but its libraries do not load: run maskrt doctor")
+        super().__init__(path.name, _ports(self._session.get_inputs()), _ports(self._session.get_outputs()))
+
+    def _infer(self, feeds: Mapping[str, Array]) -> list[Array]:
+        values: list[Array] = self._session.run(None, dict(feeds))
+        return values
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        self._session = None
+
+
+class OpenVinoSession(_Engine):
+    """An ONNX file in OpenVINO on the CPU, in the precision that the provider's name says."""
+
+    def __init__(self, path: Path, provider: str = "openvino", threads: int | None = None, callers: int = 1) -> None:
+        # OpenVINO's converter, which its package imports, reports its use to its makers; without this module it cannot.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        try:
+            import openvino
+        except ImportError as error:
+            raise ProviderUnavailable(f"{provider} requested: install maskrt[openvino]") from error
+        precision = OPENVINO[provider]
+        # Without the hint OpenVINO chooses bfloat16 by itself where the CPU has it.
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": callers}
+        if threads is not None:
+            config["INFERENCE_NUM_THREADS"] = threads * callers
+        core = openvino.Core()
+        if precision.upper() not in (*core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"), "F32"):
+            raise ProviderUnavailable(f"{provider} requested, this CPU has no {precision}: use --provider openvino")
+        try:
+            self._compiled: Any = core.compile_model(path, "CPU", config)
+        except Exception as error:  # RuntimeError, or whatever a frontend raises
+            raise BundleError(f"{path.name} cannot be loaded by OpenVINO: {_first_line(error)}") from error
+        # A request belongs to one thread at a time.
+        self._requests = threading.local()
+        super().__init__(path.name, _openvino_ports(self._compiled.inputs), _openvino_ports(self._compiled.outputs))
+
+    def _infer(self, feeds: Mapping[str, Array]) -> list[Array]:
+        if set(feeds) != set(self.inputs):  # OpenVINO would go on with whatever an input held before
+            raise ValueError(f"it takes {', '.join(self.inputs)}, not {', '.join(feeds)}")
+        if not hasattr(self._requests, "request"):
+            self._requests.request = self._compiled.create_infer_request()
+        request = self._requests.request
+        request.infer(dict(feeds))
+        # Copied: the tensors belong to the request, which its next run overwrites.
+        return [np.array(request.get_output_tensor(index).data) for index in range(len(self.outputs))]
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        self._compiled, self._requests = None, threading.local()
+
+
+def _ports(nodes: Any) -> Ports:
+    return {
+        node.name: (node.type, tuple(size if isinstance(size, int) else None for size in node.shape)) for node in nodes
+    }
+
+
+def _openvino_ports(ports: Any) -> Ports:
+    """In ONNX Runtime's words, so that a session looks the same whatever runs it."""
+    return {
+        port.get_any_name(): (
+            f"tensor({_ELEMENT_TYPES.get(name := port.get_element_type().get_type_name(), name)})",
+            tuple(size.get_length() if size.is_static else None for size in port.get_partial_shape()),
+        )
+        for port in ports
+    }
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
