@@ -11,6 +11,7 @@ from maskrt.runtime.errors import InputError
 # Case -> module with run(options, report) -> CaseReport; by name, so that a case's imports cost only those who run it.
 CASES = {
     "soss": "maskrt.benchmarks.soss_case",
+    "encoder": "maskrt.benchmarks.encoder_case",
     "decoder": "maskrt.benchmarks.decoder_case",
     "masks": "maskrt.benchmarks.masks_case",
     "voting": "maskrt.benchmarks.voting_case",

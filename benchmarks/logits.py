@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from maskrt.benchmarks.cases import BenchOptions
@@ -35,12 +36,10 @@ def write_prompts(models: Models, options: BenchOptions, folder: Path) -> Prompt
     """Encode the region of interest and lay the grid of points over it."""
     bundle = open_bundle(models.bundle)
     manifest = bundle.manifest
-    x, y, width, height = models.roi
-    crop = np.ascontiguousarray(models.rgb[y : y + height, x : x + width])
-    side = manifest.sam.image_size
-    input_hw = fit_size_hw((height, width), (side, side))
+    side, (_, _, width, height) = manifest.sam.image_size, models.roi
+    image = encoder_image(models, side)
+    input_hw = image.shape[0], image.shape[1]
     with open_session(bundle.model_path("encoder")) as encoder:
-        image = np.array(Image.fromarray(crop).resize(input_hw[::-1], Image.Resampling.BILINEAR))
         embeddings = encoder.run({"image": image})["image_embeddings"]
     points = point_grid(options.points_per_side) * np.array(input_hw[::-1])
     coords = np.zeros((len(points), 2, 2), np.float32)
@@ -50,6 +49,14 @@ def write_prompts(models: Models, options: BenchOptions, folder: Path) -> Prompt
     np.savez(file, embeddings=embeddings, coords=coords, labels=labels)
     placement = Placement(side, input_hw, (height, width))
     return Prompts(file, models.bundle, models.sam, placement, manifest.masks, options.threads or usable_cpus())
+
+
+def encoder_image(models: Models, side: int) -> NDArray[np.uint8]:
+    """The region of interest as the encoder takes it, uint8 [h, w, 3] with the longest side `side`."""
+    x, y, width, height = models.roi
+    size_wh = fit_size_hw((height, width), (side, side))[::-1]
+    crop = np.ascontiguousarray(models.rgb[y : y + height, x : x + width])
+    return np.array(Image.fromarray(crop).resize(size_wh, Image.Resampling.BILINEAR))
 
 
 def write_low_res(prompts: Prompts, folder: Path, count: int) -> Path:

@@ -155,7 +155,8 @@ def _ports(nodes: Any) -> Ports:
 def _openvino_ports(ports: Any) -> Ports:
     """In ONNX Runtime's words, so that a session looks the same whatever runs it."""
     return {
-        port.get_any_name(): (
+        # Not get_any_name: where an operator in between was removed, a port has the names of both its ends.
+        port.get_node().get_friendly_name().removesuffix("/sink_port_0"): (
             f"tensor({_ELEMENT_TYPES.get(name := port.get_element_type().get_type_name(), name)})",
             tuple(size.get_length() if size.is_static else None for size in port.get_partial_shape()),
         )

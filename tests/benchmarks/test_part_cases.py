@@ -35,6 +35,26 @@ def test_decoder() -> None:
     assert report.equality.max_pred_iou_difference < 1e-5
 
 
+def test_encoder() -> None:
+    report = run_case("encoder", OPTIONS, lambda _: None)
+    assert [row.name for row in report.rows][:3] == ["maskrt (tiny)", "pytorch_eager (tiny)", "openvino (tiny)"]
+    assert {"vs_pytorch_eager", "vs_openvino"} <= set(report.ratios)
+    assert report.equality.masks > 0
+    assert report.equality.different == 0
+    (line,) = (note for note in report.notes if note.startswith("tiny, openvino:"))
+    assert " 0 different; 0.00% of the label's pixels" in line
+
+
+def test_encoder_leaves_out_what_the_cpu_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32"])
+    lines: list[str] = []
+    report = run_case("encoder", OPTIONS, lines.append)
+    assert all("bf16" not in name for name in report.ratios)
+    assert any("left out: openvino-bf16" in line for line in lines)
+
+
 def test_voting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(voting_case, "SEGMENTS", 6)
     report = run_case("voting", OPTIONS, lambda _: None)
