@@ -1,0 +1,131 @@
+"""Every kernel at the size of a 1080p region of interest, beside the plain version that defines its answer.
+
+.venv/bin/pytest benchmarks/bench_kernels.py --benchmark-group-by=func
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from maskrt.kernels import sets
+from maskrt.kernels.low_res import Placement, window_of
+from maskrt.kernels.sets import KernelSet
+from maskrt.kernels.voting import runs_of
+from maskrt.runtime.rle import encode_rle
+
+HEIGHT, WIDTH = 1080, 1920
+PLACEMENT = Placement(1024, (576, 1024), (HEIGHT, WIDTH))
+THRESHOLDS = np.array([-1, 0, 1], np.float32)
+
+both = pytest.mark.parametrize("kernels", [sets.CPU, sets.REFERENCE], ids=["cpu", "reference"])
+
+
+def measure(benchmark: Any, kernels: KernelSet, work: Callable[[KernelSet], NDArray[Any]]) -> None:
+    """Time `work` on one set of kernels, after its answer was found equal to the plain set's."""
+    assert np.array_equal(work(kernels), work(sets.REFERENCE), equal_nan=True)
+    benchmark.pedantic(work, args=(kernels,), rounds=5, warmup_rounds=1)
+
+
+@pytest.fixture(scope="module")
+def logits() -> NDArray[np.float32]:
+    """Eight low-res masks as a decoder draws them: blobs with soft edges."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:256, :256].astype(np.float32)
+    masks = []
+    for _ in range(8):
+        across, down = x - rng.uniform(30, 220), y - rng.uniform(30, 110)
+        masks.append(rng.uniform(10, 50) - np.sqrt(across**2 + down**2) + rng.normal(0, 0.3, (256, 256)))
+    return np.stack(masks).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def masks() -> NDArray[np.bool_]:
+    """Ellipses at full size, with specks and holes."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    found = []
+    for _ in range(20):
+        across, down = (x - rng.uniform(0, WIDTH)) / rng.uniform(50, 400), (y - rng.uniform(0, HEIGHT)) / 150
+        found.append((across**2 + down**2 < 1) ^ (rng.random((HEIGHT, WIDTH), dtype=np.float32) < 1e-4))
+    return np.stack(found)
+
+
+@both
+def test_resize_bilinear(benchmark: Any, kernels: KernelSet, logits: NDArray[np.float32]) -> None:
+    def work(kernels: KernelSet) -> NDArray[np.float32]:
+        out = np.empty((2, HEIGHT, WIDTH), np.float32)
+        kernels.resize_bilinear(logits[:2], out)
+        return out
+
+    measure(benchmark, kernels, work)
+
+
+@both
+def test_measure_masks(benchmark: Any, kernels: KernelSet, logits: NDArray[np.float32]) -> None:
+    def work(kernels: KernelSet) -> NDArray[np.float64]:
+        stability, boxes = np.empty(len(logits), np.float32), np.empty((len(logits), 4), np.int32)
+        kernels.measure_masks(logits, PLACEMENT, THRESHOLDS, 0.85, stability, boxes)
+        return np.concatenate([stability[:, None], boxes], axis=1)
+
+    measure(benchmark, kernels, work)
+
+
+@both
+def test_mask_counts(benchmark: Any, kernels: KernelSet, logits: NDArray[np.float32]) -> None:
+    stability, boxes = np.empty(len(logits), np.float32), np.empty((len(logits), 4), np.int32)
+    sets.CPU.measure_masks(logits, PLACEMENT, THRESHOLDS, 0.0, stability, boxes)
+
+    def work(kernels: KernelSet) -> NDArray[np.int64]:
+        found = [
+            kernels.mask_counts(window_of(mask, PLACEMENT, box), 256, PLACEMENT, 0.0, box)
+            for mask, box in zip(logits, boxes, strict=True)
+        ]
+        return np.concatenate(found)
+
+    measure(benchmark, kernels, work)
+
+
+@both
+def test_box_and_counts(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> None:
+    measure(benchmark, kernels, lambda kernels: kernels.box_and_counts(masks[0])[1])
+
+
+@both
+@pytest.mark.parametrize("mode", ["holes", "islands"])
+def test_remove_small_regions(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_], mode: str) -> None:
+    def work(kernels: KernelSet) -> NDArray[np.bool_]:
+        out = np.empty_like(masks[0])
+        kernels.remove_small_regions(masks[0], 5, mode, out)
+        return out
+
+    measure(benchmark, kernels, work)
+
+
+@both
+def test_count_votes(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> None:
+    occlusion = np.random.default_rng(2).random((HEIGHT, WIDTH), dtype=np.float32)
+    probabilities = np.stack([1 - occlusion, occlusion])
+    runs = runs_of([encode_rle(mask)["counts"] for mask in masks])
+
+    def work(kernels: KernelSet) -> NDArray[np.float64]:
+        votes = np.zeros((len(masks), 2), np.float64)
+        kernels.count_votes(probabilities, runs, votes)
+        return votes
+
+    measure(benchmark, kernels, work)
+
+
+@both
+def test_paint(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> None:
+    runs = runs_of([encode_rle(mask)["counts"] for mask in masks])
+    classes, order = (np.arange(len(masks)) % 3).astype(np.uint8), np.arange(len(masks))
+
+    def work(kernels: KernelSet) -> NDArray[np.uint8]:
+        label = np.zeros((HEIGHT, WIDTH), np.uint8)
+        kernels.paint(runs, classes, order, label)
+        return label
+
+    measure(benchmark, kernels, work)
