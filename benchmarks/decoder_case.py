@@ -99,7 +99,8 @@ class OneGraph:
         from maskrt.runtime.bundle import open_bundle
         from maskrt.runtime.session import open_session
 
-        session = open_session(open_bundle(self.prompts.bundle).model_path("decoder"), threads=self.prompts.threads)
+        decoder = open_bundle(self.prompts.bundle).model_path("decoder")
+        session = open_session(decoder, threads=self.prompts.threads, repeated=True)
         values = dict(np.load(self.prompts.file))
 
         def decode(batch: slice) -> Found:

@@ -17,7 +17,7 @@ from maskrt.runtime.bundle import Parity
 from maskrt.runtime.errors import ExportError, MaskrtError
 from maskrt.runtime.session import open_session
 
-OPSET = 18
+OPSET = 20
 TOLERANCE = 1e-4  # of max|a - b| / max|b|; float32 graphs of SAM ViT-B come out near 1e-6
 # A protobuf message ends at 2 GiB; past this the weights go into NAME.onnx.data beside the graph.
 MAX_INLINE_BYTES = 1_900_000_000

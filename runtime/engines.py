@@ -69,7 +69,7 @@ class _Engine:
 class OnnxRuntimeSession(_Engine):
     """An ONNX file in ONNX Runtime on one provider."""
 
-    def __init__(self, path: Path, provider: str = "cpu", threads: int | None = None) -> None:
+    def __init__(self, path: Path, provider: str = "cpu", threads: int | None = None, repeated: bool = False) -> None:
         import onnxruntime  # imported here so that the package imports where no engine is installed
 
         wanted, available = ONNXRUNTIME[provider], onnxruntime.get_available_providers()
@@ -82,9 +82,9 @@ class OnnxRuntimeSession(_Engine):
         options.log_severity_level = 3  # errors reach the caller as exceptions; warnings are for exporters
         # Threads that spin while they wait take the cores from whatever runs between two networks.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # The arena keeps its largest state, and more with every new size: ViT-B's encoder held 2.4 GB with it after
-        # two runs and 1.5 GB without, in the same time.
-        options.enable_cpu_mem_arena = False
+        # The arena keeps what a run needed. Without it ViT-B's encoder held 1.5 GB after two runs in place of 2.4, in the
+        # same time; but the decoder, which runs hundreds of times on megabytes, took more than twice as long.
+        options.enable_cpu_mem_arena = repeated
         if threads is not None:
             options.intra_op_num_threads = threads
         try:

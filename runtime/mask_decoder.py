@@ -162,7 +162,7 @@ def open_decoder(bundle: Bundle, provider: str, threads: int | None, split: bool
     """
 
     def load(role: str, threads: int | None, callers: int = 1) -> Session:
-        return stack.enter_context(open_session(bundle.model_path(role), provider, threads, callers))
+        return stack.enter_context(open_session(bundle.model_path(role), provider, threads, callers, repeated=True))
 
     sam = bundle.manifest.sam
     if not (split and set(SPLIT_DECODER) & set(bundle.manifest.models)):

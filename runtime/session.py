@@ -30,19 +30,22 @@ class Session(Protocol):
     ) -> None: ...
 
 
-def open_session(path: Path, provider: str = "cpu", threads: int | None = None, callers: int = 1) -> Session:
+def open_session(
+    path: Path, provider: str = "cpu", threads: int | None = None, callers: int = 1, repeated: bool = False
+) -> Session:
     """Load an ONNX file on the provider asked for.
 
     Args:
         threads: of one run; the engine's own choice where None.
         callers: threads that will call `run` at the same time.
+        repeated: it runs many times per frame, so its memory is better kept between runs.
 
     Raises:
         ProviderUnavailable: the provider is not on this machine; there is no fallback.
         BundleError: the file is not a model that the engine can load.
     """
     if provider in ONNXRUNTIME:
-        return OnnxRuntimeSession(path, provider, threads)  # any number of callers
+        return OnnxRuntimeSession(path, provider, threads, repeated)  # any number of callers
     if provider in OPENVINO:
         return OpenVinoSession(path, provider, threads, callers)
     known = ", ".join((*ONNXRUNTIME, *OPENVINO))

@@ -10,7 +10,7 @@ import typer
 
 def command(
     case: Annotated[
-        str, typer.Argument(metavar="CASE", help="soss (all of it), decoder, masks or voting (its parts).")
+        str, typer.Argument(metavar="CASE", help="soss (all of it), encoder, decoder, masks or voting (its parts).")
     ],
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
     size: Annotated[str, typer.Option(help="demo (trained), vit_b (random weights) or all.")] = "all",
@@ -22,8 +22,9 @@ def command(
 ) -> None:
     """Measure maskrt against other implementations, and compare the answers in the same run.
 
-    soss and masks: segment_anything in PyTorch. decoder: that, and the decoder as one graph in ONNX Runtime. voting:
-    dense NumPy, on drawn segments at 1080p, whatever the size. Needs maskrt[cpu,export,demo]. soss at vit_b with
+    masks: segment_anything in PyTorch. soss: that, and the same with the networks in ONNX Runtime. decoder: PyTorch, and
+    one graph in ONNX Runtime. encoder: PyTorch and OpenVINO. voting: dense NumPy, on drawn segments at 1080p, whatever
+    the size. Needs maskrt[cpu,export,demo,openvino]. soss at vit_b with
     --points-per-side 16 took 66 s per pair on two cores.
 
     \b
