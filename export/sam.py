@@ -29,11 +29,11 @@ _ALIAS = "maskrt_segment_anything"
 class SamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The sizes of a SAM; the defaults are those that ViT-B, -L and -H share.
 
-    encoder "vit" reads embed_dim, depth, heads, global_attn_indexes and window_size; "conv" reads widths, depths and
-    context (maskrt.export.conv_encoder). The embedding is image_size / patch_size on a side, for both.
+    encoder "vit" reads embed_dim, depth, heads, global_attn_indexes and window_size; "resnet" reads width_mult
+    and feature_channels (maskrt.export.resnet_encoder). The embedding is image_size / patch_size on a side, for both.
     """
 
-    encoder: Literal["vit", "conv"] = "vit"
+    encoder: Literal["vit", "resnet"] = "vit"
     image_size: int = 1024
     patch_size: int = 16
     prompt_dim: int = 256
@@ -42,9 +42,8 @@ class SamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     heads: int = 0
     global_attn_indexes: tuple[int, ...] = ()
     window_size: int = 14
-    widths: tuple[int, ...] = ()
-    depths: tuple[int, ...] = ()
-    context: int = 0
+    width_mult: float = 0.25
+    feature_channels: int = 64
     decoder_depth: int = 2
     decoder_heads: int = 8
     decoder_mlp_dim: int = 2048
@@ -142,19 +141,13 @@ def _vit_encoder(config: SamConfig) -> nn.Module:
     )
 
 
-def _conv_encoder(config: SamConfig) -> nn.Module:
-    from maskrt.export.conv_encoder import ConvEncoder  # the demo's encoder: only a "conv" config needs it
+def _resnet_encoder(config: SamConfig) -> nn.Module:
+    from maskrt.export.resnet_encoder import ResnetEncoder  # the demo's encoder: only a "resnet" config needs it
 
-    return ConvEncoder(
-        out_chans=config.prompt_dim,
-        widths=config.widths,
-        depths=config.depths,
-        context=config.context,
-        image_size=config.image_size,
-    )
+    return ResnetEncoder(config.prompt_dim, config.width_mult, config.feature_channels, config.image_size)
 
 
-_ENCODERS: dict[str, Callable[[SamConfig], nn.Module]] = {"vit": _vit_encoder, "conv": _conv_encoder}
+_ENCODERS: dict[str, Callable[[SamConfig], nn.Module]] = {"vit": _vit_encoder, "resnet": _resnet_encoder}
 
 
 def _check(config: SamConfig) -> None:
@@ -171,10 +164,12 @@ def _check(config: SamConfig) -> None:
         raise InputError(f"SAM config: mask_in_chans {config.mask_in_chans} must be a multiple of 4")
     if config.encoder == "vit" and config.embed_dim % config.heads:
         raise InputError(f"SAM config: embed_dim {config.embed_dim} is no multiple of heads {config.heads}")
-    if config.encoder == "conv" and (not config.widths or len(config.widths) != len(config.depths)):
-        raise InputError("SAM config: a conv encoder needs widths and depths, as many of one as of the other")
-    if config.encoder == "conv" and config.context and config.widths[-1] % 32:
-        raise InputError(f"SAM config: with context the last of widths, {config.widths[-1]}, must divide by 32")
+    if config.encoder == "resnet" and (
+        config.patch_size != 16 or config.width_mult <= 0 or config.feature_channels < 1
+    ):
+        raise InputError(
+            "SAM config: a resnet encoder needs patch_size 16, and width_mult and feature_channels above 0"
+        )
 
 
 class EncoderGraph(nn.Module):

@@ -10,12 +10,11 @@ from torch import nn
 from maskrt.export.sam import SamConfig
 
 DEMO_SAM = SamConfig(
-    encoder="conv",
+    encoder="resnet",
     image_size=512,
     prompt_dim=128,
-    widths=(48, 96, 160),
-    depths=(2, 3, 4),
-    context=2,
+    width_mult=0.25,
+    feature_channels=64,
     decoder_heads=4,
     decoder_mlp_dim=256,
     iou_head_dim=128,

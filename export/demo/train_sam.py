@@ -1,21 +1,25 @@
-"""Trains the demo SAM: segment_anything's prompt encoder and mask decoder behind our convolutional encoder.
+"""Trains the demo SAM: segment_anything's prompt encoder and mask decoder behind a narrow ResNet.
 
-Two stages, both on whole pictures at the deployed size. First the encoder and the decoder's upscaling learn, at every
-pixel, what kind of object it shows, that object's box, and which other pixels belong to it: dense supervision, for the
-price of one matrix product. Then everything is trained as SAM is, with point prompts, three masks and the IoU head, the
-dense supervision going on beside it. Arithmetic in bfloat16, weights in float32.
+The ResNet starts from a DeepLabV3+ that train_segmenter has trained: it knows the kinds of things, and learnt them in a
+fraction of the time that prompts would have taken. Then two stages, both on whole pictures at the deployed size. In the
+first, with the ResNet as it is, the embedding and the decoder's upscaling learn at every pixel what kind of object it
+shows, that object's box, and which other pixels belong to it: dense supervision, for the price of one matrix product.
+In the second everything is trained as SAM is, with point prompts, three masks and the IoU head, the dense supervision
+going on beside it; the ResNet joins after a while. Arithmetic in bfloat16, weights in float32.
 
 Data and initial weights are those of the seed; stages are as long as the clock says, so weights differ from run to run.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -23,6 +27,7 @@ from torch.nn import functional as F
 from maskrt.export.demo.model import DEMO_SAM, initialise, save_half
 from maskrt.export.demo.prompts import Batch, batches
 from maskrt.export.demo.scenes_data import IGNORE, kinds_of, load_scenes
+from maskrt.export.demo.train_segmenter import protect_dilated
 from maskrt.export.sam import build_sam
 
 PICTURES, PROMPTS = 4, 14  # of a step of the second stage
@@ -135,20 +140,31 @@ def train(
     peak: float,
     minutes: float,
     save: Callable[[], None],
+    backbone: Sequence[nn.Module],
+    joins: float,
 ) -> None:
     """AdamW with linear warm-up and a cosine to 1% over `minutes`.
 
-    `save` is called every 500 steps and at the end.
+    Args:
+        save: called every 500 steps and at the end.
+        backbone: parts of the stage that stay as they are, batch statistics included, until they join.
+        joins: share of the minutes after which they do; 1 is never.
     """
     optimiser = torch.optim.AdamW(stage.parameters(), lr=peak, weight_decay=0.01)
     start = time.monotonic()
     seen: list[float] = []
     stage.train()
-    step = 0
+    for part in backbone:
+        part.eval().requires_grad_(False)
+    joined, step = False, 0
     while (progress := (time.monotonic() - start) / (60 * minutes)) < 1:
         rate = peak * min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * progress)))
         for group in optimiser.param_groups:
             group["lr"] = rate
+        if not joined and progress >= joins:
+            joined = True
+            for part in backbone:
+                part.train().requires_grad_(True)
         loss, iou = stage(next(source))
         optimiser.zero_grad()
         loss.backward()
@@ -169,9 +185,10 @@ def main() -> None:
     """Train and write sam.safetensors with sam.json beside it."""
     parser = argparse.ArgumentParser(description="Train the demo SAM on scenes written by `maskrt scenes`.")
     parser.add_argument("--scenes", type=Path, required=True)
+    parser.add_argument("--backbone", type=Path, required=True, help="segmenter.safetensors of train_segmenter")
     parser.add_argument("--out", type=Path, required=True, help="folder for sam.safetensors and sam.json")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, nargs=2, default=(15, 30), help="length of each stage")
+    parser.add_argument("--minutes", type=float, nargs=2, default=(8, 75), help="length of each stage")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     sam = initialise(build_sam(DEMO_SAM))
@@ -182,13 +199,30 @@ def main() -> None:
         save_half(sam, options.out / "sam.safetensors")
 
     (options.out / "sam.json").write_bytes(msgspec.json.format(msgspec.json.encode(DEMO_SAM), indent=2) + b"\n")
+    backbone = start_from(sam.image_encoder, options.backbone)
     sam.image_encoder.to(memory_format=torch.channels_last)
     size = DEMO_SAM.image_size
     scenes = load_scenes(options.scenes, size)
     pixel = PixelStage(sam, DEMO_SAM.prompt_dim // 8, len(kinds_of(scenes)))
-    train("pixel", pixel, batches(scenes, PICTURES, 24, size, options.seed), 2e-3, options.minutes[0], save)
-    prompt = PromptStage(sam, pixel)
-    train("prompt", prompt, batches(scenes, PICTURES, PROMPTS, size, options.seed + 1), 1e-3, options.minutes[1], save)
+    pixel_minutes, prompt_minutes = options.minutes
+    source = batches(scenes, PICTURES, 24, size, options.seed)
+    train("pixel", pixel, source, 2e-3, pixel_minutes, save, backbone, 1.0)
+    source = batches(scenes, PICTURES, PROMPTS, size, options.seed + 1)
+    train("prompt", PromptStage(sam, pixel), source, 1e-3, prompt_minutes, save, backbone, 0.2)
+
+
+def start_from(encoder: Any, segmenter: Path) -> list[nn.Module]:
+    """Load the ResNet and the decoder of a trained DeepLabV3+ into the encoder, and return the two parts.
+
+    Raises:
+        RuntimeError: it is no DeepLabV3+ of that width.
+    """
+    state, parts = load_file(segmenter), {"encoder.": encoder.encoder, "decoder.": encoder.decoder}
+    for prefix, part in parts.items():
+        own = {key.removeprefix(prefix): value.float() for key, value in state.items() if key.startswith(prefix)}
+        part.load_state_dict(own)
+    protect_dilated(encoder)
+    return list(parts.values())
 
 
 if __name__ == "__main__":

@@ -119,6 +119,35 @@ def test_every_stage_lowers_its_loss_on_one_batch():
         assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("joins", [1.0, 0.0])
+def test_the_backbone_stays_as_it_is_until_it_joins(tmp_path, joins):
+    from safetensors.torch import save_file
+
+    from maskrt.export.deeplab import build_deeplabv3plus
+    from maskrt.export.demo import train_sam
+    from maskrt.export.sam import SamConfig, build_sam
+
+    torch.manual_seed(0)
+    segmenter = build_deeplabv3plus("resnet50", 2, decoder_channels=8, width_mult=0.125)
+    save_file({key: value.clone() for key, value in segmenter.state_dict().items()}, tmp_path / "segmenter.safetensors")
+    sizes = {"prompt_dim": 32, "decoder_heads": 2, "decoder_mlp_dim": 32, "iou_head_dim": 16}
+    config = SamConfig(encoder="resnet", image_size=128, width_mult=0.125, feature_channels=8, **sizes)
+    sam = build_sam(config)
+    backbone = train_sam.start_from(sam.image_encoder, tmp_path / "segmenter.safetensors")
+    before = [{key: value.clone() for key, value in part.state_dict().items()} for part in backbone]
+    assert all(torch.equal(value, segmenter.encoder.state_dict()[key]) for key, value in before[0].items())
+    scenes = [scene()]
+    batch = draw_batch(scenes, kinds_of(scenes), 2, 4, 128, (0, 1))
+    pixel = train_sam.PixelStage(sam, 4, 3)
+    saved = []
+    train_sam.train("pixel", pixel, iter(lambda: batch, None), 1e-3, 0.03, lambda: saved.append(1), backbone, joins)
+    assert saved
+    same = [
+        torch.equal(part.state_dict()[key], old[key]) for part, old in zip(backbone, before, strict=True) for key in old
+    ]
+    assert all(same) if joins == 1 else not any(same)
+
+
 def test_a_step_of_the_segmenter_reaches_every_weight(monkeypatch):
     from maskrt.export.deeplab import build_deeplabv3plus
     from maskrt.export.demo import train_segmenter

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 import onnx  # noqa: E402
 
+from maskrt.export.deeplab import build_deeplabv3plus  # noqa: E402
 from maskrt.export.sam import SAM_CONFIGS, DecoderGraph, EncoderGraph, SamConfig, build_sam  # noqa: E402
 from maskrt.export.sams import read_config, read_sam, write_decoder, write_encoder  # noqa: E402
 from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402
@@ -24,8 +25,8 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def conv_config(tiny_config: SamConfig) -> SamConfig:
-    return msgspec.structs.replace(tiny_config, encoder="conv", widths=(8, 16, 24), depths=(1, 1, 1))
+def resnet_config(tiny_config: SamConfig) -> SamConfig:
+    return msgspec.structs.replace(tiny_config, encoder="resnet", width_mult=0.125, feature_channels=8)
 
 
 @pytest.fixture(scope="module")
@@ -130,17 +131,28 @@ def test_export_twice_gives_the_same_bytes(
     assert (tmp_path / "decoder.onnx").read_bytes() == decoder_file.read_bytes()
 
 
-def test_conv_encoder(tmp_path: Path, conv_config: SamConfig, write_sam: SamWriter) -> None:
-    sam, config = read_sam(write_sam(tmp_path, conv_config))
-    assert config == conv_config
+def test_resnet_encoder(tmp_path: Path, resnet_config: SamConfig, write_sam: SamWriter) -> None:
+    sam, config = read_sam(write_sam(tmp_path, resnet_config))
+    assert config == resnet_config
     parity = write_encoder(sam, config, tmp_path / "encoder.onnx", lambda _: None)
     assert parity.max_rel < TOLERANCE
 
 
-def test_an_embedding_of_another_size_is_refused(tmp_path: Path, conv_config: SamConfig) -> None:
-    wrong = msgspec.structs.replace(conv_config, patch_size=32)  # the convolutional encoder always ends at stride 16
+def test_a_resnet_encoder_starts_from_a_segmenter(resnet_config: SamConfig) -> None:
+    """What the demo's training relies on: the keys and shapes are a DeepLabV3+'s."""
+    segmenter = build_deeplabv3plus("resnet50", 2, decoder_channels=8, width_mult=0.125)
+    state = {key: value for key, value in segmenter.state_dict().items() if not key.startswith("segmentation_head.")}
+    encoder = build_sam(resnet_config).image_encoder
+    missing, unexpected = encoder.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert {key.partition(".")[0] for key in missing} == {"fine", "coarse", "rows", "columns", "neck"}
+
+
+def test_an_embedding_of_another_size_is_refused(tmp_path: Path, resnet_config: SamConfig) -> None:
+    sam = build_sam(resnet_config)
+    wrong = msgspec.structs.replace(resnet_config, prompt_dim=64)
     with pytest.raises(InputError, match="embedding is"):
-        write_encoder(build_sam(wrong), wrong, tmp_path / "encoder.onnx", lambda _: None)
+        write_encoder(sam, wrong, tmp_path / "encoder.onnx", lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -153,8 +165,9 @@ def test_an_embedding_of_another_size_is_refused(tmp_path: Path, conv_config: Sa
         {"depth": 0},
         {"mask_in_chans": 6},
         {"decoder_mlp_dim": -1},
-        {"encoder": "conv"},
-        {"encoder": "conv", "widths": (8, 8), "depths": (1,)},
+        {"encoder": "resnet", "patch_size": 32},
+        {"encoder": "resnet", "width_mult": 0},
+        {"encoder": "resnet", "feature_channels": 0},
     ],
 )
 def test_sizes_that_do_not_fit(tiny_config: SamConfig, change: dict[str, Any]) -> None:

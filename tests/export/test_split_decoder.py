@@ -20,7 +20,7 @@ from maskrt.runtime.mask_decoder import SPLIT_DECODER, SplitDecoder, WholeDecode
 from maskrt.runtime.session import open_session  # noqa: E402
 
 # The three official sizes share one decoder; their encoders are not needed here.
-OFFICIAL = msgspec.structs.replace(SAM_CONFIGS["vit_b"], encoder="conv", widths=(8,), depths=(1,))
+OFFICIAL = msgspec.structs.replace(SAM_CONFIGS["vit_b"], encoder="resnet", width_mult=0.125, feature_channels=8)
 
 
 def prompts(config: SamConfig, count: int, points: int, seed: int) -> tuple[Any, Any, Any]:
