@@ -7,7 +7,10 @@ import pytest
 
 from maskrt.benchmarks.verify import certify
 from maskrt.kernels import sets
+from maskrt.runtime import engines
 from maskrt.runtime.bundle import open_bundle
+
+infer = engines.OpenVinoSession._infer
 
 
 @pytest.fixture
@@ -20,6 +23,13 @@ def test_the_fast_kernels_pass(tiny_bundle, rgb):
     assert found.passed
     assert found.masks == found.identical_rles + found.ties > 3
     assert found.label_differences == 0
+
+
+def test_another_engine_is_held_against_onnxruntime(tiny_bundle, rgb, monkeypatch):
+    found = certify(open_bundle(tiny_bundle), "picture", rgb, None, {}, "openvino")
+    assert found.passed
+    monkeypatch.setattr(engines.OpenVinoSession, "_infer", lambda self, feeds: [-v for v in infer(self, feeds)])
+    assert certify(open_bundle(tiny_bundle), "picture", rgb, None, {}, "openvino").label_differences > 0
 
 
 def test_a_wrong_kernel_is_found(tiny_bundle, rgb, monkeypatch):
