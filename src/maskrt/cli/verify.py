@@ -24,8 +24,8 @@ def command(
 
     Without --image: the files against their sha256, and that every network loads. With it: the whole pipeline once
     plain (ONNX Runtime on the CPU in float32, SAM's decoder in one graph, NumPy kernels) and once fast, as maskrt run
-    does it on --provider, and how many masks and pixels differ. The plain way takes minutes for a full grid; --set points_per_side=10 is a quick check. Exit code 1:
-    something differs.
+    does it on --provider, and how many masks and pixels differ. The plain way takes minutes for a full grid; --set
+    points_per_side=10 is a quick check. Exit code 1: something differs.
 
     \b
     Example:
