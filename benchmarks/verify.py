@@ -47,7 +47,7 @@ def certify(
     """Run the pipeline twice and count the differences: plain, and fast.
 
     Plain: ONNX Runtime on the CPU, kernels/*/reference.py, and the decoder in one graph that draws every mask. Fast:
-    what `maskrt run` does on the provider asked for. Segmenter and SAM's encoder are the same ONNX files both times; how
+    what `maskrt run` does on the provider asked for. Segmenter and SAM encoder are the same ONNX files both times; how
     far they, and the decoder in one graph, are from PyTorch was measured at export and stands in the bundle.
 
     Raises:
