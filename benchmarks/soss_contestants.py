@@ -94,6 +94,6 @@ class UpstreamContestant:
             peer = onnxruntime_loop(bundle, sam, masks, work.threads)
         else:
             segmenter = load_architecture(kind, Path(file)).eval()
-            peer = SossUpstream(segmenter, upstream_generator(sam, masks), bundle.manifest.segmenter)
+            peer = SossUpstream(segmenter, upstream_generator(sam, masks), bundle.manifest)
         rgb = np.load(work.frame)
         return lambda: ({}, peer(rgb, work.roi))

@@ -41,7 +41,7 @@ def onnxruntime_loop(bundle: Bundle, sam: Any, masks: MasksSpec, threads: int) -
     def logits(image: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(segmenter.run(None, {segmenter_input: image.numpy()})[0])
 
-    return SossUpstream(logits, generator, bundle.manifest.segmenter)
+    return SossUpstream(logits, generator, bundle.manifest)
 
 
 def _predictor(sam: Any, encoder: onnxruntime.InferenceSession, decoder: onnxruntime.InferenceSession) -> Any:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from maskrt.benchmarks.peers.dense_voting import dense_vote
 from maskrt.benchmarks.peers.sam_upstream import torchvision_or_stand_ins
-from maskrt.runtime.bundle import SegmenterSpec
+from maskrt.runtime.bundle import Manifest
 
 Record = dict[str, Any]  # of one mask, as SamAutomaticMaskGenerator returns it with uncompressed RLE
 
@@ -22,15 +22,13 @@ Record = dict[str, Any]  # of one mask, as SamAutomaticMaskGenerator returns it 
 class SossUpstream:
     """Frame and ROI in, upstream's mask records and the label of every pixel out."""
 
-    def __init__(
-        self, segmenter: Callable[[torch.Tensor], torch.Tensor], generator: Any, segmenter_spec: SegmenterSpec
-    ) -> None:
+    def __init__(self, segmenter: Callable[[torch.Tensor], torch.Tensor], generator: Any, manifest: Manifest) -> None:
         """segmenter: float32 [1, 3, H, W] to logits; generator: a SamAutomaticMaskGenerator."""
         with torchvision_or_stand_ins():
             from segment_anything.utils.amg import rle_to_mask
         self._rle_to_mask = rle_to_mask
         self._segmenter = segmenter
-        self._spec = segmenter_spec
+        self._spec, self._uncovered = manifest.segmenter, manifest.voting.uncovered
         self._generator = generator
 
     def __call__(
@@ -49,7 +47,7 @@ class SossUpstream:
         dense = [self._rle_to_mask(record["segmentation"]) for record in records]
         masks = np.stack(dense) if dense else np.zeros((0, height, width), np.bool_)
         label = np.zeros(rgb.shape[:2], np.uint8)
-        label[y : y + height, x : x + width] = dense_vote(probabilities, masks)
+        label[y : y + height, x : x + width] = dense_vote(probabilities, masks, self._uncovered)
         return records, label
 
     @torch.inference_mode()

@@ -55,7 +55,10 @@ def test_two_classes_equal_the_dense_peer(rng, blobs):
         logits = blobs(rng, 60, 80)
         probabilities = np.stack([1 / (1 + np.exp(logits)), 1 / (1 + np.exp(-logits))]).astype(np.float32)
         masks = np.array([blobs(rng, 60, 80) > 1 for _ in range(7)])
-        label, _ = fuse(probabilities, segments_of(masks, (60, 80)), VotingSpec())
+        segments = segments_of(masks, (60, 80))
+        kept, _ = fuse(probabilities, segments, VotingSpec(uncovered="segmenter"))
+        np.testing.assert_array_equal(kept, dense_vote(probabilities, masks, "segmenter"))
+        label, _ = fuse(probabilities, segments, VotingSpec())
         np.testing.assert_array_equal(label, dense_vote(probabilities, masks))
         painted += 0 < label.sum() < label.size
     assert painted >= 2
