@@ -1,10 +1,12 @@
 """The case `soss`, with networks small enough to run it whole."""
 
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import msgspec
 import numpy as np
 import pytest
@@ -70,6 +72,16 @@ def test_the_whole_case(tiny_models: Models, tmp_path: Path, monkeypatch: pytest
     assert read_report(tmp_path / "soss.json") == report
 
 
+@pytest.fixture
+def _own_threads() -> Iterator[None]:
+    """A contestant sets the threads of its process, which is ours here; PyTorch resizes otherwise with one thread."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(before[0])
+    cv2.setNumThreads(before[1])
+
+
+@pytest.mark.usefixtures("_own_threads")
 def test_the_onnxruntime_loop_gives_upstreams_masks(tiny_models: Models, tmp_path: Path) -> None:
     """The peer must do the whole work, or its time means nothing."""
     frame = tmp_path / "frame.npy"
