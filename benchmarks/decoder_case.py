@@ -56,7 +56,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
 @dataclass(frozen=True)
 class OurDecoder:
-    """The three graphs as runtime/automatic_masks.py runs them."""
+    """The three graphs as runtime/candidates.py runs them."""
 
     prompts: Prompts
 

@@ -3,10 +3,8 @@
 python -m maskrt.benchmarks.policies --scenes 20 --json benchmarks/results/policies.json
 """
 
-import argparse
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +14,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.benchmarks.demo import BUNDLE, HELD_OUT
+from maskrt.benchmarks.held_out import Progress, measure_held_out
 from maskrt.benchmarks.measure import Spread, spread_of
 from maskrt.benchmarks.report_json import Environment, environment
 from maskrt.benchmarks.scenes import Scene, draw_scene
-from maskrt.runtime.atomic import write_bytes
 from maskrt.runtime.metrics import Confusion, Metrics
 from maskrt.runtime.pipeline import open_pipeline
 from maskrt.runtime.session import usable_cpus
@@ -67,7 +64,7 @@ class _Gathered:
 
 
 def measure_policies(
-    pipelines: Mapping[str, SossPipeline], seeds: Sequence[int], progress: Callable[[int], None] = lambda seed: None
+    pipelines: Mapping[str, SossPipeline], seeds: Sequence[int], progress: Progress = lambda seed: None
 ) -> Policies:
     """Run every policy on the scenes of some seeds at 1920 x 1080, in turns on each.
 
@@ -127,23 +124,14 @@ def thin_cables(scene: Scene) -> NDArray[np.bool_]:
 
 
 def main() -> None:
-    """Measure the demo bundle and print, and write, the figures."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--bundle", type=Path, default=BUNDLE)
-    parser.add_argument("--scenes", type=int, default=20)
-    parser.add_argument("--first-seed", type=int, default=HELD_OUT)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    seeds = range(options.first_seed, options.first_seed + options.scenes)
-    with ExitStack() as stack:
-        pipelines = {name: stack.enter_context(open_pipeline(options.bundle, prompts=name)) for name in POLICIES}
-        measured = measure_policies(
-            pipelines, seeds, lambda seed: print(f"seed {seed} done", file=sys.stderr, flush=True)
-        )
-    text = msgspec.json.format(msgspec.json.encode(measured), indent=2) + b"\n"
-    print(text.decode(), end="")
-    if options.json is not None:
-        write_bytes(options.json, text)
+    """Measure a bundle and print, and write, the figures."""
+
+    def measure(bundle: Path, seeds: Sequence[int], progress: Progress) -> Policies:
+        with ExitStack() as stack:
+            pipelines = {name: stack.enter_context(open_pipeline(bundle, prompts=name)) for name in POLICIES}
+            return measure_policies(pipelines, seeds, progress)
+
+    measure_held_out(main.__doc__, 20, measure)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,7 @@
 python -m maskrt.benchmarks.quality --scenes 50 --json benchmarks/results/quality.json
 """
 
-import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.benchmarks.demo import BUNDLE, HELD_OUT
+from maskrt.benchmarks.held_out import Progress, measure_held_out
 from maskrt.benchmarks.scenes import Scene, draw_scene
-from maskrt.runtime.atomic import write_bytes
 from maskrt.runtime.evaluate import Compared, Scores, compare_methods
 from maskrt.runtime.fusion import fuse
 from maskrt.runtime.metrics import Confusion, Metrics
@@ -58,9 +55,7 @@ class _Gathered:
     covered: list[float] = field(default_factory=list)
 
 
-def measure_quality(
-    pipeline: SossPipeline, seeds: Sequence[int], progress: Callable[[int], None] = lambda seed: None
-) -> Quality:
+def measure_quality(pipeline: SossPipeline, seeds: Sequence[int], progress: Progress = lambda seed: None) -> Quality:
     """Run the pipeline on the scenes of some seeds at 1920 x 1080.
 
     Args:
@@ -141,20 +136,13 @@ def _flat(rle: Rle) -> NDArray[np.bool_]:
 
 
 def main() -> None:
-    """Measure the demo bundle and print, and write, the figures."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--bundle", type=Path, default=BUNDLE)
-    parser.add_argument("--scenes", type=int, default=50)
-    parser.add_argument("--first-seed", type=int, default=HELD_OUT)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    seeds = range(options.first_seed, options.first_seed + options.scenes)
-    with open_pipeline(options.bundle) as pipeline:
-        quality = measure_quality(pipeline, seeds, lambda seed: print(f"seed {seed} done", file=sys.stderr, flush=True))
-    text = msgspec.json.format(msgspec.json.encode(quality), indent=2) + b"\n"
-    print(text.decode(), end="")
-    if options.json is not None:
-        write_bytes(options.json, text)
+    """Measure a bundle and print, and write, the figures."""
+
+    def measure(bundle: Path, seeds: Sequence[int], progress: Progress) -> Quality:
+        with open_pipeline(bundle) as pipeline:
+            return measure_quality(pipeline, seeds, progress)
+
+    measure_held_out(main.__doc__, 50, measure)
 
 
 if __name__ == "__main__":

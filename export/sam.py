@@ -42,8 +42,8 @@ class SamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     heads: int = 0
     global_attn_indexes: tuple[int, ...] = ()
     window_size: int = 14
-    width_mult: float = 0.25
-    feature_channels: int = 64
+    width_mult: float = 0
+    feature_channels: int = 0
     decoder_depth: int = 2
     decoder_heads: int = 8
     decoder_mlp_dim: int = 2048

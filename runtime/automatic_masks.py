@@ -77,7 +77,7 @@ class AutomaticMasks:
             rgb: uint8 [H, W, 3], C-contiguous.
             timings_ms: gets the stages "encoder" (with the resize), "decoder" and "masks" added; for threads that work
                 side by side, the mean of one.
-            foreground: float32 [H, W], probability of anything but background; needed where `guided`.
+            foreground: float32 [H, W], probability of anything but background; for `guided`, which needs it.
 
         Returns:
             Segments in the order upstream returns them. The clean-up of small regions replaces a mask, its box and its
@@ -94,7 +94,7 @@ class AutomaticMasks:
         masks: list[_Mask] = []
         for layer, crop in crops:
             x0, y0, x1, y1 = crop
-            guide = foreground[y0:y1, x0:x1] if self.guided and foreground is not None else None
+            guide = None if foreground is None else foreground[y0:y1, x0:x1]
             part = np.ascontiguousarray(rgb[y0:y1, x0:x1])
             masks += self._crop(part, guide, layer, crop, size_hw, timings_ms)
         with timed(timings_ms, "masks"):
@@ -141,7 +141,7 @@ class AutomaticMasks:
     ) -> list[Candidate]:
         """The candidates of all prompts that the policy chooses."""
         per_side = max(1, int(self._spec.points_per_side / self._spec.crop_n_points_downscale_factor**layer))
-        if foreground is not None:
+        if self.guided and foreground is not None:
             return self._finder.find(image, guided_points(per_side, foreground), placement, timings_ms)
         points_xy = point_grid(per_side) * np.array(placement.size_hw[::-1])
         if self._spec.prompts == "grid":

@@ -2,14 +2,15 @@
 
 import sys
 import threading
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import BundleError, NetworkError, ProviderUnavailable
 
 Array = NDArray[Any]
@@ -20,8 +21,8 @@ OPENVINO = {"openvino": "f32", "openvino-bf16": "bf16"}
 _ELEMENT_TYPES = {"f32": "float", "u8": "uint8", "i64": "int64", "i32": "int32", "boolean": "bool"}
 
 
-class _Engine:
-    """What both engines share: names, the search for NaN, and closing with a block."""
+class _Engine(Closing):
+    """What both engines share: names, and the search for NaN."""
 
     def __init__(self, name: str, inputs: Ports, outputs: Ports) -> None:
         self._name = name
@@ -50,20 +51,9 @@ class _Engine:
                 raise NetworkError(f"{self._name} returned NaN or infinity in {name}: check the input and the export")
         return outputs
 
+    @abstractmethod
     def _infer(self, feeds: Mapping[str, Array]) -> list[Array]:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Free the model's memory."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        """The values of the outputs, in their order."""
 
 
 class OnnxRuntimeSession(_Engine):
@@ -125,8 +115,11 @@ class OpenVinoSession(_Engine):
             raise ProviderUnavailable(f"{provider} requested, this CPU has no {precision}: use --provider openvino")
         try:
             self._compiled: Any = core.compile_model(path, "CPU", config)
-        except Exception as error:  # RuntimeError, or whatever a frontend raises
+        except RuntimeError as error:
             raise BundleError(f"{path.name} cannot be loaded by OpenVINO: {_first_line(error)}") from error
+        compiled = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if compiled != precision:
+            raise ProviderUnavailable(f"{provider} requested, OpenVINO compiled {path.name} in {compiled}")
         # A request belongs to one thread at a time.
         self._requests = threading.local()
         super().__init__(path.name, _openvino_ports(self._compiled.inputs), _openvino_ports(self._compiled.outputs))

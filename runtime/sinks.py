@@ -22,6 +22,7 @@ from PIL import Image
 
 from maskrt.runtime.atomic import remove_leftovers, write_bytes
 from maskrt.runtime.bundle import sha256_of
+from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.overlay import overlay
 from maskrt.runtime.records import RESULTS, Record, Records, RunSettings, sha256_of_pixels
@@ -45,7 +46,7 @@ class Sink(Protocol):
     ) -> None: ...
 
 
-class FolderSink:
+class FolderSink(Closing):
     """Writes the kinds asked for, each file atomically, and the frame's line after its files."""
 
     def __init__(self, out: Path, kinds: tuple[str, ...], settings: RunSettings, resume: bool = False) -> None:
@@ -135,12 +136,8 @@ class FolderSink:
             if path not in keep:
                 (self._out / path).unlink(missing_ok=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the record of the run."""
         self._records.close()
 
 

@@ -5,8 +5,7 @@ Source: "Hybrid Deep Learning-Based for Enhanced Occlusion Segmentation in PICU 
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from maskrt.kernels import sets
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.automatic_masks import AutomaticMasks
 from maskrt.runtime.bundle import Bundle, with_overrides
+from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.fusion import fuse
 from maskrt.runtime.mask_decoder import open_decoder
@@ -38,7 +38,7 @@ class Branches:
     timings_ms: dict[str, float]
 
 
-class SossPipeline:
+class SossPipeline(Closing):
     """Frame in, occlusion mask out. Both branches see the region of interest only.
 
     Options override fields of the bundle's `masks` and `voting` sections, for example
@@ -115,11 +115,3 @@ class SossPipeline:
     def close(self) -> None:
         """Free the sessions."""
         self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

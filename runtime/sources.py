@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.images import MAX_PIXELS, SUFFIXES, read_image
 from maskrt.runtime.types import Frame
@@ -43,7 +44,7 @@ class Source(Protocol):
     ) -> None: ...
 
 
-class ImageSource:
+class ImageSource(Closing):
     """Image files, read one at a time."""
 
     def __init__(self, files: Sequence[Path], max_pixels: int = MAX_PIXELS) -> None:
@@ -63,13 +64,8 @@ class ImageSource:
             except InputError as error:
                 yield BadFrame(index, file.stem, str(error))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
+    def close(self) -> None:
+        """Nothing is open between two images."""
 
 
 def open_source(spec: str, max_pixels: int = MAX_PIXELS) -> Source:

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import InputError, MaskrtError
 from maskrt.runtime.images import MAX_PIXELS
 from maskrt.runtime.sources import BadFrame
 from maskrt.runtime.types import Frame
 
 
-class VideoSource:
+class VideoSource(Closing):
     """The first video track, every frame in order, as VIDEO_000000, VIDEO_000001, ...
 
     timestamp_us is the presentation time since the start of the file's clock. Display rotation is not applied. A
@@ -121,12 +121,8 @@ class VideoSource:
             return None
         return f"ends at {end_s:.2f} s, its header says {stated_s:.2f} s: cut off, copy it again"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._container.close()
 
 

@@ -165,9 +165,9 @@ def test_an_embedding_of_another_size_is_refused(tmp_path: Path, resnet_config: 
         {"depth": 0},
         {"mask_in_chans": 6},
         {"decoder_mlp_dim": -1},
-        {"encoder": "resnet", "patch_size": 32},
-        {"encoder": "resnet", "width_mult": 0},
-        {"encoder": "resnet", "feature_channels": 0},
+        {"encoder": "resnet", "width_mult": 0.25, "feature_channels": 64, "patch_size": 32},
+        {"encoder": "resnet", "width_mult": 0, "feature_channels": 64},
+        {"encoder": "resnet", "width_mult": 0.25, "feature_channels": 0},
     ],
 )
 def test_sizes_that_do_not_fit(tiny_config: SamConfig, change: dict[str, Any]) -> None:
