@@ -1,4 +1,4 @@
-"""Voting in Numba. Runs are column-major, so sums up to every pixel of a column answer for runs of any length."""
+"""Voting in Numba. Runs are column-major, so sums down the columns answer for runs of any length."""
 
 import numpy as np
 from numba import prange
@@ -10,11 +10,12 @@ from maskrt.kernels.voting.reference import SCALE, Indices, Runs, check_paint, c
 Floats = NDArray[np.float32]
 Sums = NDArray[np.int64]
 
-TILE = 16  # columns at a time: 16 float32 are a cache line, and as many streams are written
+BLOCK = 8  # rows between two kept sums: a table for every row costs more to write than its look-ups save
+STRIP = 640  # columns that a thread sums at a time
 
 
 def count_votes(ballots: Floats, runs: Runs, out: NDArray[np.float64]) -> None:
-    """Sum the ballots of every class under every mask, in fixed point: two look-ups per run, whatever its length.
+    """Sum the ballots of every class under every mask, in fixed point: the work per run does not depend on its length.
 
     Args:
         ballots: float32 [C, H, W], C-contiguous, 0 to 1; what each pixel gives to each class.
@@ -28,11 +29,11 @@ def count_votes(ballots: Floats, runs: Runs, out: NDArray[np.float64]) -> None:
     """
     check_votes(ballots, runs, out)
     classes, height, width = ballots.shape
-    before = np.empty((classes, width, height), np.int64)
+    above = np.empty((classes, (height + BLOCK - 1) // BLOCK, width), np.int64)
     columns = np.zeros((classes, width + 1), np.int64)
-    _sum_columns(ballots, before, columns)
+    _sum_blocks(ballots, above, columns)
     np.cumsum(columns, axis=1, out=columns)
-    _sum_runs(before, columns, runs.starts, runs.stops, runs.offsets, out)
+    _sum_runs(ballots, above, columns, runs.counts, runs.offsets, out)
 
 
 def paint(runs: Runs, classes: NDArray[np.uint8], order: Indices, out: NDArray[np.uint8]) -> None:
@@ -51,60 +52,77 @@ def paint(runs: Runs, classes: NDArray[np.uint8], order: Indices, out: NDArray[n
     """
     check_paint(runs, classes, order, out)
     columns = np.ascontiguousarray(out.T)
-    _paint_runs(runs.starts, runs.stops, runs.offsets, classes, order, columns.reshape(-1))
+    _paint_runs(runs.counts, runs.offsets, classes, order, columns.reshape(-1))
     out[:] = columns.T
 
 
 @parallel_kernel
-def _sum_columns(ballots: Floats, before: Sums, columns: Sums) -> None:
-    """before[c, x, y] becomes the sum of rows 0 to y - 1 of column x, columns[c, x + 1] that of all rows."""
+def _sum_blocks(ballots: Floats, above: Sums, columns: Sums) -> None:
+    """above[c, b, x] becomes the sum of rows 0 to b * BLOCK - 1 of column x, columns[c, x + 1] that of all rows."""
     classes, height, width = ballots.shape
-    for tile in prange((width + TILE - 1) // TILE):
-        left, right = tile * TILE, min(tile * TILE + TILE, width)
-        total = np.empty(TILE, np.int64)
+    for strip in prange((width + STRIP - 1) // STRIP):
+        left, right = strip * STRIP, min(strip * STRIP + STRIP, width)
+        total, block = np.empty(right - left, np.int64), np.empty(right - left, np.int32)
         for c in range(classes):
             total[:] = 0
-            for y in range(height):
-                for x in range(left, right):
-                    before[c, x, y] = total[x - left]
-                    total[x - left] += np.int64(np.rint(ballots[c, y, x] * SCALE))
-            for x in range(left, right):
-                columns[c, x + 1] = total[x - left]
+            for b in range(above.shape[1]):
+                block[:] = 0
+                for y in range(b * BLOCK, min(b * BLOCK + BLOCK, height)):
+                    for x in range(right - left):
+                        block[x] += np.int32(np.rint(ballots[c, y, left + x] * SCALE))
+                for x in range(right - left):
+                    above[c, b, left + x] = total[x]
+                    total[x] += block[x]
+            for x in range(right - left):
+                columns[c, left + x + 1] = total[x]
 
 
 @parallel_kernel
 def _sum_runs(
-    before: Sums, columns: Sums, starts: Indices, stops: Indices, offsets: Indices, out: NDArray[np.float64]
+    ballots: Floats,
+    above: Sums,
+    columns: Sums,
+    counts: Indices,
+    offsets: Indices,
+    out: NDArray[np.float64],
 ) -> None:
-    classes, _, height = before.shape
     for segment in prange(out.shape[0]):
-        for c in range(classes):
-            votes = 0
-            for run in range(offsets[segment], offsets[segment + 1]):
-                votes += _sum_to(before[c], columns[c], stops[run], height)
-                votes -= _sum_to(before[c], columns[c], starts[run], height)
+        for c in range(ballots.shape[0]):
+            pixels, sums, ends = ballots[c], above[c], columns[c]  # a view per run would cost as much as its sums
+            votes, pixel = 0, 0
+            for run in range(offsets[segment] + 1, offsets[segment + 1], 2):
+                pixel += counts[run - 1]
+                votes -= _sum_to(pixels, sums, ends, pixel)
+                pixel += counts[run]
+                votes += _sum_to(pixels, sums, ends, pixel)
             out[segment, c] = votes / SCALE
 
 
 @kernel
-def _sum_to(before: Sums, columns: Sums, pixel: int, height: int) -> int:
+def _sum_to(ballots: Floats, above: Sums, columns: Sums, pixel: int) -> int:
     """Of all pixels before this one, in column order; `pixel` may be one past the last."""
+    height = ballots.shape[0]
     column, row = pixel // height, pixel % height
     total = columns[column]
     if row:
-        total += before[column, row]
+        block = row // BLOCK
+        total += above[block, column]
+        for y in range(block * BLOCK, row):
+            total += np.int64(np.rint(ballots[y, column] * SCALE))
     return int(total)
 
 
 @kernel
 def _paint_runs(
-    starts: Indices,
-    stops: Indices,
+    counts: Indices,
     offsets: Indices,
     classes: NDArray[np.uint8],
     order: Indices,
     out: NDArray[np.uint8],
 ) -> None:
     for segment in order:
-        for run in range(offsets[segment], offsets[segment + 1]):
-            out[starts[run] : stops[run]] = classes[segment]
+        pixel = 0
+        for run in range(offsets[segment] + 1, offsets[segment + 1], 2):
+            start = pixel + counts[run - 1]
+            pixel = start + counts[run]
+            out[start:pixel] = classes[segment]

@@ -1,7 +1,7 @@
 """The definition of voting, over dense masks in plain NumPy, and the runs that both implementations take."""
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -17,26 +17,21 @@ SCALE = np.float32(1 << 24)
 
 
 class Runs(NamedTuple):
-    """Foreground runs of N masks: mask n has the runs offsets[n] to offsets[n + 1].
+    """Uncompressed COCO run lengths of N masks: mask n has counts[offsets[n] : offsets[n + 1]].
 
-    starts, stops: int64 [R], column-major pixel indices, stops exclusive; offsets: int64 [N + 1].
+    counts: int64 [R], column-major, background and foreground in turns, each mask starting with background; offsets:
+    int64 [N + 1].
     """
 
-    starts: Indices
-    stops: Indices
+    counts: Indices
     offsets: Indices
 
 
 def runs_of(counts: Sequence[Sequence[int]]) -> Runs:
-    """The foreground runs of uncompressed COCO run lengths, one sequence per mask, each starting with background."""
-    ends = [np.cumsum(np.asarray(mask, np.int64)) for mask in counts]
-    # An even number of counts ends in foreground; zip's shorter side drops a last background run.
-    pairs = [(end[0::2][: end.size // 2], end[1::2]) for end in ends]
-    return Runs(
-        np.concatenate([np.empty(0, np.int64), *(start for start, _ in pairs)]),
-        np.concatenate([np.empty(0, np.int64), *(stop for _, stop in pairs)]),
-        np.array([0, *accumulate(start.size for start, _ in pairs)], np.int64),
-    )
+    """The run lengths of N masks, one sequence each, in one array."""
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum([len(mask) for mask in counts], out=offsets[1:])
+    return Runs(np.fromiter(chain.from_iterable(counts), np.int64, offsets[-1]), offsets)
 
 
 def count_votes(ballots: NDArray[np.float32], runs: Runs, out: NDArray[np.float64]) -> None:
@@ -93,19 +88,21 @@ def check_paint(runs: Runs, classes: NDArray[np.uint8], order: Indices, out: NDA
 
 
 def _check_runs(runs: Runs, pixels: int) -> None:
-    check_array("runs.starts", runs.starts, np.int64, (None,))
-    check_array("runs.stops", runs.stops, np.int64, runs.starts.shape)
+    check_array("runs.counts", runs.counts, np.int64, (None,))
     check_array("runs.offsets", runs.offsets, np.int64, (None,))
-    if runs.starts.size and (
-        runs.starts.min() < 0 or runs.stops.max() > pixels or runs.offsets[-1] != runs.starts.size
-    ):
-        raise ValueError(f"runs reach from {runs.starts.min()} to {runs.stops.max()}, the image has {pixels} pixels")
+    if runs.offsets[0] != 0 or runs.offsets[-1] != runs.counts.size or (np.diff(runs.offsets) < 0).any():
+        raise ValueError(f"runs.offsets do not divide {runs.counts.size} run lengths")
+    ends = np.concatenate([[0], np.cumsum(runs.counts)])[runs.offsets]
+    longest = np.diff(ends).max(initial=0)
+    if runs.counts.min(initial=0) < 0 or longest > pixels:
+        raise ValueError(f"the image has {pixels} pixels, a mask has {longest} or a run of less than none")
 
 
 def _dense(runs: Runs, height: int, width: int) -> NDArray[np.bool_]:
     """bool [N, H, W]."""
     flat = np.zeros((runs.offsets.size - 1, width * height), np.bool_)
     for mask, first, last in zip(flat, runs.offsets[:-1], runs.offsets[1:], strict=True):
-        for start, stop in zip(runs.starts[first:last], runs.stops[first:last], strict=True):
+        ends = np.cumsum(runs.counts[first:last])
+        for start, stop in zip(ends[0::2], ends[1::2], strict=False):  # a last background run has no stop
             mask[start:stop] = True
     return flat.reshape(-1, width, height).transpose(0, 2, 1)

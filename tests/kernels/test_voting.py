@@ -64,7 +64,7 @@ def test_paint(rng, blobs, shape):
 @pytest.mark.parametrize("module", [cpu, reference])
 def test_no_masks(module):
     runs = voting.runs_of([])
-    assert [array.tolist() for array in runs] == [[], [], [0]]
+    assert [array.tolist() for array in runs] == [[], [0]]
     module.count_votes(np.zeros((2, 3, 4), np.float32), runs, np.empty((0, 2)))
     out = np.ones((3, 4), np.uint8)
     module.paint(runs, np.empty(0, np.uint8), np.empty(0, np.int64), out)
@@ -76,6 +76,11 @@ def test_refuses_wrong_arguments(module):
     runs = voting.runs_of([[3, 9]])
     with pytest.raises(ValueError, match="12"):
         module.count_votes(np.zeros((2, 3, 3), np.float32), runs, np.empty((1, 2)))
+    for wrong in ([-1, 13], [0, 14, -2], [12, 1]):
+        with pytest.raises(ValueError, match="12 pixels"):
+            module.count_votes(np.zeros((2, 3, 4), np.float32), voting.runs_of([wrong]), np.empty((1, 2)))
+    with pytest.raises(ValueError, match="offsets"):
+        module.count_votes(np.zeros((2, 3, 4), np.float32), runs._replace(offsets=np.array([0, 1])), np.empty((1, 2)))
     with pytest.raises(ValueError, match="out"):
         module.count_votes(np.zeros((2, 3, 4), np.float32), runs, np.empty((2, 2)))
     with pytest.raises(ValueError, match="order"):
