@@ -14,8 +14,8 @@ Indices = NDArray[np.int32]
 Counts = NDArray[np.int64]
 Codes = NDArray[np.int8]
 Part = tuple[int, int, int, int]  # y0, y1, x0, x1 of output pixels, stops exclusive
-# Extremes of low-res rows; then, for one cell of columns: low-res rows, one row of the square, its rows, output rows.
-Scratch = tuple[Floats, Floats, Floats, Floats, Floats]
+# For one cell of columns: low-res rows, one row of the square, its rows, output rows.
+Scratch = tuple[Floats, Floats, Floats, Floats]
 
 # A computed pixel can leave the range of its low-res values by a few roundings of 2**-24; this is a hundred of them.
 SLACK = np.float32(6e-6)
@@ -81,7 +81,6 @@ def scratch_for(rows: Axis, columns: Axis, part: Part) -> Scratch:
         widest, squares = max(widest, stop - start), max(squares, columns.far[stop - 1] - columns.near[start] + 1)
     low_rows, square_rows = rows.to[y1 - 1] - rows.from_[y0] + 1, rows.far[y1 - 1] - rows.near[y0] + 1
     return (
-        np.empty((2, low_rows), np.float32),
         np.empty((low_rows, squares), np.float32),
         np.empty(squares, np.float32),
         np.empty((square_rows, widest), np.float32),
@@ -97,38 +96,41 @@ def decided(low: np.float32, high: np.float32, threshold: np.float32) -> int:
 
 
 @kernel
-def judge(
-    low: Floats,
-    row: int,
-    column: int,
-    rows: Axis,
-    columns: Axis,
-    part: Part,
-    cell: int,
-    thresholds: Floats,
-    extremes: Floats,
-    codes: Codes,
-) -> None:
-    """codes[t, k] becomes `decided` of the k-th cell of rows in one cell of columns, for every threshold."""
-    y0, y1, _, _ = part
-    first_row = rows.from_[y0]
-    smallest, largest = extremes[0], extremes[1]
-    start = columns.starts[cell]
-    c0, c1 = columns.from_[start] - column, columns.to[start] - column
-    for r in range(first_row, rows.to[y1 - 1] + 1):
-        lowest = highest = low[r - row, c0]
-        for c in range(c0 + 1, c1 + 1):
-            lowest, highest = min(lowest, low[r - row, c]), max(highest, low[r - row, c])
-        smallest[r - first_row], largest[r - first_row] = lowest, highest
-    first_cell = rows.cell[y0]
-    for k in range(first_cell, rows.cell[y1 - 1] + 1):
-        y = rows.starts[k]
-        r0, r1 = rows.from_[y] - first_row, rows.to[y] - first_row
-        lowest, highest = smallest[r0], largest[r0]
-        for r in range(r0 + 1, r1 + 1):
-            lowest, highest = min(lowest, smallest[r]), max(highest, largest[r])
+def judge(low: Floats, row: int, column: int, rows: Axis, columns: Axis, part: Part, thresholds: Floats) -> Codes:
+    """`decided` of every cell in the part, for every threshold: int8 [T, cells of columns, cells of rows].
+
+    low: the low-res values from (row, column) on. All loops inside run along lines of memory, so on vectors.
+    """
+    y0, y1, x0, x1 = part
+    top, left = rows.cell[y0], columns.cell[x0]
+    high, wide = rows.cell[y1 - 1] - top + 1, columns.cell[x1 - 1] - left + 1
+    first = columns.from_[x0]
+    lines = columns.to[x1 - 1] - first + 1
+    # Of the low-res rows that a cell of rows depends on; low-res columns are the lines, for what follows.
+    smallest, largest = np.empty((lines, high), np.float32), np.empty((lines, high), np.float32)
+    for k in range(high):
+        y = rows.starts[top + k]
+        lowest = low[rows.from_[y] - row, first - column : first - column + lines].copy()
+        highest = lowest.copy()
+        for r in range(rows.from_[y] + 1 - row, rows.to[y] + 1 - row):
+            values = low[r, first - column : first - column + lines]
+            for c in range(lines):
+                lowest[c], highest[c] = min(lowest[c], values[c]), max(highest[c], values[c])
+        for c in range(lines):
+            smallest[c, k], largest[c, k] = lowest[c], highest[c]
+    codes = np.empty((thresholds.size, wide, high), np.int8)
+    for cell in range(wide):
+        x = columns.starts[left + cell]
+        lowest, highest = smallest[columns.from_[x] - first].copy(), largest[columns.from_[x] - first].copy()
+        for c in range(columns.from_[x] + 1 - first, columns.to[x] + 1 - first):
+            small, large = smallest[c], largest[c]
+            for k in range(high):
+                lowest[k], highest[k] = min(lowest[k], small[k]), max(highest[k], large[k])
         for t in range(thresholds.size):
-            codes[t, k - first_cell] = decided(lowest, highest, thresholds[t])
+            own, threshold = codes[t, cell], thresholds[t]
+            for k in range(high):
+                own[k] = decided(lowest[k], highest[k], threshold)
+    return codes
 
 
 @contracted_function
@@ -140,7 +142,7 @@ def interpolate(
     Each step is taken for whole lines of a few pixels, so that it runs on vectors.
     """
     y0, y1, x0, x1 = part
-    _, wide, square, lines, tile = scratch
+    wide, square, lines, tile = scratch
     first_row, first_line, first_column = rows.from_[y0], rows.near[y0], columns.near[x0]
     squares = columns.far[x1 - 1] - first_column + 1
     for r in range(first_row, rows.to[y1 - 1] + 1):

@@ -15,6 +15,7 @@ from maskrt.kernels.low_res.cells import (
     SLACK,
     TINY,
     Axis,
+    Codes,
     Counts,
     Part,
     Scratch,
@@ -96,8 +97,6 @@ def _measure(
     box: Box,
 ) -> None:
     side = low_res.shape[1]
-    outer = np.array([thresholds[0], thresholds[2]])
-    middle = thresholds[1:2].copy()
     for index in range(low_res.shape[0]):
         low = low_res[index]
         stability[index] = np.nan
@@ -113,24 +112,11 @@ def _measure(
         x0, x1 = reach(columns, left, right)
         if y0 < y1 and x0 < x1:
             part = (y0, y1, x0, x1)
+            codes = judge(low, 0, 0, rows, columns, part, thresholds)
             scratch = scratch_for(rows, columns, part)
-            found = np.zeros(8, np.int64)
-            stability[index] = _stability(low, rows, columns, part, outer, min_stability, scratch)
+            stability[index] = _stability(low, rows, columns, part, codes, thresholds, min_stability, scratch)
             if min_stability <= 0 or stability[index] >= min_stability:
-                _outline(low, 0, 0, rows, columns, part, middle, scratch, np.empty(0, np.int64), found)
-                for corner in range(4):
-                    box[index, corner] = found[corner]
-
-
-@contracted_function
-def _edges(
-    low: Floats, row: int, column: int, rows: Axis, columns: Axis, box: Box, threshold: np.float32, edges: Counts
-) -> int:
-    thresholds = np.full(1, threshold, np.float32)
-    found = np.zeros(8, np.int64)
-    part = (int(box[1]), int(box[3]) + 1, int(box[0]), int(box[2]) + 1)
-    _outline(low, row, column, rows, columns, part, thresholds, scratch_for(rows, columns, part), edges, found)
-    return int(found[4])
+                _box(low, rows, columns, part, codes[1], thresholds[1], scratch, box[index])
 
 
 @contracted_function
@@ -139,84 +125,125 @@ def _stability(
     rows: Axis,
     columns: Axis,
     part: Part,
+    codes: Codes,
     thresholds: Floats,
     min_stability: np.float32,
     scratch: Scratch,
 ) -> np.float32:
-    """Pixels above the second threshold over those above the first; NaN for 0 / 0, 0 below min_stability."""
-    y0, y1, x0, x1 = part
-    first_cell, last_cell = columns.cell[x0], columns.cell[x1 - 1]
-    first_rows, row_cells = rows.cell[y0], rows.cell[y1 - 1] - rows.cell[y0] + 1
-    codes = np.empty((last_cell - first_cell + 1, 2, row_cells), np.int8)
-    sure, possible = np.zeros(2, np.int64), np.zeros(2, np.int64)
-    for cell in range(first_cell, last_cell + 1):
-        own = codes[cell - first_cell]
-        judge(low, 0, 0, rows, columns, part, cell, thresholds, scratch[0], own)
-        width = columns.starts[cell + 1] - columns.starts[cell]
-        for k in range(row_cells):
-            area = width * (rows.starts[first_rows + k + 1] - rows.starts[first_rows + k])
-            for t in range(2):
-                sure[t] += area * (own[t, k] == 1)
-                possible[t] += area * (own[t, k] == MIXED)
-    # The ratio can only fall as more pixels turn out to be above the first threshold alone.
-    if min_stability > 0 and (sure[1] + possible[1]) < (min_stability - 1e-6) * sure[0]:
-        return np.float32(0)
-    tile = scratch[4]
-    for cell in range(first_cell, last_cell + 1):
-        own = codes[cell - first_cell]
-        x, stop = columns.starts[cell], columns.starts[cell + 1]
+    """Pixels above the last threshold over those above the first; NaN for 0 / 0, 0 below min_stability."""
+    y0, _, x0, _ = part
+    low_codes, high_codes, low_threshold, high_threshold = codes[0], codes[2], thresholds[0], thresholds[2]
+    first_row, first_column = rows.cell[y0], columns.cell[x0]
+    heights = np.diff(rows.starts[first_row : first_row + codes.shape[2] + 1])
+    above_low, above_high, open_high = 0, 0, 0
+    for cell in range(codes.shape[1]):
+        width = columns.starts[first_column + cell + 1] - columns.starts[first_column + cell]
+        in_low, in_high, in_open = low_codes[cell], high_codes[cell], 0
+        sure_low, sure_high = 0, 0
+        for k in range(heights.size):
+            sure_low += heights[k] * (in_low[k] == 1)
+            sure_high += heights[k] * (in_high[k] == 1)
+            in_open += heights[k] * (in_high[k] == MIXED)
+        above_low, above_high, open_high = (
+            above_low + width * sure_low,
+            above_high + width * sure_high,
+            open_high + width * in_open,
+        )
+    tile = scratch[3]
+    for cell in range(codes.shape[1]):
+        # The ratio can only fall as more pixels turn out to be above the first threshold alone.
+        if min_stability > 0 and (above_high + open_high) < (min_stability - 1e-6) * above_low:
+            return np.float32(0)
+        in_low, in_high = low_codes[cell], high_codes[cell]
+        x, stop = columns.starts[first_column + cell], columns.starts[first_column + cell + 1]
         k = 0
-        while k < row_cells:
-            if own[0, k] != MIXED and own[1, k] != MIXED:
+        while k < heights.size:
+            if in_low[k] != MIXED and in_high[k] != MIXED:
                 k += 1
                 continue
             first = k
-            while k < row_cells and (own[0, k] == MIXED or own[1, k] == MIXED):
+            while k < heights.size and (in_low[k] == MIXED or in_high[k] == MIXED):
                 k += 1
-            y, below = rows.starts[first_rows + first], rows.starts[first_rows + k]
+            y, below = rows.starts[first_row + first], rows.starts[first_row + k]
             interpolate(low, 0, 0, rows, columns, (y, below, x, stop), y0, scratch)
             for mixed in range(first, k):
-                top, end = rows.starts[first_rows + mixed] - y0, rows.starts[first_rows + mixed + 1] - y0
-                for t in range(2):
-                    if own[t, mixed] == MIXED:
-                        sure[t] += _count_above(tile[top:end, : stop - x], thresholds[t])
-    if sure[0] == 0:
+                top, end = rows.starts[first_row + mixed] - y0, rows.starts[first_row + mixed + 1] - y0
+                pixels = tile[top:end, : stop - x]
+                if in_low[mixed] == MIXED:
+                    above_low += _count_above(pixels, low_threshold)
+                if in_high[mixed] == MIXED:
+                    above_high += _count_above(pixels, high_threshold)
+                    open_high -= pixels.size
+    if above_low == 0:
         return np.float32(np.nan)
-    ratio = np.float32(sure[1]) / np.float32(sure[0])
+    ratio = np.float32(above_high) / np.float32(above_low)
     return ratio if min_stability <= 0 or ratio >= min_stability else np.float32(0)
 
 
 @contracted_function
-def _outline(
+def _box(
     low: Floats,
-    row: int,
-    column: int,
     rows: Axis,
     columns: Axis,
     part: Part,
-    thresholds: Floats,
+    codes: Codes,
+    threshold: np.float32,
     scratch: Scratch,
-    edges: Counts,
-    found: Counts,
+    box: Box,
 ) -> None:
-    """Follow one threshold through the output pixels y0 to y1, x0 to x1; all others are background.
+    """x0 y0 x1 y1 of what lies above; zeros where nothing does. Mixed cells inside the box so far cannot widen it."""
+    y0, _, x0, _ = part
+    first_row, first_column, tile, cells = rows.cell[y0], columns.cell[x0], scratch[3], codes.shape[1]
+    left, top, right, bottom = columns.near.size, rows.near.size, -1, -1
+    for cell in range(codes.shape[0]):
+        own, k, last = codes[cell], 0, cells - 1
+        while k < cells and own[k] != 1:
+            k += 1
+        while last > k and own[last] != 1:
+            last -= 1
+        if k < cells:
+            left, right = min(left, columns.starts[first_column + cell]), columns.starts[first_column + cell + 1] - 1
+            top, bottom = min(top, rows.starts[first_row + k]), max(bottom, rows.starts[first_row + last + 1] - 1)
+    for cell in range(codes.shape[0]):
+        own, x, stop = codes[cell], columns.starts[first_column + cell], columns.starts[first_column + cell + 1]
+        k = 0
+        while k < cells:
+            y, below = rows.starts[first_row + k], rows.starts[first_row + k + 1]
+            if left <= x and stop - 1 <= right and top <= y and y < bottom:
+                k = max(k, rows.cell[bottom] - first_row)  # the first that may reach below the box
+                y, below = rows.starts[first_row + k], rows.starts[first_row + k + 1]
+            if own[k] == MIXED:
+                interpolate(low, 0, 0, rows, columns, (y, below, x, stop), y0, scratch)
+                for i in range(y, below):
+                    for at in range(x, stop):
+                        if tile[i - y0, at - x] > threshold:
+                            left, top, right, bottom = min(left, at), min(top, i), max(right, at), max(bottom, i)
+            k += 1
+    if right >= 0:
+        box[0], box[1], box[2], box[3] = left, top, right, bottom
+
+
+@contracted_function
+def _edges(
+    low: Floats, row: int, column: int, rows: Axis, columns: Axis, box: Box, threshold: np.float32, edges: Counts
+) -> int:
+    """Follow the threshold through the pixels of the box; all others are background.
 
     low: the low-res values from (row, column) on. edges: gets the column-major indices where foreground begins or
-    ends, if it has room. found: [0:4] box, [4] number of edges; starts as zeros.
+    ends, if it has room. Returns how many there are.
     """
-    y0, y1, x0, x1 = part
-    height, threshold, tile = rows.near.size, thresholds[0], scratch[4]
-    row_cells = rows.cell[y1 - 1] - rows.cell[y0] + 1
-    codes = np.empty((1, row_cells), np.int8)
-    left, top, right, bottom = x1, y1, -1, -1
-    inside = False
-    for cell in range(columns.cell[x0], columns.cell[x1 - 1] + 1):
-        x, stop = max(x0, columns.starts[cell]), min(x1, columns.starts[cell + 1])
-        judge(low, row, column, rows, columns, part, cell, thresholds, scratch[0], codes)
+    y0, y1, x0, x1 = part = (int(box[1]), int(box[3]) + 1, int(box[0]), int(box[2]) + 1)
+    codes = judge(low, row, column, rows, columns, part, np.full(1, threshold, np.float32))[0]
+    scratch = scratch_for(rows, columns, part)
+    height, tile, row_cells = rows.near.size, scratch[3], codes.shape[1]
+    count, inside = 0, False
+    for cell in range(codes.shape[0]):
+        own, first_column = codes[cell], columns.cell[x0] + cell
+        x, stop = max(x0, columns.starts[first_column]), min(x1, columns.starts[first_column + 1])
         k = 0
         while k < row_cells:
             first = k
-            while k < row_cells and codes[0, k] == MIXED:
+            while k < row_cells and own[k] == MIXED:
                 k += 1
             if k > first:
                 y, below = _span(rows, part, first, k)
@@ -225,11 +252,11 @@ def _outline(
         for at in range(x, stop):
             if inside and y0 > 0:
                 inside = False
-                found[4] = _edge(edges, found[4], at * height)
+                count = _edge(edges, count, at * height)
             k = 0
             while k < row_cells:
-                first, code = k, codes[0, k]
-                while k < row_cells and codes[0, k] == code:
+                first, code = k, own[k]
+                while k < row_cells and own[k] == code:
                     k += 1
                 y, below = _span(rows, part, first, k)
                 if code == MIXED:
@@ -237,24 +264,16 @@ def _outline(
                         pixel = tile[i - y0, at - x] > threshold
                         if pixel != inside:
                             inside = pixel
-                            found[4] = _edge(edges, found[4], at * height + i)
-                        if pixel:
-                            top, bottom = min(top, i), max(bottom, i)
-                            left, right = min(left, at), at
-                else:
-                    if (code == 1) != inside:
-                        inside = code == 1
-                        found[4] = _edge(edges, found[4], at * height + y)
-                    if inside:
-                        top, bottom = min(top, y), max(bottom, below - 1)
-                        left, right = min(left, at), at
+                            count = _edge(edges, count, at * height + i)
+                elif (code == 1) != inside:
+                    inside = code == 1
+                    count = _edge(edges, count, at * height + y)
             if inside and y1 < height:
                 inside = False
-                found[4] = _edge(edges, found[4], at * height + y1)
+                count = _edge(edges, count, at * height + y1)
     if inside and x1 < columns.near.size:
-        found[4] = _edge(edges, found[4], x1 * height)
-    if right >= 0:
-        found[0], found[1], found[2], found[3] = left, top, right, bottom
+        count = _edge(edges, count, x1 * height)
+    return count
 
 
 @kernel
