@@ -21,10 +21,8 @@ from maskrt.runtime.mask_decoder import MASKS_PER_POINT
 CUSTOM = "custom"
 MAX_CONFIG_BYTES = 1 << 16
 MAX_PROMPTS, MAX_POINTS = 4096, 1024
-TOKEN_OUTPUTS = ("pred_iou", "kernels", "scale", "coefficients", "basis")
 _PROMPTS, _POINTS = ("prompts", MAX_PROMPTS), ("points", MAX_POINTS)
 PROMPT_AXES = {"point_coords": {0: _PROMPTS, 1: _POINTS}, "point_labels": {0: _PROMPTS, 1: _POINTS}}
-UPSCALE_INPUTS = ("pixels", "scale", "coefficients", "basis", "kernels")
 
 
 def read_sam(spec: str) -> tuple[Any, SamConfig]:
@@ -153,7 +151,7 @@ def write_token_side(sam: Any, config: SamConfig, path: Path, report: Report) ->
         case(3, 5),
         path,
         inputs=("point_coords", "point_labels", *module.names),
-        outputs=TOKEN_OUTPUTS,
+        outputs=module.outputs,
         dynamic=PROMPT_AXES,
         cases=(case(1, 2), case(4, 3)),
         report=report,
@@ -174,24 +172,24 @@ def write_upscale(sam: Any, config: SamConfig, path: Path, report: Report) -> Pa
         with torch.no_grad():
             shared = dict(zip(image_side.names, image_side(prompts[0]), strict=True))
             found = token_side(*prompts[1:], *(shared[name] for name in token_side.names))
-            values = dict(zip(TOKEN_OUTPUTS, found, strict=True))
-            inputs = tuple((shared | values)[name] for name in UPSCALE_INPUTS)
+            values = dict(zip(token_side.outputs, found, strict=True))
+            inputs = tuple((shared | values)[name] for name in module.inputs)
             expected = whole(*prompts)
             check_equal("upscale", (module(*inputs), values["pred_iou"]), expected)
-        return *inputs[:-1], inputs[-1][:, :masks]
+        pixels, kernels, *state = inputs
+        return pixels, kernels[:, :masks], *state
 
-    batch, rows = ("prompts", MAX_PROMPTS), ("rows", MAX_POINTS * config.decoder_heads * config.decoder_depth)
+    batch, rows = ("prompts", MAX_PROMPTS), ("rows", MAX_POINTS * config.decoder_heads)
     return export_graph(
         module,
         case(4, 2, 2),
         path,
-        inputs=UPSCALE_INPUTS,
+        inputs=module.inputs,
         outputs=("low_res_masks",),
         dynamic={
-            "scale": {0: batch},
-            "coefficients": {0: batch, 1: rows},
-            "basis": {0: batch, 1: rows},
             "kernels": {0: batch, 1: ("masks", MASKS_PER_POINT)},
+            "gains": {0: batch},
+            **{name: {0: batch, 1: rows} for name in module.inputs[3:]},
         },
         cases=(case(1, 3, 1), case(3, 2, 3)),
         report=report,

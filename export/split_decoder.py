@@ -3,15 +3,15 @@
 Upstream repeats the image embedding for every prompt and projects its N = e * e vectors again and again. But a prompt
 changes them in few directions only. With S the shared embedding, the keys before layer l are, at every place n,
 
-    keys = scale[n] * S_l + coefficients[:, n] @ basis + constant
+    keys = gain_0[n] * S_l + sum over layers j < l of gain_j[n] * (A_j[:, n] @ B_j) + constant
 
-where S_l is S times the weights of the norms so far and `basis` has a few rows per token:
-
-- Attention from the image to the T tokens adds A[n] @ U, with A the softmax over tokens and U = v @ W_out, one row per
-  head and token. So the basis grows by J = heads * T rows and the coefficients by A.
-- LayerNorm needs mean and variance only, and both follow from S . S and S . basis (shared projections) and the Gram
-  matrix of the basis. Then it rescales: scale and coefficients by 1 / sigma, and one row more for the mean.
-- Every projection of the keys is the projection of S, shared by all prompts, and of the basis.
+- Attention from the image to the T tokens adds A_j[:, n] @ B_j, with A_j the softmax over tokens, J = heads * T rows,
+  and B_j = v @ W_out, one row per head and token. The softmax of each head sums to one, so what attention and the norm
+  before it add as constants is spread over the rows of B_j.
+- LayerNorm takes the mean off every row of S and B, once per image and per prompt, not per place. What is left is
+  the mean square at every place: it follows from S . S, S . B (shared projections) and the Gram matrices of the B. The
+  norm then multiplies all gains by 1 / sigma, and its weight goes into S and B.
+- Every projection of the keys is the projection of S, shared by all prompts, and of the B.
 
 So `image_side` runs once per image, `token_side` per batch of prompts, and `upscale` for those prompts only whose
 predicted IoU passed: that depends on the IoU token alone.
@@ -36,9 +36,9 @@ class ImageSide(nn.Module):
 
     Per layer l: key_l, query_l float32 [h, d, N] and value_l [h, N, d], projections of the shared embedding by the
     token-to-image and the image-to-token attention; key_place_l, query_place_l, what the positional encoding adds
-    (from layer 1 on); overlap_l_j [h, d, N], the embedding against the output projection of layer j <= l; moments_l
-    [2 + rows, N]: its mean, its mean square and its mean product with every constant row of the basis. Then key, value
-    and place of the final attention, and pixels [N, C], the first transposed convolution.
+    (from layer 1 on; within key_0 and query_0); overlap_l_j [h, d, N], the embedding against the output projection of
+    layer j <= l; moments_l [2 + l, N]: its mean square, and twice its mean product with the constants of the layers
+    j <= l. Then key, value and place of the final attention, and pixels [N, C], the first transposed convolution.
     """
 
     no_mask: Tensor
@@ -64,31 +64,33 @@ class ImageSide(nn.Module):
         channels = embedding.shape[1]
         shared: Shared = {}
         for index, layer in enumerate(self.layers):
-            frame = _Frame(self.layers, index)
-            scaled = embedding * frame.weight
             reading, writing = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
-            _project(shared, f"key_{index}", reading.k_proj, reading.num_heads, scaled, self.place, frame)
-            _project(shared, f"query_{index}", writing.q_proj, writing.num_heads, scaled, self.place, frame)
-            shared[f"value_{index}"] = _heads(scaled @ reading.v_proj.weight.T, reading.num_heads)
+            place = self.place + _constant(self.layers, index)
+            _project(shared, f"key_{index}", reading.k_proj, reading.num_heads, embedding, place, index == 0)
+            _project(shared, f"query_{index}", writing.q_proj, writing.num_heads, embedding, place, index == 0)
+            shared[f"value_{index}"] = _heads(embedding @ reading.v_proj.weight.T, reading.num_heads)
+            centred = _centred(embedding)
+            moments = [centred.square().mean(1)]
             for other in range(index + 1):
-                attention = self.layers[other].cross_attn_image_to_token
-                onto = (scaled * frame.weight_since(other)) @ attention.out_proj.weight / channels
-                shared[f"overlap_{index}_{other}"] = _heads(onto, attention.num_heads).transpose(1, 2)
-            rows = torch.stack([*frame.rows, frame.constant + writing.out_proj.bias])
-            moments = [scaled.mean(1)[None], scaled.square().mean(1)[None], rows @ scaled.T / channels]
-            shared[f"moments_{index}"] = torch.cat(moments)
-        frame = _Frame(self.layers, len(self.layers))
-        scaled = embedding * frame.weight
-        _project(shared, "key_final", self.final.k_proj, self.final.num_heads, scaled, self.place, frame)
-        shared["value_final"] = _heads(scaled @ self.final.v_proj.weight.T, self.final.num_heads)
-        shared["pixels"] = scaled @ _as_matrix(self.up)
+                attention, onto = self.layers[other].cross_attn_image_to_token, centred
+                for between in self.layers[other:index][::-1]:  # what the norms since do to B, done to S instead
+                    onto = _centred(onto * between.norm4.weight)
+                overlap = onto @ attention.out_proj.weight / channels
+                shared[f"overlap_{index}_{other}"] = _heads(overlap, attention.num_heads).transpose(1, 2)
+                moments.append(2 * (onto @ _written_constant(self.layers, other)) / channels)
+            shared[f"moments_{index}"] = torch.stack(moments)
+            embedding = centred * layer.norm4.weight
+        place = self.place + _constant(self.layers, len(self.layers))
+        _project(shared, "key_final", self.final.k_proj, self.final.num_heads, embedding, place, False)
+        shared["value_final"] = _heads(embedding @ self.final.v_proj.weight.T, self.final.num_heads)
+        shared["pixels"] = embedding @ _as_matrix(self.up)
         return shared
 
 
 class TokenSide(nn.Module):
     """Prompts to predicted IoUs, and to what `Upscale` needs for the masks.
 
-    The inputs after the prompts are the shared tensors named in `names`.
+    The inputs after the prompts are the shared tensors named in `names`; `outputs` names what it returns.
     """
 
     def __init__(self, sam: Any, shared_names: tuple[str, ...]) -> None:
@@ -96,22 +98,21 @@ class TokenSide(nn.Module):
         self.prompts = DecoderGraph(sam)
         self.decoder = sam.mask_decoder
         self.names = tuple(name for name in shared_names if name != "pixels")
+        self.outputs = ("pred_iou", "kernels", *_state_names(sam))
 
-    def forward(
-        self, point_coords: Tensor, point_labels: Tensor, *tensors: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, point_coords: Tensor, point_labels: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         """float32 [B, P, 2], [B, P] and the shared tensors.
 
         Returns:
-            pred_iou [B, 3]; kernels [B, 3, C/8], a mask's weights of the upscaled channels; scale [B, 1, N],
-            coefficients [B, R, N] and basis [B, R, C], the keys after the last layer.
+            pred_iou [B, 3]; kernels [B, 3, C/8], a mask's weights of the upscaled channels; and the keys after the last
+            layer: gains [B, L, N], then shares_j [B, J, N] of every layer, then basis_j [B, J, C] of every layer.
         """
         shared = dict(zip(self.names, tensors, strict=True))
         decoder, transformer = self.decoder, self.decoder.transformer
         prompts = self.prompts.embed_prompts(point_coords, point_labels)
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([output_tokens[None].expand(prompts.shape[0], -1, -1), prompts], dim=1)
-        queries, keys = tokens, _Keys(transformer.layers)
+        queries, keys = tokens, _Keys(transformer.layers, shared)
         for layer in transformer.layers:
             if layer.skip_first_layer_pe:
                 queries = layer.self_attn(q=queries, k=queries, v=queries)
@@ -119,152 +120,130 @@ class TokenSide(nn.Module):
                 placed = queries + tokens
                 queries = queries + layer.self_attn(q=placed, k=placed, v=queries)
             queries = layer.norm1(queries)
-            queries = layer.norm2(queries + keys.read(layer.cross_attn_token_to_image, queries + tokens, shared))
+            queries = layer.norm2(queries + keys.read(layer.cross_attn_token_to_image, queries + tokens))
             queries = layer.norm3(queries + layer.mlp(queries))
-            keys = keys.written(layer, queries, tokens, shared)
-        queries = queries + keys.read(transformer.final_attn_token_to_image, queries + tokens, shared)
+            keys.write(layer, queries, tokens)
+        queries = queries + keys.read(transformer.final_attn_token_to_image, queries + tokens)
         queries = transformer.norm_final_attn(queries)
         # Token 0 is the IoU's, token 1 the single mask's, which multimask output drops.
         kernels = [decoder.output_hypernetworks_mlps[i](queries[:, 1 + i]) for i in (1, 2, 3)]
         pred_iou = decoder.iou_prediction_head(queries[:, 0])[:, 1:]
-        return pred_iou, torch.stack(kernels, dim=1), keys.scale, keys.coefficients, keys.basis
+        return pred_iou, torch.stack(kernels, dim=1), torch.cat(keys.gains, 1), *keys.shares, *keys.bases
 
 
 class Upscale(nn.Module):
-    """The masks of prompts that passed: k of each prompt's three, the same k for every prompt of a call."""
+    """The masks of prompts that passed: k of each prompt's three, the same k for every prompt of a call.
+
+    `inputs` names what it takes.
+    """
 
     bias: Tensor
 
     def __init__(self, sam: Any) -> None:
         super().__init__()
-        layers = sam.mask_decoder.transformer.layers
+        self.layers = sam.mask_decoder.transformer.layers
         self.first, self.norm, _, self.second, _ = sam.mask_decoder.output_upscaling
         self.side = int(sam.prompt_encoder.image_embedding_size[0])
-        constant = _Frame(layers, len(layers)).constant @ _as_matrix(self.first)
+        constant = _constant(self.layers, len(self.layers)) @ _as_matrix(self.first)
         self.register_buffer("bias", (constant + self.first.bias.repeat(4)).detach(), persistent=False)
+        self.inputs = ("pixels", "kernels", *_state_names(sam))
 
-    def forward(self, pixels: Tensor, scale: Tensor, coefficients: Tensor, basis: Tensor, kernels: Tensor) -> Tensor:
-        """[N, C], [B, 1, N], [B, R, N], [B, R, C], [B, k, C/8] -> low_res_masks float32 [B, k, 4e, 4e]."""
-        basis = basis @ _as_matrix(self.first)
-        x = scale.transpose(1, 2) * pixels + coefficients.transpose(1, 2) @ basis + self.bias
-        x = x.reshape(x.shape[0], -1, self.norm.weight.shape[0])  # one row for each of the 2 x 2 pixels of a place
+    def forward(self, pixels: Tensor, kernels: Tensor, gains: Tensor, *state: Tensor) -> Tensor:
+        """[N, C], [B, k, C/8] and the state that TokenSide returns -> low_res_masks float32 [B, k, 4e, 4e]."""
+        shares, bases = state[: len(self.layers)], state[len(self.layers) :]
+        # The bias is one row more: the product adds it for less than a pass over all pixels.
+        rows = [*(gains[:, j : j + 1] * share for j, share in enumerate(shares)), torch.ones_like(gains[:, :1])]
+        basis = [torch.cat(bases, 1) @ _as_matrix(self.first), self.bias.expand(gains.shape[0], 1, -1)]
+        x = gains[:, :1].transpose(1, 2) * pixels + torch.cat(rows, 1).transpose(1, 2) @ torch.cat(basis, 1)
+        x = x.reshape(-1, self.norm.weight.shape[0])  # one row for each of the 2 x 2 pixels of a place
         x = functional.gelu(functional.layer_norm(x, x.shape[-1:], self.norm.weight, self.norm.bias, self.norm.eps))
-        x = functional.gelu(x @ _as_matrix(self.second) + self.second.bias.repeat(4))
-        x = x.reshape(x.shape[0], -1, kernels.shape[2])
+        # Of two dimensions, so that the export has one operator for product and bias.
+        x = functional.gelu(functional.linear(x, _as_matrix(self.second).T, self.second.bias.repeat(4)))
+        x = x.reshape(gains.shape[0], -1, kernels.shape[2])
         masks = (kernels @ x.transpose(1, 2)).reshape(-1, kernels.shape[1], self.side, self.side, 2, 2, 2, 2)
         # y is (place, first step, second step), x likewise.
         return masks.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(-1, kernels.shape[1], 4 * self.side, 4 * self.side)
 
 
-class _Frame:
-    """What the norms before layer `index` have made of the constants: weight, constant and constant rows, all [C]."""
-
-    def __init__(self, layers: nn.ModuleList, index: int) -> None:
-        channels = layers[0].norm4.weight.shape[0]
-        self._before = [layer.norm4.weight for layer in layers[:index]]
-        self.weight = self.weight_since(0) if index else torch.ones(channels)
-        self.constant = torch.zeros(channels)
-        self.rows: list[Tensor] = []
-        for layer in layers[:index]:
-            norm = layer.norm4
-            before = self.constant + layer.cross_attn_image_to_token.out_proj.bias
-            self.rows = [row * norm.weight for row in (*self.rows, before)] + [norm.weight]
-            self.constant = norm.bias
-
-    def weight_since(self, layer: int) -> Tensor:
-        """Product of the norms' weights from a layer on."""
-        product = torch.ones(())
-        for weight in self._before[layer:]:
-            product = product * weight
-        return product
-
-
 class _Keys:
-    """The image's vectors as a batch of prompts has changed them; see the module's docstring."""
+    """The image's vectors as a batch of prompts has changed them; see the module's docstring.
 
-    def __init__(self, layers: nn.ModuleList) -> None:
+    gains: [B, 1, N] per layer so far; shares: A_j [B, J, N]; bases: B_j [B, J, C].
+    """
+
+    def __init__(self, layers: nn.ModuleList, shared: Shared) -> None:
         self._layers = layers
-        self._index = 0
+        self._shared = shared
         self._values: list[Tensor] = []  # per layer so far, v of the tokens [B, h, T, d]
-        self.scale = self.coefficients = self.basis = torch.empty(0)
+        self.gains: list[Tensor] = []
+        self.shares: list[Tensor] = []
+        self.bases: list[Tensor] = []
 
-    def _against(self, vectors: Tensor, projection: nn.Linear, name: str, shared: Shared) -> Tensor:
-        """[B, h, T, d] against the projected keys plus their places: [B, h, T, N]."""
-        scores = vectors @ shared[name]
-        if self._index == 0:
-            return scores
-        places = vectors @ shared[name.replace("_", "_place_")]
-        basis = _heads(self.basis @ projection.weight.T, vectors.shape[1])
-        low_rank = (vectors @ basis.transpose(2, 3)).flatten(1, 2) @ self.coefficients
-        return self.scale[:, None] * scores + places + low_rank.reshape(scores.shape)
-
-    def read(self, attention: Any, queries: Tensor, shared: Shared) -> Tensor:
+    def read(self, attention: Any, queries: Tensor) -> Tensor:
         """Attention of the tokens to the image, [B, T, C]."""
-        heads, final = attention.num_heads, self._index == len(self._layers)
-        name = "final" if final else str(self._index)
+        heads, index = attention.num_heads, len(self.gains)
+        name = str(index) if index < len(self._layers) else "final"
         vectors = _heads(attention.q_proj(queries), heads)
-        vectors = vectors / math.sqrt(vectors.shape[-1])
-        shares = self._against(vectors, attention.k_proj, f"key_{name}", shared).softmax(-1)
-        constant = _Frame(self._layers, self._index).constant
-        bias = constant @ attention.v_proj.weight.T + attention.v_proj.bias
-        if self._index == 0:
-            found = shares @ shared[f"value_{name}"]
+        attended = self._against(vectors, attention.k_proj, f"key_{name}").softmax(-1)
+        if not self.gains:
+            found = attended @ self._shared[f"value_{name}"]
         else:
-            basis = _heads(self.basis @ attention.v_proj.weight.T, heads)
-            summed = shares.flatten(1, 2) @ self.coefficients.transpose(1, 2)
-            summed = summed.reshape(*shares.shape[:3], -1)
-            found = (shares * self.scale[:, None]) @ shared[f"value_{name}"] + summed @ basis
-        return attention.out_proj(found.transpose(1, 2).flatten(2) + bias)  # shares sum to one
+            found = (attended * self.gains[0][:, None]) @ self._shared[f"value_{name}"]
+            for gain, shares, basis in zip(self.gains, self.shares, self.bases, strict=True):
+                summed = (attended * gain[:, None]).flatten(1, 2) @ shares.transpose(1, 2)
+                summed = summed.reshape(*attended.shape[:3], -1)
+                found = found + summed @ _heads(basis @ attention.v_proj.weight.T, heads)
+        bias = _constant(self._layers, index) @ attention.v_proj.weight.T + attention.v_proj.bias
+        return attention.out_proj(found.transpose(1, 2).flatten(2) + bias)  # what is attended to sums to one
 
-    def written(self, layer: Any, queries: Tensor, tokens: Tensor, shared: Shared) -> "_Keys":
-        """The keys after attention of the image to the tokens, and norm4."""
-        attention, norm, index = layer.cross_attn_image_to_token, layer.norm4, self._index
+    def write(self, layer: Any, queries: Tensor, tokens: Tensor) -> None:
+        """Attention of the image to the tokens, and norm4."""
+        attention, norm, index = layer.cross_attn_image_to_token, layer.norm4, len(self.gains)
         vectors = _heads(attention.k_proj(queries + tokens), attention.num_heads)
-        vectors = vectors / math.sqrt(vectors.shape[-1])
-        shares = self._against(vectors, attention.q_proj, f"query_{index}", shared).softmax(2)
+        shares = _softmax_over_tokens(self._against(vectors, attention.q_proj, f"query_{index}")).flatten(1, 2)
         values = _heads(attention.v_proj(queries), attention.num_heads)
-        width = values.shape[-1]
-        output = attention.out_proj.weight.T.reshape(attention.num_heads, width, -1)
-        frame = _Frame(self._layers, index)
-        constant = (frame.constant + attention.out_proj.bias).expand(queries.shape[0], 1, -1)
-        ones = torch.ones_like(shares[:, 0, :1])
-        basis = [(values @ output).flatten(1, 2), constant]
-        coefficients = [shares.flatten(1, 2), ones]
-        if index:
-            basis, coefficients = [self.basis, *basis], [self.coefficients, *coefficients]
-        result = _Keys(self._layers)
-        result._index, result._values = index + 1, [*self._values, values]
-        stacked, rows = torch.cat(basis, 1), torch.cat(coefficients, 1)
-        mean, square = self._moments(stacked, rows, result._values, shared)
-        inverse = torch.rsqrt(square - mean.square() + norm.eps)
-        result.scale = inverse * self.scale if index else inverse
-        result.coefficients = torch.cat([rows * inverse, -mean * inverse], 1)
-        result.basis = torch.cat([stacked * norm.weight, norm.weight.expand(queries.shape[0], 1, -1)], 1)
-        return result
+        output = attention.out_proj.weight.T.reshape(attention.num_heads, values.shape[-1], -1)
+        basis = (values @ output).flatten(1, 2) + _written_constant(self._layers, index) / attention.num_heads
+        self._values.append(values)
+        self.shares.append(shares)
+        self.bases = [_centred(basis) for basis in (*self.bases, basis)]
+        inverse = torch.rsqrt(self._mean_square() + norm.eps)
+        self.gains = [*(gain * inverse for gain in self.gains), inverse]
+        self.bases = [basis * norm.weight for basis in self.bases]
 
-    def _moments(
-        self, basis: Tensor, coefficients: Tensor, values: list[Tensor], shared: Shared
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and mean square over channels of scale * S + coefficients @ basis: [B, 1, N] each."""
-        index = self._index
-        moments = shared[f"moments_{index}"]
-        constant = moments[2:].expand(basis.shape[0], -1, -1)
-        overlap = []  # mean product of S with every row of the basis, in the order in which the basis has grown
-        for other, value in enumerate(values):
-            rows = 2 if other < index else 1  # the norm of this layer has not added its own yet
-            overlap += [(value @ shared[f"overlap_{index}_{other}"]).flatten(1, 2)]
-            overlap += [constant[:, 2 * other : 2 * other + rows]]
-        products = torch.cat(overlap, 1)
-        gram = basis @ basis.transpose(1, 2) / basis.shape[2]
-        mean = basis.mean(2)[:, None] @ coefficients
-        if index:
-            products = products * self.scale
-            mean = mean + self.scale * moments[0]
-            square = self.scale.square() * moments[1]
-        else:
-            mean = mean + moments[0]
-            square = moments[1]
-        return mean, square + (coefficients * (2 * products + gram @ coefficients)).sum(1, keepdim=True)
+    def _against(self, vectors: Tensor, projection: nn.Linear, name: str) -> Tensor:
+        """[B, h, T, d] against the projected keys plus their places, over sqrt(d): [B, h, T, N]."""
+        vectors = vectors / math.sqrt(vectors.shape[-1])
+        scores = vectors @ self._shared[name]
+        for index, (gain, shares, basis) in enumerate(zip(self.gains, self.shares, self.bases, strict=True)):
+            projected = _heads(basis @ projection.weight.T, vectors.shape[1])
+            added = ((vectors @ projected.transpose(2, 3)).flatten(1, 2) @ shares).reshape(scores.shape)
+            scores = scores + added * gain[:, None] if index else (scores + added) * gain[:, None]
+        return scores + vectors @ self._shared[name.replace("_", "_place_")] if self.gains else scores
+
+    def _mean_square(self) -> Tensor:
+        """Over channels, of the keys with a new layer written and the mean taken off: [B, 1, N]."""
+        moments = self._shared[f"moments_{len(self.gains)}"]
+        gains = [*self.gains, None]  # that of the new layer is one
+        total = _times(_times(moments[0], gains[0]), gains[0])
+        for row, (shares, values, gain) in enumerate(zip(self.shares, self._values, gains, strict=True)):
+            # Twice the embedding's mean products with the rows, without their constants: those are in `moments`.
+            with_shared = ((2 * values) @ self._shared[f"overlap_{len(self.gains)}_{row}"]).flatten(1, 2)
+            inner = self._gram(row, row) @ shares
+            if row == 0:
+                inner = inner + with_shared
+                part = _times((shares * inner).sum(1, keepdim=True) + moments[1], gain)
+            else:
+                inner = _times(inner, gain) + (with_shared + 2 * self._gram(row, 0) @ self.shares[0]) * gains[0]
+                for other in range(1, row):
+                    inner = inner + 2 * self._gram(row, other) @ self.shares[other] * gains[other]
+                part = (shares * inner).sum(1, keepdim=True) + moments[1 + row] * gains[0]
+            total = total + _times(part, gain)
+        return total
+
+    def _gram(self, row: int, column: int) -> Tensor:
+        """Mean products over channels of two layers' bases, [B, J, J]."""
+        return self.bases[row] @ self.bases[column].transpose(1, 2) / self.bases[row].shape[2]
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
@@ -273,16 +252,48 @@ def _heads(x: Tensor, heads: int) -> Tensor:
 
 
 def _project(
-    shared: Shared, name: str, linear: nn.Linear, heads: int, scaled: Tensor, place: Tensor, frame: _Frame
+    shared: Shared, name: str, linear: nn.Linear, heads: int, embedding: Tensor, place: Tensor, together: bool
 ) -> None:
-    """Projection of the embedding [h, d, N] under `name`, and of its place as well: apart, once it has a scale."""
-    projected = scaled @ linear.weight.T
-    places = (place + frame.constant) @ linear.weight.T + linear.bias
-    if frame.rows:
-        shared[name.replace("_", "_place_")] = _heads(places, heads).transpose(1, 2)
-    else:
+    """Projections of the embedding and of its place, [h, d, N]: `together` as long as the embedding has no gain."""
+    projected, places = embedding @ linear.weight.T, place @ linear.weight.T + linear.bias
+    if together:
         projected = projected + places
+    else:
+        shared[name.replace("_", "_place_")] = _heads(places, heads).transpose(1, 2)
     shared[name] = _heads(projected, heads).transpose(1, 2)
+
+
+def _state_names(sam: Any) -> tuple[str, ...]:
+    """Of what `TokenSide` hands to `Upscale`."""
+    layers = range(len(sam.mask_decoder.transformer.layers))
+    return "gains", *(f"shares_{index}" for index in layers), *(f"basis_{index}" for index in layers)
+
+
+def _constant(layers: nn.ModuleList, index: int) -> Tensor:
+    """What every key has in common before a layer, [C]."""
+    bias: Tensor = layers[index - 1].norm4.bias if index else torch.zeros_like(layers[0].norm4.bias)
+    return bias
+
+
+def _written_constant(layers: nn.ModuleList, index: int) -> Tensor:
+    """What the attention of a layer's image side adds to every key, with what the keys had in common before: [C]."""
+    return _constant(layers, index) + layers[index].cross_attn_image_to_token.out_proj.bias
+
+
+def _centred(rows: Tensor) -> Tensor:
+    """With the mean over channels, the last axis, taken off."""
+    return rows - rows.mean(-1, keepdim=True)
+
+
+def _softmax_over_tokens(scores: Tensor) -> Tensor:
+    """[B, h, T, N]; ONNX Runtime's own, over an axis other than the last, transposes twice: four times as slow."""
+    exponentials = (scores - scores.amax(2, keepdim=True)).exp()
+    return exponentials / exponentials.sum(2, keepdim=True)
+
+
+def _times(x: Tensor, gain: Tensor | None) -> Tensor:
+    """None is a gain of one."""
+    return x if gain is None else x * gain
 
 
 def _as_matrix(convolution: nn.ConvTranspose2d) -> Tensor:

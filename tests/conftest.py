@@ -186,7 +186,6 @@ def split_sessions() -> Callable[[Any], tuple[Any, Any, Any]]:
     """split_sessions(sam) -> image_side, token_side and upscale as sessions, run by PyTorch."""
     import torch
 
-    from maskrt.export.sams import TOKEN_OUTPUTS, UPSCALE_INPUTS
     from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale
 
     class Module:
@@ -206,8 +205,8 @@ def split_sessions() -> Callable[[Any], tuple[Any, Any, Any]]:
         token_side = TokenSide(sam, image_side.names)
         return (
             Module(image_side, ("image_embeddings",), image_side.names),
-            Module(token_side, ("point_coords", "point_labels", *token_side.names), TOKEN_OUTPUTS),
-            Module(Upscale(sam), UPSCALE_INPUTS, ("low_res_masks",)),
+            Module(token_side, ("point_coords", "point_labels", *token_side.names), token_side.outputs),
+            Module(upscale := Upscale(sam), upscale.inputs, ("low_res_masks",)),
         )
 
     return sessions

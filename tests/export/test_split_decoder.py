@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 from maskrt.export.demo.model import DEMO_SAM  # noqa: E402
 from maskrt.export.graph import check_equal  # noqa: E402
 from maskrt.export.sam import SAM_CONFIGS, DecoderGraph, SamConfig, build_sam  # noqa: E402
-from maskrt.export.sams import TOKEN_OUTPUTS, UPSCALE_INPUTS, WRITERS  # noqa: E402
+from maskrt.export.sams import WRITERS  # noqa: E402
 from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale  # noqa: E402
 from maskrt.runtime.bundle import SamSpec  # noqa: E402
 from maskrt.runtime.errors import ExportError  # noqa: E402
@@ -37,8 +37,9 @@ def both(sam: Any, case: tuple[Any, Any, Any]) -> tuple[tuple[Any, Any], tuple[A
     token_side = TokenSide(sam, image_side.names)
     shared = dict(zip(image_side.names, image_side(case[0]), strict=True))
     found = token_side(*case[1:], *(shared[name] for name in token_side.names))
-    values = shared | dict(zip(TOKEN_OUTPUTS, found, strict=True))
-    return (Upscale(sam)(*(values[name] for name in UPSCALE_INPUTS)), values["pred_iou"]), DecoderGraph(sam)(*case)
+    values = shared | dict(zip(token_side.outputs, found, strict=True))
+    upscale = Upscale(sam)
+    return (upscale(*(values[name] for name in upscale.inputs)), values["pred_iou"]), DecoderGraph(sam)(*case)
 
 
 def relative(found: Any, expected: Any) -> float:
