@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-MAX_SCORES = 1 << 24  # of one band: 64 MB; bands of 4 rows for ViT-B, where 1 and 2 rows were slower
+MAX_SCORES = 1 << 24  # of one band: 64 MB; bands of 4 rows for ViT-B
 
 
 class BandedViT(nn.Module):
