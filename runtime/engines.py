@@ -72,8 +72,8 @@ class OnnxRuntimeSession(_Engine):
         options.log_severity_level = 3  # errors reach the caller as exceptions; warnings are for exporters
         # Threads that spin while they wait take the cores from whatever runs between two networks.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # The arena keeps what a run needed: for ViT-B's encoder that is 2.3 GB for good, in place of 1.6 during a run and
-        # 0.7 after it. But the decoder, which runs hundreds of times on megabytes, takes half as long again without.
+        # The arena keeps what a run needed: 2.3 GB for ViT-B's encoder, in place of 1.6 during a run and 0.7 after it.
+        # But the decoder, which runs hundreds of times on megabytes, takes half as long again without.
         options.enable_cpu_mem_arena = repeated
         if threads is not None:
             options.intra_op_num_threads = threads

@@ -23,10 +23,11 @@ def point_grid(points_per_side: int) -> Points:
 
 
 def guided_points(points_per_side: int, foreground: NDArray[np.float32]) -> Points:
-    """The points of the grid near anything but sure background, and one in every cell that a thin structure crosses.
+    """The points of the grid but for those in sure background, and one wherever a thin structure passes between them.
 
-    A point is kept when its cell of the grid, or one of the eight around it, reaches SURELY_BACKGROUND. Thin is what
-    the segmenter predicts and a square as wide as a cell does not fit into: a cable can pass between the points.
+    A point is kept when anything in its cell of the grid reaches SURELY_BACKGROUND. Thin is what the segmenter predicts
+    and a square as wide as a cell does not fit into: a cell that it crosses gets a point on it, unless the grid's own
+    point is predicted already.
 
     Args:
         points_per_side: of the grid.
@@ -37,14 +38,16 @@ def guided_points(points_per_side: int, foreground: NDArray[np.float32]) -> Poin
     """
     height, width = foreground.shape
     grid = point_grid(points_per_side) * np.array([width, height])
-    near = grid[_around(_cell_peaks(foreground, points_per_side)).ravel() >= SURELY_BACKGROUND]
+    near = grid[_cell_peaks(foreground, points_per_side).ravel() >= SURELY_BACKGROUND]
     spacing = max(1, min(height, width) // points_per_side)
     predicted = foreground > 0.5
     y, x = np.nonzero(predicted & ~_opened(predicted, spacing))
     cell = y * points_per_side // height * points_per_side + x * points_per_side // width
     order = np.lexsort((-foreground[y, x], cell))  # the most probable pixel of each cell first
     first = order[np.unique(cell[order], return_index=True)[1]]
-    return np.concatenate([near, np.stack([x[first], y[first]], axis=1) + 0.5])
+    column, row = grid[cell[first]].astype(np.int64).T
+    missed = first[~predicted[row, column]]
+    return np.concatenate([near, np.stack([x[missed], y[missed]], axis=1) + 0.5])
 
 
 def coarse_points(points_per_side: int) -> NDArray[np.bool_]:
@@ -81,14 +84,6 @@ def _cell_peaks(values: NDArray[np.float32], per_side: int) -> NDArray[np.float3
     rows, columns = (np.arange(per_side) * side // per_side for side in values.shape)
     peaks: NDArray[np.float32] = np.maximum.reduceat(np.maximum.reduceat(values, rows, axis=0), columns, axis=1)
     return peaks
-
-
-def _around(cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Largest value of the 3 x 3 cells around each."""
-    padded = np.pad(cells, 1, constant_values=-np.inf)
-    rows = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
-    largest: NDArray[np.float32] = np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
-    return largest
 
 
 def _opened(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:

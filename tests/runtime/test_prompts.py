@@ -8,16 +8,13 @@ from maskrt.runtime.candidates import Candidate
 from maskrt.runtime.prompts import coarse_points, guided_points, inside_any, point_grid
 
 
-def test_guided_keeps_what_is_near_foreground():
+def test_guided_skips_sure_background():
     foreground = np.zeros((100, 200), np.float32)
     foreground[42:58, 90:110] = 0.3  # around the middle, not predicted: below one half
+    foreground[0, 0] = 0.1
     found = guided_points(10, foreground)
-    grid = point_grid(10) * [200, 100]
-    distance = np.abs(found - [100, 50])
-    assert set(map(tuple, found)) <= set(map(tuple, grid))
-    # The patch touches cells 4 and 5 of both axes; one more around.
-    assert len(found) == 16
-    assert (distance <= [40, 20]).all()
+    # The patch touches cells 4 and 5 of both axes, the pixel the first cell.
+    np.testing.assert_allclose(found, [[10, 5], [90, 45], [110, 45], [90, 55], [110, 55]])
 
 
 def test_guided_adds_points_along_a_cable():
@@ -27,6 +24,9 @@ def test_guided_adds_points_along_a_cable():
     on_cable = found[(found[:, 1] > 203) & (found[:, 1] < 206)]
     assert len(on_cable) == 10  # one in every cell it crosses
     assert np.unique(on_cable[:, 0] // 40).size == 10
+    through_points = np.zeros((400, 400), np.float32)
+    through_points[219:222, :] = 0.9
+    assert set(map(tuple, guided_points(10, through_points))) <= set(map(tuple, point_grid(10) * 400))
     wide = np.zeros((400, 400), np.float32)
     wide[100:300, 100:300] = 0.9  # the grid has points inside
     assert set(map(tuple, guided_points(10, wide))) <= set(map(tuple, point_grid(10) * 400))
@@ -47,6 +47,7 @@ def test_opening_against_the_definition():
     for _ in range(20):
         height, width = rng.integers(8, 30, 2)
         predicted = rng.random((height, width)) < 0.8
+        predicted[:: height // 8, :: width // 8] = True  # something in every cell
         covered = np.zeros_like(predicted)
         spacing = max(1, min(height, width) // 4)
         for y in range(height - spacing + 1):
@@ -55,11 +56,13 @@ def test_opening_against_the_definition():
                     covered[y : y + spacing, x : x + spacing] = True
         thin = predicted & ~covered
         found = guided_points(4, predicted.astype(np.float32))
-        assert np.array_equal(found[:16], point_grid(4) * [width, height])  # something is predicted near every point
+        grid = point_grid(4) * [width, height]
+        assert np.array_equal(found[:16], grid)
         extra = found[16:].astype(np.int64)
         assert all(thin[y, x] for x, y in extra)
-        cells = sorted({(y * 4 // height, x * 4 // width) for y, x in zip(*np.nonzero(thin), strict=True)})
-        assert [(y * 4 // height, x * 4 // width) for x, y in extra] == cells  # one in each
+        cells = {(y * 4 // height, x * 4 // width) for y, x in zip(*np.nonzero(thin), strict=True)}
+        hit = {(i // 4, i % 4) for i, (x, y) in enumerate(grid.astype(np.int64)) if predicted[y, x]}
+        assert [(y * 4 // height, x * 4 // width) for x, y in extra] == sorted(cells - hit)  # one in each
 
 
 def test_coarse_points_are_every_second():
