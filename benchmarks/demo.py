@@ -22,7 +22,7 @@ from maskrt.runtime.sinks import png_bytes
 from maskrt.runtime.soss import SossPipeline
 
 BUNDLE = Path(__file__).resolve().parent.parent / "export" / "demo" / "bundle"
-HELD_OUT = 900_000  # the training scenes have the seeds 100,000 to 101,279
+HELD_OUT = 900_000  # the training scenes have the seeds 100,000 to 102,879
 
 
 @dataclass

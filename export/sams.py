@@ -176,8 +176,7 @@ def write_upscale(sam: Any, config: SamConfig, path: Path, report: Report) -> Pa
             inputs = tuple((shared | values)[name] for name in module.inputs)
             expected = whole(*prompts)
             check_equal("upscale", (module(*inputs), values["pred_iou"]), expected)
-        pixels, kernels, *state = inputs
-        return pixels, kernels[:, :masks], *state
+        return tuple(v[:, :masks] if name == "kernels" else v for name, v in zip(module.inputs, inputs, strict=True))
 
     batch, rows = ("prompts", MAX_PROMPTS), ("rows", MAX_POINTS * config.decoder_heads)
     return export_graph(
@@ -189,7 +188,7 @@ def write_upscale(sam: Any, config: SamConfig, path: Path, report: Report) -> Pa
         dynamic={
             "kernels": {0: batch, 1: ("masks", MASKS_PER_POINT)},
             "gains": {0: batch},
-            **{name: {0: batch, 1: rows} for name in module.inputs[3:]},
+            **{name: {0: batch, 1: rows} for name in module.inputs if name not in ("pixels", "kernels", "gains")},
         },
         cases=(case(1, 3, 1), case(3, 2, 3)),
         report=report,

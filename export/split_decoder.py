@@ -37,8 +37,9 @@ class ImageSide(nn.Module):
     Per layer l: key_l, query_l float32 [h, d, N] and value_l [h, N, d], projections of the shared embedding by the
     token-to-image and the image-to-token attention; key_place_l, query_place_l, what the positional encoding adds
     (from layer 1 on; within key_0 and query_0); overlap_l_j [h, d, N], the embedding against the output projection of
-    layer j <= l; moments_l [2 + l, N]: its mean square, and twice its mean product with the constants of the layers
-    j <= l. Then key, value and place of the final attention, and pixels [N, C], the first transposed convolution.
+    layer j <= l; moments_l [2 + l, N]: its mean square with the mean taken off, and twice its mean product with what
+    the layers j <= l write as constants. Then key, value and place of the final attention, and pixels [N, C], the first
+    transposed convolution.
     """
 
     no_mask: Tensor
@@ -141,16 +142,17 @@ class Upscale(nn.Module):
 
     def __init__(self, sam: Any) -> None:
         super().__init__()
-        self.layers = sam.mask_decoder.transformer.layers
+        layers = sam.mask_decoder.transformer.layers
+        self.depth = len(layers)
         self.first, self.norm, _, self.second, _ = sam.mask_decoder.output_upscaling
         self.side = int(sam.prompt_encoder.image_embedding_size[0])
-        constant = _constant(self.layers, len(self.layers)) @ _as_matrix(self.first)
+        constant = _constant(layers, self.depth) @ _as_matrix(self.first)
         self.register_buffer("bias", (constant + self.first.bias.repeat(4)).detach(), persistent=False)
         self.inputs = ("pixels", "kernels", *_state_names(sam))
 
     def forward(self, pixels: Tensor, kernels: Tensor, gains: Tensor, *state: Tensor) -> Tensor:
         """[N, C], [B, k, C/8] and the state that TokenSide returns -> low_res_masks float32 [B, k, 4e, 4e]."""
-        shares, bases = state[: len(self.layers)], state[len(self.layers) :]
+        shares, bases = state[: self.depth], state[self.depth :]
         # The bias is one row more: the product adds it for less than a pass over all pixels.
         rows = [*(gains[:, j : j + 1] * share for j, share in enumerate(shares)), torch.ones_like(gains[:, :1])]
         basis = [torch.cat(bases, 1) @ _as_matrix(self.first), self.bias.expand(gains.shape[0], 1, -1)]

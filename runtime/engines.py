@@ -119,7 +119,9 @@ class OpenVinoSession(_Engine):
             raise BundleError(f"{path.name} cannot be loaded by OpenVINO: {_first_line(error)}") from error
         compiled = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if compiled != precision:
-            raise ProviderUnavailable(f"{provider} requested, OpenVINO compiled {path.name} in {compiled}")
+            raise ProviderUnavailable(
+                f"{provider} requested, OpenVINO took {compiled} for {path.name}: use --provider cpu"
+            )
         # A request belongs to one thread at a time.
         self._requests = threading.local()
         super().__init__(path.name, _openvino_ports(self._compiled.inputs), _openvino_ports(self._compiled.outputs))

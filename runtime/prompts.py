@@ -27,7 +27,7 @@ def guided_points(points_per_side: int, foreground: NDArray[np.float32]) -> Poin
 
     A point is kept when anything in its cell of the grid reaches SURELY_BACKGROUND. Thin is what the segmenter predicts
     and a square as wide as a cell does not fit into: a cell that it crosses gets a point on it, unless the grid's own
-    point is predicted already.
+    point is on something thin already.
 
     Args:
         points_per_side: of the grid.
@@ -38,15 +38,18 @@ def guided_points(points_per_side: int, foreground: NDArray[np.float32]) -> Poin
     """
     height, width = foreground.shape
     grid = point_grid(points_per_side) * np.array([width, height])
-    near = grid[_cell_peaks(foreground, points_per_side).ravel() >= SURELY_BACKGROUND]
+    column, row = grid.astype(np.int64).T
+    # On tiny frames a point can lie beside its cell, whose edges are rounded to pixels.
+    likeliest = np.maximum(_cell_peaks(foreground, points_per_side).ravel(), foreground[row, column])
+    near = grid[likeliest >= SURELY_BACKGROUND]
     spacing = max(1, min(height, width) // points_per_side)
     predicted = foreground > 0.5
-    y, x = np.nonzero(predicted & ~_opened(predicted, spacing))
+    thin = predicted & ~_opened(predicted, spacing)
+    y, x = np.nonzero(thin)
     cell = y * points_per_side // height * points_per_side + x * points_per_side // width
     order = np.lexsort((-foreground[y, x], cell))  # the most probable pixel of each cell first
     first = order[np.unique(cell[order], return_index=True)[1]]
-    column, row = grid[cell[first]].astype(np.int64).T
-    missed = first[~predicted[row, column]]
+    missed = first[~thin[row, column][cell[first]]]
     return np.concatenate([near, np.stack([x[missed], y[missed]], axis=1) + 0.5])
 
 
@@ -81,7 +84,7 @@ def inside_any(
 
 def _cell_peaks(values: NDArray[np.float32], per_side: int) -> NDArray[np.float32]:
     """Largest value in each of n x n equal cells; at least one pixel belongs to each."""
-    rows, columns = (np.arange(per_side) * side // per_side for side in values.shape)
+    rows, columns = (np.minimum(-(-np.arange(per_side) * side // per_side), side - 1) for side in values.shape)
     peaks: NDArray[np.float32] = np.maximum.reduceat(np.maximum.reduceat(values, rows, axis=0), columns, axis=1)
     return peaks
 

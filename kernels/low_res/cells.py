@@ -62,7 +62,7 @@ def _axis(side: int, square: int, input_size: int, size: int) -> Axis:
 
 @kernel
 def reach(axis: Axis, first: int, last: int) -> tuple[int, int]:
-    """Output pixels, stop exclusive, that depend on any low-res index from first to last."""
+    """Output pixels, stop exclusive, that depend on any low-res index from first to last: always whole cells."""
     start, stop = 0, axis.from_.size
     while start < stop and axis.to[start] < first:
         start += 1
@@ -99,16 +99,17 @@ def decided(low: np.float32, high: np.float32, threshold: np.float32) -> int:
 def judge(low: Floats, row: int, column: int, rows: Axis, columns: Axis, part: Part, thresholds: Floats) -> Codes:
     """`decided` of every cell in the part, for every threshold: int8 [T, cells of columns, cells of rows].
 
-    low: the low-res values from (row, column) on. All loops inside run along lines of memory, so on vectors.
+    low: the low-res values from (row, column) on. But for one transpose, the inner loops run along lines of memory, so
+    on vectors.
     """
     y0, y1, x0, x1 = part
     top, left = rows.cell[y0], columns.cell[x0]
-    high, wide = rows.cell[y1 - 1] - top + 1, columns.cell[x1 - 1] - left + 1
+    row_cells, column_cells = rows.cell[y1 - 1] - top + 1, columns.cell[x1 - 1] - left + 1
     first = columns.from_[x0]
     lines = columns.to[x1 - 1] - first + 1
     # Of the low-res rows that a cell of rows depends on; low-res columns are the lines, for what follows.
-    smallest, largest = np.empty((lines, high), np.float32), np.empty((lines, high), np.float32)
-    for k in range(high):
+    smallest, largest = np.empty((lines, row_cells), np.float32), np.empty((lines, row_cells), np.float32)
+    for k in range(row_cells):
         y = rows.starts[top + k]
         lowest = low[rows.from_[y] - row, first - column : first - column + lines].copy()
         highest = lowest.copy()
@@ -118,17 +119,17 @@ def judge(low: Floats, row: int, column: int, rows: Axis, columns: Axis, part: P
                 lowest[c], highest[c] = min(lowest[c], values[c]), max(highest[c], values[c])
         for c in range(lines):
             smallest[c, k], largest[c, k] = lowest[c], highest[c]
-    codes = np.empty((thresholds.size, wide, high), np.int8)
-    for cell in range(wide):
+    codes = np.empty((thresholds.size, column_cells, row_cells), np.int8)
+    for cell in range(column_cells):
         x = columns.starts[left + cell]
         lowest, highest = smallest[columns.from_[x] - first].copy(), largest[columns.from_[x] - first].copy()
         for c in range(columns.from_[x] + 1 - first, columns.to[x] + 1 - first):
             small, large = smallest[c], largest[c]
-            for k in range(high):
+            for k in range(row_cells):
                 lowest[k], highest[k] = min(lowest[k], small[k]), max(highest[k], large[k])
         for t in range(thresholds.size):
             own, threshold = codes[t, cell], thresholds[t]
-            for k in range(high):
+            for k in range(row_cells):
                 own[k] = decided(lowest[k], highest[k], threshold)
     return codes
 

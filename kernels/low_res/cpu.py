@@ -133,29 +133,27 @@ def _stability(
     """Pixels above the last threshold over those above the first; NaN for 0 / 0, 0 below min_stability."""
     y0, _, x0, _ = part
     low_codes, high_codes, low_threshold, high_threshold = codes[0], codes[2], thresholds[0], thresholds[2]
-    first_row, first_column = rows.cell[y0], columns.cell[x0]
-    heights = np.diff(rows.starts[first_row : first_row + codes.shape[2] + 1])
+    top_cell, left_cell = rows.cell[y0], columns.cell[x0]
+    heights = np.diff(rows.starts[top_cell : top_cell + codes.shape[2] + 1])
     above_low, above_high, open_high = 0, 0, 0
     for cell in range(codes.shape[1]):
-        width = columns.starts[first_column + cell + 1] - columns.starts[first_column + cell]
+        width = columns.starts[left_cell + cell + 1] - columns.starts[left_cell + cell]
         in_low, in_high, in_open = low_codes[cell], high_codes[cell], 0
         sure_low, sure_high = 0, 0
         for k in range(heights.size):
             sure_low += heights[k] * (in_low[k] == 1)
             sure_high += heights[k] * (in_high[k] == 1)
             in_open += heights[k] * (in_high[k] == MIXED)
-        above_low, above_high, open_high = (
-            above_low + width * sure_low,
-            above_high + width * sure_high,
-            open_high + width * in_open,
-        )
+        above_low += width * sure_low
+        above_high += width * sure_high
+        open_high += width * in_open
     tile = scratch[3]
     for cell in range(codes.shape[1]):
         # The ratio can only fall as more pixels turn out to be above the first threshold alone.
         if min_stability > 0 and (above_high + open_high) < (min_stability - 1e-6) * above_low:
             return np.float32(0)
         in_low, in_high = low_codes[cell], high_codes[cell]
-        x, stop = columns.starts[first_column + cell], columns.starts[first_column + cell + 1]
+        x, stop = columns.starts[left_cell + cell], columns.starts[left_cell + cell + 1]
         k = 0
         while k < heights.size:
             if in_low[k] != MIXED and in_high[k] != MIXED:
@@ -164,10 +162,10 @@ def _stability(
             first = k
             while k < heights.size and (in_low[k] == MIXED or in_high[k] == MIXED):
                 k += 1
-            y, below = rows.starts[first_row + first], rows.starts[first_row + k]
+            y, below = rows.starts[top_cell + first], rows.starts[top_cell + k]
             interpolate(low, 0, 0, rows, columns, (y, below, x, stop), y0, scratch)
             for mixed in range(first, k):
-                top, end = rows.starts[first_row + mixed] - y0, rows.starts[first_row + mixed + 1] - y0
+                top, end = rows.starts[top_cell + mixed] - y0, rows.starts[top_cell + mixed + 1] - y0
                 pixels = tile[top:end, : stop - x]
                 if in_low[mixed] == MIXED:
                     above_low += _count_above(pixels, low_threshold)
@@ -193,7 +191,7 @@ def _box(
 ) -> None:
     """x0 y0 x1 y1 of what lies above; zeros where nothing does. Mixed cells inside the box so far cannot widen it."""
     y0, _, x0, _ = part
-    first_row, first_column, tile, cells = rows.cell[y0], columns.cell[x0], scratch[3], codes.shape[1]
+    top_cell, left_cell, tile, cells = rows.cell[y0], columns.cell[x0], scratch[3], codes.shape[1]
     left, top, right, bottom = columns.near.size, rows.near.size, -1, -1
     for cell in range(codes.shape[0]):
         own, k, last = codes[cell], 0, cells - 1
@@ -202,16 +200,16 @@ def _box(
         while last > k and own[last] != 1:
             last -= 1
         if k < cells:
-            left, right = min(left, columns.starts[first_column + cell]), columns.starts[first_column + cell + 1] - 1
-            top, bottom = min(top, rows.starts[first_row + k]), max(bottom, rows.starts[first_row + last + 1] - 1)
+            left, right = min(left, columns.starts[left_cell + cell]), columns.starts[left_cell + cell + 1] - 1
+            top, bottom = min(top, rows.starts[top_cell + k]), max(bottom, rows.starts[top_cell + last + 1] - 1)
     for cell in range(codes.shape[0]):
-        own, x, stop = codes[cell], columns.starts[first_column + cell], columns.starts[first_column + cell + 1]
+        own, x, stop = codes[cell], columns.starts[left_cell + cell], columns.starts[left_cell + cell + 1]
         k = 0
         while k < cells:
-            y, below = rows.starts[first_row + k], rows.starts[first_row + k + 1]
+            y, below = rows.starts[top_cell + k], rows.starts[top_cell + k + 1]
             if left <= x and stop - 1 <= right and top <= y and y < bottom:
-                k = max(k, rows.cell[bottom] - first_row)  # the first that may reach below the box
-                y, below = rows.starts[first_row + k], rows.starts[first_row + k + 1]
+                k = rows.cell[bottom] - top_cell  # the first that may reach below the box
+                y, below = rows.starts[top_cell + k], rows.starts[top_cell + k + 1]
             if own[k] == MIXED:
                 interpolate(low, 0, 0, rows, columns, (y, below, x, stop), y0, scratch)
                 for i in range(y, below):
@@ -238,8 +236,8 @@ def _edges(
     height, tile, row_cells = rows.near.size, scratch[3], codes.shape[1]
     count, inside = 0, False
     for cell in range(codes.shape[0]):
-        own, first_column = codes[cell], columns.cell[x0] + cell
-        x, stop = max(x0, columns.starts[first_column]), min(x1, columns.starts[first_column + 1])
+        own, column_cell = codes[cell], columns.cell[x0] + cell
+        x, stop = max(x0, columns.starts[column_cell]), min(x1, columns.starts[column_cell + 1])
         k = 0
         while k < row_cells:
             first = k

@@ -1,5 +1,6 @@
 """Voting in Numba. Runs are column-major, so sums down the columns answer for runs of any length."""
 
+import numba
 import numpy as np
 from numba import prange
 from numpy.typing import NDArray
@@ -11,7 +12,6 @@ Floats = NDArray[np.float32]
 Sums = NDArray[np.int64]
 
 BLOCK = 8  # rows between two kept sums: a table for every row costs more to write than its look-ups save
-STRIP = 640  # columns that a thread sums at a time
 
 
 def count_votes(ballots: Floats, runs: Runs, out: NDArray[np.float64]) -> None:
@@ -31,7 +31,7 @@ def count_votes(ballots: Floats, runs: Runs, out: NDArray[np.float64]) -> None:
     classes, height, width = ballots.shape
     above = np.empty((classes, (height + BLOCK - 1) // BLOCK, width), np.int64)
     columns = np.zeros((classes, width + 1), np.int64)
-    _sum_blocks(ballots, above, columns)
+    _sum_blocks(ballots, -(-width // numba.get_num_threads()), above, columns)
     np.cumsum(columns, axis=1, out=columns)
     _sum_runs(ballots, above, columns, runs.counts, runs.offsets, out)
 
@@ -57,11 +57,14 @@ def paint(runs: Runs, classes: NDArray[np.uint8], order: Indices, out: NDArray[n
 
 
 @parallel_kernel
-def _sum_blocks(ballots: Floats, above: Sums, columns: Sums) -> None:
-    """above[c, b, x] becomes the sum of rows 0 to b * BLOCK - 1 of column x, columns[c, x + 1] that of all rows."""
+def _sum_blocks(ballots: Floats, strip: int, above: Sums, columns: Sums) -> None:
+    """above[c, b, x] becomes the sum of rows 0 to b * BLOCK - 1 of column x, columns[c, x + 1] that of all rows.
+
+    strip: columns that a thread sums.
+    """
     classes, height, width = ballots.shape
-    for strip in prange((width + STRIP - 1) // STRIP):
-        left, right = strip * STRIP, min(strip * STRIP + STRIP, width)
+    for number in prange((width + strip - 1) // strip):
+        left, right = number * strip, min(number * strip + strip, width)
         total, block = np.empty(right - left, np.int64), np.empty(right - left, np.int32)
         for c in range(classes):
             total[:] = 0

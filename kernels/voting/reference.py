@@ -92,10 +92,11 @@ def _check_runs(runs: Runs, pixels: int) -> None:
     check_array("runs.offsets", runs.offsets, np.int64, (None,))
     if runs.offsets[0] != 0 or runs.offsets[-1] != runs.counts.size or (np.diff(runs.offsets) < 0).any():
         raise ValueError(f"runs.offsets do not divide {runs.counts.size} run lengths")
+    if runs.counts.min(initial=0) < 0 or runs.counts.max(initial=0) > pixels:  # then no sum overflows
+        raise ValueError(f"the image has {pixels} pixels, runs are {runs.counts.min()} to {runs.counts.max()} long")
     ends = np.concatenate([[0], np.cumsum(runs.counts)])[runs.offsets]
-    longest = np.diff(ends).max(initial=0)
-    if runs.counts.min(initial=0) < 0 or longest > pixels:
-        raise ValueError(f"the image has {pixels} pixels, a mask has {longest} or a run of less than none")
+    if (largest := np.diff(ends).max(initial=0)) > pixels:
+        raise ValueError(f"the image has {pixels} pixels, the runs of a mask add up to {largest}")
 
 
 def _dense(runs: Runs, height: int, width: int) -> NDArray[np.bool_]:

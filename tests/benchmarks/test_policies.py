@@ -1,6 +1,7 @@
 """What prompt policies change, on a tiny bundle."""
 
 import dataclasses
+import sys
 from contextlib import ExitStack
 
 import msgspec
@@ -31,6 +32,18 @@ def test_every_policy_is_measured_against_the_grid(tiny_bundle, tmp_path):
     (tmp_path / "policies.json").write_bytes(msgspec.json.encode(found))
     text = tables.policies_markdown(tmp_path / "policies.json")
     assert text.count("| `prompts=") == 3
+
+
+def test_command_line(tiny_bundle, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "policies.json"
+    command = f"policies --bundle {tiny_bundle} --scenes 1 --first-seed 7 --json {file}"
+    monkeypatch.setattr(sys, "argv", command.split())
+    policies.main()
+    printed = capsys.readouterr()
+    assert printed.err == "seed 7 done\n"
+    assert printed.out == file.read_text()
+    found = msgspec.json.decode(file.read_bytes(), type=policies.Policies)
+    assert (found.scenes, found.first_seed, len(found.rows)) == (1, 7, 3)
 
 
 def test_thin_cables_are_those_no_square_fits_into():

@@ -7,7 +7,7 @@ from maskrt.kernels import voting
 from maskrt.kernels.voting import cpu, reference
 from maskrt.runtime.rle import encode_rle
 
-SHAPES = [(1, 1), (1, 40), (40, 1), (33, 65), (120, 97)]
+SHAPES = [(1, 1), (1, 40), (40, 1), (33, 65), (120, 97), (9, 1300)]
 
 
 def masks_of(rng, blobs, shape, number):
@@ -76,7 +76,7 @@ def test_refuses_wrong_arguments(module):
     runs = voting.runs_of([[3, 9]])
     with pytest.raises(ValueError, match="12"):
         module.count_votes(np.zeros((2, 3, 3), np.float32), runs, np.empty((1, 2)))
-    for wrong in ([-1, 13], [0, 14, -2], [12, 1]):
+    for wrong in ([-1, 13], [0, 14, -2], [12, 1], [1 << 62] * 4):
         with pytest.raises(ValueError, match="12 pixels"):
             module.count_votes(np.zeros((2, 3, 4), np.float32), voting.runs_of([wrong]), np.empty((1, 2)))
     with pytest.raises(ValueError, match="offsets"):

@@ -27,6 +27,11 @@ def test_guided_adds_points_along_a_cable():
     through_points = np.zeros((400, 400), np.float32)
     through_points[219:222, :] = 0.9
     assert set(map(tuple, guided_points(10, through_points))) <= set(map(tuple, point_grid(10) * 400))
+    beside_a_blanket = foreground.copy()
+    beside_a_blanket[100:202, :] = 0.9  # the grid's points in the cable's cells are on the blanket
+    beside_a_blanket[202, :] = 0
+    found = guided_points(10, beside_a_blanket)
+    assert ((found[:, 1] > 203) & (found[:, 1] < 206)).sum() == 10
     wide = np.zeros((400, 400), np.float32)
     wide[100:300, 100:300] = 0.9  # the grid has points inside
     assert set(map(tuple, guided_points(10, wide))) <= set(map(tuple, point_grid(10) * 400))
@@ -37,8 +42,19 @@ def test_guided_adds_points_along_a_cable():
 def test_guided_on_tiny_frames(size_hw, value):
     found = guided_points(40, np.full(size_hw, value, np.float32))
     assert (found >= 0).all()
-    assert (found <= np.array(size_hw[::-1])).all()
+    assert (found < np.array(size_hw[::-1])).all()
     assert len(found) == 0 if value == 0 else len(found) >= 1600
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 300), (37, 41), (48, 48), (81, 80), (120, 97)])
+def test_guided_asks_wherever_the_grid_hits_foreground(size_hw):
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        foreground = np.where(rng.random(size_hw) < 0.1, rng.random(size_hw), 0).astype(np.float32)
+        found = set(map(tuple, guided_points(40, foreground)))
+        assert all(0 <= x < size_hw[1] and 0 <= y < size_hw[0] for x, y in found)
+        grid = point_grid(40) * np.array(size_hw[::-1])
+        assert {tuple(p) for p in grid if foreground[int(p[1]), int(p[0])] >= 0.05} <= found
 
 
 def test_opening_against_the_definition():
@@ -61,7 +77,7 @@ def test_opening_against_the_definition():
         extra = found[16:].astype(np.int64)
         assert all(thin[y, x] for x, y in extra)
         cells = {(y * 4 // height, x * 4 // width) for y, x in zip(*np.nonzero(thin), strict=True)}
-        hit = {(i // 4, i % 4) for i, (x, y) in enumerate(grid.astype(np.int64)) if predicted[y, x]}
+        hit = {(i // 4, i % 4) for i, (x, y) in enumerate(grid.astype(np.int64)) if thin[y, x]}
         assert [(y * 4 // height, x * 4 // width) for x, y in extra] == sorted(cells - hit)  # one in each
 
 

@@ -93,6 +93,18 @@ def test_openvino_precision_that_the_cpu_lacks(tiny_bundle: Path, monkeypatch: p
         open_session(tiny_bundle / "segmenter.onnx", "openvino-bf16")
 
 
+def test_openvino_that_takes_another_precision(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    class Compiled:
+        def get_property(self, name: str) -> openvino.Type:
+            return openvino.Type.bf16
+
+    monkeypatch.setattr(openvino.Core, "compile_model", lambda *_: Compiled())
+    with pytest.raises(ProviderUnavailable, match=r"took bf16 for segmenter\.onnx: use --provider cpu"):
+        open_session(tiny_bundle / "segmenter.onnx", "openvino")
+
+
 def test_openvino_that_is_not_installed(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ProviderUnavailable, match=r"install maskrt\[openvino\]"):

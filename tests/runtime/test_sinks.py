@@ -175,7 +175,7 @@ def test_unknown_kinds(tmp_path: Path, kinds: tuple[str, ...], message: str) -> 
 
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
-    FolderSink(tmp_path, ("mask",), SETTINGS).__exit__(None, None, None)
+    FolderSink(tmp_path, ("mask",), SETTINGS).close()
     (tmp_path / "mask").mkdir()
     (tmp_path / "mask/.maskrt-12-ab.tmp").write_bytes(b"half")
     with FolderSink(tmp_path, ("mask",), SETTINGS, resume=True):
