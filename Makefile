@@ -34,15 +34,15 @@ bench: .venv/ready
 	$(BIN)/python -m maskrt.benchmarks.policies --json benchmarks/results/policies.json
 	$(BIN)/python -m maskrt.benchmarks.tables
 
-# Trains the demo models again from nothing: about three hours on two quiet cores. As in the field, SAM has seen more
-# than the segmenter: its ResNet comes from a DeepLabV3+ that saw every scene, the demo's segmenter sees half of them.
+# Trains the demo models again from nothing: four hours on two quiet cores. As in the field, SAM has learnt for longer than
+# the segmenter: its ResNet starts from a DeepLabV3+ of its own.
 DEMO_WORK = out/demo-models
 demo-models: .venv/ready
-	$(BIN)/maskrt scenes --seed 100000 --count 1280 --out $(DEMO_WORK)/scenes
+	$(BIN)/maskrt scenes --seed 100000 --count 2880 --out $(DEMO_WORK)/scenes
 	$(BIN)/python -m maskrt.export.demo.train_segmenter --scenes $(DEMO_WORK)/scenes --out $(DEMO_WORK)/backbone
 	$(BIN)/python -m maskrt.export.demo.train_sam --scenes $(DEMO_WORK)/scenes --out $(DEMO_WORK)/weights \
 	    --backbone $(DEMO_WORK)/backbone/segmenter.safetensors
-	$(BIN)/python -m maskrt.export.demo.train_segmenter --scenes $(DEMO_WORK)/scenes --out $(DEMO_WORK)/weights --count 640
+	$(BIN)/python -m maskrt.export.demo.train_segmenter --scenes $(DEMO_WORK)/scenes --out $(DEMO_WORK)/weights
 	cp $(DEMO_WORK)/weights/*.safetensors $(DEMO_WORK)/weights/*.json export/demo/weights/
 	$(MAKE) demo-bundle
 

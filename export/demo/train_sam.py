@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--backbone", type=Path, required=True, help="segmenter.safetensors of train_segmenter")
     parser.add_argument("--out", type=Path, required=True, help="folder for sam.safetensors and sam.json")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, nargs=2, default=(8, 75), help="length of each stage")
+    parser.add_argument("--minutes", type=float, nargs=2, default=(8, 110), help="length of each stage")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     sam = initialise(build_sam(DEMO_SAM))
