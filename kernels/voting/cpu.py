@@ -71,13 +71,12 @@ def _sum_blocks(ballots: Floats, strip: int, above: Sums, columns: Sums) -> None
             for b in range(above.shape[1]):
                 block[:] = 0
                 for y in range(b * BLOCK, min(b * BLOCK + BLOCK, height)):
-                    for x in range(right - left):
-                        block[x] += np.int32(np.rint(ballots[c, y, left + x] * SCALE))
-                for x in range(right - left):
-                    above[c, b, left + x] = total[x]
-                    total[x] += block[x]
-            for x in range(right - left):
-                columns[c, left + x + 1] = total[x]
+                    line = ballots[c, y, left:right]
+                    for x in range(line.size):
+                        block[x] += np.int32(np.rint(line[x] * SCALE))
+                above[c, b, left:right] = total
+                total += block
+            columns[c, left + 1 : right + 1] = total
 
 
 @parallel_kernel
@@ -89,30 +88,27 @@ def _sum_runs(
     offsets: Indices,
     out: NDArray[np.float64],
 ) -> None:
+    """Where a foreground run ends, the sum of all pixels before counts for its mask; where it starts, against it."""
+    classes, height, _ = ballots.shape
     for segment in prange(out.shape[0]):
-        for c in range(ballots.shape[0]):
-            pixels, sums, ends = ballots[c], above[c], columns[c]  # a view per run would cost as much as its sums
-            votes, pixel = 0, 0
-            for run in range(offsets[segment] + 1, offsets[segment + 1], 2):
-                pixel += counts[run - 1]
-                votes -= _sum_to(pixels, sums, ends, pixel)
-                pixel += counts[run]
-                votes += _sum_to(pixels, sums, ends, pixel)
-            out[segment, c] = votes / SCALE
-
-
-@kernel
-def _sum_to(ballots: Floats, above: Sums, columns: Sums, pixel: int) -> int:
-    """Of all pixels before this one, in column order; `pixel` may be one past the last."""
-    height = ballots.shape[0]
-    column, row = pixel // height, pixel % height
-    total = columns[column]
-    if row:
-        block = row // BLOCK
-        total += above[block, column]
-        for y in range(block * BLOCK, row):
-            total += np.int64(np.rint(ballots[y, column] * SCALE))
-    return int(total)
+        votes = np.zeros(classes, np.int64)
+        column, row = 0, 0  # of the first pixel after the run; past the last column at the image's end
+        first, sign = offsets[segment], -1
+        for run in range(first, offsets[segment + 1] - (offsets[segment + 1] - first) % 2):
+            row += counts[run]
+            if row >= height:
+                column, row = column + row // height, row % height
+            block = row // BLOCK
+            for c in range(classes):
+                total = columns[c, column]
+                if row:
+                    total += above[c, block, column]
+                    for y in range(block * BLOCK, row):
+                        total += np.int64(np.rint(ballots[c, y, column] * SCALE))
+                votes[c] += sign * total
+            sign = -sign
+        for c in range(classes):
+            out[segment, c] = votes[c] / SCALE
 
 
 @kernel
