@@ -1,4 +1,4 @@
-"""results.jsonl: one line per frame, appended with one write and fsynced, repaired after a crash."""
+"""results.jsonl: one line per frame, appended with one write and fsynced, repaired after a crash; one writer a time."""
 
 import hashlib
 import os
@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.atomic import cannot_write
 from maskrt.runtime.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two runs apart there
+    fcntl = None  # type: ignore[assignment]
 
 RESULTS = "results.jsonl"
 
@@ -47,7 +52,7 @@ class Records:
         """Open, create or repair the file.
 
         Raises:
-            InputError: a line is not one of ours.
+            InputError: a line is not one of ours, or another run has the file open.
             MaskrtError: it cannot be written.
         """
         self._path = path
@@ -58,6 +63,7 @@ class Records:
             raise cannot_write(path, error) from error
         self.latest: dict[str, Record] = {}
         try:
+            self._lock()
             self._load()
         except BaseException:
             self.close()
@@ -84,6 +90,19 @@ class Records:
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
+
+    def _lock(self) -> None:
+        """Until the file is closed, also by a crash: another run would take our half-written files for leftovers."""
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another run is writing to {self._path.parent}: wait for its end, or choose another --out"
+            ) from error
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
 
     def _load(self) -> None:
         data = self._path.read_bytes()

@@ -174,6 +174,18 @@ def test_unknown_kinds(tmp_path: Path, kinds: tuple[str, ...], message: str) -> 
         FolderSink(tmp_path, kinds, SETTINGS)
 
 
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    with FolderSink(tmp_path, ("mask",), SETTINGS):
+        (tmp_path / "mask").mkdir()
+        half = tmp_path / "mask/.maskrt-12-ab.tmp"
+        half.write_bytes(b"half")
+        with pytest.raises(InputError, match=r"another run is writing to .*: wait for its end"):
+            FolderSink(tmp_path, ("mask",), SETTINGS, resume=True)
+        assert half.exists()
+    FolderSink(tmp_path, ("mask",), SETTINGS, resume=True).close()
+    assert not half.exists()
+
+
 def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     FolderSink(tmp_path, ("mask",), SETTINGS).close()
     (tmp_path / "mask").mkdir()
