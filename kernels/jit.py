@@ -5,7 +5,8 @@ the GIL so that a server's other threads go on. None uses `fastmath=True`: reass
 CPU's vector width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numba
@@ -34,3 +35,17 @@ def contracted_kernel(function: KernelT) -> KernelT:
 def contracted_function(function: KernelT) -> KernelT:
     """As contracted_kernel, in the calling thread."""
     return cast(KernelT, numba.njit(cache=True, nogil=True, fastmath={"contract"})(function))
+
+
+@contextmanager
+def thread_limit(threads: int | None) -> Iterator[None]:
+    """Inside the block, kernels that the calling thread starts share their work among at most this many threads.
+
+    None changes nothing.
+    """
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads or before, before))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)

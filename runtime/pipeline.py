@@ -18,7 +18,7 @@ def open_pipeline(
         bundle: the bundle's folder.
         provider: "cpu", "cuda", "openvino", or "openvino-bf16", whose answer differs a little; an absent one raises,
             nothing falls back.
-        threads: of the inference engine and per network; None leaves the choice to the engine.
+        threads: of a network or a kernel while it runs; None leaves the choice to each.
         options: override fields of the bundle's mask and voting settings, as `points_per_side=20`.
 
     Raises:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels import sets
+from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.automatic_masks import AutomaticMasks
 from maskrt.runtime.bundle import Bundle, with_overrides
@@ -57,6 +58,7 @@ class SossPipeline(Closing):
         """split_decoder: use the decoder's three graphs where the bundle has them; the answer is the same."""
         manifest, options = bundle.manifest, options or {}
         self._kernels = kernels
+        self._threads = threads
         voting_fields = set(manifest.voting.__struct_fields__)
         self.voting = with_overrides(manifest.voting, {k: v for k, v in options.items() if k in voting_fields})
         masks = with_overrides(manifest.masks, {k: v for k, v in options.items() if k not in voting_fields})
@@ -87,7 +89,7 @@ class SossPipeline(Closing):
         rgb = frame.rgb if isinstance(frame, Frame) else frame
         branches = self.branches(rgb, roi)
         timings_ms = dict(branches.timings_ms)
-        with timed(timings_ms, "voting"):
+        with timed(timings_ms, "voting"), thread_limit(self._threads):
             label, segment_classes = fuse(branches.probabilities, branches.segments, self.voting, self._kernels)
         roi, size_hw = branches.roi_xywh, (rgb.shape[0], rgb.shape[1])
         with timed(timings_ms, "assemble"):
@@ -106,10 +108,11 @@ class SossPipeline(Closing):
         x, y, width, height = roi = checked_roi(rgb, roi)
         crop = np.ascontiguousarray(rgb[y : y + height, x : x + width])
         timings_ms: dict[str, float] = {}
-        with timed(timings_ms, "segmenter"):
-            probabilities = self.segmenter(crop)
-        foreground = 1 - probabilities[0] if self.automatic_masks.guided else None
-        segments = self.automatic_masks(crop, timings_ms, foreground)
+        with thread_limit(self._threads):
+            with timed(timings_ms, "segmenter"):
+                probabilities = self.segmenter(crop)
+            foreground = 1 - probabilities[0] if self.automatic_masks.guided else None
+            segments = self.automatic_masks(crop, timings_ms, foreground)
         return Branches(roi, probabilities, segments, timings_ms)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ RegionFrom = Annotated[
 Provider = Annotated[
     str, typer.Option(help="cpu or cuda of ONNX Runtime; openvino or openvino-bf16. There is no fallback.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Of the engine; its own choice if left out.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Of networks and kernels; their own choice if left out.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a bundle setting; may be repeated.")
 ]
