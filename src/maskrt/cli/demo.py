@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from maskrt.cli.shared import Threads
+
 
 def command(
     out: Annotated[
@@ -12,9 +14,7 @@ def command(
     ] = Path("out/demo"),
     scenes: Annotated[int, typer.Option(min=1, help="How many held-out scenes.")] = 3,
     bundle: Annotated[Path | None, typer.Option(help="Another bundle than the demo's own.")] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Of networks and kernels; their own choice if left out.")
-    ] = None,
+    threads: Threads = None,
 ) -> None:
     """Show SOSS on drawn bedside scenes with known truth, and its segments on a photograph.
 
