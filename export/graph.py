@@ -170,7 +170,10 @@ def _write(
 
 
 def _strip(model: Any) -> None:
-    """Remove the exporter's notes from an onnx_ir model: they hold stack traces with paths of this machine."""
+    """Remove the exporter's notes from an onnx_ir model: they hold stack traces with paths of this machine.
+
+    And the shapes of what lies between the operators, which every engine infers by itself.
+    """
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
     for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
@@ -180,6 +183,8 @@ def _strip(model: Any) -> None:
         node.doc_string = None
         for value in node.outputs:
             value.metadata_props.clear()
+            if not value.is_graph_output():
+                value.shape = value.type = None
 
 
 def _remove(path: Path) -> None:

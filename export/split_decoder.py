@@ -183,7 +183,7 @@ class _Keys:
 
     def read(self, attention: Any, queries: Tensor) -> Tensor:
         """Attention of the tokens to the image, [B, T, C]."""
-        heads, index = attention.num_heads, len(self.gains)
+        heads, index, weight = attention.num_heads, len(self.gains), attention.v_proj.weight.T
         name = str(index) if index < len(self._layers) else "final"
         vectors = _heads(attention.q_proj(queries), heads)
         attended = self._against(vectors, attention.k_proj, f"key_{name}").softmax(-1)
@@ -194,8 +194,8 @@ class _Keys:
             for gain, shares, basis in zip(self.gains, self.shares, self.bases, strict=True):
                 summed = (attended * gain[:, None]).flatten(1, 2) @ shares.transpose(1, 2)
                 summed = summed.reshape(*attended.shape[:3], -1)
-                found = found + summed @ _heads(basis @ attention.v_proj.weight.T, heads)
-        bias = _constant(self._layers, index) @ attention.v_proj.weight.T + attention.v_proj.bias
+                found = found + summed @ _heads(basis @ weight, heads)
+        bias = _constant(self._layers, index) @ weight + attention.v_proj.bias
         return attention.out_proj(found.transpose(1, 2).flatten(2) + bias)  # what is attended to sums to one
 
     def write(self, layer: Any, queries: Tensor, tokens: Tensor) -> None:
@@ -215,10 +215,10 @@ class _Keys:
 
     def _against(self, vectors: Tensor, projection: nn.Linear, name: str) -> Tensor:
         """[B, h, T, d] against the projected keys plus their places, over sqrt(d): [B, h, T, N]."""
-        vectors = vectors / math.sqrt(vectors.shape[-1])
+        vectors, weight = vectors / math.sqrt(vectors.shape[-1]), projection.weight.T
         scores = vectors @ self._shared[name]
         for index, (gain, shares, basis) in enumerate(zip(self.gains, self.shares, self.bases, strict=True)):
-            projected = _heads(basis @ projection.weight.T, vectors.shape[1])
+            projected = _heads(basis @ weight, vectors.shape[1])
             added = ((vectors @ projected.transpose(2, 3)).flatten(1, 2) @ shares).reshape(scores.shape)
             scores = scores + added * gain[:, None] if index else (scores + added) * gain[:, None]
         return scores + vectors @ self._shared[name.replace("_", "_place_")] if self.gains else scores
@@ -257,7 +257,8 @@ def _project(
     shared: Shared, name: str, linear: nn.Linear, heads: int, embedding: Tensor, place: Tensor, together: bool
 ) -> None:
     """Projections of the embedding and of its place, [h, d, N]: `together` as long as the embedding has no gain."""
-    projected, places = embedding @ linear.weight.T, place @ linear.weight.T + linear.bias
+    weight = linear.weight.T  # transposed once: the export keeps one copy
+    projected, places = embedding @ weight, place @ weight + linear.bias
     if together:
         projected = projected + places
     else:
