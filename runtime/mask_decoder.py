@@ -97,7 +97,7 @@ class SplitDecoder:
     state and `kernels` [B, k, c] to `low_res_masks` [B, k, l, l].
     """
 
-    batch: int | None = 8  # larger calls were no faster, and what a prompt adds to the image is 2 MB at ViT-B's size
+    batch: int | None = 4  # what a prompt adds to the image is 2 MB at ViT-B's size, and larger calls leave the caches
 
     def __init__(
         self, image_side: Session, token_side: Session, upscale: Session, sam: SamSpec, workers: int = 1

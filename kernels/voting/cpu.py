@@ -11,7 +11,7 @@ from maskrt.kernels.voting.reference import SCALE, Indices, Runs, check_paint, c
 Floats = NDArray[np.float32]
 Sums = NDArray[np.int64]
 
-BLOCK = 8  # rows between two kept sums: a table for every row costs more to write than its look-ups save
+BLOCK = 16  # rows between two kept sums: a table for every row costs more to write than its look-ups save
 
 
 def count_votes(ballots: Floats, runs: Runs, out: NDArray[np.float64]) -> None:
