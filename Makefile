@@ -27,7 +27,7 @@ bench: .venv/ready
 	$(BIN)/maskrt bench voting --json benchmarks/results/voting.json
 	$(BIN)/maskrt bench encoder --size demo --json benchmarks/results/encoder-demo.json
 	$(BIN)/maskrt bench soss --size vit_b --pairs 1 --json benchmarks/results/soss-vit_b.json
-	$(BIN)/maskrt bench decoder --size vit_b --points-per-side 16 --pairs 3 --json benchmarks/results/decoder-vit_b.json
+	$(BIN)/maskrt bench decoder --size vit_b --pairs 1 --json benchmarks/results/decoder-vit_b.json
 	$(BIN)/maskrt bench masks --size vit_b --points-per-side 16 --json benchmarks/results/masks-vit_b.json
 	$(BIN)/maskrt bench encoder --size vit_b --points-per-side 16 --pairs 3 --json benchmarks/results/encoder-vit_b.json
 	$(BIN)/python -m maskrt.benchmarks.quality --json benchmarks/results/quality.json

@@ -1,11 +1,12 @@
-"""Voting in Numba. Runs are column-major, so sums down the columns answer for runs of any length."""
+"""Voting in Numba. Runs are column-major, so sums down the columns answer for runs of any length.
 
-import numba
+One thread: all of it takes a few milliseconds at 1080p, and waking a second thread can take longer.
+"""
+
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from maskrt.kernels.jit import kernel, parallel_kernel
+from maskrt.kernels.jit import kernel
 from maskrt.kernels.voting.reference import SCALE, Indices, Runs, check_paint, check_votes
 
 Floats = NDArray[np.float32]
@@ -31,7 +32,7 @@ def count_votes(ballots: Floats, runs: Runs, out: NDArray[np.float64]) -> None:
     classes, height, width = ballots.shape
     above = np.empty((classes, (height + BLOCK - 1) // BLOCK, width), np.int64)
     columns = np.zeros((classes, width + 1), np.int64)
-    _sum_blocks(ballots, -(-width // numba.get_num_threads()), above, columns)
+    _sum_blocks(ballots, above, columns)
     np.cumsum(columns, axis=1, out=columns)
     _sum_runs(ballots, above, columns, runs.counts, runs.offsets, out)
 
@@ -56,30 +57,25 @@ def paint(runs: Runs, classes: NDArray[np.uint8], order: Indices, out: NDArray[n
     out[:] = columns.T
 
 
-@parallel_kernel
-def _sum_blocks(ballots: Floats, strip: int, above: Sums, columns: Sums) -> None:
-    """above[c, b, x] becomes the sum of rows 0 to b * BLOCK - 1 of column x, columns[c, x + 1] that of all rows.
-
-    strip: columns that a thread sums.
-    """
+@kernel
+def _sum_blocks(ballots: Floats, above: Sums, columns: Sums) -> None:
+    """above[c, b, x] becomes the sum of rows 0 to b * BLOCK - 1 of column x, columns[c, x + 1] that of all rows."""
     classes, height, width = ballots.shape
-    for number in prange((width + strip - 1) // strip):
-        left, right = number * strip, min(number * strip + strip, width)
-        total, block = np.empty(right - left, np.int64), np.empty(right - left, np.int32)
-        for c in range(classes):
-            total[:] = 0
-            for b in range(above.shape[1]):
-                block[:] = 0
-                for y in range(b * BLOCK, min(b * BLOCK + BLOCK, height)):
-                    line = ballots[c, y, left:right]
-                    for x in range(line.size):
-                        block[x] += np.int32(np.rint(line[x] * SCALE))
-                above[c, b, left:right] = total
-                total += block
-            columns[c, left + 1 : right + 1] = total
+    total, block = np.empty(width, np.int64), np.empty(width, np.int32)
+    for c in range(classes):
+        total[:] = 0
+        for b in range(above.shape[1]):
+            block[:] = 0
+            for y in range(b * BLOCK, min(b * BLOCK + BLOCK, height)):
+                line = ballots[c, y]
+                for x in range(line.size):
+                    block[x] += np.int32(np.rint(line[x] * SCALE))
+            above[c, b] = total
+            total += block
+        columns[c, 1:] = total
 
 
-@parallel_kernel
+@kernel
 def _sum_runs(
     ballots: Floats,
     above: Sums,
@@ -90,8 +86,9 @@ def _sum_runs(
 ) -> None:
     """Where a foreground run ends, the sum of all pixels before counts for its mask; where it starts, against it."""
     classes, height, _ = ballots.shape
-    for segment in prange(out.shape[0]):
-        votes = np.zeros(classes, np.int64)
+    votes = np.empty(classes, np.int64)
+    for segment in range(out.shape[0]):
+        votes[:] = 0
         column, row = 0, 0  # of the first pixel after the run; past the last column at the image's end
         first, sign = offsets[segment], -1
         for run in range(first, offsets[segment + 1] - (offsets[segment + 1] - first) % 2):
