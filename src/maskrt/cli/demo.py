@@ -12,7 +12,7 @@ def command(
     out: Annotated[
         Path, typer.Option("--out", help="Folder for masks, overlays, report.html and summary.json.")
     ] = Path("out/demo"),
-    scenes: Annotated[int, typer.Option(min=1, help="How many held-out scenes.")] = 3,
+    scenes: Annotated[int, typer.Option(min=1, help="How many held-out scenes.")] = 10,
     bundle: Annotated[Path | None, typer.Option(help="Another bundle than the demo's own.")] = None,
     threads: Threads = None,
 ) -> None:
