@@ -86,7 +86,8 @@ def _photograph(pipeline: SossPipeline, out: Path) -> str:
 
     rgb = np.ascontiguousarray(data.astronaut())
     segments = pipeline.branches(rgb).segments
-    picture = row((rgb, segments_picture(segments)), ("photograph (scikit-image: astronaut)", "segments, gates lowered"), 512)
+    titles = "photograph (scikit-image: astronaut)", "segments, gates lowered"
+    picture = row((rgb, segments_picture(segments)), titles, 512)
     write_bytes(out / "photograph.png", png_bytes(picture))
     return f"photograph: {len(segments)} segments"
 
