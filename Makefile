@@ -22,20 +22,20 @@ check: .venv/ready
 # Measures, then writes README's tables: an hour on two quiet cores, half of it PyTorch at ViT-B's size.
 bench: .venv/ready
 	$(BIN)/maskrt bench soss --size demo --pairs 3 --json benchmarks/results/soss-demo.json
-	$(BIN)/maskrt bench decoder --size demo --pairs 3 --json benchmarks/results/decoder-demo.json
+	$(BIN)/maskrt bench decoder --size demo --pairs 2 --json benchmarks/results/decoder-demo.json
 	$(BIN)/maskrt bench masks --size demo --json benchmarks/results/masks-demo.json
-	$(BIN)/maskrt bench voting --json benchmarks/results/voting.json
+	$(BIN)/maskrt bench voting --pairs 15 --json benchmarks/results/voting.json
 	$(BIN)/maskrt bench encoder --size demo --json benchmarks/results/encoder-demo.json
 	$(BIN)/maskrt bench soss --size vit_b --pairs 1 --json benchmarks/results/soss-vit_b.json
 	$(BIN)/maskrt bench decoder --size vit_b --pairs 1 --json benchmarks/results/decoder-vit_b.json
 	$(BIN)/maskrt bench masks --size vit_b --points-per-side 16 --json benchmarks/results/masks-vit_b.json
-	$(BIN)/maskrt bench encoder --size vit_b --points-per-side 16 --pairs 3 --json benchmarks/results/encoder-vit_b.json
+	$(BIN)/maskrt bench encoder --size vit_b --points-per-side 16 --pairs 2 --json benchmarks/results/encoder-vit_b.json
 	$(BIN)/python -m maskrt.benchmarks.quality --json benchmarks/results/quality.json
 	$(BIN)/python -m maskrt.benchmarks.policies --json benchmarks/results/policies.json
 	$(BIN)/python -m maskrt.benchmarks.tables
 
-# Trains the demo models again from nothing: four hours on two quiet cores. As in the field, SAM has learnt for longer than
-# the segmenter: its ResNet starts from a DeepLabV3+ of its own.
+# Trains the demo models again from nothing: four hours, by the times set. As in the field, SAM learns for longer than
+# the segmenter, and its ResNet starts from a DeepLabV3+ of its own.
 DEMO_WORK = out/demo-models
 demo-models: .venv/ready
 	$(BIN)/maskrt scenes --seed 100000 --count 2880 --out $(DEMO_WORK)/scenes

@@ -38,7 +38,7 @@ show that the pipeline works; they say nothing about patients. Bundle note: {not
 <h2>Scenes</h2>
 {pictures}
 <h2>A real photograph</h2>
-<p>The demo SAM has never seen a photograph; its segments are shown, nothing is claimed.</p>
+<p>The demo SAM has never seen a photograph; its segments are shown, with lowered gates, and nothing is claimed.</p>
 {photograph}
 <h2>Median time per stage, milliseconds per scene</h2>
 {timings}

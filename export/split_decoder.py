@@ -289,7 +289,7 @@ def _centred(rows: Tensor) -> Tensor:
 
 
 def _softmax_over_tokens(scores: Tensor) -> Tensor:
-    """[B, h, T, N]; ONNX Runtime's own, over an axis other than the last, transposes twice: four times as slow."""
+    """[B, h, T, N]; ONNX Runtime's own, over an axis other than the last, takes three times as long."""
     exponentials = (scores - scores.amax(2, keepdim=True)).exp()
     return exponentials / exponentials.sum(2, keepdim=True)
 
