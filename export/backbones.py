@@ -57,15 +57,16 @@ class ResNet(nn.Module):
     """ResNet-50 or -101, of any width, without its classifier.
 
     Args:
-        blocks: bottlenecks per stage, as in RESNET_BLOCKS.
+        blocks: bottlenecks per stage, as in RESNET_BLOCKS; a stage of 0 is empty.
         dilations: (first block, other blocks) of layer3 and of layer4; a stage has stride 2 only if its pair is (1, 1).
         stem: channels of the first convolution; every other count follows from it.
+        channels: of the picture; a refiner's has the mask as a fourth.
     """
 
-    def __init__(self, blocks: Sequence[int], dilations: Dilations, stem: int = RESNET_STEM) -> None:
+    def __init__(self, blocks: Sequence[int], dilations: Dilations, stem: int = RESNET_STEM, channels: int = 3) -> None:
         super().__init__()
         self.low_channels, self.out_channels = 4 * stem, 32 * stem
-        self.conv1 = nn.Conv2d(3, stem, 7, 2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(channels, stem, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
@@ -76,9 +77,9 @@ class ResNet(nn.Module):
 
     @staticmethod
     def _stage(in_channels: int, width: int, count: int, stride: int, dilation: tuple[int, int]) -> nn.Sequential:
-        first = Bottleneck(in_channels, width, stride, dilation[0], project=True)
+        first = (Bottleneck(in_channels, width, stride, dilation[0], project=True) for _ in range(min(count, 1)))
         return nn.Sequential(
-            first, *(Bottleneck(4 * width, width, 1, dilation[1], project=False) for _ in range(count - 1))
+            *first, *(Bottleneck(4 * width, width, 1, dilation[1], project=False) for _ in range(count - 1))
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

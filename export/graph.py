@@ -23,7 +23,8 @@ TOLERANCE = 1e-4  # of max|a - b| / max|b|; float32 graphs of SAM ViT-B come out
 MAX_INLINE_BYTES = 1_900_000_000
 
 Report = Callable[[str], None]
-Axes = Mapping[int, tuple[str, int]]  # axis -> its name and the largest size it can have
+# Axis -> its name and the largest size it can have, or an expression over torch.export.Dim.
+Axes = Mapping[int, tuple[str, int] | Any]
 
 
 def export_graph(
@@ -145,11 +146,15 @@ def _write(
     dynamic: Mapping[str, Axes],
     opset: int,
 ) -> None:
-    dimensions = {
-        name: torch.export.Dim(name, min=1, max=largest) for axes in dynamic.values() for name, largest in axes.values()
-    }
+    named: dict[str, Any] = {}
+
+    def dimension(size: Any) -> Any:
+        if not isinstance(size, tuple):
+            return size
+        return named.setdefault(size[0], torch.export.Dim(size[0], min=1, max=size[1]))
+
     axes_of = [dynamic.get(name, {}) for name in inputs]
-    shapes = [{axis: dimensions[dim] for axis, (dim, _) in axes.items()} or None for axes in axes_of]
+    shapes = [{axis: dimension(size) for axis, size in axes.items()} or None for axes in axes_of]
     with warnings.catch_warnings(), _quiet("torch.onnx"):
         warnings.simplefilter("ignore")  # about the exporter's own internals, nothing a user could act on
         program = torch.onnx.export(

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor
 
 from maskrt.export.checkpoints import load_state_dict, load_strict
+from maskrt.export.configs import read_config
 from maskrt.export.graph import Axes, Report, check_equal, export_graph, output_shape
 from maskrt.export.kinds import KNOWN, split_kind
 from maskrt.export.sam import SAM_CONFIGS, DecoderGraph, EncoderGraph, SamConfig, build_sam
@@ -19,7 +19,6 @@ from maskrt.runtime.errors import InputError
 from maskrt.runtime.mask_decoder import MASKS_PER_POINT
 
 CUSTOM = "custom"
-MAX_CONFIG_BYTES = 1 << 16
 MAX_PROMPTS, MAX_POINTS = 4096, 1024
 _PROMPTS, _POINTS = ("prompts", MAX_PROMPTS), ("points", MAX_POINTS)
 PROMPT_AXES = {"point_coords": {0: _PROMPTS, 1: _POINTS}, "point_labels": {0: _PROMPTS, 1: _POINTS}}
@@ -35,28 +34,11 @@ def read_sam(spec: str) -> tuple[Any, SamConfig]:
         CheckpointError: the checkpoint is damaged, holds code, or has other sizes.
     """
     kind, file = split_kind(spec, {**SAM_CONFIGS, CUSTOM: None}, "SAM")
-    config = SAM_CONFIGS[kind] if kind in SAM_CONFIGS else read_config(file.with_suffix(".json"))
+    config = SAM_CONFIGS[kind] if kind in SAM_CONFIGS else read_config(file.with_suffix(".json"), SamConfig)
     state = load_state_dict(file)
     sam = build_sam(config)
     load_strict(sam, state, f"{kind}: {file}", KNOWN)
     return sam, config
-
-
-def read_config(path: Path) -> SamConfig:
-    """A SamConfig from JSON.
-
-    Raises:
-        InputError: missing, too large, not JSON, or with unknown or wrong fields.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} is missing: a custom SAM needs its sizes beside the checkpoint")
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise InputError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes: not a SAM config")
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=SamConfig)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        fields = ", ".join(SamConfig.__struct_fields__)
-        raise InputError(f"{path} is not a SAM config: {error}; fields: {fields}") from error
 
 
 def write_encoder(

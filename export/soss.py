@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.export.entries import is_bundle, maskrt_version, model_entry, total_mb
 from maskrt.export.folder import whole_folder
-from maskrt.export.graph import OPSET, TOLERANCE, Report, data_file
+from maskrt.export.graph import OPSET, TOLERANCE, Report
 from maskrt.export.kinds import split_kind
+from maskrt.export.refiner import write_refiner
 from maskrt.export.sam import SamConfig
 from maskrt.export.sams import WRITERS, read_sam
 from maskrt.export.segmenters import SEGMENTERS
@@ -16,17 +18,16 @@ from maskrt.runtime.bundle import (
     MANIFEST,
     SCHEMA,
     Bundle,
-    DataFile,
-    Manifest,
     MasksSpec,
     ModelEntry,
-    Parity,
+    RefineSpec,
     SamSpec,
     SegmenterSpec,
+    SossManifest,
     VotingSpec,
     encode_manifest,
     open_bundle,
-    sha256_of,
+    soss_manifest,
 )
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
@@ -49,6 +50,8 @@ def export_soss(
     classes: tuple[str, ...] | None = None,
     masks: MasksSpec | None = None,
     voting: VotingSpec | None = None,
+    refiner: str | None = None,
+    refine: RefineSpec | None = None,
     note: str = "",
     overwrite: bool = False,
     report: Report = lambda _: None,
@@ -61,6 +64,7 @@ def export_soss(
         input_hw: height and width of the segmenter's input in pixels.
         mean, std: of RGB / 255 that the segmenter was trained with.
         classes: names in the order of the logits; "background", "class_1" and so on where None.
+        refiner: resnet50:FILE or custom:FILE of maskrt.export.refiner; the bundle's answer is then refined.
         overwrite: replace a bundle that is at `out`.
         report: called with one line per finished step.
 
@@ -75,30 +79,31 @@ def export_soss(
     kind, checkpoint = split_kind(segmenter, SEGMENTERS, "segmenter")
     if min(std) <= 0:
         raise InputError(f"std {std} must be positive")
-    with whole_folder(out, overwrite=overwrite, ours=_is_bundle) as folder:
+    with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
         count, parity = SEGMENTERS[kind](checkpoint, folder / "segmenter.onnx", input_hw, report)
         names = _class_names(classes, count)
         if not 0 <= voting.target < count:
             raise InputError(f"voting target {voting.target} is not one of {count} classes: {', '.join(names)}")
-        models = {"segmenter": _entry(folder / "segmenter.onnx", kind, checkpoint, parity)}
+        models = {"segmenter": model_entry(folder / "segmenter.onnx", kind, checkpoint, parity)}
         entries, config = _export_sam(folder, sam, report)
-        manifest = Manifest(
+        refiner_entries, refiner_spec = ({}, None) if refiner is None else write_refiner(refiner, folder, report)
+        manifest = SossManifest(
             schema=SCHEMA,
-            kind="soss",
-            maskrt=_version(),
+            maskrt=maskrt_version(),
             precision="fp32",
             opset=OPSET,
-            models=models | entries,
+            models=models | entries | refiner_entries,
             segmenter=SegmenterSpec(input_hw, mean, std, names),
             sam=SamSpec(config.image_size, (config.low_res_size, config.low_res_size)),
             masks=masks,
             voting=voting,
+            refiner=refiner_spec,
+            refine=refine or RefineSpec(),
             note=note,
         )
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
         _verify(open_bundle(folder), config.embedding_shape)
-    bytes_total = sum(entry.size_bytes + sum(d.size_bytes for d in entry.data) for entry in manifest.models.values())
-    report(f"{out}: {bytes_total / 1e6:.0f} MB, verified")
+    report(f"{out}: {total_mb(manifest.models):.0f} MB, verified")
     return Bundle(Path(out), manifest)
 
 
@@ -110,21 +115,8 @@ def _export_sam(folder: Path, spec: str, report: Report) -> tuple[dict[str, Mode
     for role, write in WRITERS.items():
         path = folder / f"{role}.onnx"
         parity = write(network, config, path, report)
-        entries[role] = _entry(path, kind, Path(file), parity)
+        entries[role] = model_entry(path, kind, Path(file), parity)
     return entries, config
-
-
-def _entry(path: Path, kind: str, checkpoint: Path, parity: Parity | None) -> ModelEntry:
-    data = data_file(path)
-    return ModelEntry(
-        file=path.name,
-        sha256=sha256_of(path),
-        size_bytes=path.stat().st_size,
-        source=f"{kind}:{checkpoint.name}",  # the name only: a bundle travels, the exporting machine's paths do not
-        source_sha256=sha256_of(checkpoint),
-        parity=parity,
-        data=(DataFile(data.name, sha256_of(data), data.stat().st_size),) if data.exists() else (),
-    )
 
 
 def _class_names(classes: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
@@ -137,7 +129,7 @@ def _class_names(classes: tuple[str, ...] | None, count: int) -> tuple[str, ...]
 
 def _verify(bundle: Bundle, embedding_shape: tuple[int, ...]) -> None:
     """Run every graph as the pipeline will, a few at a time, so that ViT-H does not add up."""
-    manifest = bundle.manifest
+    manifest = soss_manifest(bundle)
     size, input_hw = manifest.sam.image_size, manifest.segmenter.input_hw
     for role, feed, expected in (
         ("segmenter", np.zeros((1, 3, *input_hw), np.float32), (1, len(manifest.segmenter.classes), *input_hw)),
@@ -170,13 +162,3 @@ def _decode(
     prompted = decoder.prompt(image, coords, labels)
     _, masks = decoder.masks(image, prompted, np.ones(prompted.pred_iou.shape, np.bool_))
     return prompted.pred_iou, masks
-
-
-def _is_bundle(path: Path) -> bool:
-    return path.is_dir() and (path / MANIFEST).is_file()
-
-
-def _version() -> str:
-    from maskrt import __version__  # here, so that the root package can import this one
-
-    return __version__

@@ -1,7 +1,7 @@
 """The kernels a pipeline runs on, chosen as a whole: the fast ones, or the plain ones that define the answer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import Any
 
@@ -9,10 +9,16 @@ from maskrt.kernels.low_res import cpu as low_res_cpu
 from maskrt.kernels.low_res import reference as low_res_reference
 from maskrt.kernels.mask_stats import cpu as mask_stats_cpu
 from maskrt.kernels.mask_stats import reference as mask_stats_reference
+from maskrt.kernels.pixel_decoder import cpu as pixel_decoder_cpu
+from maskrt.kernels.pixel_decoder import reference as pixel_decoder_reference
 from maskrt.kernels.regions import cpu as regions_cpu
 from maskrt.kernels.regions import reference as regions_reference
 from maskrt.kernels.resample import cpu as resample_cpu
 from maskrt.kernels.resample import reference as resample_reference
+from maskrt.kernels.sampling import cpu as sampling_cpu
+from maskrt.kernels.sampling import reference as sampling_reference
+from maskrt.kernels.selections import cpu as selections_cpu
+from maskrt.kernels.selections import reference as selections_reference
 from maskrt.kernels.voting import cpu as voting_cpu
 from maskrt.kernels.voting import reference as voting_reference
 
@@ -30,21 +36,41 @@ class KernelSet:
     remove_small_regions: Kernel
     count_votes: Kernel
     paint: Kernel
+    region_boxes: Kernel
+    sample_bilinear: Kernel
+    decode_pixels: Kernel
+    contour_band: Kernel
+    strided_rest: Kernel
+    unsettled_squares: Kernel
 
 
-def _gather(
-    resample: ModuleType, low_res: ModuleType, mask_stats: ModuleType, regions: ModuleType, voting: ModuleType
-) -> KernelSet:
+def _gather(*families: ModuleType) -> KernelSet:
+    """Each kernel from the one family that has it."""
     return KernelSet(
-        resize_bilinear=resample.resize_bilinear,
-        measure_masks=low_res.measure_masks,
-        mask_counts=low_res.mask_counts,
-        box_and_counts=mask_stats.box_and_counts,
-        remove_small_regions=regions.remove_small_regions,
-        count_votes=voting.count_votes,
-        paint=voting.paint,
+        **{
+            field.name: next(getattr(family, field.name) for family in families if hasattr(family, field.name))
+            for field in fields(KernelSet)
+        }
     )
 
 
-CPU = _gather(resample_cpu, low_res_cpu, mask_stats_cpu, regions_cpu, voting_cpu)
-REFERENCE = _gather(resample_reference, low_res_reference, mask_stats_reference, regions_reference, voting_reference)
+CPU = _gather(
+    resample_cpu,
+    low_res_cpu,
+    mask_stats_cpu,
+    regions_cpu,
+    voting_cpu,
+    sampling_cpu,
+    pixel_decoder_cpu,
+    selections_cpu,
+)
+REFERENCE = _gather(
+    resample_reference,
+    low_res_reference,
+    mask_stats_reference,
+    regions_reference,
+    voting_reference,
+    sampling_reference,
+    pixel_decoder_reference,
+    selections_reference,
+)

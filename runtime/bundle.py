@@ -1,7 +1,7 @@
 """The bundle: the only thing that travels to the edge box.
 
-A folder with `bundle.json` and the ONNX files it names, each with its sha256. A bundle is opened read-only, verified
-before any file reaches an inference engine, and never changed in place.
+A folder with `bundle.json` and the files it names, ONNX graphs and arrays, each with its sha256. A bundle is opened
+read-only, verified before any file reaches an inference engine, and never changed in place.
 """
 
 import hashlib
@@ -38,7 +38,10 @@ class DataFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ONNX file and the weights beside it. source_sha256 is that of the checkpoint it was made from."""
+    """One ONNX file and the weights beside it, or one NumPy archive.
+
+    source_sha256 is that of the checkpoint it was made from.
+    """
 
     file: str
     sha256: str
@@ -97,20 +100,61 @@ class VotingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uncovered: Literal["background", "segmenter"] = "background"
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of bundle.json."""
+class RefinerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a CRM wants its input, and how it is run.
 
+    mean, std: of RGB / 255. padding: pixels reflected around picture and mask. scales: of the picture, turn by turn;
+    each turn decodes the whole mask, which the next one starts from. halo: pixels around a window of the picture
+    beyond which nothing changes the backbone's answer in it; a multiple of 8.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    halo: Annotated[int, msgspec.Meta(ge=0, multiple_of=8)]
+    padding: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 32
+    scales: tuple[Annotated[float, msgspec.Meta(gt=0, le=1)], ...] = (0.125, 0.25, 0.5, 1.0)
+
+
+class RefineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a refinement may save; only `full` and the tile leave the answer as it is.
+
+    select: full, bbox, contour, strided:N or adaptive; see maskrt.runtime.selections. tile: pixels of a side that are
+    fused and decoded at a time. memory_limit_mb: of the whole process, 10^6 bytes; the tile shrinks to stay within.
+    """
+
+    select: str = "full"
+    tile: Annotated[int, msgspec.Meta(ge=16)] = 512
+    memory_limit_mb: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class _Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
     schema: int
-    kind: Literal["soss"]
     maskrt: str
     precision: Literal["fp32"]
     opset: int
     models: dict[str, ModelEntry]
+    note: str = ""
+
+
+class SossManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="soss", kw_only=True):
+    """bundle.json of a segmenter and a SAM; with a refiner, its answer is refined."""
+
     segmenter: SegmenterSpec
     sam: SamSpec
     masks: MasksSpec = MasksSpec()
     voting: VotingSpec = VotingSpec()
-    note: str = ""
+    refiner: RefinerSpec | None = None
+    refine: RefineSpec = RefineSpec()
+
+
+class RefineManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="refine", kw_only=True):
+    """bundle.json of a refiner alone."""
+
+    refiner: RefinerSpec
+    refine: RefineSpec = RefineSpec()
+
+
+Manifest = SossManifest | RefineManifest
 
 
 @dataclass(frozen=True)
@@ -149,6 +193,17 @@ def open_bundle(path: Path | str) -> Bundle:
     return Bundle(folder, manifest)
 
 
+def soss_manifest(bundle: Bundle) -> SossManifest:
+    """The manifest of a segmenter with a SAM.
+
+    Raises:
+        BundleError: the bundle is of another kind.
+    """
+    if not isinstance(bundle.manifest, SossManifest):
+        raise BundleError(f"{bundle.path} holds a refiner alone: use it with maskrt refine")
+    return bundle.manifest
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
     """bundle.json as it is written: indented, in field order."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
@@ -182,13 +237,13 @@ def _decode(file: Path) -> Manifest:
     if isinstance(schema, int) and schema > SCHEMA:
         raise BundleError(f"{file} has schema {schema}, this maskrt reads up to {SCHEMA}: update maskrt")
     try:
-        return msgspec.convert(raw, Manifest)
+        return msgspec.convert(raw, Manifest)  # type: ignore[arg-type]  # a union is no type to mypy
     except msgspec.ValidationError as error:
         raise BundleError(f"{file}: {error}; export the bundle again") from error
 
 
 def _verify(folder: Path, role: str, entry: ModelEntry) -> None:
-    _verify_file(folder, role, entry, r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.onnx", "NAME.onnx")
+    _verify_file(folder, role, entry, r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.(onnx|npz)", "NAME.onnx or NAME.npz")
     for data in entry.data:
         # The name that the exporter derives from the model's own: a model cannot claim another one's weights.
         _verify_file(folder, role, data, re.escape(f"{entry.file}.data"), f"{entry.file}.data")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.bundle import Bundle, SamSpec
+from maskrt.runtime.bundle import Bundle, SamSpec, soss_manifest
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.session import Session, open_session, usable_cpus
 
@@ -164,7 +164,7 @@ def open_decoder(bundle: Bundle, provider: str, threads: int | None, split: bool
     def load(role: str, threads: int | None, callers: int = 1) -> Session:
         return stack.enter_context(open_session(bundle.model_path(role), provider, threads, callers, repeated=True))
 
-    sam = bundle.manifest.sam
+    sam = soss_manifest(bundle).sam
     if not (split and set(SPLIT_DECODER) & set(bundle.manifest.models)):
         return WholeDecoder(load("decoder", threads), sam)
     shared, *each = SPLIT_DECODER

@@ -14,7 +14,7 @@ from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.automatic_masks import AutomaticMasks
-from maskrt.runtime.bundle import Bundle, with_overrides
+from maskrt.runtime.bundle import Bundle, soss_manifest, with_overrides
 from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.fusion import fuse
@@ -56,7 +56,7 @@ class SossPipeline(Closing):
         split_decoder: bool = True,
     ) -> None:
         """split_decoder: use the decoder's three graphs where the bundle has them; the answer is the same."""
-        manifest, options = bundle.manifest, options or {}
+        manifest, options = soss_manifest(bundle), options or {}
         self._kernels = kernels
         self._threads = threads
         voting_fields = set(manifest.voting.__struct_fields__)

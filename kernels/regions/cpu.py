@@ -1,8 +1,9 @@
-"""Removing small regions in Numba: a union-find over the runs of each row, so memory grows with runs, not pixels."""
+"""Connected regions in Numba: a union-find over the runs of each row, so memory grows with runs, not pixels."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.checks import check_array
 from maskrt.kernels.jit import kernel
 from maskrt.kernels.regions.reference import Mask, Mode, check_mask
 
@@ -30,6 +31,34 @@ def remove_small_regions(mask: Mask, min_area: int, mode: Mode, out: Mask) -> bo
     """
     check_mask(mask, mode, out)
     wanted = mode == "islands"
+    runs = _joined_runs(mask, wanted)
+    out[:] = mask
+    return bool(_clear_small(*runs, min_area, wanted, out))
+
+
+def region_boxes(mask: Mask) -> NDArray[np.int64]:
+    """The box of every 8-connected foreground region.
+
+    Args:
+        mask: bool [H, W], C-contiguous.
+
+    Returns:
+        int64 [N, 4]: y0, x0 and, exclusive, y1, x1, in the order of the regions' first pixels.
+
+    Raises:
+        ValueError: a shape or dtype differs from the above.
+
+    Source: reference.region_boxes is the definition.
+    """
+    check_array("mask", mask, np.bool_, (None, None))
+    rows, starts, stops, root = _joined_runs(mask, True)
+    boxes = np.empty((root.size, 4), np.int64)
+    _grow_boxes(rows, starts, stops, root, boxes)
+    return boxes[root == np.arange(root.size)]
+
+
+def _joined_runs(mask: Mask, wanted: bool) -> tuple[Indices, Indices, Indices, Indices]:
+    """The runs of each row that are `wanted`: rows [H + 1], where each row's begin, starts, stops, and regions."""
     rows = np.zeros(mask.shape[0] + 1, np.int32)
     _count_runs(mask, wanted, rows)
     np.cumsum(rows, out=rows)
@@ -37,8 +66,7 @@ def remove_small_regions(mask: Mask, min_area: int, mode: Mode, out: Mask) -> bo
     _find_runs(mask, wanted, rows, starts, stops)
     root = np.arange(rows[-1], dtype=np.int32)
     _join_runs(rows, starts, stops, root)
-    out[:] = mask
-    return bool(_clear_small(rows, starts, stops, root, min_area, wanted, out))
+    return rows, starts, stops, root
 
 
 @kernel
@@ -124,3 +152,14 @@ def _clear_small(
             if area[root[run]] < min_area and root[run] != largest:
                 out[y, starts[run] : stops[run]] = not wanted
     return changed
+
+
+@kernel
+def _grow_boxes(rows: Indices, starts: Indices, stops: Indices, root: Indices, boxes: NDArray[np.int64]) -> None:
+    """boxes[run] becomes the box of the region whose first run it is."""
+    for y in range(rows.size - 1):
+        for run in range(rows[y], rows[y + 1]):
+            box = boxes[root[run]]
+            if root[run] == run:
+                box[0], box[1], box[3] = y, starts[run], stops[run]
+            box[1], box[2], box[3] = min(box[1], starts[run]), y + 1, max(box[3], stops[run])

@@ -1,4 +1,4 @@
-"""The definition of removing small regions: a flood fill in plain Python."""
+"""The definition of what is done with connected regions: a flood fill in plain Python."""
 
 from typing import Literal, get_args
 
@@ -45,6 +45,23 @@ def remove_small_regions(mask: Mask, min_area: int, mode: Mode, out: Mask) -> bo
         for y, x in max(regions, key=lambda region: (len(region), -min(y // 2 * columns + x // 2 for y, x in region))):
             out[y, x] = True
     return bool(small)
+
+
+def region_boxes(mask: Mask) -> NDArray[np.int64]:
+    """The box of every 8-connected foreground region.
+
+    Args:
+        mask: bool [H, W], C-contiguous.
+
+    Returns:
+        int64 [N, 4]: y0, x0 and, exclusive, y1, x1, in the order of the regions' first pixels.
+
+    Raises:
+        ValueError: a shape or dtype differs from the above.
+    """
+    check_array("mask", mask, np.bool_, (None, None))
+    boxes = [[*np.min(region, axis=0), *(np.max(region, axis=0) + 1)] for region in _regions(mask)]
+    return np.array(boxes, np.int64).reshape(-1, 4)
 
 
 def check_mask(mask: Mask, mode: str, out: Mask) -> None:

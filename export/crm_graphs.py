@@ -1,0 +1,125 @@
+"""CRM's computation in parts that a runtime can drive tile by tile, with the answer of maskrt.export.crm."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from maskrt.export.crm import MIN_AREA, CrmNet, PixelDecoder
+from maskrt.kernels.pixel_decoder.reference import DecoderWeights
+from maskrt.kernels.pixel_decoder.tables import AxisTable
+
+
+def decode_window(decoder: PixelDecoder, features: Tensor, rows: AxisTable, columns: AxisTable) -> Tensor:
+    """Logits of a window of pixels.
+
+    The pixel decoder's first layer is linear and a feature is taken as it is, so the layer projects every feature once,
+    before the pixels are decoded, not once per pixel. What it adds for the place depends on the row plus the column.
+
+    Args:
+        features: [B, C, h, w].
+        rows, columns: of the window's H rows and W columns.
+
+    Returns:
+        [B, H, W].
+    """
+    first, *rest = decoder.layers
+    channels = features.shape[1]
+    projected = functional.conv2d(features, first.weight[:, :channels, None, None])
+    placed = first.weight[:, channels:]
+    row_terms = _placed(rows, placed[:, 0::2]) + first.bias
+    column_terms = _placed(columns, placed[:, 1::2])
+    row_areas, column_areas = torch.from_numpy(rows.relative), torch.from_numpy(columns.relative)
+    predictions, areas = [], []
+    for y in (0, 1):
+        for x in (0, 1):
+            near = projected.index_select(2, torch.from_numpy(rows.cells[:, y]))
+            near = near.index_select(3, torch.from_numpy(columns.cells[:, x]))
+            hidden = near.permute(0, 2, 3, 1) + row_terms[y, :, None] + column_terms[x, None]
+            for layer in rest:
+                hidden = layer(hidden)
+            predictions.append(hidden[..., 0])
+            areas.append((row_areas[:, y, None] * column_areas[None, :, x]).abs() + MIN_AREA)
+    total = torch.stack(areas).sum(0)
+    return torch.stack(
+        [prediction * (area / total) for prediction, area in zip(predictions, reversed(areas), strict=True)]
+    ).sum(0)
+
+
+def _placed(axis: AxisTable, weight: Tensor) -> Tensor:
+    """What the first layer adds for relative place, place and cell on an axis: weight [hidden, 3] -> [2, n, hidden]."""
+    relative, places = torch.from_numpy(axis.relative.T.copy()), torch.from_numpy(axis.places)
+    cell = torch.full_like(places, float(axis.cell))
+    inputs = torch.stack([torch.stack([side, places, cell], dim=1) for side in relative])
+    return inputs @ weight.T
+
+
+class BackboneGraph(nn.Module):
+    """Picture and mask to the two coarser scales, squeezed to what the fusion takes of them."""
+
+    def __init__(self, net: CrmNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 [1, 4, h, w] -> [1, m, ceil(h / 4), ceil(w / 4)] and [1, c, ceil(h / 8), ceil(w / 8)]."""
+        _, low, high = self.net.backbone(pixels)
+        return self.net.aspp_.squeeze_middle(low), self.net.aspp_.squeeze_coarse(high)
+
+
+class FusionGraph(nn.Module):
+    """A window of the features at half the resolution, projected by the pixel decoder's first layer.
+
+    Both convolutions go without padding: the window that comes in is larger by what they need, and holds zeros where
+    the picture ends, as their padding would.
+    """
+
+    def __init__(self, net: CrmNet) -> None:
+        super().__init__()
+        self.stem = _unpadded(net.feats.conv1)
+        self.norm = net.feats.bn1
+        self.fusion = net.aspp_
+        self.fuse = nn.Sequential(_unpadded(net.aspp_.last_conv[0]), *net.aspp_.last_conv[1:])
+        first = net.imnet.layers[0]
+        self.weight = first.weight[:, : net.config.features, None, None]
+
+    def forward(self, pixels: Tensor, inside: Tensor, coarser: Tensor) -> Tensor:
+        """Features of m x n cells.
+
+        Args:
+            pixels: float32 [1, 4, 2m + 9, 2n + 9], normalised picture and mask, from five before the first cell's.
+            inside: float32 [1, 1, m + 2, n + 2], 1 for a cell of the picture and 0 for one beyond it.
+            coarser: float32 [1, C, m + 2, n + 2], both coarser scales at these cells, 0 beyond the picture.
+
+        Returns:
+            float32 [m, n, hidden].
+        """
+        stem = torch.relu(self.norm(self.stem(pixels)))
+        fused = self.fuse(torch.cat([self.fusion.squeeze_fine(stem) * inside, coarser], dim=1))
+        return functional.conv2d(fused, self.weight)[0].permute(1, 2, 0)
+
+
+def _unpadded(convolution: nn.Conv2d) -> nn.Conv2d:
+    copy = nn.Conv2d(
+        convolution.in_channels, convolution.out_channels, convolution.kernel_size, convolution.stride, bias=False
+    )
+    copy.weight = convolution.weight
+    return copy
+
+
+def decoder_weights(decoder: PixelDecoder, features: int) -> DecoderWeights:
+    """The pixel decoder as the runtime's kernel takes it."""
+    first, *middle, last = (layer for layer in decoder.layers if isinstance(layer, nn.Linear))
+
+    def array(tensor: Tensor) -> NDArray[np.float32]:
+        return np.ascontiguousarray(tensor.detach().numpy(), np.float32)
+
+    return DecoderWeights(
+        placed=array(first.weight[:, features:]),
+        bias=array(first.bias),
+        hidden=array(torch.stack([layer.weight for layer in middle])),
+        hidden_bias=array(torch.stack([layer.bias for layer in middle])),
+        last=array(last.weight[0]),
+        last_bias=np.float32(last.bias.item()),
+    )

@@ -1,0 +1,87 @@
+"""The definition of bilinear sampling with aligned corners, in plain NumPy."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.kernels.checks import check_array
+
+Floats = NDArray[np.float32]
+Indices = NDArray[np.int64]
+OUTSIDE = -1
+
+
+@dataclass(frozen=True)
+class Taps:
+    """What each of n places along an axis is made of: (1 - share) * value[low] + share * value[high].
+
+    low, high: int64 [n], OUTSIDE for a place beyond the picture, which is 0; share: float32 [n].
+    """
+
+    low: Indices
+    high: Indices
+    share: Floats
+
+    def through(self, places: Indices) -> Self:
+        """The taps on an axis whose index i shows places[i] of another one."""
+        low, high = (np.where(index == OUTSIDE, OUTSIDE, places[index]) for index in (self.low, self.high))
+        return type(self)(low, high, self.share)
+
+
+def resize_taps(size: int, out_size: int, first: int, end: int) -> Taps:
+    """Places first to end - 1 of an axis of `size` resized to `out_size`; places below 0 or past the end are OUTSIDE.
+
+    Source: upsample_bilinear2d of PyTorch with align_corners=True, its arithmetic in float32.
+    """
+    places = np.arange(first, end)
+    scale = np.float32(size - 1) / np.float32(out_size - 1) if out_size > 1 else np.float32(0)
+    real = scale * np.clip(places, 0, out_size - 1).astype(np.float32)
+    low = np.minimum(real.astype(np.int64), size - 1)
+    share = np.clip(real - low.astype(np.float32), np.float32(0), np.float32(1))
+    inside = (places >= 0) & (places < out_size)
+    high = np.minimum(low + 1, size - 1)
+    return Taps(np.where(inside, low, OUTSIDE), np.where(inside, high, OUTSIDE), share)
+
+
+def sample_bilinear(
+    planes: NDArray[Any], rows: Taps, columns: Taps, scale: Floats, offset: Floats, out: Floats
+) -> None:
+    """Sample C planes at every row and column of the taps, then normalise.
+
+    Args:
+        planes: float32 or uint8 [C, h, w], of any strides.
+        rows, columns: m and n places.
+        scale, offset: float32 [C]; out = value * scale + offset within the picture, 0 outside.
+        out: float32 [C, m, n], C-contiguous, overwritten.
+
+    Raises:
+        ValueError: a shape or dtype differs from the above, or taps leave the planes.
+    """
+    check_sample(planes, rows, columns, scale, offset, out)
+    values = planes.astype(np.float32)
+
+    def line(index: Indices) -> Floats:
+        taken: Floats = values[:, index]
+        return taken[:, :, columns.low] * (1 - columns.share) + taken[:, :, columns.high] * columns.share
+
+    share = rows.share[:, None]
+    sampled = line(rows.low) * (1 - share) + line(rows.high) * share
+    inside = (rows.low != OUTSIDE)[:, None] & (columns.low != OUTSIDE)
+    out[:] = np.where(inside, sampled * scale[:, None, None] + offset[:, None, None], 0)
+
+
+def check_sample(planes: NDArray[Any], rows: Taps, columns: Taps, scale: Floats, offset: Floats, out: Floats) -> None:
+    """Raise ValueError unless the arguments are as `sample_bilinear` wants them."""
+    if planes.ndim != 3 or planes.dtype not in (np.float32, np.uint8):
+        raise ValueError(f"planes: expected float32 or uint8 [C, h, w], got {planes.dtype} {list(planes.shape)}")
+    check_array("out", out, np.float32, (planes.shape[0], rows.low.size, columns.low.size))
+    check_array("scale", scale, np.float32, planes.shape[:1])
+    check_array("offset", offset, np.float32, planes.shape[:1])
+    for name, taps, size in (("rows", rows, planes.shape[1]), ("columns", columns, planes.shape[2])):
+        for index in (taps.low, taps.high):
+            check_array(name, index, np.int64, (taps.low.size,))
+            if index.size and (index.min() < OUTSIDE or index.max() >= size):
+                raise ValueError(f"{name}: taps {index.min()} to {index.max()} leave an axis of {size}")
+        check_array(f"{name}.share", taps.share, np.float32, (taps.low.size,))

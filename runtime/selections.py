@@ -1,0 +1,181 @@
+"""Which pixels a refiner decodes in a part of a picture.
+
+Pixels that are not decoded keep what came in. `full` decodes all, the others change the answer a little:
+
+- bbox: the boxes around the rough mask's regions, widened by a quarter.
+- contour: a band around the rough mask's contour.
+- strided:N: every Nth pixel of every Nth row; then those with a decoded neighbour that changed its label.
+- adaptive: every 8th; then squares of 8, 4 and 2 are divided where something may change: where a corner changed its
+  label, corners disagree, or the mask that came in is not of one label within the square.
+
+Source: "CRM compression and acceleration" of the document on refinement; adaptive is ours.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.kernels.selections.reference import lattice, squares_of
+from maskrt.kernels.sets import KernelSet
+from maskrt.runtime.errors import InputError
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+COARSEST = 8  # of adaptive
+BAND = 0.02  # of the contour, as a share of the mean side
+WIDEN = 0.25  # of a box, as a share of its side
+LEAST = 16  # pixels by which band and boxes reach out at least
+
+
+@dataclass
+class Part:
+    """A part of the picture that is decoded at once.
+
+    found: float32 [h, w], probabilities; what came in, until it is decoded. own: rows and columns of it that this part
+    answers for; around them lie the lattice points that its pixels look at.
+    """
+
+    found: Floats
+    own: tuple[slice, slice]
+    decode: Callable[[NDArray[np.int64]], Floats]
+    decoded: int = 0
+
+    def __post_init__(self) -> None:
+        """Labels as they came in."""
+        self.before: Mask = self.found > 0.5
+
+    def take(self, wanted: Mask) -> None:
+        """Decode the pixels of a bool [h, w]."""
+        pixels = np.flatnonzero(wanted)
+        self.found.reshape(-1)[pixels] = self.decode(pixels)
+        self.decoded += int(np.count_nonzero(wanted[self.own]))
+
+    def owned(self) -> Mask:
+        """Bool [h, w], true for its own pixels."""
+        own = np.zeros(self.found.shape, np.bool_)
+        own[self.own] = True
+        return own
+
+
+class Selection:
+    """Decodes a part as its name says.
+
+    step: of the lattice that parts are aligned to. limits: from the rough mask of the whole picture, bool [H, W], to
+    the pixels outside of which nothing is decoded; None where there is no such limit.
+    """
+
+    step = 1
+
+    def __init__(self, kernels: KernelSet) -> None:
+        self.kernels = kernels
+
+    def limits(self, rough: Mask) -> Mask | None:
+        """All pixels."""
+        return None
+
+    def decode(self, part: Part, limits: Mask | None) -> None:
+        """Decode its own pixels, within the limits of the same shape."""
+        part.take(part.owned() if limits is None else part.owned() & limits)
+
+
+class BoxSelection(Selection):
+    """bbox."""
+
+    def limits(self, rough: Mask) -> Mask:
+        """Widened boxes around 8-connected regions."""
+        limits = np.zeros_like(rough)
+        for y0, x0, y1, x1 in self.kernels.region_boxes(rough):
+            down, across = (max(LEAST, round(WIDEN / 2 * (end - start))) for start, end in ((y0, y1), (x0, x1)))
+            limits[max(0, y0 - down) : y1 + down, max(0, x0 - across) : x1 + across] = True
+        return limits
+
+
+class ContourSelection(Selection):
+    """contour."""
+
+    def limits(self, rough: Mask) -> Mask:
+        """A band around the contour."""
+        limits = np.empty_like(rough)
+        self.kernels.contour_band(rough, max(LEAST, round(BAND * sum(rough.shape) / 2)), limits)
+        return limits
+
+
+class StridedSelection(Selection):
+    """strided:N."""
+
+    def __init__(self, kernels: KernelSet, step: int) -> None:
+        super().__init__(kernels)
+        self.step = step
+
+    def decode(self, part: Part, limits: Mask | None) -> None:
+        """The lattice, then what borders on a change."""
+        points = np.zeros(part.found.shape, np.bool_)
+        points[np.ix_(*(lattice(size, self.step) for size in points.shape))] = True
+        part.take(points)
+        rest = np.empty_like(points)
+        self.kernels.strided_rest((part.found > 0.5) != part.before, self.step, rest)
+        part.take(rest & part.owned())
+
+
+class AdaptiveSelection(Selection):
+    """adaptive."""
+
+    step = COARSEST
+
+    def decode(self, part: Part, limits: Mask | None) -> None:
+        """The coarsest lattice, then level by level what is not settled."""
+        shape = part.found.shape
+        known = np.zeros(shape, np.bool_)
+        known[np.ix_(*(lattice(size, self.step) for size in shape))] = True
+        part.take(known)
+        squares = np.ones(squares_of(shape, self.step), np.bool_)
+        step = self.step
+        while step > 1:
+            self.kernels.unsettled_squares(part.before, part.found > 0.5, step, squares)
+            step //= 2
+            rows, columns = squares_of(shape, step)
+            squares = squares.repeat(2, axis=0).repeat(2, axis=1)[:rows, :columns].copy()
+            points = np.zeros(shape, np.bool_)
+            at = np.ix_(*(lattice(size, step) for size in shape))
+            points[at] = _corners(squares)[: len(at[0]), : at[1].shape[1]]
+            part.take(points & ~known)
+            known |= points
+
+
+SELECTIONS: dict[str, Callable[..., Selection]] = {
+    "full": Selection,
+    "bbox": BoxSelection,
+    "contour": ContourSelection,
+    "strided": StridedSelection,
+    "adaptive": AdaptiveSelection,
+}
+
+
+def selection_of(text: str, kernels: KernelSet) -> Selection:
+    """A selection by its name, as "strided:4".
+
+    Raises:
+        InputError: unknown, or a stride that is none.
+    """
+    match = re.fullmatch(r"([a-z]+)(?::(\d+))?", text)
+    if match is None or match[1] not in SELECTIONS or (match[1] == "strided") != (match[2] is not None):
+        raise InputError(f"select {text!r}: expected full, bbox, contour, strided:N (such as strided:4) or adaptive")
+    if match[2] is None:
+        return SELECTIONS[match[1]](kernels)
+    step = int(match[2])
+    if not 2 <= step <= 64:
+        raise InputError(f"select {text}: the stride must be 2 to 64")
+    return SELECTIONS[match[1]](kernels, step)
+
+
+def _corners(squares: Mask) -> Mask:
+    """Bool [m + 1, n + 1]: the lattice points that a true square [m, n] has as a corner."""
+    points = np.zeros((squares.shape[0] + 1, squares.shape[1] + 1), np.bool_)
+    for rows in (slice(None, -1), slice(1, None)):
+        for columns in (slice(None, -1), slice(1, None)):
+            points[rows, columns] |= squares
+    return points
