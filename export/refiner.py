@@ -34,6 +34,7 @@ from maskrt.runtime.selections import selection_of
 
 CRM_CONFIGS = {"resnet50": CrmConfig()}
 CUSTOM = "custom"
+ENDINGS = (".onnx", ".onnx", ".npz")  # of the files in a bundle, in the order of REFINER
 MAX_PIXELS = MAX_SIDE + 256
 MAX_CELLS = MAX_PIXELS // 2
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -138,9 +139,7 @@ def write_refiner(spec: str, folder: Path, report: Report) -> tuple[dict[str, Mo
     """
     net = read_crm(spec)
     kind, _, file = spec.partition(":")
-    backbone, fusion, decoder = (
-        folder / name for name in (f"{REFINER[0]}.onnx", f"{REFINER[1]}.onnx", f"{REFINER[2]}.npz")
-    )
+    backbone, fusion, decoder = (folder / f"{role}{end}" for role, end in zip(REFINER, ENDINGS, strict=True))
     parities = write_backbone(net, backbone, report), write_fusion(net, fusion, report), write_decoder(net, decoder)
     entries = {
         role: model_entry(path, kind, Path(file), parity)

@@ -9,6 +9,8 @@ from maskrt.kernels.low_res import cpu as low_res_cpu
 from maskrt.kernels.low_res import reference as low_res_reference
 from maskrt.kernels.mask_stats import cpu as mask_stats_cpu
 from maskrt.kernels.mask_stats import reference as mask_stats_reference
+from maskrt.kernels.morphology import cpu as morphology_cpu
+from maskrt.kernels.morphology import reference as morphology_reference
 from maskrt.kernels.pixel_decoder import cpu as pixel_decoder_cpu
 from maskrt.kernels.pixel_decoder import reference as pixel_decoder_reference
 from maskrt.kernels.regions import cpu as regions_cpu
@@ -39,7 +41,7 @@ class KernelSet:
     region_boxes: Kernel
     sample_bilinear: Kernel
     decode_pixels: Kernel
-    contour_band: Kernel
+    dilate: Kernel
     strided_rest: Kernel
     unsettled_squares: Kernel
 
@@ -63,6 +65,7 @@ CPU = _gather(
     sampling_cpu,
     pixel_decoder_cpu,
     selections_cpu,
+    morphology_cpu,
 )
 REFERENCE = _gather(
     resample_reference,
@@ -73,4 +76,5 @@ REFERENCE = _gather(
     sampling_reference,
     pixel_decoder_reference,
     selections_reference,
+    morphology_reference,
 )

@@ -36,6 +36,7 @@ Progress = Callable[[int, int], None]  # told turns done, of how many
 REFINER = ("refiner_backbone", "refiner_fusion", "refiner_decoder")  # roles in a bundle
 MAX_SIDE = 16384
 STRIDE = 8  # pixels of a cell of the coarsest features
+LEAST_TILE = 64
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,11 @@ class Refiner(Closing):
         # The padding is a matter of indices: the picture is never copied.
         places = tuple(_reflected(size, pad) for size in (height, width))
         current = rough[np.ix_(*places)]
-        limits = self._selection.limits(current > 0.5)
+        first, before = current > 0.5, None
         decoded = 0
         with thread_limit(self._threads):
             for turn, scale in enumerate(self._spec.scales):
+                limits = self._selection.limits(first, current > 0.5, before)
                 # A mask that is empty stays so.
                 if float(current.sum(dtype=np.float64)) < 1:
                     current = np.zeros_like(current)
@@ -122,6 +124,7 @@ class Refiner(Closing):
                     view = _Turn(self, rgb, current, places, scale, timings_ms)
                     current, count = view.decode(tile, limits)
                     decoded += count
+                before = scale
                 progress(turn + 1, len(self._spec.scales))
         inner = np.ascontiguousarray(current[pad : pad + height, pad : pad + width])
         return Refined(inner, decoded / (len(self._spec.scales) * current.size), timings_ms)
@@ -163,6 +166,8 @@ class _Turn:
             scales = self._backbone(tile, limits)
         step = self._refiner._selection.step
         height, width = self._current.shape
+        if limits is not None:
+            tile = max(LEAST_TILE, tile // 4)  # smaller: more of them have nothing to decode
         for y in spans(height, tile, step=step):
             for x in spans(width, tile, step=step):
                 own = slice(y.begin, y.end), slice(x.begin, x.end)

@@ -6,7 +6,8 @@ Pixels that are not decoded keep what came in. `full` decodes all, the others ch
 - contour: a band around the rough mask's contour.
 - strided:N: every Nth pixel of every Nth row; then those with a decoded neighbour that changed its label.
 - adaptive: every 8th; then squares of 8, 4 and 2 are divided where something may change: where a corner changed its
-  label, corners disagree, or the mask that came in is not of one label within the square.
+  label, corners disagree, or the mask that came in is not of one label within the square. From the second turn on only
+  near the contour that the turn before left, as far as four of its features reach.
 
 Source: "CRM compression and acceleration" of the document on refinement; adaptive is ours.
 """
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.morphology.reference import contour, disk
 from maskrt.kernels.selections.reference import lattice, squares_of
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.errors import InputError
@@ -27,6 +29,7 @@ Mask = NDArray[np.bool_]
 
 COARSEST = 8  # of adaptive
 BAND = 0.02  # of the contour, as a share of the mean side
+CELLS = 4  # from the contour that a turn left, in its features' cells
 WIDEN = 0.25  # of a box, as a share of its side
 LEAST = 16  # pixels by which band and boxes reach out at least
 
@@ -64,8 +67,7 @@ class Part:
 class Selection:
     """Decodes a part as its name says.
 
-    step: of the lattice that parts are aligned to. limits: from the rough mask of the whole picture, bool [H, W], to
-    the pixels outside of which nothing is decoded; None where there is no such limit.
+    step: of the lattice that parts are aligned to.
     """
 
     step = 1
@@ -73,9 +75,20 @@ class Selection:
     def __init__(self, kernels: KernelSet) -> None:
         self.kernels = kernels
 
-    def limits(self, rough: Mask) -> Mask | None:
-        """All pixels."""
+    def limits(self, rough: Mask, current: Mask, scale: float | None) -> Mask | None:
+        """The pixels outside of which a turn decodes nothing, bool [H, W]; None where there is no limit.
+
+        Args:
+            rough: bool [H, W], the mask that came in; current: the one that the turn starts from.
+            scale: of the turn before, None for the first.
+        """
         return None
+
+    def band(self, mask: Mask, radius: int) -> Mask:
+        """The pixels within a distance of a mask's contour."""
+        band = np.empty_like(mask)
+        self.kernels.dilate(contour(mask), disk(max(LEAST, radius)), band)
+        return band
 
     def decode(self, part: Part, limits: Mask | None) -> None:
         """Decode its own pixels, within the limits of the same shape."""
@@ -85,8 +98,8 @@ class Selection:
 class BoxSelection(Selection):
     """bbox."""
 
-    def limits(self, rough: Mask) -> Mask:
-        """Widened boxes around 8-connected regions."""
+    def limits(self, rough: Mask, current: Mask, scale: float | None) -> Mask:
+        """Widened boxes around the rough mask's 8-connected regions."""
         limits = np.zeros_like(rough)
         for y0, x0, y1, x1 in self.kernels.region_boxes(rough):
             down, across = (max(LEAST, round(WIDEN / 2 * (end - start))) for start, end in ((y0, y1), (x0, x1)))
@@ -97,11 +110,9 @@ class BoxSelection(Selection):
 class ContourSelection(Selection):
     """contour."""
 
-    def limits(self, rough: Mask) -> Mask:
-        """A band around the contour."""
-        limits = np.empty_like(rough)
-        self.kernels.contour_band(rough, max(LEAST, round(BAND * sum(rough.shape) / 2)), limits)
-        return limits
+    def limits(self, rough: Mask, current: Mask, scale: float | None) -> Mask:
+        """A band around the rough mask's contour."""
+        return self.band(rough, round(BAND * sum(rough.shape) / 2))
 
 
 class StridedSelection(Selection):
@@ -126,13 +137,22 @@ class AdaptiveSelection(Selection):
 
     step = COARSEST
 
+    def limits(self, rough: Mask, current: Mask, scale: float | None) -> Mask | None:
+        """A band around the contour that the turn before left."""
+        if scale is None:
+            return None
+        return self.band(current, round(CELLS * 2 / scale))
+
     def decode(self, part: Part, limits: Mask | None) -> None:
         """The coarsest lattice, then level by level what is not settled."""
         shape = part.found.shape
-        known = np.zeros(shape, np.bool_)
-        known[np.ix_(*(lattice(size, self.step) for size in shape))] = True
-        part.take(known)
         squares = np.ones(squares_of(shape, self.step), np.bool_)
+        if limits is not None:
+            squares = _touched(limits, self.step, squares.shape)
+        known = np.zeros(shape, np.bool_)
+        at = np.ix_(*(lattice(size, self.step) for size in shape))
+        known[at] = _corners(squares)[: len(at[0]), : at[1].shape[1]]
+        part.take(known)
         step = self.step
         while step > 1:
             self.kernels.unsettled_squares(part.before, part.found > 0.5, step, squares)
@@ -170,6 +190,13 @@ def selection_of(text: str, kernels: KernelSet) -> Selection:
     if not 2 <= step <= 64:
         raise InputError(f"select {text}: the stride must be 2 to 64")
     return SELECTIONS[match[1]](kernels, step)
+
+
+def _touched(limits: Mask, step: int, squares: tuple[int, int]) -> Mask:
+    """Bool [m, n]: the lattice squares with a pixel within the limits."""
+    rows, columns = (np.arange(count) * step for count in squares)
+    down = np.logical_or.reduceat(limits, rows, axis=0)
+    return np.logical_or.reduceat(down, columns, axis=1)
 
 
 def _corners(squares: Mask) -> Mask:

@@ -1,34 +1,7 @@
 """The pixels that a refiner decodes, in Numba, one thread: all of it is small beside the decoding."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from maskrt.kernels.jit import kernel
-from maskrt.kernels.selections.reference import Mask, check_band, check_squares, check_strided, contour
-
-Indices = NDArray[np.int64]
-
-
-def contour_band(mask: Mask, radius: int, out: Mask) -> None:
-    """The pixels within a distance of the mask's contour.
-
-    Args:
-        mask: bool [H, W], C-contiguous.
-        radius: pixels, Euclidean, between centres; 0 for the contour alone.
-        out: bool [H, W], C-contiguous, overwritten.
-
-    Raises:
-        ValueError: a shape or dtype differs from the above, or the radius is negative.
-
-    Source: reference.contour_band is the definition.
-    """
-    check_band(mask, radius, out)
-    away = np.arange(-radius, radius + 1)
-    reach = np.sqrt(radius**2 - away**2).astype(np.int64)  # of the disk's row at this distance above or below
-    starts = np.zeros((mask.shape[0], mask.shape[1] + 1), np.int32)
-    _open_spans(contour(mask), reach, starts)
-    np.cumsum(starts, axis=1, out=starts)
-    np.greater(starts[:, :-1], 0, out=out)
+from maskrt.kernels.selections.reference import Mask, check_squares, check_strided
 
 
 def strided_rest(flipped: Mask, step: int, out: Mask) -> None:
@@ -64,21 +37,6 @@ def unsettled_squares(before: Mask, after: Mask, step: int, squares: Mask) -> No
     """
     check_squares(before, after, step, squares)
     _unsettled_squares(before, after, step, squares)
-
-
-@kernel
-def _open_spans(edges: Mask, reach: Indices, starts: NDArray[np.int32]) -> None:
-    """Of every disk's every row: + 1 where it begins, - 1 behind its end."""
-    height, width = edges.shape
-    radius = reach.size // 2
-    for y in range(height):
-        for x in range(width):
-            if not edges[y, x]:
-                continue
-            for row in range(max(0, y - radius), min(height, y + radius + 1)):
-                span = reach[row - y + radius]
-                starts[row, max(0, x - span)] += 1
-                starts[row, min(width, x + span + 1)] -= 1
 
 
 @kernel

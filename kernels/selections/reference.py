@@ -8,42 +8,6 @@ from maskrt.kernels.checks import check_array
 Mask = NDArray[np.bool_]
 
 
-def contour_band(mask: Mask, radius: int, out: Mask) -> None:
-    """The pixels within a distance of the mask's contour.
-
-    A contour pixel has a neighbour above, below, left or right that the mask treats differently; distance is Euclidean,
-    between centres.
-
-    Args:
-        mask: bool [H, W], C-contiguous.
-        radius: pixels, 0 for the contour alone.
-        out: bool [H, W], C-contiguous, overwritten.
-
-    Raises:
-        ValueError: a shape or dtype differs from the above, or the radius is negative.
-
-    Source: "contour-based optimization" of the source document's chapter 3.1.2, which names no distance.
-    """
-    check_band(mask, radius, out)
-    out[:] = False
-    height, width = mask.shape
-    for y, x in np.argwhere(contour(mask)):
-        rows, columns = slice(max(0, y - radius), y + radius + 1), slice(max(0, x - radius), x + radius + 1)
-        dy, dx = np.ogrid[rows.start : min(rows.stop, height), columns.start : min(columns.stop, width)]
-        out[rows, columns] |= (dy - y) ** 2 + (dx - x) ** 2 <= radius**2
-
-
-def contour(mask: Mask) -> Mask:
-    """Bool [H, W]: pixels with a neighbour, of four, that the mask treats differently."""
-    found = np.zeros_like(mask)
-    across, down = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
-    found[:, 1:] |= across
-    found[:, :-1] |= across
-    found[1:] |= down
-    found[:-1] |= down
-    return found
-
-
 def lattice(size: int, step: int) -> NDArray[np.int64]:
     """0, step, 2 * step, ..., and the last index of an axis of `size`, wherever it falls."""
     return np.append(np.arange(0, size - 1, step), size - 1)
@@ -107,14 +71,6 @@ def unsettled_squares(before: Mask, after: Mask, step: int, squares: Mask) -> No
         y1, x1 = rows[min(i + 1, len(rows) - 1)], columns[min(j + 1, len(columns) - 1)]
         within, corners = before[y0 : y1 + 1, x0 : x1 + 1], after[np.ix_((y0, y1), (x0, x1))]
         squares[i, j] = (within != within[0, 0]).any() or (corners != within[0, 0]).any()
-
-
-def check_band(mask: Mask, radius: int, out: Mask) -> None:
-    """Raise ValueError unless the arguments are as `contour_band` wants them."""
-    check_array("mask", mask, np.bool_, (None, None))
-    check_array("out", out, np.bool_, mask.shape)
-    if radius < 0:
-        raise ValueError(f"radius {radius} is negative")
 
 
 def check_strided(flipped: Mask, step: int, out: Mask) -> None:

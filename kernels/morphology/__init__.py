@@ -1,0 +1,1 @@
+"""Contours of masks, and what lies near them."""

@@ -1,0 +1,63 @@
+"""The definition of dilation, in plain NumPy, and the shapes to dilate with."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.kernels.checks import check_array
+
+Mask = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+
+
+def dilate(points: Mask, reach: Indices, out: Mask) -> None:
+    """Every pixel from which a shape, laid on a point, reaches.
+
+    Args:
+        points: bool [H, W], C-contiguous.
+        reach: int64 [2 * r + 1], of the shape's rows from r above to r below: how far it extends on either side.
+        out: bool [H, W], C-contiguous, overwritten.
+
+    Raises:
+        ValueError: a shape or dtype differs from the above.
+    """
+    check_dilate(points, reach, out)
+    out[:] = False
+    height, width = points.shape
+    radius = reach.size // 2
+    for y, x in np.argwhere(points):
+        for row in range(max(0, y - radius), min(height, y + radius + 1)):
+            span = reach[row - y + radius]
+            out[row, max(0, x - span) : min(width, x + span + 1)] = True
+
+
+def contour(mask: Mask) -> Mask:
+    """Bool [H, W]: pixels with a neighbour, of four, that the mask treats differently."""
+    found = np.zeros_like(mask)
+    across, down = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
+    found[:, 1:] |= across
+    found[:, :-1] |= across
+    found[1:] |= down
+    found[:-1] |= down
+    return found
+
+
+def disk(radius: int) -> Indices:
+    """The pixels within a Euclidean distance, between centres."""
+    away = np.arange(-radius, radius + 1)
+    return np.sqrt(radius**2 - away**2).astype(np.int64)
+
+
+def ellipse(radius: int) -> Indices:
+    """OpenCV's MORPH_ELLIPSE of side 2 * radius + 1: as disk(), but half spans are rounded, halves to even."""
+    away = np.arange(-radius, radius + 1)
+    scale = 1 / radius**2 if radius else 0.0
+    return np.rint(radius * np.sqrt((radius**2 - away**2) * scale)).astype(np.int64)
+
+
+def check_dilate(points: Mask, reach: Indices, out: Mask) -> None:
+    """Raise ValueError unless the arguments are as `dilate` wants them."""
+    check_array("points", points, np.bool_, (None, None))
+    check_array("out", out, np.bool_, points.shape)
+    check_array("reach", reach, np.int64, (None,))
+    if reach.size % 2 == 0 or reach.min() < 0:
+        raise ValueError(f"reach has {reach.size} rows: expected an odd number of them, none negative")
