@@ -119,8 +119,8 @@ def random_models(
     import torch
 
     from maskrt.benchmarks.random_sam import random_sam
-    from maskrt.export.sam import SAM_CONFIGS
-    from maskrt.export.sams import read_config
+    from maskrt.export.sam import SAM_CONFIGS, SamConfig
+    from maskrt.export.configs import read_config
     from maskrt.export.soss import export_soss
 
     bundle, masks = folder / "bundle", MasksSpec(points_per_side=points_per_side)
@@ -133,7 +133,7 @@ def random_models(
         return bundle, segmenter, sam
     folder.mkdir(parents=True, exist_ok=True)
     report(f"{folder.name}: making random weights")
-    config = SAM_CONFIGS[kind] if kind in SAM_CONFIGS else read_config(folder / "sam.json")
+    config = SAM_CONFIGS[kind] if kind in SAM_CONFIGS else read_config(folder / "sam.json", SamConfig)
     torch.save(random_sam(config, RANDOM_SEED, rgb, masks).state_dict(), folder / "sam.pth")
     torch.save(_random_segmenter(rgb, encoder, input_hw), folder / "segmenter.pth")
     export_soss(segmenter, sam, bundle, input_hw=input_hw, masks=masks, note=note, overwrite=True, report=report)

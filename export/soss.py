@@ -64,7 +64,7 @@ def export_soss(
         input_hw: height and width of the segmenter's input in pixels.
         mean, std: of RGB / 255 that the segmenter was trained with.
         classes: names in the order of the logits; "background", "class_1" and so on where None.
-        refiner: resnet50:FILE or custom:FILE of maskrt.export.refiner; the bundle's answer is then refined.
+        refiner: resnet50:FILE or custom:FILE of maskrt.export.refiner; `refine` says whether the answer is refined.
         overwrite: replace a bundle that is at `out`.
         report: called with one line per finished step.
 
@@ -98,7 +98,7 @@ def export_soss(
             masks=masks,
             voting=voting,
             refiner=refiner_spec,
-            refine=refine or RefineSpec(),
+            refine=refine or RefineSpec(select="off"),
             note=note,
         )
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))

@@ -118,7 +118,8 @@ class RefinerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RefineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a refinement may save; only `full` and the tile leave the answer as it is.
 
-    select: full, bbox, contour, strided:N or adaptive; see maskrt.runtime.selections. tile: pixels of a side that are
+    select: off, full, bbox, contour, strided:N or adaptive; see maskrt.runtime.selections; off, after SOSS, leaves its
+    answer as it is. tile: pixels of a side that are
     fused and decoded at a time. memory_limit_mb: of the whole process, 10^6 bytes; the tile shrinks to stay within.
     """
 
@@ -137,14 +138,14 @@ class _Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 
 
 class SossManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="soss", kw_only=True):
-    """bundle.json of a segmenter and a SAM; with a refiner, its answer is refined."""
+    """bundle.json of a segmenter and a SAM; with a refiner, its answer can be refined."""
 
     segmenter: SegmenterSpec
     sam: SamSpec
     masks: MasksSpec = MasksSpec()
     voting: VotingSpec = VotingSpec()
     refiner: RefinerSpec | None = None
-    refine: RefineSpec = RefineSpec()
+    refine: RefineSpec = RefineSpec(select="off")
 
 
 class RefineManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="refine", kw_only=True):
@@ -237,7 +238,8 @@ def _decode(file: Path) -> Manifest:
     if isinstance(schema, int) and schema > SCHEMA:
         raise BundleError(f"{file} has schema {schema}, this maskrt reads up to {SCHEMA}: update maskrt")
     try:
-        return msgspec.convert(raw, Manifest)  # type: ignore[arg-type]  # a union is no type to mypy
+        manifest: Manifest = msgspec.convert(raw, Manifest)
+        return manifest
     except msgspec.ValidationError as error:
         raise BundleError(f"{file}: {error}; export the bundle again") from error
 

@@ -47,11 +47,46 @@ def read_truth(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.boo
         InputError: as read_image; also when the brightest pixel is grey 1 to 127, since a file of class numbers would
             otherwise read as an empty mask.
     """
-    with _decoded(Path(path), max_pixels) as image:
-        grey = _eight_bits(Path(path), image) if image.mode.startswith("I") else np.asarray(image.convert("L"))
+    grey = _grey(Path(path), max_pixels)
     if 0 < int(grey.max()) <= 127:
         raise InputError(f"{path}: the brightest value is {int(grey.max())}: a mask file has 0 and 255")
     return np.asarray(grey > 127, dtype=np.bool_)
+
+
+def read_rough(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
+    """Read a mask file as float32 [H, W] in [0, 1]: its grey value / 255.
+
+    Raises:
+        InputError: as read_truth.
+    """
+    grey = _grey(Path(path), max_pixels)
+    if 0 < int(grey.max()) <= 127:
+        raise InputError(
+            f"{path}: the brightest value is {int(grey.max())}: a mask has 255; for class numbers, --labels"
+        )
+    return grey.astype(np.float32) / np.float32(255)
+
+
+def read_labels(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Read a picture of class numbers, uint8 or uint16 [H, W]. Of a palette, the numbers are the classes.
+
+    Raises:
+        InputError: as read_image; also for a picture in colour.
+    """
+    with _decoded(Path(path), max_pixels) as image:
+        if image.mode.startswith("I"):
+            values = np.asarray(image)
+            if values.min() < 0 or values.max() > 65535:
+                raise InputError(f"{path} has 32-bit values: a label map has 8 or 16 bits")
+            return values.astype(np.uint16)
+        if image.mode not in ("1", "L", "P"):
+            raise InputError(f"{path} is a picture in colour ({image.mode}): a label map is grey, or has a palette")
+        return np.array(image, dtype=np.uint8)
+
+
+def _grey(path: Path, max_pixels: int) -> NDArray[np.uint8]:
+    with _decoded(path, max_pixels) as image:
+        return _eight_bits(path, image) if image.mode.startswith("I") else np.asarray(image.convert("L"))
 
 
 @contextmanager

@@ -1,12 +1,10 @@
-"""Pipelines by kind, and the one way to open them."""
+"""The way to open a pipeline that needs nothing but frames."""
 
 from pathlib import Path
 from typing import Any
 
 from maskrt.runtime.bundle import open_bundle
 from maskrt.runtime.soss import SossPipeline
-
-PIPELINES = {"soss": SossPipeline}
 
 
 def open_pipeline(
@@ -19,11 +17,10 @@ def open_pipeline(
         provider: "cpu", "cuda", "openvino", or "openvino-bf16", whose answer differs a little; an absent one raises,
             nothing falls back.
         threads: of a network or a kernel while it runs; None leaves the choice to each.
-        options: override fields of the bundle's mask and voting settings, as `points_per_side=20`.
+        options: override fields of the bundle's mask, voting and refine settings, as `points_per_side=20`.
 
     Raises:
-        BundleError: the bundle is not whole, or an option is unknown.
+        BundleError: the bundle is not whole, or holds a refiner alone, or an option is unknown.
         ProviderUnavailable: the provider is not on this machine.
     """
-    opened = open_bundle(bundle)
-    return PIPELINES[opened.manifest.kind](opened, provider, threads, options)
+    return SossPipeline(open_bundle(bundle), provider, threads, options)

@@ -71,6 +71,8 @@ class Refiner(Closing):
     ) -> None:
         """Raises BundleError when a model is missing or does not fit, InputError for a selection that there is not."""
         self._spec, self._settings, self._threads, self._kernels = spec, settings, threads, kernels
+        if settings.select == "off":
+            raise InputError("select is off: choose full, bbox, contour, strided:N or adaptive")
         self._selection = selection_of(settings.select, kernels)
         self._scale = (1 / np.array([255 * s for s in spec.std])).astype(np.float32)
         self._offset = (-np.array(spec.mean) / np.array(spec.std)).astype(np.float32)
@@ -266,7 +268,7 @@ class _Turn:
         sample = self._refiner._kernels.sample_bilinear
         shown = [tap.through(places) for tap, places in zip(taps, self._places, strict=True)]
         sample(self._planes, *shown, self._refiner._scale, self._refiner._offset, out[0, :3])
-        sample(self._current[None], *taps, np.float32([2]), np.float32([-1]), out[0, 3:])
+        sample(self._current[None], *taps, np.full(1, 2, np.float32), np.full(1, -1, np.float32), out[0, 3:])
         return out
 
     def _sampled(self, planes: Floats, rows: tuple[int, int], columns: tuple[int, int]) -> Floats:

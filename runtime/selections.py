@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels.morphology.reference import contour, disk
-from maskrt.kernels.selections.reference import lattice, squares_of
+from maskrt.kernels.selections.reference import lattice_points, squares_of
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.errors import InputError
 
@@ -125,7 +125,7 @@ class StridedSelection(Selection):
     def decode(self, part: Part, limits: Mask | None) -> None:
         """The lattice, then what borders on a change."""
         points = np.zeros(part.found.shape, np.bool_)
-        points[np.ix_(*(lattice(size, self.step) for size in points.shape))] = True
+        points[lattice_points(points.shape, self.step)] = True
         part.take(points)
         rest = np.empty_like(points)
         self.kernels.strided_rest((part.found > 0.5) != part.before, self.step, rest)
@@ -150,7 +150,7 @@ class AdaptiveSelection(Selection):
         if limits is not None:
             squares = _touched(limits, self.step, squares.shape)
         known = np.zeros(shape, np.bool_)
-        at = np.ix_(*(lattice(size, self.step) for size in shape))
+        at = lattice_points(shape, self.step)
         known[at] = _corners(squares)[: len(at[0]), : at[1].shape[1]]
         part.take(known)
         step = self.step
@@ -160,7 +160,7 @@ class AdaptiveSelection(Selection):
             rows, columns = squares_of(shape, step)
             squares = squares.repeat(2, axis=0).repeat(2, axis=1)[:rows, :columns].copy()
             points = np.zeros(shape, np.bool_)
-            at = np.ix_(*(lattice(size, step) for size in shape))
+            at = lattice_points(shape, step)
             points[at] = _corners(squares)[: len(at[0]), : at[1].shape[1]]
             part.take(points & ~known)
             known |= points

@@ -19,6 +19,8 @@ from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.fusion import fuse
 from maskrt.runtime.mask_decoder import open_decoder
+from maskrt.runtime.refine_pipeline import open_refiner, refine_labels
+from maskrt.runtime.refiner import Refiner
 from maskrt.runtime.region import checked_roi, in_frame, segments_in_frame
 from maskrt.runtime.segmenter import Segmenter
 from maskrt.runtime.session import Session, open_session
@@ -42,8 +44,9 @@ class Branches:
 class SossPipeline(Closing):
     """Frame in, occlusion mask out. Both branches see the region of interest only.
 
-    Options override fields of the bundle's `masks` and `voting` sections, for example
-    `open_pipeline(bundle, points_per_side=20, uncovered="segmenter")`.
+    Options override fields of the bundle's `masks`, `voting` and `refine` sections, for example
+    `open_pipeline(bundle, points_per_side=20, uncovered="segmenter")`. Where the bundle holds a refiner and
+    `select` is not "off", the label map is refined in the end, class by class.
     """
 
     def __init__(
@@ -59,9 +62,13 @@ class SossPipeline(Closing):
         manifest, options = soss_manifest(bundle), options or {}
         self._kernels = kernels
         self._threads = threads
-        voting_fields = set(manifest.voting.__struct_fields__)
-        self.voting = with_overrides(manifest.voting, {k: v for k, v in options.items() if k in voting_fields})
-        masks = with_overrides(manifest.masks, {k: v for k, v in options.items() if k not in voting_fields})
+        voting, refine = (
+            {name: value for name, value in options.items() if name in spec.__struct_fields__}
+            for spec in (manifest.voting, manifest.refine)
+        )
+        self.voting = with_overrides(manifest.voting, voting)
+        masks = with_overrides(manifest.masks, {k: v for k, v in options.items() if k not in voting | refine})
+        self._refiner: Refiner | None = None
         if not 0 <= self.voting.target < len(manifest.segmenter.classes):
             raise InputError(f"target {self.voting.target} is not one of {len(manifest.segmenter.classes)} classes")
 
@@ -73,6 +80,8 @@ class SossPipeline(Closing):
             decoder = open_decoder(bundle, provider, threads, split_decoder, stack)
             self.segmenter = Segmenter(load("segmenter"), manifest.segmenter, kernels)
             self.automatic_masks = AutomaticMasks(load("encoder"), decoder, manifest.sam, masks, kernels)
+            if with_overrides(manifest.refine, refine).select != "off":
+                self._refiner = stack.enter_context(open_refiner(bundle, provider, threads, refine))
             self._resources = stack.pop_all()
 
     def __call__(self, frame: Frame | NDArray[np.uint8], roi: Roi | None = None) -> Result:
@@ -92,11 +101,18 @@ class SossPipeline(Closing):
         with timed(timings_ms, "voting"), thread_limit(self._threads):
             label, segment_classes = fuse(branches.probabilities, branches.segments, self.voting, self._kernels)
         roi, size_hw = branches.roi_xywh, (rgb.shape[0], rgb.shape[1])
+        probability = branches.probabilities[self.voting.target]
+        if self._refiner is not None:
+            with timed(timings_ms, "refine"):
+                x, y, width, height = roi
+                crop = np.ascontiguousarray(rgb[y : y + height, x : x + width])
+                refined, probability, _ = refine_labels(self._refiner, crop, label)
+                label = refined.astype(np.uint8, copy=False)  # a segmenter has at most 256 classes
         with timed(timings_ms, "assemble"):
             return Result(
                 mask=in_frame(label == self.voting.target, roi, size_hw),
                 label=in_frame(label, roi, size_hw),
-                probability=in_frame(branches.probabilities[self.voting.target], roi, size_hw),
+                probability=in_frame(probability, roi, size_hw),
                 roi_xywh=roi,
                 segments=segments_in_frame(branches.segments, roi, size_hw),
                 segment_classes=segment_classes,

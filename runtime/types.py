@@ -1,12 +1,14 @@
 """The values that flow through a pipeline: Source -> Frame -> Pipeline -> Result -> Sink."""
 
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.rle import Rle, decode_rle
 
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
 Roi = tuple[int, int, int, int]  # x, y, width, height in pixels of the frame
 
 
@@ -41,6 +43,12 @@ class Segments:
     stability_score: NDArray[np.float32]
     area: NDArray[np.int64]
 
+    @classmethod
+    def none(cls, size_hw: tuple[int, int]) -> Self:
+        """No segments."""
+        shares, areas = np.zeros(0, np.float32), np.zeros(0, np.int64)
+        return cls(size_hw, (), np.zeros((0, 4), np.int32), np.zeros((0, 2), np.float64), shares, shares, areas)
+
     def __len__(self) -> int:
         return len(self.rles)
 
@@ -57,13 +65,13 @@ class Result:
     """What a pipeline says about one frame; every array is in frame coordinates.
 
     mask: bool [H, W], the pipeline's answer for the class of interest (occlusion). label: uint8 [H, W], class per
-    pixel (0 outside the ROI). probability: float32 [H, W], the segmenter's probability of the class of interest
-    (0 outside the ROI). segments: masks in frame coordinates; segment_classes: int64 [N], the class each was voted.
-    timings_ms: stage -> milliseconds.
+    pixel (0 outside the ROI); uint16 of a refined label map with classes past 255. probability: float32 [H, W], of the
+    class of interest, the segmenter's or the refiner's (0 outside the ROI). segments: masks in frame coordinates;
+    segment_classes: int64 [N], the class each was voted. timings_ms: stage -> milliseconds.
     """
 
     mask: NDArray[np.bool_]
-    label: NDArray[np.uint8]
+    label: Labels
     probability: NDArray[np.float32]
     roi_xywh: Roi
     segments: Segments

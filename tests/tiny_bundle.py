@@ -12,11 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.runtime.bundle import (
     MANIFEST,
-    Manifest,
     MasksSpec,
     ModelEntry,
     SamSpec,
     SegmenterSpec,
+    SossManifest,
     encode_manifest,
     sha256_of,
 )
@@ -37,9 +37,8 @@ def write_tiny_bundle(folder: Path, fill: float = 0.0) -> Path:
         file = folder / f"{role}.onnx"
         onnx.save(model, file)
         entries[role] = ModelEntry(file.name, sha256_of(file), file.stat().st_size, "tests/tiny_bundle.py", "0" * 64)
-    manifest = Manifest(
+    manifest = SossManifest(
         schema=1,
-        kind="soss",
         maskrt="0.1.0",
         precision="fp32",
         opset=OPSET,

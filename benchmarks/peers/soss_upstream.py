@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from maskrt.benchmarks.peers.dense_voting import dense_vote
 from maskrt.benchmarks.peers.sam_upstream import torchvision_or_stand_ins
-from maskrt.runtime.bundle import Manifest
+from maskrt.runtime.bundle import SossManifest
 
 Record = dict[str, Any]  # of one mask, as SamAutomaticMaskGenerator returns it with uncompressed RLE
 
@@ -22,7 +22,9 @@ Record = dict[str, Any]  # of one mask, as SamAutomaticMaskGenerator returns it 
 class SossUpstream:
     """Frame and ROI in, upstream's mask records and the label of every pixel out."""
 
-    def __init__(self, segmenter: Callable[[torch.Tensor], torch.Tensor], generator: Any, manifest: Manifest) -> None:
+    def __init__(
+        self, segmenter: Callable[[torch.Tensor], torch.Tensor], generator: Any, manifest: SossManifest
+    ) -> None:
         """segmenter: float32 [1, 3, H, W] to logits; generator: a SamAutomaticMaskGenerator."""
         with torchvision_or_stand_ins():
             from segment_anything.utils.amg import rle_to_mask

@@ -44,14 +44,16 @@ def contour(mask: Mask) -> Mask:
 def disk(radius: int) -> Indices:
     """The pixels within a Euclidean distance, between centres."""
     away = np.arange(-radius, radius + 1)
-    return np.sqrt(radius**2 - away**2).astype(np.int64)
+    spans: Indices = np.sqrt(radius**2 - away**2).astype(np.int64)
+    return spans
 
 
 def ellipse(radius: int) -> Indices:
     """OpenCV's MORPH_ELLIPSE of side 2 * radius + 1: as disk(), but half spans are rounded, halves to even."""
     away = np.arange(-radius, radius + 1)
     scale = 1 / radius**2 if radius else 0.0
-    return np.rint(radius * np.sqrt((radius**2 - away**2) * scale)).astype(np.int64)
+    spans: Indices = np.rint(radius * np.sqrt((radius**2 - away**2) * scale)).astype(np.int64)
+    return spans
 
 
 def check_dilate(points: Mask, reach: Indices, out: Mask) -> None:

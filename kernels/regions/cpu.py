@@ -54,7 +54,8 @@ def region_boxes(mask: Mask) -> NDArray[np.int64]:
     rows, starts, stops, root = _joined_runs(mask, True)
     boxes = np.empty((root.size, 4), np.int64)
     _grow_boxes(rows, starts, stops, root, boxes)
-    return boxes[root == np.arange(root.size)]
+    found: NDArray[np.int64] = boxes[root == np.arange(root.size)]
+    return found
 
 
 def _joined_runs(mask: Mask, wanted: bool) -> tuple[Indices, Indices, Indices, Indices]:

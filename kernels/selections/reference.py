@@ -13,6 +13,11 @@ def lattice(size: int, step: int) -> NDArray[np.int64]:
     return np.append(np.arange(0, size - 1, step), size - 1)
 
 
+def lattice_points(shape: tuple[int, ...], step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Index of the lattice's points in a picture [H, W]: rows [m, 1] and columns [1, n]."""
+    return lattice(shape[0], step)[:, None], lattice(shape[1], step)[None]
+
+
 def strided_rest(flipped: Mask, step: int, out: Mask) -> None:
     """The pixels off the lattice with a decoded neighbour that changed its label.
 

@@ -16,7 +16,8 @@ import onnx  # noqa: E402
 
 from maskrt.export.deeplab import build_deeplabv3plus  # noqa: E402
 from maskrt.export.sam import SAM_CONFIGS, DecoderGraph, EncoderGraph, SamConfig, build_sam  # noqa: E402
-from maskrt.export.sams import read_config, read_sam, write_decoder, write_encoder  # noqa: E402
+from maskrt.export.configs import read_config  # noqa: E402
+from maskrt.export.sams import read_sam, write_decoder, write_encoder  # noqa: E402
 from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402
 from maskrt.runtime.session import open_session  # noqa: E402
 
@@ -179,7 +180,7 @@ def test_sizes_that_do_not_fit(tiny_config: SamConfig, change: dict[str, Any]) -
 def test_bad_config(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.json").write_text(text, encoding="latin-1")
     with pytest.raises(InputError, match=r"c\.json is "):
-        read_config(tmp_path / "c.json")
+        read_config(tmp_path / "c.json", SamConfig)
 
 
 def test_config_missing_or_wrong(tmp_path: Path, tiny_config: SamConfig, write_sam: SamWriter) -> None:

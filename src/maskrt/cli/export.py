@@ -30,7 +30,11 @@ def soss(
     classes: Annotated[str | None, typer.Option(metavar="A,B,...", help="Names in the order of the logits.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Mask or voting setting to write; may be repeated."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Mask, voting or refine setting to write; may be repeated."),
+    ] = None,
+    refiner: Annotated[
+        str | None,
+        typer.Option(metavar="KIND:FILE", help="A CRM beside them; used with --set select=full or the like."),
     ] = None,
     note: Annotated[str, typer.Option(help="Kept in the bundle.")] = "",
     overwrite: Overwrite = False,
@@ -45,12 +49,13 @@ def soss(
     """
     from maskrt.cli.options import parse_list, parse_settings, parse_size, parse_triple
     from maskrt.export.soss import IMAGENET_MEAN, IMAGENET_STD, export_soss
-    from maskrt.runtime.bundle import MasksSpec, VotingSpec, with_overrides
+    from maskrt.runtime.bundle import MasksSpec, RefineSpec, VotingSpec, with_overrides
 
     width, height = parse_size(input_size, "--input-size")
     overrides = parse_settings(settings or [])
     voting = {key: value for key, value in overrides.items() if key in VotingSpec.__struct_fields__}
-    masks = {key: value for key, value in overrides.items() if key not in voting}
+    refine = {key: value for key, value in overrides.items() if key in RefineSpec.__struct_fields__}
+    masks = {key: value for key, value in overrides.items() if key not in voting | refine}
     export_soss(
         segmenter,
         sam,
@@ -61,10 +66,40 @@ def soss(
         classes=None if classes is None else parse_list(classes),
         masks=with_overrides(MasksSpec(), masks),
         voting=with_overrides(VotingSpec(), voting),
+        refiner=refiner,
+        refine=with_overrides(RefineSpec(select="off"), refine),
         note=note,
         overwrite=overwrite,
         report=print,
     )
+
+
+@app.command("refiner")
+def refiner(
+    crm: Annotated[str, typer.Option(metavar="KIND:FILE", help="resnet50 (the public checkpoint's), or custom.")],
+    out: Annotated[Path, typer.Option("--out", help="The bundle's folder.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="select, tile or memory_limit_mb to write; may be repeated."),
+    ] = None,
+    note: Annotated[str, typer.Option(help="Kept in the bundle.")] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Export a CRM mask refiner as a bundle for maskrt refine.
+
+    Every graph, and the whole cascade on a small picture, is compared with PyTorch; what differs is not written. For
+    custom, FILE with its suffix replaced by .json holds the sizes.
+
+    \b
+    Example:
+      maskrt export refiner --crm resnet50:model_45705 --out bundles/crm
+    """
+    from maskrt.cli.options import parse_settings
+    from maskrt.export.refiner import export_refiner
+    from maskrt.runtime.bundle import RefineSpec, with_overrides
+
+    refine = with_overrides(RefineSpec(), parse_settings(settings or []))
+    export_refiner(crm, out, refine=refine, note=note, overwrite=overwrite, report=print)
 
 
 @app.command("sam")

@@ -69,6 +69,12 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
     return settings
 
 
+def refine_options(select: str | None, tile: int | None, memory_limit: int | None) -> dict[str, Any]:
+    """The refine settings that were given on the command line."""
+    given = {"select": select, "tile": tile, "memory_limit_mb": memory_limit}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def parse_list(text: str) -> tuple[str, ...]:
     """Comma-separated names without repetition, in their order."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

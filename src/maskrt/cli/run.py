@@ -33,14 +33,13 @@ def command(
     Example:
       maskrt run bundles/demo ward/ --out out/ward --roi 400,200,640,480 --write mask,segments --set points_per_side=20
     """
-    from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
+    from maskrt.cli.batch import run_told
     from maskrt.cli.options import parse_list, parse_roi, parse_settings
-    from maskrt.cli.progress import FrameProgress
-    from maskrt.runtime.bundle import MANIFEST, open_bundle, sha256_of
+    from maskrt.runtime.bundle import MANIFEST, open_bundle, sha256_of, soss_manifest
     from maskrt.runtime.errors import InputError
     from maskrt.runtime.pipeline import open_pipeline
     from maskrt.runtime.records import RunSettings
-    from maskrt.runtime.run import Outcome, roi_reader, run_batch
+    from maskrt.runtime.run import roi_reader
     from maskrt.runtime.sinks import FolderSink
     from maskrt.runtime.sources import open_source
 
@@ -48,32 +47,13 @@ def command(
         raise InputError("--roi and --roi-from exclude each other")
     region = parse_roi(roi) if roi is not None else None if roi_from is None else roi_reader(roi_from)
     overrides = parse_settings(settings or [])
-    manifest = open_bundle(bundle).manifest
+    manifest = soss_manifest(open_bundle(bundle))
     run_settings = RunSettings(
         sha256_of(bundle / MANIFEST), manifest.segmenter.classes, {**overrides, "provider": provider}
     )
-    done = 0
     with ExitStack() as stack:
         frames = stack.enter_context(open_source(source, int(max_megapixels * 1e6)))
         pipeline = stack.enter_context(open_pipeline(bundle, provider, threads, **overrides))
         sink = stack.enter_context(FolderSink(out, parse_list(write), run_settings, resume))
-        progress = stack.enter_context(FrameProgress(frames.length))
-        if sink.differing:
-            progress.report(f"{sink.differing} frames were done with another bundle or other options: doing them again")
-
-        def tell(outcome: Outcome) -> None:
-            nonlocal done
-            done += outcome.status != "failed"
-            if outcome.status == "failed":
-                progress.report(f"failed: {outcome.source}: {outcome.reason}")
-            progress.advance(worked=outcome.status != "skipped")
-
-        try:
-            summary = run_batch(pipeline, frames, sink, region, resume, tell)
-        except INTERRUPTS as error:
-            if not is_interrupt(error):
-                raise
-            kept = f"interrupted: {done} frames are in {out}; the same command with --resume does the rest"
-            raise Interrupted(kept) from error
-    print(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {out}")
-    raise typer.Exit(summary.exit_code)
+        code = run_told(pipeline, frames, sink, out, region, resume, "frames")
+    raise typer.Exit(code)

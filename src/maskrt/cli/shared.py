@@ -17,4 +17,15 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Of networks and kernel
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a bundle setting; may be repeated.")
 ]
+Select = Annotated[
+    str | None,
+    typer.Option(
+        "--select", help="Pixels to decode: full, bbox, contour, strided:N, adaptive; the bundle's if left out."
+    ),
+]
+Tile = Annotated[int | None, typer.Option("--tile", min=16, help="Pixels of a side that are decoded at a time.")]
+MemoryLimit = Annotated[
+    int | None,
+    typer.Option("--memory-limit", metavar="MB", min=1, help="Of the whole process; chooses the tile."),
+]
 MaxMegapixels = Annotated[float, typer.Option(min=0.000001, help="Refuse larger images.")]

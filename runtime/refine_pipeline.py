@@ -1,0 +1,149 @@
+"""Refinement as a pipeline: frames in, and for each the rough mask or label map that a reader finds for it."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.bundle import Bundle, RefinerSpec, sha256_of, with_overrides
+from maskrt.runtime.closing import Closing
+from maskrt.runtime.errors import BundleError, InputError
+from maskrt.runtime.images import read_labels, read_rough
+from maskrt.runtime.refiner import Refiner
+from maskrt.runtime.types import Frame, Labels, Result, Roi, Segments
+
+MAX_CLASS = 65535
+RoughOf = Callable[[str], NDArray[Any]]  # from a frame's name to its mask, bool or float32, or its integer label map
+
+
+class RefinePipeline(Closing):
+    """Refines the mask that belongs to each frame. The whole frame is refined: a region of interest is refused."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        rough_of: RoughOf,
+        provider: str = "cpu",
+        threads: int | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """options override the bundle's RefineSpec, as {"select": "strided:4"}.
+
+        Raises:
+            BundleError: the bundle has no refiner, or an option is unknown.
+            ProviderUnavailable: the provider is not on this machine.
+        """
+        self._rough_of = rough_of
+        self.refiner = open_refiner(bundle, provider, threads, options)
+
+    def __call__(self, frame: Frame, roi: Roi | None = None) -> Result:
+        """Refine one frame's mask, or its label map class by class.
+
+        Raises:
+            InputError: there is no mask for it, or not one of its size, or a region of interest was asked for.
+            NetworkError: a network returned NaN or infinity.
+        """
+        height, width = frame.rgb.shape[:2]
+        if roi is not None and roi != (0, 0, width, height):
+            raise InputError("refinement takes whole frames: leave the region of interest away")
+        rough = self._rough_of(frame.source)
+        if rough.dtype == np.bool_ or np.issubdtype(rough.dtype, np.floating):
+            refined = self.refiner(frame.rgb, rough)
+            label: Labels = refined.mask.astype(np.uint8)
+            probability, timings_ms = refined.probability, refined.timings_ms
+        else:
+            label, probability, timings_ms = refine_labels(self.refiner, frame.rgb, rough)
+        return Result(
+            mask=label != 0,
+            label=label,
+            probability=probability,
+            roi_xywh=(0, 0, width, height),
+            segments=Segments.none((height, width)),
+            segment_classes=np.zeros(0, np.int64),
+            timings_ms=timings_ms,
+        )
+
+    def close(self) -> None:
+        """Free the sessions."""
+        self.refiner.close()
+
+
+def open_refiner(
+    bundle: Bundle, provider: str = "cpu", threads: int | None = None, options: dict[str, Any] | None = None
+) -> Refiner:
+    """The refiner of a bundle of either kind.
+
+    Raises:
+        BundleError, ProviderUnavailable: as of RefinePipeline.
+    """
+    spec = refiner_spec(bundle)
+    return Refiner(bundle, spec, with_overrides(bundle.manifest.refine, options or {}), provider, threads)
+
+
+def refiner_spec(bundle: Bundle) -> RefinerSpec:
+    """What a bundle says of its refiner.
+
+    Raises:
+        BundleError: it has none.
+    """
+    if bundle.manifest.refiner is None:
+        raise BundleError(f"{bundle.path} has no refiner: export one with maskrt export refiner")
+    return bundle.manifest.refiner
+
+
+def refine_labels(
+    refiner: Refiner, rgb: NDArray[np.uint8], labels: NDArray[np.integer[Any]]
+) -> tuple[Labels, NDArray[np.float32], dict[str, float]]:
+    """Refine a label map class by class; a pixel takes the class that is surest of it, or 0 where none is.
+
+    Args:
+        rgb: uint8 [H, W, 3].
+        labels: integers [H, W] from 0, which is the background and is not refined itself, to MAX_CLASS.
+
+    Returns:
+        The labels, uint8 [H, W], or uint16 where a class passes 255; the winning probabilities, float32 [H, W]; and
+        stage -> milliseconds over all classes.
+
+    Raises:
+        InputError: as of Refiner, or a label is out of range.
+    """
+    classes = [int(number) for number in np.unique(labels) if number != 0]
+    if classes and not 0 < classes[0] <= classes[-1] <= MAX_CLASS:
+        raise InputError(f"the label map has classes {classes[0]} to {classes[-1]}: expected 0 to {MAX_CLASS}")
+    best = np.zeros(labels.shape, np.float32)
+    found: Labels = np.zeros(labels.shape, np.uint16 if classes and classes[-1] > 255 else np.uint8)
+    timings_ms: dict[str, float] = {}
+    for number in classes or [1]:  # a map without classes is an empty mask, and checked as one
+        refined = refiner(rgb, labels == number)
+        wins = refined.probability > np.maximum(best, 0.5)
+        found[wins] = number
+        np.maximum(best, refined.probability, out=best)
+        for stage, spent in refined.timings_ms.items():
+            timings_ms[stage] = timings_ms.get(stage, 0) + spent
+    return found, best, timings_ms
+
+
+def rough_reader(folder: Path, labels: bool, max_pixels: int) -> RoughOf:
+    """A function from a frame's name to what FOLDER/NAME.png holds.
+
+    Args:
+        labels: the files are label maps.
+
+    Raises:
+        InputError: no such folder; the function raises it for a missing or unreadable file.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; it should hold a STEM.png per image")
+    read = read_labels if labels else read_rough
+    return lambda source: read(folder / f"{source}.png", max_pixels)
+
+
+def sha256_of_masks(folder: Path) -> str:
+    """One sha256 of all masks of a folder: a run that continues an earlier one must have the same."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.png")):
+        digest.update(path.name.encode("utf-8", "surrogateescape") + sha256_of(path).encode())
+    return digest.hexdigest()

@@ -1,0 +1,48 @@
+"""What the commands that write a folder of results share: progress, Ctrl-C, the last line, the exit code."""
+
+from pathlib import Path
+
+from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
+from maskrt.cli.progress import FrameProgress
+from maskrt.runtime.run import Outcome, Pipeline, RoiOf, run_batch
+from maskrt.runtime.sinks import FolderSink
+from maskrt.runtime.sources import Source
+from maskrt.runtime.types import Roi
+
+
+def run_told(
+    pipeline: Pipeline, source: Source, sink: FolderSink, out: Path, region: Roi | RoiOf | None, resume: bool, unit: str
+) -> int:
+    """Run every frame and tell the user. All are opened, and closed by the caller.
+
+    Args:
+        out: the sink's folder.
+        unit: what the frames are called, "frames" or "images".
+
+    Returns:
+        The exit code: 0, or 3 when some frames have no result.
+
+    Raises:
+        Interrupted: by Ctrl-C, with what is done and how to go on.
+    """
+    done = 0
+    with FrameProgress(source.length, unit) as progress:
+        if sink.differing:
+            progress.report(f"{sink.differing} {unit} were done with other input or options: doing them again")
+
+        def tell(outcome: Outcome) -> None:
+            nonlocal done
+            done += outcome.status != "failed"
+            if outcome.status == "failed":
+                progress.report(f"failed: {outcome.source}: {outcome.reason}")
+            progress.advance(worked=outcome.status != "skipped")
+
+        try:
+            summary = run_batch(pipeline, source, sink, region, resume, tell)
+        except INTERRUPTS as error:
+            if not is_interrupt(error):
+                raise
+            kept = f"interrupted: {done} {unit} are in {out}; the same command with --resume does the rest"
+            raise Interrupted(kept) from error
+    print(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {out}")
+    return summary.exit_code

@@ -1,0 +1,59 @@
+"""`maskrt refine`."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskrt.cli.shared import BundlePath, MaxMegapixels, MemoryLimit, Provider, Select, Threads, Tile
+
+
+def command(
+    bundle: BundlePath,
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes.")],
+    masks: Annotated[Path, typer.Option("--masks", metavar="DIR", help="Rough masks DIR/STEM.png, of the image size.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
+    labels: Annotated[bool, typer.Option("--labels", help="DIR holds class numbers: refine class by class.")] = False,
+    select: Select = None,
+    tile: Tile = None,
+    memory_limit: MemoryLimit = None,
+    write: Annotated[
+        str, typer.Option(help="Of mask, overlay, probability, label. overlay contains the image.")
+    ] = "mask",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run; what is done stays.")] = False,
+    provider: Provider = "cpu",
+    threads: Threads = None,
+    max_megapixels: MaxMegapixels = 50,
+) -> None:
+    """Refine rough masks at full resolution with a bundle that holds a refiner.
+
+    Writes OUT/mask/STEM.png and so on, and OUT/results.jsonl with one line per image. A mask file has grey values, 0 to
+    255; values between are taken as probabilities. Only --select full gives the network's own answer; the others are
+    faster and change it a little (see maskrt bench refine). Exit code 3: some images failed.
+
+    \b
+    Example:
+      maskrt refine export/demo/bundle photos/ --masks rough/ --out out/refined --write mask,overlay
+      maskrt refine bundles/crm photos/big.png --masks rough/ --out out/big --select adaptive --memory-limit 3000
+    """
+    from maskrt.cli.batch import run_told
+    from maskrt.cli.options import parse_list, refine_options
+    from maskrt.runtime.bundle import MANIFEST, open_bundle, sha256_of
+    from maskrt.runtime.records import RunSettings
+    from maskrt.runtime.refine_pipeline import RefinePipeline, rough_reader, sha256_of_masks
+    from maskrt.runtime.sinks import FolderSink
+    from maskrt.runtime.sources import open_source
+
+    max_pixels = int(max_megapixels * 1e6)
+    options = refine_options(select, tile, memory_limit)
+    rough_of = rough_reader(masks, labels, max_pixels)
+    opened = open_bundle(bundle)
+    told = {**options, "provider": provider, "labels": labels, "masks_sha256": sha256_of_masks(masks)}
+    settings = RunSettings(sha256_of(bundle / MANIFEST), (), told)
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(images, max_pixels))
+        pipeline = stack.enter_context(RefinePipeline(opened, rough_of, provider, threads, options))
+        sink = stack.enter_context(FolderSink(out, parse_list(write), settings, resume))
+        code = run_told(pipeline, source, sink, out, None, resume, "images")
+    raise typer.Exit(code)
