@@ -37,7 +37,8 @@ class WorkerError(MaskrtError):
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     """One contestant. p95_s is one of the measured times.
 
-    peak_rss_mb: 10^6 bytes, of the whole worker; loaded_rss_mb: its peak before the first iteration.
+    peak_rss_mb: 10^6 bytes, of the whole worker; loaded_rss_mb: its peak before the first iteration. Of refiners only:
+    iou and mba of its masks against the truth, 0 to 1, and decoded_fraction, the share of the turns' pixels decoded.
     """
 
     name: str
@@ -47,6 +48,9 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     peak_rss_mb: float
     stages_ms: dict[str, float] = {}
     loaded_rss_mb: float = 0.0
+    iou: float | None = None
+    mba: float | None = None
+    decoded_fraction: float | None = None
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -59,11 +63,19 @@ class Spread(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Measured:
-    """rows in the order of the contestants; ratios by the others' names; values: what each returned last."""
+    """rows in the order of the contestants; ratios by the others' names; values: what each returned last.
+
+    seconds: of every pair, by name.
+    """
 
     rows: tuple[Row, ...]
     ratios: dict[str, Spread]
     values: dict[str, Any]
+    seconds: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def ratio(self, slower: str, faster: str) -> Spread:
+        """The one's time / the other's, pair by pair."""
+        return spread_of(self.seconds[slower] / self.seconds[faster])
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,7 @@ def run_pairs(
         rows=tuple(_row(name, replies[name], last[name].peak_rss_mb, workers[name].loaded_rss_mb) for name in names),
         ratios={name: spread_of(seconds[name] / seconds[names[0]]) for name in names[1:]},
         values={name: last[name].value for name in names},
+        seconds=seconds,
     )
 
 

@@ -119,8 +119,8 @@ def random_models(
     import torch
 
     from maskrt.benchmarks.random_sam import random_sam
-    from maskrt.export.sam import SAM_CONFIGS, SamConfig
     from maskrt.export.configs import read_config
+    from maskrt.export.sam import SAM_CONFIGS, SamConfig
     from maskrt.export.soss import export_soss
 
     bundle, masks = folder / "bundle", MasksSpec(points_per_side=points_per_side)

@@ -6,28 +6,34 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskrt.export.crm import MIN_AREA, CrmNet, PixelDecoder
+from maskrt.export.crm import MIN_AREA, PLACE, CrmNet, PixelDecoder
 from maskrt.kernels.pixel_decoder.reference import DecoderWeights
 from maskrt.kernels.pixel_decoder.tables import AxisTable
 
 
-def decode_window(decoder: PixelDecoder, features: Tensor, rows: AxisTable, columns: AxisTable) -> Tensor:
+def project(decoder: PixelDecoder, features: Tensor) -> Tensor:
+    """What the pixel decoder's first layer makes of every feature: [B, C, h, w] -> [B, hidden, h, w].
+
+    The layer is linear and a feature is taken as it is, so it runs once per feature, not once per pixel.
+    """
+    weight = decoder.layers[0].weight[:, : features.shape[1], None, None]
+    return functional.conv2d(features, weight)
+
+
+def decode_window(decoder: PixelDecoder, projected: Tensor, rows: AxisTable, columns: AxisTable) -> Tensor:
     """Logits of a window of pixels.
 
-    The pixel decoder's first layer is linear and a feature is taken as it is, so the layer projects every feature once,
-    before the pixels are decoded, not once per pixel. What it adds for the place depends on the row plus the column.
+    What the first layer adds for the place depends on the row plus the column.
 
     Args:
-        features: [B, C, h, w].
+        projected: [B, hidden, h, w], features as of project().
         rows, columns: of the window's H rows and W columns.
 
     Returns:
         [B, H, W].
     """
     first, *rest = decoder.layers
-    channels = features.shape[1]
-    projected = functional.conv2d(features, first.weight[:, :channels, None, None])
-    placed = first.weight[:, channels:]
+    placed = first.weight[:, -PLACE:]
     row_terms = _placed(rows, placed[:, 0::2]) + first.bias
     column_terms = _placed(columns, placed[:, 1::2])
     row_areas, column_areas = torch.from_numpy(rows.relative), torch.from_numpy(columns.relative)
@@ -81,8 +87,7 @@ class FusionGraph(nn.Module):
         self.norm = net.feats.bn1
         self.fusion = net.aspp_
         self.fuse = nn.Sequential(_unpadded(net.aspp_.last_conv[0]), *net.aspp_.last_conv[1:])
-        first = net.imnet.layers[0]
-        self.weight = first.weight[:, : net.config.features, None, None]
+        self.decoder = net.imnet
 
     def forward(self, pixels: Tensor, inside: Tensor, coarser: Tensor) -> Tensor:
         """Features of m x n cells.
@@ -97,7 +102,7 @@ class FusionGraph(nn.Module):
         """
         stem = torch.relu(self.norm(self.stem(pixels)))
         fused = self.fuse(torch.cat([self.fusion.squeeze_fine(stem) * inside, coarser], dim=1))
-        return functional.conv2d(fused, self.weight)[0].permute(1, 2, 0)
+        return project(self.decoder, fused)[0].permute(1, 2, 0)
 
 
 def _unpadded(convolution: nn.Conv2d) -> nn.Conv2d:
@@ -108,7 +113,7 @@ def _unpadded(convolution: nn.Conv2d) -> nn.Conv2d:
     return copy
 
 
-def decoder_weights(decoder: PixelDecoder, features: int) -> DecoderWeights:
+def decoder_weights(decoder: PixelDecoder) -> DecoderWeights:
     """The pixel decoder as the runtime's kernel takes it."""
     first, *middle, last = (layer for layer in decoder.layers if isinstance(layer, nn.Linear))
 
@@ -116,7 +121,7 @@ def decoder_weights(decoder: PixelDecoder, features: int) -> DecoderWeights:
         return np.ascontiguousarray(tensor.detach().numpy(), np.float32)
 
     return DecoderWeights(
-        placed=array(first.weight[:, features:]),
+        placed=array(first.weight[:, -PLACE:]),
         bias=array(first.bias),
         hidden=array(torch.stack([layer.weight for layer in middle])),
         hidden_bias=array(torch.stack([layer.bias for layer in middle])),

@@ -122,7 +122,7 @@ def write_fusion(net: CrmNet, path: Path, report: Report) -> Parity:
 
 def write_decoder(net: CrmNet, path: Path) -> None:
     """Write the pixel decoder's arrays, DecoderWeights."""
-    weights = decoder_weights(net.imnet, net.config.features)
+    weights = decoder_weights(net.imnet)
     with path.open("wb") as file:
         np.savez(file, **vars(weights))
 

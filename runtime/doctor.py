@@ -37,6 +37,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "run": (RUNTIME, "cpu"),
     "run VIDEO": ((*RUNTIME, "av"), "cpu,video"),
     "run OPENVINO": ((*RUNTIME, "openvino"), "cpu,openvino"),
+    "refine": (RUNTIME, "cpu"),
     "verify": (RUNTIME, "cpu"),
     "eval": (RUNTIME, "cpu"),
     "scenes": (("cv2",), "demo"),

@@ -68,11 +68,15 @@ class Refiner(Closing):
         provider: str = "cpu",
         threads: int | None = None,
         kernels: KernelSet = sets.CPU,
+        lazy: bool = True,
     ) -> None:
-        """Raises BundleError when a model is missing or does not fit, InputError for a selection that there is not."""
+        """lazy: leave out windows in which nothing is decoded; the answer is the same.
+
+        Raises BundleError when a model is missing or does not fit, InputError for a selection that there is not."""
         self._spec, self._settings, self._threads, self._kernels = spec, settings, threads, kernels
         if settings.select == "off":
             raise InputError("select is off: choose full, bbox, contour, strided:N or adaptive")
+        self._lazy = lazy
         self._selection = selection_of(settings.select, kernels)
         self._scale = (1 / np.array([255 * s for s in spec.std])).astype(np.float32)
         self._offset = (-np.array(spec.mean) / np.array(spec.std)).astype(np.float32)
@@ -168,12 +172,12 @@ class _Turn:
             scales = self._backbone(tile, limits)
         step = self._refiner._selection.step
         height, width = self._current.shape
-        if limits is not None:
+        if self._refiner._lazy and limits is not None:
             tile = max(LEAST_TILE, tile // 4)  # smaller: more of them have nothing to decode
         for y in spans(height, tile, step=step):
             for x in spans(width, tile, step=step):
                 own = slice(y.begin, y.end), slice(x.begin, x.end)
-                if limits is not None and not limits[own].any():
+                if self._refiner._lazy and limits is not None and not limits[own].any():
                     continue
                 found[own], decoded = self._decode_tile(y, x, scales, limits)
                 count += decoded
@@ -211,7 +215,7 @@ class _Turn:
         whole: tuple[Floats, ...] = ()
         for y in spans(height, backbone_tile(height, tile), halo, STRIDE):
             for x in spans(width, backbone_tile(width, tile), halo, STRIDE):
-                if limits is not None and not self._needed(limits, y, x):
+                if self._refiner._lazy and limits is not None and not self._needed(limits, y, x):
                     continue
                 pixels = self._pixels(y.first, y.last, x.first, x.last)
                 outputs = self._refiner._backbone.run({"pixels": pixels})

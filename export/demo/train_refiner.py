@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from maskrt.export.crm import CrmConfig, CrmNet, build_crm
-from maskrt.export.crm_graphs import decode_window
+from maskrt.export.crm_graphs import decode_window, project
 from maskrt.export.demo.model import save_half
 from maskrt.export.demo.rough_masks import draw_pair, roughen
 from maskrt.export.demo.scenes_data import TrainingScene, jitter, load_scenes
@@ -114,7 +114,7 @@ def fit(model: CrmNet, source: Iterator[Batch], minutes: float, seed: int = 0) -
         features = features.float()
         rows = axis_table(side, features.shape[2]).part(top, top + WINDOW)
         columns = axis_table(side, features.shape[3]).part(left, left + WINDOW)
-        logits = decode_window(model.imnet, features, rows, columns)
+        logits = decode_window(model.imnet, project(model.imnet, features), rows, columns)
         loss = loss_of(logits, truth[part])
         optimiser.zero_grad()
         loss.backward()

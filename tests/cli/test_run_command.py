@@ -91,7 +91,7 @@ def test_resume_and_other_options(run: Run, ward: Path, tmp_path: Path) -> None:
     assert contents(tmp_path / "out") == before
     code, out, err = run("--resume", "--set", "points_per_side=2")
     assert (code, out[:17]) == (0, "3 done, 0 skipped")
-    assert "3 frames were done with another bundle or other options: doing them again" in err
+    assert "3 frames were done with another bundle, other masks or other options: doing them again" in err
 
 
 def test_some_frames_fail(run: Run, ward: Path, tmp_path: Path) -> None:

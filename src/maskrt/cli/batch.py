@@ -28,7 +28,8 @@ def run_told(
     done = 0
     with FrameProgress(source.length, unit) as progress:
         if sink.differing:
-            progress.report(f"{sink.differing} {unit} were done with other input or options: doing them again")
+            what = "another bundle, other masks or other options"
+            progress.report(f"{sink.differing} {unit} were done with {what}: doing them again")
 
         def tell(outcome: Outcome) -> None:
             nonlocal done

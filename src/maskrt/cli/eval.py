@@ -12,6 +12,9 @@ def command(
     bundle: BundlePath,
     images: Annotated[str, typer.Argument(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes.")],
     truth: Annotated[Path, typer.Option("--truth", metavar="DIR", help="Masks DIR/STEM.png; white is the class.")],
+    masks: Annotated[
+        Path | None, typer.Option("--masks", metavar="DIR", help="Rough masks DIR/STEM.png: score their refinement.")
+    ] = None,
     roi: Region = None,
     roi_from: RegionFrom = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON.")] = None,
@@ -23,16 +26,24 @@ def command(
     settings: Settings = None,
     max_megapixels: MaxMegapixels = 50,
 ) -> None:
-    """Score the segmenter alone, hard voting and SOSS against ground truth.
+    """Score the segmenter alone, hard voting and SOSS against ground truth; with --masks, a refiner.
 
     Accuracy, F1, precision, recall, IoU and AUC of the class of interest, pooled over all pixels inside the regions of
-    interest. No image is written unless --figures asks for it. Exit code 3: some images have no score.
+    interest. With --masks: IoU and mean boundary accuracy (mBA) of the rough masks and of the refined ones. No image is
+    written unless --figures asks for it. Exit code 3: some images have no score.
 
     \b
     Example:
       maskrt scenes --seed 900000 --count 5 --out out/scenes
       maskrt eval export/demo/bundle out/scenes/images --truth out/scenes/truth --roi-from out/scenes/instances
+      maskrt eval bundles/crm photos --truth truth --masks rough --set select=strided:4
     """
+    if masks is not None:
+        from maskrt.cli.eval_refiner import score_refiner
+
+        raise typer.Exit(
+            score_refiner(bundle, images, truth, masks, json, provider, threads, settings or [], max_megapixels)
+        )
     from maskrt.cli.options import parse_roi, parse_settings
     from maskrt.cli.progress import FrameProgress
     from maskrt.cli.scores import print_scores

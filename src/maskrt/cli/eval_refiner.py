@@ -1,0 +1,80 @@
+"""`maskrt eval --masks`: a refiner's scores."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from maskrt.cli.options import parse_settings
+from maskrt.cli.progress import FrameProgress
+from maskrt.runtime.atomic import write_bytes
+from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.errors import InputError, NetworkError
+from maskrt.runtime.images import read_truth
+from maskrt.runtime.refine_metrics import RefineScores
+from maskrt.runtime.refine_pipeline import open_refiner, rough_reader
+from maskrt.runtime.run import SOME_FRAMES_FAILED
+from maskrt.runtime.sources import BadFrame, open_source
+
+
+def score_refiner(
+    bundle: Path,
+    images: str,
+    truth: Path,
+    masks: Path,
+    json: Path | None,
+    provider: str,
+    threads: int | None,
+    settings: list[str],
+    max_megapixels: float,
+) -> int:
+    """Score rough masks and refined ones; arguments as of `maskrt eval`.
+
+    Returns:
+        The exit code: 0, or 3 when some images have no score.
+    """
+    if not truth.is_dir():
+        raise InputError(f"{truth}: no such folder; it should hold a STEM.png per image")
+    max_pixels = int(max_megapixels * 1e6)
+    rough_of = rough_reader(masks, False, max_pixels)
+    scores = {"rough": RefineScores(), "refined": RefineScores()}
+    failed, fractions = [], []
+    with (
+        open_source(images, max_pixels) as source,
+        open_refiner(open_bundle(bundle), provider, threads, parse_settings(settings)) as refiner,
+        FrameProgress(source.length, "images") as progress,
+    ):
+        for item in source:
+            try:
+                if isinstance(item, BadFrame):
+                    raise InputError(item.reason)
+                wanted, rough = read_truth(truth / f"{item.source}.png", max_pixels), rough_of(item.source)
+                refined = refiner(item.rgb, rough)
+                scores["rough"].add(wanted, rough > 0.5)
+                scores["refined"].add(wanted, refined.mask)
+                fractions.append(refined.decoded_fraction)
+            except (InputError, NetworkError) as error:
+                failed.append({"source": item.source, "reason": str(error)})
+                progress.report(f"failed: {item.source}: {error}")
+            progress.advance()
+    table = Table(box=None, pad_edge=False)
+    for column in ("%", "IoU", "mBA"):
+        table.add_column(column, justify="left" if column == "%" else "right")
+    for name, found in scores.items():
+        table.add_row(name, f"{100 * found.iou:.2f}", f"{100 * found.mba:.2f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{len(fractions)} images; {100 * sum(fractions) / max(len(fractions), 1):.1f}% of the pixels decoded"
+    )
+    if json is not None:
+        import msgspec
+
+        report = {
+            "images": len(fractions),
+            "failed": failed,
+            "decoded_fraction": sum(fractions) / len(fractions) if fractions else None,
+            **{name: {"iou": found.iou, "mba": found.mba} for name, found in scores.items()},
+        }
+        write_bytes(json, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    return SOME_FRAMES_FAILED if failed else 0
