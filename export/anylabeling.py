@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from maskrt.export.decoder import DecoderGraph
 from maskrt.export.folder import whole_folder
 from maskrt.export.graph import Report, export_graph
-from maskrt.export.sam import DecoderGraph, SamConfig
+from maskrt.export.sam import SamConfig
 from maskrt.export.sams import MAX_POINTS, read_sam, write_encoder
 from maskrt.runtime.bundle import Parity
 from maskrt.runtime.errors import InputError

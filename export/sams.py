@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from maskrt.export.checkpoints import load_state_dict, load_strict
+from maskrt.export.decoder import DecoderGraph
 from maskrt.export.graph import Axes, Report, check_equal, export_graph, output_shape
 from maskrt.export.kinds import KNOWN, split_kind
-from maskrt.export.sam import SAM_CONFIGS, DecoderGraph, EncoderGraph, SamConfig, build_sam
+from maskrt.export.sam import SAM_CONFIGS, EncoderGraph, SamConfig, build_sam
 from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale
 from maskrt.export.vit_encoder import BandedViT
 from maskrt.runtime.bundle import Parity

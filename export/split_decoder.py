@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskrt.export.sam import DecoderGraph
+from maskrt.export.decoder import DecoderGraph
 
 Shared = dict[str, Tensor]
 

@@ -14,8 +14,9 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 import onnx  # noqa: E402
 
+from maskrt.export.decoder import DecoderGraph  # noqa: E402
 from maskrt.export.deeplab import build_deeplabv3plus  # noqa: E402
-from maskrt.export.sam import SAM_CONFIGS, DecoderGraph, EncoderGraph, SamConfig, build_sam  # noqa: E402
+from maskrt.export.sam import SAM_CONFIGS, EncoderGraph, SamConfig, build_sam  # noqa: E402
 from maskrt.export.sams import read_config, read_sam, write_decoder, write_encoder  # noqa: E402
 from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402
 from maskrt.runtime.session import open_session  # noqa: E402
