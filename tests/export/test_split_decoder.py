@@ -40,7 +40,9 @@ def both(sam: Any, case: tuple[Any, Any, Any]) -> tuple[tuple[Any, Any], tuple[A
     found = token_side(*case[1:], *(shared[name] for name in token_side.names))
     values = shared | dict(zip(token_side.outputs, found, strict=True))
     upscale = Upscale(sam)
-    return (upscale(*(values[name] for name in upscale.inputs)), values["pred_iou"]), DecoderGraph(sam)(*case)
+    side = sam.prompt_encoder.mask_input_size[0]
+    whole = DecoderGraph(sam)(*case, torch.zeros(1, 1, side, side), torch.zeros(1))
+    return (upscale(*(values[name] for name in upscale.inputs)), values["pred_iou"]), whole
 
 
 def relative(found: Any, expected: Any) -> float:
