@@ -2,7 +2,8 @@
 
 Peers: the decoder exported as one graph with a batched prompt axis, in ONNX Runtime; and segment_anything's own in
 PyTorch. Both draw all masks: they have no way to gate. The one graph is ours, and already a little better than a plain
-export of segment_anything's code: the first layer projects the image once instead of once per prompt.
+export of segment_anything's code: the first layer projects the image once instead of once per prompt. It could take
+masks as prompts; here there are none.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from maskrt.benchmarks.logits import Prompts, write_prompts
 from maskrt.benchmarks.measure import Factory
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
-from maskrt.runtime.mask_decoder import MASKS_PER_POINT
+from maskrt.runtime.mask_decoder import MASKS_PER_POINT, no_mask
 
 OURS, ONE_GRAPH, PYTORCH = "maskrt", "onnxruntime_official", "pytorch_eager"
 BATCH = 64  # upstream's points_per_batch
@@ -99,13 +100,13 @@ class OneGraph:
         from maskrt.runtime.bundle import open_bundle
         from maskrt.runtime.session import open_session
 
-        decoder = open_bundle(self.prompts.bundle).model_path("decoder")
-        session = open_session(decoder, threads=self.prompts.threads, repeated=True)
-        values = dict(np.load(self.prompts.file))
+        bundle = open_bundle(self.prompts.bundle)
+        session = open_session(bundle.model_path("decoder"), threads=self.prompts.threads, repeated=True)
+        values, mask = dict(np.load(self.prompts.file)), no_mask(bundle.manifest.sam.low_res_hw)
 
         def decode(batch: slice) -> Found:
             feeds = {"point_coords": values["coords"][batch], "point_labels": values["labels"][batch]}
-            found = session.run({"image_embeddings": values["embeddings"], **feeds}, check=("pred_iou",))
+            found = session.run({"image_embeddings": values["embeddings"], **feeds, **mask}, check=("pred_iou",))
             return found["pred_iou"], found["low_res_masks"]
 
         return _in_batches(decode, len(values["coords"]), self.prompts)

@@ -31,10 +31,9 @@ class Workload:
 
 @dataclass(frozen=True)
 class OurContestant:
-    """maskrt on the bundle. prompts: the policy, as of maskrt.runtime.prompts."""
+    """maskrt on the bundle."""
 
     work: Workload
-    prompts: str = "grid"
 
     def __call__(self) -> Callable[[], tuple[dict[str, float], Ours]]:
         """Load the bundle; raises MaskrtError when anything brings PyTorch into this process."""
@@ -46,8 +45,7 @@ class OurContestant:
         if work.threads > numba.config.NUMBA_NUM_THREADS:
             raise InputError(f"--threads {work.threads}: Numba has {numba.config.NUMBA_NUM_THREADS} here")
         numba.set_num_threads(work.threads)
-        options = {"points_per_side": work.points_per_side, "prompts": self.prompts}
-        pipeline = open_pipeline(work.bundle, threads=work.threads, **options)
+        pipeline = open_pipeline(work.bundle, threads=work.threads, points_per_side=work.points_per_side)
         rgb = np.load(work.frame)
 
         def iterate() -> tuple[dict[str, float], Ours]:

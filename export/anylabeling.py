@@ -16,16 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from maskrt.export.decoder import DECODER_INPUTS, DecoderGraph
 from maskrt.export.folder import whole_folder
 from maskrt.export.graph import Report, export_graph
-from maskrt.export.sam import DecoderGraph, SamConfig
+from maskrt.export.sam import SamConfig
 from maskrt.export.sams import MAX_POINTS, read_sam, write_encoder
 from maskrt.runtime.bundle import Parity
 from maskrt.runtime.errors import InputError
 
 IMAGE_SIZE = 1024  # written into both programs, as is the 256 of the mask input
 MAX_SIDE = 16384  # of the picture that the masks are drawn for
-INPUTS = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input", "orig_im_size")
+INPUTS = (*DECODER_INPUTS, "orig_im_size")
 OUTPUTS = ("masks", "iou_predictions", "low_res_masks")
 CONFIG = "config.yaml"
 
@@ -38,7 +39,6 @@ class OfficialDecoderGraph(nn.Module):
     def __init__(self, sam: Any) -> None:
         super().__init__()
         self.prompts = DecoderGraph(sam)
-        self.mask_downscaling = sam.prompt_encoder.mask_downscaling
         self.decoder = sam.mask_decoder
         self.image_size = int(sam.image_encoder.img_size)
         self.register_buffer("bonus", torch.tensor([[1000.0, 0.0, 0.0, 0.0]]), persistent=False)
@@ -58,12 +58,11 @@ class OfficialDecoderGraph(nn.Module):
             image_embeddings: [1, C, e, e]; point_coords: [1, P, 2]; point_labels: [1, P]; mask_input: [1, 1, 4e, 4e];
             has_mask_input: [1], 0 or 1; orig_im_size: [2], height and width of the picture. All float32.
         """
-        dense = has_mask_input * self.mask_downscaling(mask_input) + (1 - has_mask_input) * self.prompts.no_mask
         masks, scores = self.decoder.predict_masks(
             image_embeddings=image_embeddings,
             image_pe=self.prompts.dense_pe,
             sparse_prompt_embeddings=self.prompts.embed_prompts(point_coords, point_labels),
-            dense_prompt_embeddings=dense,
+            dense_prompt_embeddings=self.prompts.embed_mask(mask_input, has_mask_input),
         )
         # With one or two points the best of the three ambiguous masks, with more the single one, as SamOnnxModel picks.
         best = torch.argmax(scores + (point_coords.shape[1] - 2.5) * self.bonus, dim=1)

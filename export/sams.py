@@ -9,9 +9,10 @@ from torch import Tensor
 
 from maskrt.export.checkpoints import load_state_dict, load_strict
 from maskrt.export.configs import read_config
+from maskrt.export.decoder import DECODER_INPUTS, DecoderGraph, PlainDecoderGraph
 from maskrt.export.graph import Axes, Report, check_equal, export_graph, output_shape
 from maskrt.export.kinds import KNOWN, split_kind
-from maskrt.export.sam import SAM_CONFIGS, DecoderGraph, EncoderGraph, SamConfig, build_sam
+from maskrt.export.sam import SAM_CONFIGS, EncoderGraph, SamConfig, build_sam
 from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale
 from maskrt.export.vit_encoder import BandedViT
 from maskrt.runtime.bundle import Parity
@@ -76,20 +77,25 @@ def write_encoder(
 
 
 def write_decoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:
-    """Export embedding and prompts -> low_res_masks [B, 3, 4e, 4e] and pred_iou [B, 3].
+    """Export embedding, prompts and masks -> low_res_masks [B, 3, 4e, 4e] and pred_iou [B, 3].
 
     Raises:
         ExportError: the graph differs from PyTorch.
     """
+
+    def case(count: int, points: int, masks: int, has_mask: float) -> tuple[Tensor, ...]:
+        return *_random_prompts(config, count, points), *_random_masks(config, masks, has_mask)
+
     return export_graph(
         DecoderGraph(sam),
-        _random_prompts(config, 3, 5),
+        case(6, 5, 3, 1.0),  # two prompts to a mask, or the tracer would take one of the two numbers for the other
         path,
-        inputs=("image_embeddings", "point_coords", "point_labels"),
+        inputs=DECODER_INPUTS,
         outputs=("low_res_masks", "pred_iou"),
-        dynamic=PROMPT_AXES,
-        cases=(_random_prompts(config, 1, 2), _random_prompts(config, 4, 3)),
+        dynamic={**PROMPT_AXES, "mask_input": {0: ("masks", MAX_PROMPTS)}},
+        cases=(case(1, 2, 1, 0.0), case(4, 3, 1, 0.0), case(4, 2, 4, 1.0), case(2, 0, 1, 1.0)),
         report=report,
+        reference=PlainDecoderGraph(sam),
     )
 
 
@@ -156,7 +162,7 @@ def write_upscale(sam: Any, config: SamConfig, path: Path, report: Report) -> Pa
             found = token_side(*prompts[1:], *(shared[name] for name in token_side.names))
             values = dict(zip(token_side.outputs, found, strict=True))
             inputs = tuple((shared | values)[name] for name in module.inputs)
-            expected = whole(*prompts)
+            expected = whole(*prompts, *_random_masks(config, 1, 0.0))
             check_equal("upscale", (module(*inputs), values["pred_iou"]), expected)
         return tuple(v[:, :masks] if name == "kernels" else v for name, v in zip(module.inputs, inputs, strict=True))
 
@@ -193,3 +199,10 @@ def _random_prompts(config: SamConfig, count: int, points: int) -> tuple[Tensor,
     coords = torch.rand(count, points, 2, generator=random) * config.image_size
     labels = torch.randint(-1, 4, (count, points), generator=random).float()
     return embedding, coords, labels
+
+
+def _random_masks(config: SamConfig, count: int, has_mask: float) -> tuple[Tensor, Tensor]:
+    """mask_input [M, 1, 4e, 4e] and has_mask_input [1]."""
+    random = torch.Generator().manual_seed(count)
+    side = config.low_res_size
+    return torch.randn(count, 1, side, side, generator=random), torch.tensor([has_mask])

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskrt.export.sam import DecoderGraph
+from maskrt.export.decoder import DecoderGraph, heads_apart
 
 Shared = dict[str, Tensor]
 
@@ -69,7 +69,7 @@ class ImageSide(nn.Module):
             place = self.place + _constant(self.layers, index)
             _project(shared, f"key_{index}", reading.k_proj, reading.num_heads, embedding, place, index == 0)
             _project(shared, f"query_{index}", writing.q_proj, writing.num_heads, embedding, place, index == 0)
-            shared[f"value_{index}"] = _heads(embedding @ reading.v_proj.weight.T, reading.num_heads)
+            shared[f"value_{index}"] = heads_apart(embedding @ reading.v_proj.weight.T, reading.num_heads)
             centred = _centred(embedding)
             moments = [centred.square().mean(1)]
             for other in range(index + 1):
@@ -77,13 +77,13 @@ class ImageSide(nn.Module):
                 for between in self.layers[other:index][::-1]:  # what the norms since do to B, done to S instead
                     onto = _centred(onto * between.norm4.weight)
                 overlap = onto @ attention.out_proj.weight / channels
-                shared[f"overlap_{index}_{other}"] = _heads(overlap, attention.num_heads).transpose(1, 2)
+                shared[f"overlap_{index}_{other}"] = heads_apart(overlap, attention.num_heads).transpose(1, 2)
                 moments.append(2 * (onto @ _written_constant(self.layers, other)) / channels)
             shared[f"moments_{index}"] = torch.stack(moments)
             embedding = centred * layer.norm4.weight
         place = self.place + _constant(self.layers, len(self.layers))
         _project(shared, "key_final", self.final.k_proj, self.final.num_heads, embedding, place, False)
-        shared["value_final"] = _heads(embedding @ self.final.v_proj.weight.T, self.final.num_heads)
+        shared["value_final"] = heads_apart(embedding @ self.final.v_proj.weight.T, self.final.num_heads)
         shared["pixels"] = embedding @ _as_matrix(self.up)
         return shared
 
@@ -185,7 +185,7 @@ class _Keys:
         """Attention of the tokens to the image, [B, T, C]."""
         heads, index, weight = attention.num_heads, len(self.gains), attention.v_proj.weight.T
         name = str(index) if index < len(self._layers) else "final"
-        vectors = _heads(attention.q_proj(queries), heads)
+        vectors = heads_apart(attention.q_proj(queries), heads)
         attended = self._against(vectors, attention.k_proj, f"key_{name}").softmax(-1)
         if not self.gains:
             found = attended @ self._shared[f"value_{name}"]
@@ -194,16 +194,16 @@ class _Keys:
             for gain, shares, basis in zip(self.gains, self.shares, self.bases, strict=True):
                 summed = (attended * gain[:, None]).flatten(1, 2) @ shares.transpose(1, 2)
                 summed = summed.reshape(*attended.shape[:3], -1)
-                found = found + summed @ _heads(basis @ weight, heads)
+                found = found + summed @ heads_apart(basis @ weight, heads)
         bias = _constant(self._layers, index) @ weight + attention.v_proj.bias
         return attention.out_proj(found.transpose(1, 2).flatten(2) + bias)  # what is attended to sums to one
 
     def write(self, layer: Any, queries: Tensor, tokens: Tensor) -> None:
         """Attention of the image to the tokens, and norm4."""
         attention, norm, index = layer.cross_attn_image_to_token, layer.norm4, len(self.gains)
-        vectors = _heads(attention.k_proj(queries + tokens), attention.num_heads)
+        vectors = heads_apart(attention.k_proj(queries + tokens), attention.num_heads)
         shares = _softmax_over_tokens(self._against(vectors, attention.q_proj, f"query_{index}")).flatten(1, 2)
-        values = _heads(attention.v_proj(queries), attention.num_heads)
+        values = heads_apart(attention.v_proj(queries), attention.num_heads)
         output = attention.out_proj.weight.T.reshape(attention.num_heads, values.shape[-1], -1)
         basis = (values @ output).flatten(1, 2) + _written_constant(self._layers, index) / attention.num_heads
         self._values.append(values)
@@ -218,7 +218,7 @@ class _Keys:
         vectors, weight = vectors / math.sqrt(vectors.shape[-1]), projection.weight.T
         scores = vectors @ self._shared[name]
         for index, (gain, shares, basis) in enumerate(zip(self.gains, self.shares, self.bases, strict=True)):
-            projected = _heads(basis @ weight, vectors.shape[1])
+            projected = heads_apart(basis @ weight, vectors.shape[1])
             added = ((vectors @ projected.transpose(2, 3)).flatten(1, 2) @ shares).reshape(scores.shape)
             scores = scores + added * gain[:, None] if index else (scores + added) * gain[:, None]
         return scores + vectors @ self._shared[name.replace("_", "_place_")] if self.gains else scores
@@ -248,11 +248,6 @@ class _Keys:
         return self.bases[row] @ self.bases[column].transpose(1, 2) / self.bases[row].shape[2]
 
 
-def _heads(x: Tensor, heads: int) -> Tensor:
-    """[..., n, h * d] -> [..., h, n, d]."""
-    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
-
-
 def _project(
     shared: Shared, name: str, linear: nn.Linear, heads: int, embedding: Tensor, place: Tensor, together: bool
 ) -> None:
@@ -262,8 +257,8 @@ def _project(
     if together:
         projected = projected + places
     else:
-        shared[name.replace("_", "_place_")] = _heads(places, heads).transpose(1, 2)
-    shared[name] = _heads(projected, heads).transpose(1, 2)
+        shared[name.replace("_", "_place_")] = heads_apart(places, heads).transpose(1, 2)
+    shared[name] = heads_apart(projected, heads).transpose(1, 2)
 
 
 def _state_names(sam: Any) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.bundle import Bundle, SamSpec, soss_manifest
-from maskrt.runtime.errors import BundleError, NetworkError
+from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.session import Session, open_session, usable_cpus
 
 Floats = NDArray[np.float32]
@@ -55,11 +55,12 @@ class MaskDecoder(Protocol):
 
 
 class WholeDecoder:
-    """One graph draws all three masks of every prompt.
+    """One graph draws all three masks of every prompt, and takes masks as prompts too.
 
     The graph: `image_embeddings` float32 [1, C, e, e], `point_coords` [B, P, 2] (x, y in pixels of the encoder's
-    image) and `point_labels` [B, P] (1 foreground, 0 background, 2 and 3 corners of a box, -1 padding) to
-    `low_res_masks` [B, 3, l, l] and `pred_iou` [B, 3].
+    image), `point_labels` [B, P] (1 foreground, 0 background, 2 and 3 corners of a box, -1 padding), `mask_input`
+    [M, 1, l, l] (logits; M is 1 or B) and `has_mask_input` [1] (1 or 0) to `low_res_masks` [B, 3, l, l] and `pred_iou`
+    [B, 3].
     """
 
     batch: int | None = None
@@ -67,18 +68,31 @@ class WholeDecoder:
 
     def __init__(self, decoder: Session, sam: SamSpec) -> None:
         """Raises BundleError when the graph does not have the names above."""
-        inputs = {"image_embeddings", "point_coords", "point_labels"}
+        inputs = {"image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input"}
         require_names(decoder, "decoder", inputs, {"low_res_masks", "pred_iou"})
         self._decoder = decoder
         self._low_res_hw = sam.low_res_hw
+        self._no_mask = no_mask(sam.low_res_hw)
 
     def prepare(self, embeddings: Floats) -> Tensors:
         """Nothing to prepare."""
         return {"image_embeddings": embeddings}
 
-    def prompt(self, image: Tensors, coords: Floats, labels: Floats) -> Prompted:
-        """Predicted IoUs, and the masks already."""
-        outputs = self._decoder.run({**image, "point_coords": coords, "point_labels": labels})
+    def prompt(self, image: Tensors, coords: Floats, labels: Floats, *, mask_input: Floats | None = None) -> Prompted:
+        """Predicted IoUs, and the masks already.
+
+        Args:
+            mask_input: low-res logits such as `masks` returns, float32 [1, 1, l, l] for all prompts or [B, 1, l, l],
+                one for each. Prompts may then be without points: coords [B, 0, 2] and labels [B, 0].
+
+        Raises:
+            InputError: a mask of another shape or type, or with NaN or infinity in it.
+        """
+        mask = self._no_mask
+        if mask_input is not None:
+            _check_mask(mask_input, len(coords), self._low_res_hw)
+            mask = {"mask_input": mask_input, "has_mask_input": np.ones(1, np.float32)}
+        outputs = self._decoder.run({**image, "point_coords": coords, "point_labels": labels, **mask})
         found = outputs["low_res_masks"].shape, outputs["pred_iou"].shape
         _check_shapes("decoder", found, (_mask_shape(len(coords), self._low_res_hw), (len(coords), MASKS_PER_POINT)))
         return Prompted(outputs["pred_iou"], {"low_res_masks": outputs["low_res_masks"]})
@@ -154,7 +168,8 @@ def open_decoder(bundle: Bundle, provider: str, threads: int | None, split: bool
 
     Args:
         threads: of the decoder as a whole; None is every usable core.
-        split: in three graphs where the bundle has them. The answer is the same.
+        split: in three graphs where the bundle has them. The answer is the same, but only the one graph, WholeDecoder,
+            takes a mask as a prompt.
 
     Raises:
         BundleError: a graph is missing or does not fit the others.
@@ -173,6 +188,11 @@ def open_decoder(bundle: Bundle, provider: str, threads: int | None, split: bool
     return SplitDecoder(load(shared, threads), token_side, upscale, sam, workers)
 
 
+def no_mask(low_res_hw: tuple[int, int]) -> Tensors:
+    """The one graph's `mask_input` and `has_mask_input` for prompts without a mask."""
+    return {"mask_input": np.zeros((1, 1, *low_res_hw), np.float32), "has_mask_input": np.zeros(1, np.float32)}
+
+
 def require_names(session: Session, role: str, inputs: set[str], outputs: set[str]) -> None:
     """Raise BundleError unless a graph has these inputs and outputs."""
     if not inputs <= set(session.inputs) or not outputs <= set(session.outputs):
@@ -180,6 +200,17 @@ def require_names(session: Session, role: str, inputs: set[str], outputs: set[st
             f"the {role} takes {', '.join(session.inputs)} and returns {', '.join(session.outputs)}; expected "
             f"{', '.join(sorted(inputs))} and {', '.join(sorted(outputs))}: export the bundle again"
         )
+
+
+def _check_mask(mask: Floats, prompts: int, low_res_hw: tuple[int, int]) -> None:
+    height, width = low_res_hw
+    if mask.dtype != np.float32 or mask.shape not in ((1, 1, height, width), (prompts, 1, height, width)):
+        raise InputError(
+            f"mask_input is {mask.dtype} {list(mask.shape)}: give low-res logits, float32 [1, 1, {height}, {width}] "
+            f"for all prompts or [{prompts}, 1, {height}, {width}], one for each"
+        )
+    if not np.isfinite(mask).all():
+        raise InputError("mask_input holds NaN or infinity: give finite logits")
 
 
 def _mask_shape(prompts: int, low_res_hw: tuple[int, int]) -> tuple[int, ...]:

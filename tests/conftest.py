@@ -153,6 +153,8 @@ def sam_sessions() -> Callable[[Any], tuple[Any, Any]]:
                 "image_embeddings": ("tensor(float)", (1, 32, None, None)),
                 "point_coords": ("tensor(float)", (None, None, 2)),
                 "point_labels": ("tensor(float)", (None, None)),
+                "mask_input": ("tensor(float)", (None, 1, None, None)),
+                "has_mask_input": ("tensor(float)", (1,)),
             }
             self.outputs = {
                 "low_res_masks": ("tensor(float)", (None, 3, None, None)),
@@ -165,6 +167,7 @@ def sam_sessions() -> Callable[[Any], tuple[Any, Any]]:
         def run(self, feeds: dict[str, Any], check: Any = None) -> dict[str, Any]:
             coords, labels = torch.from_numpy(feeds["point_coords"]), torch.from_numpy(feeds["point_labels"])
             assert coords.dtype == labels.dtype == torch.float32
+            assert feeds["has_mask_input"].tolist() == [0]  # automatic masks have none
             self.batches.append(len(coords))
             prompt = self.sam.prompt_encoder
             size = prompt.image_embedding_size

@@ -90,6 +90,7 @@ def _decoder() -> onnx.GraphProto:
         "column": np.array([-1, 1, 1, 1], np.int64),
         "row": np.array([-1, 1], np.int64),
     }
+    others = "image_embeddings", "point_labels", "mask_input", "has_mask_input"
     nodes = [
         helper.make_node("Gather", ["point_coords", "zero"], ["point"], axis=1),
         *(
@@ -104,10 +105,9 @@ def _decoder() -> onnx.GraphProto:
         ),
         helper.make_node("Add", ["dx2", "dy2"], ["distance2"]),
         helper.make_node("Sub", ["squares", "distance2"], ["discs"]),
-        # The embeddings and labels take part, so that an engine keeps them as inputs.
-        helper.make_node("ReduceMean", ["image_embeddings"], ["mean"], keepdims=0),
-        helper.make_node("ReduceMean", ["point_labels"], ["label"], keepdims=0),
-        helper.make_node("Add", ["mean", "label"], ["unused"]),
+        # The other inputs take part, so that an engine keeps them.
+        *(helper.make_node("ReduceMean", [name], [f"{name}_mean"], keepdims=0) for name in others),
+        helper.make_node("Sum", [f"{name}_mean" for name in others], ["unused"]),
         helper.make_node("Mul", ["unused", "nothing"], ["silent"]),
         helper.make_node("Add", ["discs", "silent"], ["low_res_masks"]),
         helper.make_node("Reshape", ["x", "row"], ["x_row"]),
@@ -118,6 +118,8 @@ def _decoder() -> onnx.GraphProto:
         "image_embeddings": [1, 3, EMBEDDING, EMBEDDING],
         "point_coords": ["B", "P", 2],
         "point_labels": ["B", "P"],
+        "mask_input": ["M", 1, LOW_RES, LOW_RES],
+        "has_mask_input": [1],
     }
     outputs = {"low_res_masks": ["B", 3, LOW_RES, LOW_RES], "pred_iou": ["B", 3]}
     return _graph("decoder", nodes, inputs, outputs, constants)

@@ -14,6 +14,7 @@ import torch
 from maskrt.benchmarks.peers.sam_upstream import upstream_generator
 from maskrt.benchmarks.peers.soss_upstream import SossUpstream
 from maskrt.runtime.bundle import Bundle, MasksSpec
+from maskrt.runtime.mask_decoder import Tensors, no_mask
 
 
 def onnxruntime_loop(bundle: Bundle, sam: Any, masks: MasksSpec, threads: int) -> SossUpstream:
@@ -36,7 +37,9 @@ def onnxruntime_loop(bundle: Bundle, sam: Any, masks: MasksSpec, threads: int) -
     del sam.image_encoder, sam.mask_decoder  # their weights would count as this peer's memory
     sam.image_encoder = SimpleNamespace(img_size=size)
     generator = upstream_generator(sam, masks)
-    generator.predictor = _predictor(sam, session("encoder"), session("decoder"))
+    generator.predictor = _predictor(
+        sam, session("encoder"), session("decoder"), no_mask(bundle.manifest.sam.low_res_hw)
+    )
 
     def logits(image: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(segmenter.run(None, {segmenter_input: image.numpy()})[0])
@@ -44,8 +47,10 @@ def onnxruntime_loop(bundle: Bundle, sam: Any, masks: MasksSpec, threads: int) -
     return SossUpstream(logits, generator, bundle.manifest)
 
 
-def _predictor(sam: Any, encoder: onnxruntime.InferenceSession, decoder: onnxruntime.InferenceSession) -> Any:
-    """A SamPredictor whose two network calls go to ONNX Runtime."""
+def _predictor(
+    sam: Any, encoder: onnxruntime.InferenceSession, decoder: onnxruntime.InferenceSession, mask: Tensors
+) -> Any:
+    """A SamPredictor whose two network calls go to ONNX Runtime; `mask` holds the decoder's inputs for a mask."""
     from maskrt.benchmarks.peers.sam_upstream import torchvision_or_stand_ins
 
     with torchvision_or_stand_ins():
@@ -67,6 +72,7 @@ def _predictor(sam: Any, encoder: onnxruntime.InferenceSession, decoder: onnxrun
                 "image_embeddings": self.features,
                 "point_coords": torch.cat([point_coords, no_box[0]], 1).float().numpy(),
                 "point_labels": torch.cat([point_labels, no_box[1]], 1).float().numpy(),
+                **mask,
             }
             low_res, pred_iou = map(torch.from_numpy, decoder.run(["low_res_masks", "pred_iou"], feeds))
             masks = self.model.postprocess_masks(low_res, self.input_size, self.original_size)

@@ -1,6 +1,7 @@
 """The case `soss`, with networks small enough to run it whole."""
 
 import importlib.util
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from maskrt.benchmarks.random_sam import random_sam  # noqa: E402
 from maskrt.benchmarks.report_json import read_report, write_report  # noqa: E402
 from maskrt.benchmarks.soss_contestants import UpstreamContestant, Workload  # noqa: E402
 from maskrt.benchmarks.soss_models import Models, check_same_weights, random_models  # noqa: E402
+from maskrt.runtime import pipeline  # noqa: E402
 from maskrt.runtime.bundle import MasksSpec  # noqa: E402
 from maskrt.runtime.errors import InputError  # noqa: E402
 
@@ -47,12 +49,13 @@ def replace_thresholds(settings: MasksSpec, pred_iou: float, stability: float) -
 
 def test_the_whole_case(tiny_models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "SETTLE_S", 0.0)
+    monkeypatch.setattr(soss_case, "HELD_OUT_SCENES", 2)
     models = replace(tiny_models, trained=True)
     monkeypatch.setitem(soss_models.MODELS, "tiny", lambda _options, _report: models)
     lines: list[str] = []
     report = run_case("soss", OPTIONS, lines.append)
-    ours, peer, loop, guided = report.rows
-    names = "maskrt (tiny)", "pytorch_upstream (tiny)", "onnxruntime_loop (tiny)", "maskrt_guided (tiny)"
+    ours, peer, loop = report.rows
+    names = "maskrt (tiny)", "pytorch_upstream (tiny)", "onnxruntime_loop (tiny)"
     assert tuple(row.name for row in report.rows) == names
     assert set(ours.stages_ms) == {"segmenter", "encoder", "decoder", "masks", "voting", "assemble"}
     assert sum(ours.stages_ms.values()) / 1e3 <= 1.5 * ours.p95_s
@@ -60,8 +63,11 @@ def test_the_whole_case(tiny_models: Models, tmp_path: Path, monkeypatch: pytest
     assert loop.peak_rss_mb > ours.peak_rss_mb
     of_each = {"vs_pytorch_upstream", "vs_onnxruntime_loop", "guided_vs_grid"}
     assert set(report.ratios) == of_each | {f"{name}_tiny" for name in of_each}
-    assert report.ratios["guided_vs_grid"].min <= report.ratios["guided_vs_grid"].median
-    assert 0.3 < report.ratios["guided_vs_grid"].median * guided.median_s / ours.median_s < 3  # not upside down
+    assert report.ratios["guided_vs_grid"] == report.ratios["guided_vs_grid_tiny"]
+    (note,) = (note for note in report.notes if note.startswith("guided_vs_grid (tiny): "))
+    assert " on 2 held-out scenes (seeds 900000 to 900001); " in note
+    assert re.search(r"SOSS IoU 0\.\d{3} with the grid, 0\.\d{3} guided$", note)
+    assert lines[-2:] == [f"tiny: guided prompts, scene {seed} done" for seed in (900000, 900001)]  # after the pairs
     assert report.equality.masks > 0
     assert report.equality.different == 0
     assert report.equality.label_pixels_different <= 0.01 * 150 * 90
@@ -70,6 +76,27 @@ def test_the_whole_case(tiny_models: Models, tmp_path: Path, monkeypatch: pytest
     assert any(line.startswith("tiny: pair 2 of 2: ") for line in lines)
     write_report(report, tmp_path / "soss.json")
     assert read_report(tmp_path / "soss.json") == report
+
+
+def test_guided_prompts_are_measured_as_asked(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The grid first, which is what the ratio is of, and both with the case's own points and threads."""
+    given: dict[str, dict[str, Any]] = {}
+
+    def open_pipeline(bundle: Path, **options: Any) -> Any:
+        given[options["prompts"]] = options
+        return pipeline.open_pipeline(bundle, **options)
+
+    monkeypatch.setattr(soss_case, "open_pipeline", open_pipeline)
+    monkeypatch.setattr(soss_case, "HELD_OUT_SCENES", 1)
+    models = Models(tiny_bundle, "", "", np.zeros((2, 2, 3), np.uint8), (0, 0, 2, 2), "", trained=True)
+    found = soss_case.measure_guided("tiny", models, OPTIONS, lambda _: None)
+    assert list(given) == [row.name for row in found.rows] == ["grid", "guided"]
+    assert all(options["points_per_side"] == 4 and options["threads"] == 1 for options in given.values())
+    ratio = found.rows[1].grid_time_ratio
+    assert soss_case.guided_ratios({"demo": found}, "demo") == {"guided_vs_grid_demo": ratio, "guided_vs_grid": ratio}
+    # Without a size it would be taken for that of the largest one, which is not trained.
+    assert soss_case.guided_ratios({"demo": found}, "vit_b") == {"guided_vs_grid_demo": ratio}
+    assert soss_case.guided_ratios({}, "vit_b") == {}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""SAM's graphs answer what segment_anything answers, at every size of image and prompt."""
+"""SAM's encoder answers what segment_anything's answers, at every size of image; its sizes and its config."""
 
 import subprocess
 import sys
@@ -16,8 +16,8 @@ import onnx  # noqa: E402
 
 from maskrt.export.configs import read_config  # noqa: E402
 from maskrt.export.deeplab import build_deeplabv3plus  # noqa: E402
-from maskrt.export.sam import SAM_CONFIGS, DecoderGraph, EncoderGraph, SamConfig, build_sam  # noqa: E402
-from maskrt.export.sams import read_sam, write_decoder, write_encoder  # noqa: E402
+from maskrt.export.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
+from maskrt.export.sams import read_sam, write_encoder  # noqa: E402
 from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402
 from maskrt.runtime.session import open_session  # noqa: E402
 
@@ -37,26 +37,6 @@ def encoder_file(small_sam: Any, tiny_config: SamConfig, tmp_path_factory: pytes
     return path
 
 
-@pytest.fixture(scope="module")
-def decoder_file(small_sam: Any, tiny_config: SamConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("decoder") / "decoder.onnx"
-    write_decoder(small_sam, tiny_config, path, lambda _: None)
-    return path
-
-
-@pytest.fixture(scope="module")
-def predictor(small_sam: Any) -> Any:
-    """Upstream's own predictor around our network, with an image set."""
-    from maskrt.benchmarks.peers.sam_upstream import torchvision_or_stand_ins
-
-    with torchvision_or_stand_ins():
-        from segment_anything.predictor import SamPredictor
-    predictor = SamPredictor(small_sam)
-    image = torch.randint(0, 256, (1, 3, 96, 128), generator=torch.Generator().manual_seed(1))
-    predictor.set_torch_image(image.float(), (96, 128))
-    return predictor
-
-
 def relative(found: Any, expected: Any) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
@@ -74,46 +54,6 @@ def test_encoder_on_every_shape(encoder_file: Path, small_sam: Any, hw: tuple[in
         assert relative(session.run({"image": image})["image_embeddings"], expected) < TOLERANCE
 
 
-@pytest.mark.parametrize(("batch", "points"), [(1, 1), (1, 4), (2, 2), (7, 1), (64, 1), (5, 3)])
-@pytest.mark.parametrize("boxed", [False, True])
-def test_decoder_equals_predict_torch(decoder_file: Path, predictor: Any, batch: int, points: int, boxed: bool) -> None:
-    random = torch.Generator().manual_seed(batch * 10 + points)
-    coords = torch.rand(batch, points, 2, generator=random) * 128
-    labels = torch.randint(0, 2, (batch, points), generator=random).float()
-    boxes = torch.rand(batch, 4, generator=random) * 128 if boxed else None
-    _, pred_iou, low_res = predictor.predict_torch(coords, labels, boxes, multimask_output=True)
-    if boxes is None:
-        more, more_labels = torch.zeros(batch, 1, 2), torch.full((batch, 1), -1.0)
-    else:
-        more, more_labels = boxes.reshape(batch, 2, 2), torch.tensor([[2.0, 3.0]]).expand(batch, -1)
-    feeds = {
-        "image_embeddings": predictor.features.numpy(),
-        "point_coords": torch.cat([coords, more], 1).numpy(),
-        "point_labels": torch.cat([labels, more_labels], 1).numpy(),
-    }
-    with open_session(decoder_file) as session:
-        found = session.run(feeds)
-    assert found["low_res_masks"].shape == (batch, 3, 32, 32)
-    assert found["pred_iou"].shape == (batch, 3)
-    assert relative(found["low_res_masks"], low_res.numpy()) < TOLERANCE
-    assert relative(found["pred_iou"], pred_iou.numpy()) < TOLERANCE
-
-
-def test_padding_inside_a_prompt(decoder_file: Path, predictor: Any) -> None:
-    """Prompts of different length can share a batch: upstream takes -1 among the given labels too."""
-    coords, labels = torch.rand(2, 3, 2) * 128, torch.tensor([[1.0, 0.0, 1.0], [1.0, -1.0, -1.0]])
-    _, pred_iou, low_res = predictor.predict_torch(coords, labels, torch.zeros(2, 4), multimask_output=True)
-    feeds = {
-        "image_embeddings": predictor.features.numpy(),
-        "point_coords": torch.cat([coords, torch.zeros(2, 2, 2)], 1).numpy(),
-        "point_labels": torch.cat([labels, torch.tensor([[2.0, 3.0]]).expand(2, -1)], 1).numpy(),
-    }
-    with open_session(decoder_file) as session:
-        found = session.run(feeds)
-    assert relative(found["low_res_masks"], low_res.numpy()) < TOLERANCE
-    assert relative(found["pred_iou"], pred_iou.numpy()) < TOLERANCE
-
-
 def test_no_control_flow_and_no_notes(encoder_file: Path, decoder_file: Path) -> None:
     """Nothing whose shape depends on data, and nothing about the machine that exported."""
     for file in (encoder_file, decoder_file):
@@ -123,13 +63,6 @@ def test_no_control_flow_and_no_notes(encoder_file: Path, decoder_file: Path) ->
         assert {opset.domain for opset in model.opset_import} == {""}
         assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
         assert str(Path(__file__).parents[2]).encode() not in file.read_bytes()
-
-
-def test_export_twice_gives_the_same_bytes(
-    decoder_file: Path, small_sam: Any, tiny_config: SamConfig, tmp_path: Path
-) -> None:
-    write_decoder(small_sam, tiny_config, tmp_path / "decoder.onnx", lambda _: None)
-    assert (tmp_path / "decoder.onnx").read_bytes() == decoder_file.read_bytes()
 
 
 def test_resnet_encoder(tmp_path: Path, resnet_config: SamConfig, write_sam: SamWriter) -> None:
@@ -217,12 +150,3 @@ PEERS = (
 def test_either_import_first(program: str) -> None:
     """Loading the architecture neither needs nor spoils the real segment_anything."""
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-
-
-def test_the_graphs_are_the_modules(small_sam: Any) -> None:
-    """The wrappers alone, without ONNX: one image through both."""
-    with torch.no_grad():
-        embedding = EncoderGraph(small_sam)(torch.zeros(128, 64, 3, dtype=torch.uint8))
-        masks, pred_iou = DecoderGraph(small_sam)(embedding, torch.zeros(2, 2, 2), torch.tensor([[1.0, -1.0]] * 2))
-    assert masks.shape == (2, 3, 32, 32)
-    assert pred_iou.shape == (2, 3)

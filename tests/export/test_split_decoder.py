@@ -9,9 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
+from maskrt.export.decoder import DecoderGraph  # noqa: E402
 from maskrt.export.demo.model import DEMO_SAM  # noqa: E402
 from maskrt.export.graph import check_equal  # noqa: E402
-from maskrt.export.sam import SAM_CONFIGS, DecoderGraph, SamConfig, build_sam  # noqa: E402
+from maskrt.export.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
 from maskrt.export.sams import WRITERS  # noqa: E402
 from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale  # noqa: E402
 from maskrt.runtime.bundle import SamSpec  # noqa: E402
@@ -39,7 +40,9 @@ def both(sam: Any, case: tuple[Any, Any, Any]) -> tuple[tuple[Any, Any], tuple[A
     found = token_side(*case[1:], *(shared[name] for name in token_side.names))
     values = shared | dict(zip(token_side.outputs, found, strict=True))
     upscale = Upscale(sam)
-    return (upscale(*(values[name] for name in upscale.inputs)), values["pred_iou"]), DecoderGraph(sam)(*case)
+    side = sam.prompt_encoder.mask_input_size[0]
+    whole = DecoderGraph(sam)(*case, torch.zeros(1, 1, side, side), torch.zeros(1))
+    return (upscale(*(values[name] for name in upscale.inputs)), values["pred_iou"]), whole
 
 
 def relative(found: Any, expected: Any) -> float:

@@ -22,10 +22,10 @@ def command(
 ) -> None:
     """Measure maskrt against other implementations, and compare the answers in the same run.
 
-    masks: segment_anything in PyTorch. soss: that, and the same with the networks in ONNX Runtime. decoder: PyTorch,
-    and one graph in ONNX Runtime. encoder: PyTorch and OpenVINO. voting: dense NumPy, on drawn segments at 1080p,
-    whatever the size. Needs maskrt[cpu,export,demo,openvino]. soss at vit_b with
-    --points-per-side 16 took 66 s per pair on two cores.
+    masks: segment_anything in PyTorch. soss: that, and the same with the networks in ONNX Runtime; with trained models
+    then prompts=guided against the grid too, on 20 held-out scenes. decoder: PyTorch, and one graph in ONNX Runtime.
+    encoder: PyTorch and OpenVINO. voting: dense NumPy, on drawn segments at 1080p, whatever the size. Needs
+    maskrt[cpu,export,demo,openvino]. soss at vit_b with --points-per-side 16 took 66 s per pair on two cores.
 
     \b
     Example:
