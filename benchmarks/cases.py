@@ -15,12 +15,16 @@ CASES = {
     "decoder": "maskrt.benchmarks.decoder_case",
     "masks": "maskrt.benchmarks.masks_case",
     "voting": "maskrt.benchmarks.voting_case",
+    "refine": "maskrt.benchmarks.refine_case",
 }
 
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """How to measure. threads: of every contestant; None is every usable core. work: for models made on the way."""
+    """How to measure.
+
+    threads: of every contestant; None is every usable core. work: for models made on the way. pictures: of refine.
+    """
 
     size: str = "all"
     pairs: int = 5
@@ -28,6 +32,7 @@ class BenchOptions:
     points_per_side: int = 40
     threads: int | None = None
     work: Path = Path("out/bench")
+    pictures: tuple[str, ...] = ("2k",)
 
 
 def run_case(name: str, options: BenchOptions, report: Callable[[str], None]) -> CaseReport:

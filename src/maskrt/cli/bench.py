@@ -10,14 +10,17 @@ import typer
 
 def command(
     case: Annotated[
-        str, typer.Argument(metavar="CASE", help="soss (all of it), encoder, decoder, masks or voting (its parts).")
+        str, typer.Argument(metavar="CASE", help="soss, its parts encoder, decoder, masks and voting, or refine.")
     ],
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
-    size: Annotated[str, typer.Option(help="demo (trained), vit_b (random weights) or all.")] = "all",
+    size: Annotated[
+        str, typer.Option(help="demo (trained), or with random weights vit_b (refine: resnet50), or all.")
+    ] = "all",
     pairs: Annotated[int, typer.Option(min=1, help="Measured runs of each side, in turns.")] = 5,
     warmup: Annotated[int, typer.Option(min=0, help="Runs before, not counted.")] = 1,
     points_per_side: Annotated[int, typer.Option(min=1, help="SAM's grid of points.")] = 40,
     threads: Annotated[int | None, typer.Option(min=1, help="Of each side; all usable cores if left out.")] = None,
+    pictures: Annotated[str, typer.Option(help="Of refine: 2k, 4k, 6k; several with commas.")] = "2k",
     work: Annotated[Path, typer.Option(help="Folder for models made on the way; kept.")] = Path("out/bench"),
 ) -> None:
     """Measure maskrt against other implementations, and compare the answers in the same run.
@@ -33,10 +36,11 @@ def command(
     """
     from maskrt.benchmarks.cases import BenchOptions, run_case
     from maskrt.benchmarks.report_json import print_report, write_report
+    from maskrt.cli.options import parse_list
 
     # Set by main() for shared machines; PyTorch would be measured with a setting that its users do not have.
     os.environ.pop("OMP_WAIT_POLICY", None)
-    options = BenchOptions(size, pairs, warmup, points_per_side, threads, work)
+    options = BenchOptions(size, pairs, warmup, points_per_side, threads, work, parse_list(pictures))
     # Plain lines: a bar that redraws itself would run beside what is measured.
     result = run_case(case, options, lambda line: print(line, file=sys.stderr, flush=True))
     if json is not None:
