@@ -62,7 +62,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
     for size, models in prepared.items():
         notes.append(models.note)
         for picture in options.pictures:
-            name = f"{size}, {picture}"
+            name = f"{size}_{picture}"
             scenes[name] = refine_scene(SEED, PICTURES[picture])
             told = partial(tell, report, name)
             measured[name] = measure(models, scenes[name], picture, options, told)
@@ -171,7 +171,7 @@ class Theirs:
 
 def scored(name: str, measured: Measured, scene: RefineScene, prepared: Mapping[str, RefineModels]) -> list[Row]:
     """The rows of one picture, with quality where the models are trained, and first the rough mask's own."""
-    trained = prepared[name.partition(", ")[0]].trained
+    trained = prepared[name.partition("_")[0]].trained
     rows = []
     for row in measured.rows:
         probability, fraction = measured.values[row.name]
@@ -211,5 +211,5 @@ def ratios(measured: Mapping[str, Measured]) -> dict[str, Spread]:
     for name, result in measured.items():
         for ratio, (slower, faster) in wanted.items():
             if slower in result.seconds:
-                found[ratio] = found[f"{ratio}_{name.replace(', ', '_')}"] = result.ratio(slower, faster)
+                found[ratio] = found[f"{ratio}_{name}"] = result.ratio(slower, faster)
     return found

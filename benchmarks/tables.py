@@ -14,6 +14,7 @@ import msgspec
 
 from maskrt.benchmarks.cases import CASES
 from maskrt.benchmarks.policies import Policies
+from maskrt.benchmarks.refine_quality import RefineQuality
 from maskrt.benchmarks.report_json import Environment, equality_text, read_report, spread_text
 from maskrt.runtime.atomic import write_bytes
 from maskrt.runtime.errors import InputError, MaskrtError
@@ -78,16 +79,24 @@ def with_tables(text: str, results: Path) -> str:
 def case_markdown(file: Path) -> str:
     """A case's rows, and below them ratios, equality, notes and the machine."""
     report = read_report(file)
-    rows = [
+    header = ("", "median", "p95", "runs", "peak memory")
+    rows: list[tuple[str, ...]] = [
         (row.name, _seconds(row.median_s), _seconds(row.p95_s), str(row.runs), f"{row.peak_rss_mb:.0f} MB")
         for row in report.rows
     ]
     # The ratio without a size is that of the largest one, so it stands among the others already.
     sized = {name: spread for name, spread in report.ratios.items() if name.endswith(tuple(report.equality_by_size))}
+    if report.case == "refine":
+        header = (*header, "decoded", "IoU", "mBA")
+        rows = [
+            (*cells, _percent(row.decoded_fraction), _percent(row.iou), _percent(row.mba))
+            for cells, row in zip(rows, report.rows, strict=True)
+        ]
+        sized = {name: spread for name, spread in report.ratios.items() if name.endswith(("2k", "4k", "6k"))}
     lines = [f"Ratio {name}: {spread_text(spread)}" for name, spread in sized.items()]
     lines += [f"Equality ({size}): {equality_text(counts)}" for size, counts in report.equality_by_size.items()]
     lines += [note[:1].upper() + note[1:] for note in report.notes]
-    return _markdown(("", "median", "p95", "runs", "peak memory"), rows, [*lines, _machine(report.environment)])
+    return _markdown(header, rows, [*lines, _machine(report.environment)])
 
 
 def quality_markdown(file: Path) -> str:
@@ -134,9 +143,39 @@ def policies_markdown(file: Path) -> str:
     return _markdown(header, rows, [*lines, _machine(found.environment)])
 
 
+def refine_quality_markdown(file: Path) -> str:
+    """What every selection of a refiner costs in quality."""
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=RefineQuality)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{file} does not hold a refiner's quality: {error}; measure it again") from error
+    rows = [
+        (
+            row.name,
+            _percent(row.iou),
+            _percent(row.mba),
+            _percent(row.decoded_fraction) if row.full_time_ratio else "-",
+            f"{row.full_time_ratio.median:.2f} ({row.full_time_ratio.min:.2f} to {row.full_time_ratio.max:.2f})"
+            if row.full_time_ratio
+            else "-",
+        )
+        for row in found.rows
+    ]
+    sizes = ", ".join(f"{width}x{height}" for width, height in found.sizes_wh)
+    last = found.first_seed + found.scenes - 1
+    lines = [
+        f"{found.scenes} scenes that no model was trained on: seeds {found.first_seed} to {last}, {sizes} in turns",
+        "IoU pooled, mBA the mean over scenes, in percent; rough: 128 cells on the longer side, scaled up",
+        "Faster than full: the time of full / this selection's, scene by scene",
+    ]
+    header = ("", "IoU", "mBA", "decoded", "faster than full")
+    return _markdown(header, rows, [*lines, _machine(found.environment)])
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "quality": quality_markdown,
     "policies": policies_markdown,
+    "refine_quality": refine_quality_markdown,
     **dict.fromkeys(CASES, case_markdown),
 }
 
@@ -157,6 +196,10 @@ def _machine(where: Environment) -> str:
 
 def _seconds(value: float) -> str:
     return f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
 
 
 def _score(value: float | None) -> str:
