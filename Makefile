@@ -19,7 +19,7 @@ check: .venv/ready
 	$(BIN)/mypy -p maskrt.runtime -p maskrt.kernels
 	$(BIN)/lint-imports
 
-# Measures, then writes README's tables: an hour on two quiet cores, half of it PyTorch at ViT-B's size.
+# Measures, then writes README's tables: two hours on two quiet cores, most of it PyTorch at the published sizes.
 bench: .venv/ready
 	$(BIN)/maskrt bench soss --size demo --pairs 3 --json benchmarks/results/soss-demo.json
 	$(BIN)/maskrt bench decoder --size demo --pairs 2 --json benchmarks/results/decoder-demo.json
@@ -32,9 +32,14 @@ bench: .venv/ready
 	$(BIN)/maskrt bench encoder --size vit_b --points-per-side 16 --pairs 2 --json benchmarks/results/encoder-vit_b.json
 	$(BIN)/python -m maskrt.benchmarks.quality --json benchmarks/results/quality.json
 	$(BIN)/python -m maskrt.benchmarks.policies --json benchmarks/results/policies.json
+	$(BIN)/maskrt bench refine --size resnet50 --pairs 1 --warmup 0 --pictures 2k,4k,6k \
+	    --json benchmarks/results/refine-resnet50.json
+	$(BIN)/maskrt bench refine --size demo --pairs 3 --json benchmarks/results/refine-demo.json
+	$(BIN)/python -m maskrt.benchmarks.refine_quality --json benchmarks/results/refine_quality.json
+	$(BIN)/python -m maskrt.benchmarks.refine_plots
 	$(BIN)/python -m maskrt.benchmarks.tables
 
-# Trains the demo models again from nothing: four hours, by the times set. As in the field, SAM learns for longer than
+# Trains the demo models again from nothing: five hours, by the times set. As in the field, SAM learns for longer than
 # the segmenter, and its ResNet starts from a DeepLabV3+ of its own.
 DEMO_WORK = out/demo-models
 demo-models: .venv/ready
@@ -43,6 +48,7 @@ demo-models: .venv/ready
 	$(BIN)/python -m maskrt.export.demo.train_sam --scenes $(DEMO_WORK)/scenes --out $(DEMO_WORK)/weights \
 	    --backbone $(DEMO_WORK)/backbone/segmenter.safetensors
 	$(BIN)/python -m maskrt.export.demo.train_segmenter --scenes $(DEMO_WORK)/scenes --out $(DEMO_WORK)/weights
+	$(BIN)/python -m maskrt.export.demo.train_refiner --scenes $(DEMO_WORK)/scenes --out $(DEMO_WORK)/weights
 	cp $(DEMO_WORK)/weights/*.safetensors $(DEMO_WORK)/weights/*.json export/demo/weights/
 	$(MAKE) demo-bundle
 
@@ -54,6 +60,7 @@ demo-bundle: .venv/ready
 	$(BIN)/maskrt export soss --overwrite --out export/demo/bundle \
 	    --segmenter deeplabv3plus_resnet50:export/demo/weights/segmenter.safetensors \
 	    --sam custom:export/demo/weights/sam.safetensors --classes background,occlusion $(DEMO_SETTINGS) \
+	    --refiner custom:export/demo/weights/refiner.safetensors \
 	    --note "Demo models, trained on drawn scenes only: no claim about real images."
 
 clean:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskrt.export.crm import MIN_AREA, PLACE, CrmNet, PixelDecoder
+from maskrt.export.crm import MIN_AREA, PLACE, CrmNet, Fusion, PixelDecoder
 from maskrt.kernels.pixel_decoder.reference import DecoderWeights
 from maskrt.kernels.pixel_decoder.tables import AxisTable
 
@@ -74,6 +74,24 @@ class BackboneGraph(nn.Module):
         return self.net.aspp_.squeeze_middle(low), self.net.aspp_.squeeze_coarse(high)
 
 
+class CoarseGraph(nn.Module):
+    """The coarsest scale's part in the fusion's 3 x 3 convolution, before it is scaled up.
+
+    A convolution is a sum over its nine taps, each a product with a matrix, and a product with a matrix commutes with
+    interpolation. So the matrices are applied at 1/8 of the resolution, in a sixteenth of the places; the runtime
+    scales the nine products up, shifts and adds them.
+    """
+
+    def __init__(self, net: CrmNet) -> None:
+        super().__init__()
+        weight, _ = folded_fusion(net.aspp_)
+        self.weight = weight[:, -net.config.fused[2] :].permute(2, 3, 0, 1).flatten(0, 2)[:, :, None, None]
+
+    def forward(self, coarse: Tensor) -> Tensor:
+        """float32 [1, c, h, w] -> [9, features, h, w], taps row by row."""
+        return functional.conv2d(coarse, self.weight).unflatten(1, (9, -1))[0]
+
+
 class FusionGraph(nn.Module):
     """A window of the features at half the resolution, projected by the pixel decoder's first layer.
 
@@ -86,23 +104,34 @@ class FusionGraph(nn.Module):
         self.stem = _unpadded(net.feats.conv1)
         self.norm = net.feats.bn1
         self.fusion = net.aspp_
-        self.fuse = nn.Sequential(_unpadded(net.aspp_.last_conv[0]), *net.aspp_.last_conv[1:])
+        weight, self.bias = folded_fusion(net.aspp_)
+        self.weight = weight[:, : -net.config.fused[2]].contiguous()
         self.decoder = net.imnet
 
-    def forward(self, pixels: Tensor, inside: Tensor, coarser: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, inside: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
         """Features of m x n cells.
 
         Args:
             pixels: float32 [1, 4, 2m + 9, 2n + 9], normalised picture and mask, from five before the first cell's.
             inside: float32 [1, 1, m + 2, n + 2], 1 for a cell of the picture and 0 for one beyond it.
-            coarser: float32 [1, C, m + 2, n + 2], both coarser scales at these cells, 0 beyond the picture.
+            middle: float32 [1, C, m + 2, n + 2], the scale between at these cells, 0 beyond the picture.
+            coarse: float32 [1, features, m, n], the coarsest scale's part in the convolution; see CoarseGraph.
 
         Returns:
             float32 [m, n, hidden].
         """
         stem = torch.relu(self.norm(self.stem(pixels)))
-        fused = self.fuse(torch.cat([self.fusion.squeeze_fine(stem) * inside, coarser], dim=1))
+        finer = torch.cat([self.fusion.squeeze_fine(stem) * inside, middle], dim=1)
+        fused = torch.relu(functional.conv2d(finer, self.weight, self.bias) + coarse)
         return project(self.decoder, fused)[0].permute(1, 2, 0)
+
+
+def folded_fusion(fusion: Fusion) -> tuple[Tensor, Tensor]:
+    """Weight [features, features, 3, 3] and bias [features] of the last convolution with its norm in them."""
+    convolution, norm = fusion.last_conv[0], fusion.last_conv[1]
+    scale = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
+    bias = norm.bias.detach() - norm.running_mean * scale
+    return convolution.weight.detach() * scale[:, None, None, None], bias
 
 
 def _unpadded(convolution: nn.Conv2d) -> nn.Conv2d:

@@ -1,5 +1,6 @@
 """A CRM to the graphs and arrays that the runtime's refiner takes, and to a bundle of its own."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from maskrt.export.checkpoints import load_state_dict, load_strict
 from maskrt.export.configs import read_config
 from maskrt.export.crm import CrmConfig, CrmNet, build_crm
 from maskrt.export.crm_cascade import refine_plainly
-from maskrt.export.crm_graphs import BackboneGraph, FusionGraph, decoder_weights
+from maskrt.export.crm_graphs import BackboneGraph, CoarseGraph, FusionGraph, decoder_weights
 from maskrt.export.entries import is_bundle, maskrt_version, model_entry, total_mb
 from maskrt.export.folder import whole_folder
 from maskrt.export.graph import OPSET, TOLERANCE, Report, export_graph
@@ -29,12 +30,11 @@ from maskrt.runtime.bundle import (
     open_bundle,
 )
 from maskrt.runtime.errors import ExportError
-from maskrt.runtime.refiner import MAX_SIDE, REFINER, STRIDE, Refiner
+from maskrt.runtime.refiner import MAX_SIDE, STRIDE, Refiner
 from maskrt.runtime.selections import selection_of
 
 CRM_CONFIGS = {"resnet50": CrmConfig()}
 CUSTOM = "custom"
-ENDINGS = (".onnx", ".onnx", ".npz")  # of the files in a bundle, in the order of REFINER
 MAX_PIXELS = MAX_SIDE + 256
 MAX_CELLS = MAX_PIXELS // 2
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -88,43 +88,77 @@ def write_backbone(net: CrmNet, path: Path, report: Report) -> Parity:
     )
 
 
+def write_coarse(net: CrmNet, path: Path, report: Report) -> Parity:
+    """Export the coarsest scale -> its products with the fusion's nine taps; see CoarseGraph.
+
+    Raises:
+        ExportError: the graph differs from PyTorch.
+    """
+
+    def case(height: int, width: int) -> tuple[torch.Tensor]:
+        random = torch.Generator().manual_seed(height)
+        return (torch.rand(1, net.config.fused[2], height, width, generator=random),)
+
+    return export_graph(
+        CoarseGraph(net),
+        case(4, 5),
+        path,
+        inputs=("coarse",),
+        outputs=("taps",),
+        dynamic={"coarse": {2: ("rows", MAX_PIXELS), 3: ("columns", MAX_PIXELS)}},
+        cases=(case(1, 1), case(6, 3)),
+        report=report,
+    )
+
+
 def write_fusion(net: CrmNet, path: Path, report: Report) -> Parity:
     """Export a window of pixels and of the coarser scales -> features [m, n, hidden]; see FusionGraph.
 
     Raises:
         ExportError: the graph differs from PyTorch.
     """
-    coarser = sum(net.config.fused[1:])
+    middle = net.config.fused[1]
 
     def case(rows: int, columns: int) -> tuple[torch.Tensor, ...]:
         random = torch.Generator().manual_seed(rows)
         pixels = torch.randn(1, 4, 2 * rows + 9, 2 * columns + 9, generator=random)
         inside = torch.ones(1, 1, rows + 2, columns + 2)
         inside[..., 0, :] = 0
-        return pixels, inside, torch.rand(1, coarser, rows + 2, columns + 2, generator=random)
+        coarse = torch.randn(1, net.config.features, rows, columns, generator=random)
+        return pixels, inside, torch.rand(1, middle, rows + 2, columns + 2, generator=random), coarse
 
     rows, columns = torch.export.Dim("rows", min=1, max=MAX_CELLS), torch.export.Dim("columns", min=1, max=MAX_CELLS)
     return export_graph(
         FusionGraph(net),
         case(11, 14),
         path,
-        inputs=("pixels", "inside", "coarser"),
+        inputs=("pixels", "inside", "middle", "coarse"),
         outputs=("features",),
         dynamic={
             "pixels": {2: 2 * rows + 9, 3: 2 * columns + 9},
             "inside": {2: rows + 2, 3: columns + 2},
-            "coarser": {2: rows + 2, 3: columns + 2},
+            "middle": {2: rows + 2, 3: columns + 2},
+            "coarse": {2: rows, 3: columns},
         },
         cases=(case(1, 1), case(9, 23)),
         report=report,
     )
 
 
-def write_decoder(net: CrmNet, path: Path) -> None:
+def write_decoder(net: CrmNet, path: Path, report: Report) -> None:
     """Write the pixel decoder's arrays, DecoderWeights."""
     weights = decoder_weights(net.imnet)
     with path.open("wb") as file:
         np.savez(file, **vars(weights))
+
+
+# Role -> what writes its file, and the file's ending.
+WRITERS: dict[str, tuple[Callable[[CrmNet, Path, Report], Parity | None], str]] = {
+    "refiner_backbone": (write_backbone, ".onnx"),
+    "refiner_coarse": (write_coarse, ".onnx"),
+    "refiner_fusion": (write_fusion, ".onnx"),
+    "refiner_decoder": (write_decoder, ".npz"),
+}
 
 
 def write_refiner(spec: str, folder: Path, report: Report) -> tuple[dict[str, ModelEntry], RefinerSpec]:
@@ -139,12 +173,10 @@ def write_refiner(spec: str, folder: Path, report: Report) -> tuple[dict[str, Mo
     """
     net = read_crm(spec)
     kind, _, file = spec.partition(":")
-    backbone, fusion, decoder = (folder / f"{role}{end}" for role, end in zip(REFINER, ENDINGS, strict=True))
-    parities = write_backbone(net, backbone, report), write_fusion(net, fusion, report), write_decoder(net, decoder)
-    entries = {
-        role: model_entry(path, kind, Path(file), parity)
-        for role, path, parity in zip(REFINER, (backbone, fusion, decoder), parities, strict=True)
-    }
+    entries = {}
+    for role, (write, ending) in WRITERS.items():
+        path = folder / f"{role}{ending}"
+        entries[role] = model_entry(path, kind, Path(file), write(net, path, report))
     refiner = RefinerSpec(mean=IMAGENET_MEAN, std=IMAGENET_STD, halo=halo_of(net.config))
     _check_cascade(net, refiner, Bundle(folder, RefineManifest(**_common(entries), refiner=refiner)), report)
     return entries, refiner

@@ -40,6 +40,7 @@ class KernelSet:
     paint: Kernel
     region_boxes: Kernel
     sample_bilinear: Kernel
+    add_shifted: Kernel
     decode_pixels: Kernel
     dilate: Kernel
     strided_rest: Kernel

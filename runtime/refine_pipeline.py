@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,8 +80,10 @@ def open_refiner(
     Raises:
         BundleError, ProviderUnavailable: as of RefinePipeline.
     """
-    spec = refiner_spec(bundle)
-    return Refiner(bundle, spec, with_overrides(bundle.manifest.refine, options or {}), provider, threads)
+    spec, settings = refiner_spec(bundle), bundle.manifest.refine
+    if settings.select == "off":  # after SOSS; here a refinement was asked for
+        settings = msgspec.structs.replace(settings, select="full")
+    return Refiner(bundle, spec, with_overrides(settings, options or {}), provider, threads)
 
 
 def refiner_spec(bundle: Bundle) -> RefinerSpec:

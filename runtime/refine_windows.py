@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from maskrt.runtime.errors import InputError
 
-TILES = (512, 384, 256, 192, 128, 96, 64)  # pixels of a side
-BACKBONE_TILES = 4  # sides of a tile that a window of the backbone has; it may be a quarter larger, not to be halved
-BYTES_PER_CELL = 3400  # of the fusion graph at ResNet-50's width: 850 channels at a time, measured in peaks
-BYTES_PER_PIXEL = 330  # of the backbone in its window
-BASE_MB = 420  # the process with its models at ResNet-50's width
+TILES = (256, 192, 128, 96, 64)  # pixels of a side
+BACKBONE_TILES = 8  # sides of a tile that a window of the backbone has; it may be a quarter larger, not to be halved
+# At ResNet-50's width, from peaks that were measured.
+BYTES_PER_CELL = 7000  # of the fusion, whose graphs keep their memory between tiles
+BYTES_PER_PIXEL = 430  # of the backbone in its window
+BASE_MB = 320  # the process with its models
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.pixel_decoder.reference import DecoderWeights, Grid
 from maskrt.kernels.pixel_decoder.tables import axis_table
-from maskrt.kernels.sampling.reference import resize_taps
+from maskrt.kernels.sampling.reference import OUTSIDE, Taps, resize_taps
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle import Bundle, RefinerSpec, RefineSpec
 from maskrt.runtime.closing import Closing
@@ -33,7 +33,6 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Progress = Callable[[int, int], None]  # told turns done, of how many
 
-REFINER = ("refiner_backbone", "refiner_fusion", "refiner_decoder")  # roles in a bundle
 MAX_SIDE = 16384
 STRIDE = 8  # pixels of a cell of the coarsest features
 LEAST_TILE = 64
@@ -80,18 +79,18 @@ class Refiner(Closing):
         self._selection = selection_of(settings.select, kernels)
         self._scale = (1 / np.array([255 * s for s in spec.std])).astype(np.float32)
         self._offset = (-np.array(spec.mean) / np.array(spec.std)).astype(np.float32)
-        backbone, fusion, decoder = REFINER
-        self._weights = read_weights(bundle, decoder)
+        self._weights = read_weights(bundle, "refiner_decoder")
         with ExitStack() as stack:
 
-            def load(role: str, inputs: set[str], outputs: set[str]) -> Session:
-                session = open_session(bundle.model_path(role), provider, threads)
+            def load(role: str, inputs: set[str], outputs: set[str], repeated: bool = True) -> Session:
+                session = open_session(bundle.model_path(role), provider, threads, repeated=repeated)
                 stack.enter_context(session)
                 require_names(session, role, inputs, outputs)
                 return session
 
-            self._backbone = load(backbone, {"pixels"}, {"middle", "coarse"})
-            self._fusion = load(fusion, {"pixels", "inside", "coarser"}, {"features"})
+            self._backbone = load("refiner_backbone", {"pixels"}, {"middle", "coarse"}, repeated=False)
+            self._coarse = load("refiner_coarse", {"coarse"}, {"taps"})
+            self._fusion = load("refiner_fusion", {"pixels", "inside", "middle", "coarse"}, {"features"})
             self._resources = stack.pop_all()
 
     def __call__(
@@ -173,7 +172,7 @@ class _Turn:
         step = self._refiner._selection.step
         height, width = self._current.shape
         if self._refiner._lazy and limits is not None:
-            tile = max(LEAST_TILE, tile // 4)  # smaller: more of them have nothing to decode
+            tile = max(LEAST_TILE, tile // 2)  # smaller: more of them have nothing to decode
         for y in spans(height, tile, step=step):
             for x in spans(width, tile, step=step):
                 own = slice(y.begin, y.end), slice(x.begin, x.end)
@@ -252,11 +251,16 @@ class _Turn:
         with timed(self._timings_ms, "fusion"):
             # The 3 x 3 convolution reads one cell around, the stem's 7 x 7 three pixels around a cell's first.
             pixels = self._pixels(2 * (top - 1) - 3, 2 * bottom + 4, 2 * (left - 1) - 3, 2 * right + 4)
-            coarser = [self._sampled(s[0], (top - 1, bottom + 1), (left - 1, right + 1)) for s in scales]
+            middle, coarse = (self._window(s, (top - 1, bottom + 1), (left - 1, right + 1)) for s in scales)
             inside = np.zeros((1, 1, bottom - top + 2, right - left + 2), np.float32)
             height, width = self._cells_hw
             inside[..., max(0, 1 - top) : height + 1 - top, max(0, 1 - left) : width + 1 - left] = 1
-            feeds = {"pixels": pixels, "inside": inside, "coarser": np.concatenate(coarser)[None]}
+            feeds = {
+                "pixels": pixels,
+                "inside": inside,
+                "middle": self._sampled(*middle),
+                "coarse": self._convolved(*coarse),
+            }
             features = self._refiner._fusion.run(feeds)["features"]
         return (top, left), features
 
@@ -275,17 +279,29 @@ class _Turn:
         sample(self._current[None], *taps, np.full(1, 2, np.float32), np.full(1, -1, np.float32), out[0, 3:])
         return out
 
-    def _sampled(self, planes: Floats, rows: tuple[int, int], columns: tuple[int, int]) -> Floats:
-        """A coarser scale [C, h, w] at some cells, 0 beyond the picture."""
-        out = np.empty((planes.shape[0], rows[1] - rows[0], columns[1] - columns[0]), np.float32)
-        taps = [
-            resize_taps(size, cells, *window)
-            for size, cells, window in zip(planes.shape[1:], self._cells_hw, (rows, columns), strict=True)
-        ]
-        count = planes.shape[0]
-        self._refiner._kernels.sample_bilinear(
-            planes, *taps, np.ones(count, np.float32), np.zeros(count, np.float32), out
-        )
+    def _window(self, scale: Floats, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[Floats, Taps, Taps]:
+        """What some cells read of a coarser scale [1, C, h, w], and how."""
+        taps, read = [], []
+        for size, cells, window in zip(scale.shape[2:], self._cells_hw, (rows, columns), strict=True):
+            places = resize_taps(size, cells, *window)
+            inside = places.low != OUTSIDE
+            first, last = int(places.low[inside].min()), int(places.high[inside].max())
+            taps.append(places.through(np.arange(size) - first))
+            read.append(slice(first, last + 1))
+        return np.ascontiguousarray(scale[:, :, read[0], read[1]]), taps[0], taps[1]
+
+    def _sampled(self, window: Floats, rows: Taps, columns: Taps) -> Floats:
+        """A coarser scale at some cells, 0 beyond the picture: [1, C, m + 2, n + 2]."""
+        out = np.empty((1, window.shape[1], rows.low.size, columns.low.size), np.float32)
+        one, zero = np.ones(out.shape[1], np.float32), np.zeros(out.shape[1], np.float32)
+        self._refiner._kernels.sample_bilinear(window[0], rows, columns, one, zero, out[0])
+        return out
+
+    def _convolved(self, window: Floats, rows: Taps, columns: Taps) -> Floats:
+        """The coarsest scale's part in the fusion's convolution: [1, features, m, n]."""
+        products = self._refiner._coarse.run({"coarse": window})["taps"]
+        out = np.empty((1, products.shape[1], rows.low.size - 2, columns.low.size - 2), np.float32)
+        self._refiner._kernels.add_shifted(products, rows, columns, out[0])
         return out
 
 

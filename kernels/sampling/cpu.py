@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels.jit import contracted_kernel
-from maskrt.kernels.sampling.reference import OUTSIDE, Floats, Indices, Taps, check_sample
+from maskrt.kernels.sampling.reference import OUTSIDE, Floats, Indices, Taps, check_sample, check_shifted
 
 
 def sample_bilinear(
@@ -47,6 +47,36 @@ def sample_bilinear(
     )
 
 
+def add_shifted(products: Floats, rows: Taps, columns: Taps, out: Floats) -> None:
+    """A 3 x 3 convolution of a map scaled up, from its products with the nine taps before.
+
+    Args:
+        products: float32 [9, C, h, w], C-contiguous, taps row by row.
+        rows, columns: m + 2 and n + 2 places.
+        out: float32 [C, m, n], C-contiguous, overwritten.
+
+    Raises:
+        ValueError: a shape or dtype differs from the above, or taps leave the products.
+
+    Source: reference.add_shifted is the definition; the sums are in another order, so it is equal to rounding.
+    """
+    check_shifted(products, rows, columns, out)
+    # A place outside reads the first column, and nothing of it.
+    inside = (columns.low != OUTSIDE).astype(np.float32)
+    low, high = np.maximum(columns.low, 0), np.maximum(columns.high, 0)
+    _add_shifted(
+        products,
+        rows.low,
+        rows.high,
+        rows.share,
+        low.astype(np.uintp),
+        high.astype(np.uintp),
+        inside * (1 - columns.share),
+        inside * columns.share,
+        out,
+    )
+
+
 @contracted_kernel
 def _sample(
     planes: NDArray[Any],
@@ -76,3 +106,44 @@ def _sample(
         for x in range(width):
             low, high = column_low[x], column_high[x]
             target[x] = line[low] + (line[high] - line[low]) * column_share[x] if low != OUTSIDE else np.float32(0)
+
+
+@contracted_kernel
+def _add_shifted(
+    products: Floats,
+    row_low: Indices,
+    row_high: Indices,
+    row_share: Floats,
+    column_low: NDArray[np.uintp],
+    column_high: NDArray[np.uintp],
+    weight_low: Floats,
+    weight_high: Floats,
+    out: Floats,
+) -> None:
+    channels, height, width = out.shape
+    for c in numba.prange(channels):
+        lines = np.empty((3, products.shape[3]), np.float32)
+        for y in range(height):
+            # Rows first: they are short, since the map is coarse.
+            lines[:] = 0
+            for down in range(3):
+                row = y + down
+                if row_low[row] == OUTSIDE:
+                    continue
+                share = row_share[row]
+                for across in range(3):
+                    product, line = products[3 * down + across, c], lines[across]
+                    upper, lower = product[row_low[row]], product[row_high[row]]
+                    for x in range(line.size):
+                        line[x] += upper[x] * (np.float32(1) - share) + lower[x] * share
+            first, second, third, target = lines[0], lines[1], lines[2], out[c, y]
+            for x in range(np.uintp(width)):
+                x1, x2 = x + np.uintp(1), x + np.uintp(2)
+                target[x] = (
+                    first[column_low[x]] * weight_low[x]
+                    + first[column_high[x]] * weight_high[x]
+                    + second[column_low[x1]] * weight_low[x1]
+                    + second[column_high[x1]] * weight_high[x1]
+                    + third[column_low[x2]] * weight_low[x2]
+                    + third[column_high[x2]] * weight_high[x2]
+                )

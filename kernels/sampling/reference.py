@@ -72,6 +72,39 @@ def sample_bilinear(
     out[:] = np.where(inside, sampled * scale[:, None, None] + offset[:, None, None], 0)
 
 
+def add_shifted(products: Floats, rows: Taps, columns: Taps, out: Floats) -> None:
+    """A 3 x 3 convolution of a map scaled up, from its products with the nine taps before.
+
+    Each product is sampled at all places, shifted by its tap, and added: what a convolution without padding makes of
+    the sampled map.
+
+    Args:
+        products: float32 [9, C, h, w], C-contiguous, taps row by row.
+        rows, columns: m + 2 and n + 2 places.
+        out: float32 [C, m, n], C-contiguous, overwritten.
+
+    Raises:
+        ValueError: a shape or dtype differs from the above, or taps leave the products.
+    """
+    check_shifted(products, rows, columns, out)
+    count, height, width = out.shape
+    one, zero = np.ones(count, np.float32), np.zeros(count, np.float32)
+    sampled = np.empty((count, height + 2, width + 2), np.float32)
+    out[:] = 0
+    for tap, product in enumerate(products):
+        sample_bilinear(product, rows, columns, one, zero, sampled)
+        down, across = divmod(tap, 3)
+        out += sampled[:, down : down + height, across : across + width]
+
+
+def check_shifted(products: Floats, rows: Taps, columns: Taps, out: Floats) -> None:
+    """Raise ValueError unless the arguments are as `add_shifted` wants them."""
+    check_array("products", products, np.float32, (9, None, None, None))
+    check_array("out", out, np.float32, (products.shape[1], rows.low.size - 2, columns.low.size - 2))
+    check_taps("rows", rows, products.shape[2])
+    check_taps("columns", columns, products.shape[3])
+
+
 def check_sample(planes: NDArray[Any], rows: Taps, columns: Taps, scale: Floats, offset: Floats, out: Floats) -> None:
     """Raise ValueError unless the arguments are as `sample_bilinear` wants them."""
     if planes.ndim != 3 or planes.dtype not in (np.float32, np.uint8):
@@ -79,9 +112,14 @@ def check_sample(planes: NDArray[Any], rows: Taps, columns: Taps, scale: Floats,
     check_array("out", out, np.float32, (planes.shape[0], rows.low.size, columns.low.size))
     check_array("scale", scale, np.float32, planes.shape[:1])
     check_array("offset", offset, np.float32, planes.shape[:1])
-    for name, taps, size in (("rows", rows, planes.shape[1]), ("columns", columns, planes.shape[2])):
-        for index in (taps.low, taps.high):
-            check_array(name, index, np.int64, (taps.low.size,))
-            if index.size and (index.min() < OUTSIDE or index.max() >= size):
-                raise ValueError(f"{name}: taps {index.min()} to {index.max()} leave an axis of {size}")
-        check_array(f"{name}.share", taps.share, np.float32, (taps.low.size,))
+    check_taps("rows", rows, planes.shape[1])
+    check_taps("columns", columns, planes.shape[2])
+
+
+def check_taps(name: str, taps: Taps, size: int) -> None:
+    """Raise ValueError unless taps are arrays of one length that stay on an axis of `size`."""
+    for index in (taps.low, taps.high):
+        check_array(name, index, np.int64, (taps.low.size,))
+        if index.size and (index.min() < OUTSIDE or index.max() >= size):
+            raise ValueError(f"{name}: taps {index.min()} to {index.max()} leave an axis of {size}")
+    check_array(f"{name}.share", taps.share, np.float32, (taps.low.size,))
