@@ -30,7 +30,8 @@ from maskrt.runtime.bundle import (
     open_bundle,
 )
 from maskrt.runtime.errors import ExportError
-from maskrt.runtime.refiner import MAX_SIDE, STRIDE, Refiner
+from maskrt.runtime.refine_turn import STRIDE
+from maskrt.runtime.refiner import MAX_SIDE, Refiner
 from maskrt.runtime.selections import selection_of
 
 CRM_CONFIGS = {"resnet50": CrmConfig()}
