@@ -21,6 +21,7 @@ from maskrt.benchmarks.refine_models import RefineModels, refine_models
 from maskrt.benchmarks.refine_scenes import RefineScene, refine_scene
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, environment, total
 from maskrt.benchmarks.soss_models import Report, require
+from maskrt.benchmarks.verify import TIE
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.refine_metrics import RefineScores
 from maskrt.runtime.session import usable_cpus
@@ -39,7 +40,6 @@ SIDES = {
     "4k": (ORIGINAL, "contour", STRIDED, ADAPTIVE),
     "6k": (STRIDED, ADAPTIVE),
 }
-TIE = 1e-4  # of a probability: nearer to a half, rounding decides
 NEEDS = ("torch", "onnx", "onnxscript", "safetensors", "cv2", "onnxruntime")
 
 

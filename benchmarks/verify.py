@@ -9,8 +9,12 @@ from numpy.typing import NDArray
 from maskrt.benchmarks.equality import compare_segments, records
 from maskrt.kernels import sets
 from maskrt.runtime.bundle import Bundle
+from maskrt.runtime.refine_pipeline import open_refiner, refiner_spec
+from maskrt.runtime.refiner import MAX_SIDE, Refiner
 from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.types import Roi
+
+TIE = 1e-4  # of a probability: nearer to a half, rounding decides
 
 
 class Certificate(msgspec.Struct, frozen=True):
@@ -33,6 +37,43 @@ class Certificate(msgspec.Struct, frozen=True):
     def passed(self) -> bool:
         """Whether every mask is the same, ties apart."""
         return self.different == 0
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        return (
+            f"{self.masks} masks, {self.identical_rles} identical, {self.ties} ties, {self.different} different; "
+            f"{self.label_differences} pixels of another class"
+        )
+
+
+class RefinerCertificate(msgspec.Struct, frozen=True):
+    """What was compared of a refiner on one image.
+
+    pixels: of the image; ties: those whose label differs and whose plain probability is within TIE of a half;
+    different: those whose label differs otherwise; largest: difference of two probabilities; seconds as of Certificate.
+    """
+
+    source: str
+    pixels: int
+    ties: int
+    different: int
+    largest: float
+    plain_s: float
+    fast_s: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every pixel has the same label, ties apart."""
+        return self.different == 0
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        return (
+            f"{self.pixels} pixels, {self.ties} ties, {self.different} different; "
+            f"probabilities within {self.largest:.1e}"
+        )
 
 
 def certify(
@@ -70,6 +111,46 @@ def certify(
         ties=equality.ties,
         different=equality.different,
         label_differences=int(np.count_nonzero(ours.label != reference.label)),
+        plain_s=plain_s,
+        fast_s=fast_s,
+    )
+
+
+def certify_refiner(
+    bundle: Bundle,
+    source: str,
+    rgb: NDArray[np.uint8],
+    rough: NDArray[np.float32],
+    options: dict[str, object],
+    provider: str = "cpu",
+    threads: int | None = None,
+) -> RefinerCertificate:
+    """Refine twice and count the differences: plain, and fast.
+
+    Plain: ONNX Runtime on the CPU, kernels/*/reference.py, one tile, nothing left out. Fast: what `maskrt refine` does
+    on the provider asked for. Both decode the pixels that the same selection wants.
+
+    Raises:
+        InputError, NetworkError: as of the refiner.
+    """
+    with open_refiner(bundle, provider, threads, options) as fast:
+        fast(rgb, rough)  # compiles, or loads, the kernels
+        start = time.perf_counter()
+        ours = fast(rgb, rough).probability
+        fast_s = time.perf_counter() - start
+    settings = msgspec.structs.replace(fast.settings, tile=MAX_SIDE, memory_limit_mb=None)
+    with Refiner(bundle, refiner_spec(bundle), settings, "cpu", threads, sets.REFERENCE, lazy=False) as plain:
+        start = time.perf_counter()
+        reference = plain(rgb, rough).probability
+        plain_s = time.perf_counter() - start
+    differs = (ours > 0.5) != (reference > 0.5)
+    ties = differs & (np.abs(reference - 0.5) < TIE)
+    return RefinerCertificate(
+        source=source,
+        pixels=differs.size,
+        ties=int(ties.sum()),
+        different=int((differs & ~ties).sum()),
+        largest=float(np.abs(ours - reference).max()),
         plain_s=plain_s,
         fast_s=fast_s,
     )

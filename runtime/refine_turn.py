@@ -73,7 +73,9 @@ class Turn:
         for y in spans(height, tile, step=step):
             for x in spans(width, tile, step=step):
                 own = slice(y.begin, y.end), slice(x.begin, x.end)
-                if self._parts.lazy and limits is not None and not limits[own].any():
+                lead = self._parts.selection.lead
+                seen = slice(max(0, y.begin - lead), y.end), slice(max(0, x.begin - lead), x.end)
+                if self._parts.lazy and limits is not None and not limits[seen].any():
                     continue
                 found[own], decoded = self._decode_tile(y, x, scales, limits)
                 count += decoded
@@ -81,9 +83,9 @@ class Turn:
 
     def _decode_tile(self, y: Span, x: Span, scales: tuple[Floats, ...], limits: Mask | None) -> tuple[Floats, int]:
         # One row and column more: the lattice points that the last of its own pixels look at.
-        more = self._parts.selection.step > 1
+        lead, more = self._parts.selection.lead, self._parts.selection.step > 1
         rows, columns = (
-            slice(span.begin, min(span.end + more, size))
+            slice(max(0, span.begin - lead), min(span.end + more, size))
             for span, size in zip((y, x), self._current.shape, strict=True)
         )
         origin, features = self._fuse(rows, columns, scales)
@@ -97,7 +99,7 @@ class Turn:
                 self._parts.kernels.decode_pixels(features, origin, self._grid, at, self._parts.weights, probability)
             return probability
 
-        own = slice(0, y.end - y.begin), slice(0, x.end - x.begin)
+        own = slice(y.begin - rows.start, y.end - rows.start), slice(x.begin - columns.start, x.end - columns.start)
         part = Part(self._current[rows, columns].copy(), own, decode)
         self._parts.selection.decode(part, None if limits is None else limits[rows, columns])
         return part.found[own], part.decoded

@@ -70,7 +70,7 @@ class Refiner(Closing):
             InputError: a selection that there is not.
             ProviderUnavailable: the provider is not on this machine.
         """
-        self._spec, self._settings, self._threads = spec, settings, threads
+        self._spec, self.settings, self._threads = spec, settings, threads
         if settings.select == "off":
             raise InputError("select is off: choose full, bbox, contour, strided:N or adaptive")
         with ExitStack() as stack:
@@ -111,8 +111,8 @@ class Refiner(Closing):
         height, width = rough.shape
         pad = self._spec.padding
         padded_hw = height + 2 * pad, width + 2 * pad
-        limit = self._settings.memory_limit_mb
-        tile = fitting_tile(padded_hw, self._settings.tile, limit, self._width, self._spec.halo)
+        limit = self.settings.memory_limit_mb
+        tile = fitting_tile(padded_hw, self.settings.tile, limit, self._width, self._spec.halo)
         timings_ms: dict[str, float] = {}
         # The padding is a matter of indices: the picture is never copied.
         places = tuple(_reflected(size, pad) for size in (height, width))

@@ -67,10 +67,11 @@ class Part:
 class Selection:
     """Decodes a part as its name says.
 
-    step: of the lattice that parts are aligned to.
+    step: of the lattice that parts are aligned to. lead: pixels above and to the left of a part that have a say in it.
     """
 
     step = 1
+    lead = 0
 
     def __init__(self, kernels: KernelSet) -> None:
         self.kernels = kernels
@@ -136,6 +137,7 @@ class AdaptiveSelection(Selection):
     """adaptive."""
 
     step = COARSEST
+    lead = COARSEST  # a square's edges are shared: the one before may divide where the one behind is settled
 
     def limits(self, rough: Mask, current: Mask, scale: float | None) -> Mask | None:
         """A band around the contour that the turn before left."""
