@@ -15,29 +15,33 @@ from torch.nn import functional
 from maskrt.export.demo.scenes_data import TrainingScene
 
 Rgb, Mask = NDArray[np.uint8], NDArray[np.bool_]
-SHARE_SHAPES = 0.25
-COARSEST = 16  # pixels of a cell of the coarse grid
+SHARE_SHAPES = 0.2
+ZOOM = (1.2, 4.0)  # of scenes with 512 pixels on the longer side: what 2K and 4K pictures show of an object
 
 
-def draw_pair(scenes: Sequence[TrainingScene], side: int, rng: np.random.Generator) -> tuple[Rgb, Mask]:
-    """A picture uint8 [S, S, 3] and the bool [S, S] truth of something in it."""
+def draw_pair(scenes: Sequence[TrainingScene], side: int, shrunk: float, rng: np.random.Generator) -> tuple[Rgb, Mask]:
+    """A picture uint8 [S, S, 3] and the bool [S, S] truth of something in it; shrunk: as of crop_scene."""
     if rng.random() < SHARE_SHAPES:
         return draw_shape(side, rng)
-    return crop_scene(scenes[rng.integers(0, len(scenes))], side, rng)
+    return crop_scene(scenes[rng.integers(0, len(scenes))], side, shrunk, rng)
 
 
-def crop_scene(scene: TrainingScene, side: int, rng: np.random.Generator) -> tuple[Rgb, Mask]:
-    """A window around the outline of one object, of some, or of all occlusions; scaled, flipped and transposed."""
+def crop_scene(scene: TrainingScene, side: int, shrunk: float, rng: np.random.Generator) -> tuple[Rgb, Mask]:
+    """A window around the outline of one object, of some, or of all occlusions; scaled, flipped and transposed.
+
+    shrunk: how many times smaller than the picture that it stands for.
+    """
     identities = np.array(list(scene.objects))
     occlusions = np.array([i for i, drawn in scene.objects.items() if drawn.occlusion])
     choice = rng.random()
-    if choice < 0.5 and occlusions.size:
+    if choice < 0.7 and occlusions.size:
         chosen = occlusions
     else:
-        chosen = rng.choice(identities, 1 if choice < 0.75 else min(3, identities.size), replace=False)
+        chosen = rng.choice(identities, 1 if choice < 0.85 else min(3, identities.size), replace=False)
     mask = np.isin(scene.instances, chosen)
     height, width = mask.shape
-    window = min(side / rng.uniform(0.8, 2.2), height, width)
+    zoom = np.exp(rng.uniform(*np.log(ZOOM))) / shrunk
+    window = min(side / zoom, height, width)
     edges = np.argwhere(mask[1:, 1:] != mask[:-1, :-1])
     centre = edges[rng.integers(len(edges))] if len(edges) else rng.integers(0, (height, width))
     corner = np.clip(centre - window * rng.uniform(0.15, 0.85, 2), 0, (height - window, width - window))
@@ -93,27 +97,31 @@ def _texture(side: int, rng: np.random.Generator) -> NDArray[np.float32]:
     return base
 
 
-def roughen(truth: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The mask that a segmenter might have given: float32 [S, S] in [0, 1], most often 0 and 1 only."""
+def roughen(truth: Mask, reach: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """The mask that a segmenter, or the turn before, might have given: float32 [S, S] in [0, 1].
+
+    Args:
+        reach: pixels by which its outline may be off, more or less.
+    """
     side = len(truth)
     mask = torch.from_numpy(truth.astype(np.float32))[None, None]
-    target = rng.uniform(0.75, 1.0)
+    target = 1 - rng.uniform(0, min(0.25, 0.06 + 0.02 * reach))
     for _ in range(40):
         if _iou(mask[0, 0].numpy() > 0.5, truth) < target:
             break
         top, left = rng.integers(0, side - 8, 2)
         part = (..., slice(top, top + rng.integers(8, side)), slice(left, left + rng.integers(8, side)))
-        reach = 2 * int(rng.integers(1, 6)) + 1
+        window = 2 * int(rng.integers(1, max(2, round(reach / 2) + 1))) + 1
         sign = 1 if rng.random() < 0.5 else -1  # grow, or shrink
-        mask[part] = sign * functional.max_pool2d(sign * mask[part], reach, 1, reach // 2)
-        if rng.random() < 0.15:
-            row, column, size = *rng.integers(0, side, 2), rng.integers(2, 14)
+        mask[part] = sign * functional.max_pool2d(sign * mask[part], window, 1, window // 2)
+        if rng.random() < 0.1:
+            row, column, size = *rng.integers(0, side, 2), rng.integers(2, max(3, round(reach)) + 1)
             mask[..., row : row + size, column : column + size] = float(rng.random() < 0.5)
-    if rng.random() < 0.75:
-        cells = max(4, round(side / rng.uniform(2, COARSEST)))
+    if rng.random() < 0.8:
+        cells = int(np.clip(side / (reach * rng.uniform(0.5, 2)), 4, side))
         mask = functional.interpolate(mask, (cells, cells), mode="area")
         mask = functional.interpolate(mask, (side, side), mode="bilinear", align_corners=False)
-    if rng.random() < 0.7:
+    if rng.random() < 0.6:
         mask = (mask > 0.5).float()
     return mask[0, 0].numpy()
 

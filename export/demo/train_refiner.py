@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from maskrt.export.checkpoints import load_state_dict, load_strict
 from maskrt.export.crm import CrmConfig, CrmNet, build_crm
 from maskrt.export.crm_graphs import decode_window, project
 from maskrt.export.demo.model import save_half
@@ -29,8 +30,10 @@ from maskrt.kernels.pixel_decoder.tables import axis_table
 DEMO_CRM = CrmConfig(width=32, blocks=(3, 4, 6, 0))
 BATCH = 6
 WINDOW = 144  # pixels of the side that is decoded: all of the smallest picture would take longer than its features
-# Size of what the network reads against what it decodes, the picture's side, and how often.
-SCALES = ((1.0, 224, 0.5), (0.5, 320, 0.3), (0.25, 448, 0.2))
+# Size of what the network reads against what it decodes, the side of the picture drawn, how many times smaller it is
+# than what is decoded, and how often.
+SCALES = ((1.0, 224, 1, 0.35), (0.5, 320, 1, 0.25), (0.25, 448, 1, 0.2), (0.125, 448, 2, 0.2))
+REACH = 2.5  # pixels of the scale read by which a rough outline is off
 LONGEST_SIDE = 512  # of the scenes
 PEAK, FLOOR = 1e-3, 1e-5
 
@@ -55,18 +58,23 @@ def draw_batch(scenes: Sequence[TrainingScene], seed: tuple[int, int]) -> Batch:
         pixels float32 [B, 4, h, w] as the network reads them, rough masks and truth float32 [B, S, S].
     """
     rng = np.random.default_rng(seed)
-    scale, side, _ = SCALES[rng.choice(len(SCALES), p=[share for _, _, share in SCALES])]
+    scale, side, shrunk, _ = SCALES[rng.choice(len(SCALES), p=[share for *_, share in SCALES])]
+    reach = REACH / scale / shrunk
     pictures, roughs, truths = [], [], []
     for _ in range(BATCH):
-        rgb, truth = draw_pair(scenes, side, rng)
+        rgb, truth = draw_pair(scenes, side, shrunk, rng)
         pictures.append(((jitter(rgb, rng) / 255 - np.float32(MEAN)) / np.float32(STD)).transpose(2, 0, 1))
-        roughs.append(roughen(truth, rng))
+        roughs.append(roughen(truth, reach * rng.choice([1, 1, 2]), rng))
         truths.append(truth.astype(np.float32))
     picture, rough, truth = (torch.from_numpy(np.stack(a).astype(np.float32)) for a in (pictures, roughs, truths))
     pixels = torch.cat([picture, 2 * rough[:, None] - 1], dim=1)
     if scale < 1:
-        read = round(side * scale)
+        read = round(side * shrunk * scale)
         pixels = functional.interpolate(pixels, (read, read), mode="bilinear", align_corners=True)
+    if shrunk > 1:
+        size = (side * shrunk, side * shrunk)
+        rough, truth = (functional.interpolate(m[:, None], size, mode="bilinear")[:, 0] for m in (rough, truth))
+        truth = (truth > 0.5).float()
     return pixels, rough, truth
 
 
@@ -92,7 +100,7 @@ def iou_of(masks: Tensor, truth: Tensor) -> float:
     return float((found & wanted).sum() / (found | wanted).sum().clamp(min=1))
 
 
-def fit(model: CrmNet, source: Iterator[Batch], minutes: float, seed: int = 0) -> None:
+def fit(model: CrmNet, source: Iterator[Batch], minutes: float, seed: int = 0, peak: float = PEAK) -> None:
     """AdamW over `minutes`, with a short warm-up and one cosine period."""
     model.train().to(memory_format=torch.channels_last)
     model.aspp_.dropout.p = 0.12
@@ -104,7 +112,7 @@ def fit(model: CrmNet, source: Iterator[Batch], minutes: float, seed: int = 0) -
     while (progress := (time.monotonic() - start) / (60 * minutes)) < 1:
         rate = min(progress / 0.02, 0.5 * (1 + np.cos(np.pi * progress)))
         for group in optimiser.param_groups:
-            group["lr"] = FLOOR + (PEAK - FLOOR) * rate
+            group["lr"] = FLOOR + (peak - FLOOR) * rate
         pixels, rough, truth = next(source)
         side = truth.shape[-1]
         top, left = rng.integers(0, side - WINDOW + 1, 2)
@@ -121,10 +129,9 @@ def fit(model: CrmNet, source: Iterator[Batch], minutes: float, seed: int = 0) -
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         step += 1
-        if pixels.shape[-1] == side:  # whose IoU can be compared from batch to batch
-            ious = iou_of(rough[part], truth[part]), iou_of(logits.detach().sigmoid(), truth[part])
-            recent = [*recent[-49:], (loss.item(), *ious)]
-        if step % 50 == 0 and recent:
+        ious = iou_of(rough[part], truth[part]), iou_of(logits.detach().sigmoid(), truth[part])
+        recent = [*recent[-99:], (loss.item(), *ious)]
+        if step % 50 == 0:
             pace, (mean, before, after) = (time.monotonic() - start) / step, np.mean(recent, axis=0)
             print(f"refiner {step} loss {mean:.4f} IoU {before:.4f} -> {after:.4f} {pace:.2f} s/step", flush=True)
 
@@ -134,14 +141,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the demo refiner on scenes written by `maskrt scenes`.")
     parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for refiner.safetensors")
-    parser.add_argument("--minutes", type=float, default=40, help="length of the run")
+    parser.add_argument("--minutes", type=float, default=70, help="length of the run")
+    parser.add_argument("--start", type=Path, help="weights to go on from, in place of random ones")
+    parser.add_argument("--peak", type=float, default=PEAK, help="learning rate after the warm-up")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     model = build_crm(DEMO_CRM)
+    if options.start is not None:
+        load_strict(model, load_state_dict(options.start), str(options.start), {})
     scenes = load_scenes(options.scenes, LONGEST_SIDE)
     options.out.mkdir(parents=True, exist_ok=True)
-    fit(model, batches(scenes, options.seed), options.minutes, options.seed)
+    fit(model, batches(scenes, options.seed), options.minutes, options.seed, options.peak)
     save_half(model, options.out / "refiner.safetensors")
     config = json.dumps(msgspec.to_builtins(DEMO_CRM), indent=2)
     (options.out / "refiner.json").write_text(config + "\n")
