@@ -164,11 +164,11 @@ def test_refuses_wrong_arguments(rng: np.random.Generator, module: ModuleType) -
         module.decode_pixels(features, (0, 0), grid, pixels.astype(np.int32), weights, out)
     with pytest.raises(ValueError, match="out"):
         module.decode_pixels(features, (0, 0), grid, pixels, weights, out[:-1])
+    bent = Grid(grid.rows, grid.columns, grid.row_terms[:, :-1].copy(), grid.column_terms)
     with pytest.raises(ValueError, match="row_terms"):
-        bent = Grid(grid.rows, grid.columns, grid.row_terms[:, :-1].copy(), grid.column_terms)
         module.decode_pixels(features, (0, 0), bent, pixels, weights, out)
+    bent = Grid(grid.rows, grid.columns, grid.row_terms, grid.column_terms.astype(np.float64))
     with pytest.raises(ValueError, match="column_terms"):
-        bent = Grid(grid.rows, grid.columns, grid.row_terms, grid.column_terms.astype(np.float64))
         module.decode_pixels(features, (0, 0), bent, pixels, weights, out)
 
 

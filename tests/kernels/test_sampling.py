@@ -129,7 +129,7 @@ def test_refuses_wrong_arguments(module: ModuleType) -> None:
     past = Taps(np.array([0, 0, 0, 4]), taps.high, taps.share)
     below = Taps(taps.low, np.array([0, 0, 0, -2]), taps.share)
     for bad in (past, below):
-        with pytest.raises(ValueError, match="rows: taps .* leave an axis of 4"):
+        with pytest.raises(ValueError, match=r"rows: taps .* leave an axis of 4"):
             sample(planes, bad, taps, two, two, out)
     with pytest.raises(ValueError, match="columns: taps 0 to 4 leave an axis of 4"):
         sample(planes[:, :, :4], taps, past, two, two, out)
