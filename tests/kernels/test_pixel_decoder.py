@@ -182,6 +182,8 @@ def test_refuses_wrong_arguments(rng: np.random.Generator, module: ModuleType) -
         ("hidden_bias", np.zeros((2, 4), np.float32)),
         ("last", np.zeros(5, np.float32)),
         ("last", np.zeros((4, 1), np.float32)),
+        ("last_bias", np.zeros(1, np.float32)),
+        ("last_bias", np.float64(0)),
     ],
 )
 def test_weights_that_do_not_fit(rng: np.random.Generator, name: str, value: np.ndarray) -> None:
