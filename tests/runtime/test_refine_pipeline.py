@@ -250,7 +250,7 @@ def test_settings_that_a_bundle_without_refiner_has_not(tiny_bundle: Path, soss_
         open_refiner(open_bundle(soss_bundle))
     with pytest.raises(BundleError, match="unknown field `tiles`"):
         open_refiner(open_bundle(soss_bundle), options={"tiles": 3})
-    with pytest.raises(BundleError, match="option not understood: .*>= 16"):
+    with pytest.raises(BundleError, match=r"option not understood: .*>= 16"):
         open_refiner(open_bundle(soss_bundle), options={"select": "full", "tile": 15})
 
 
