@@ -12,15 +12,15 @@ import pytest
 
 pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.benchmarks import measure, refine_case, refine_models, refine_quality  # noqa: E402
-from maskrt.benchmarks.cases import BenchOptions, run_case  # noqa: E402
-from maskrt.benchmarks.measure import Measured, Row, Spread  # noqa: E402
-from maskrt.benchmarks.refine_case import ADAPTIVE, FULL, ORIGINAL, STRIDED  # noqa: E402
-from maskrt.benchmarks.refine_models import RefineModels  # noqa: E402
-from maskrt.benchmarks.refine_scenes import RefineScene, refine_scene, rough_mask  # noqa: E402
-from maskrt.benchmarks.report_json import read_report, write_report  # noqa: E402
-from maskrt.runtime.errors import InputError  # noqa: E402
-from maskrt.runtime.refine_metrics import RefineScores  # noqa: E402
+from maskrt.benchmarks import measure, refine_case, refine_models, refine_quality
+from maskrt.benchmarks.cases import BenchOptions, run_case
+from maskrt.benchmarks.measure import Measured, Row, Spread
+from maskrt.benchmarks.refine_case import ADAPTIVE, FULL, ORIGINAL, STRIDED
+from maskrt.benchmarks.refine_models import RefineModels
+from maskrt.benchmarks.refine_scenes import RefineScene, refine_scene, rough_mask
+from maskrt.benchmarks.report_json import read_report, write_report
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.refine_metrics import RefineScores
 
 OPTIONS = BenchOptions(size="tiny", pairs=1, warmup=0, threads=1)
 

@@ -90,10 +90,22 @@ def test_tiles_do_not_change_the_answer(refine: Callable[..., Any], tile: int) -
     np.testing.assert_allclose(refine(made, tile=tile).probability, whole, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("select", ["strided:3", "strided:8", "bbox", "contour"])
+def test_tiles_do_not_change_what_is_selected(refine: Callable[..., Any], select: str) -> None:
+    """Tiles begin on the lattice, and see the lattice points of the next one."""
+    made = scene(3, 130, 171)
+    whole = refine(made, select)
+    assert 0.05 < whole.decoded_fraction < 1
+    for tile in (16, 33, 64):
+        found = refine(made, select, tile)
+        np.testing.assert_allclose(found.probability, whole.probability, rtol=0, atol=1e-5)
+        assert found.decoded_fraction == whole.decoded_fraction
+
+
 def test_windows_of_the_backbone_with_their_halo(
     refine: Callable[..., Any], net: Any, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At full scale there are many, and eight pixels of halo less would be seen."""
+    """At full scale there are many, and without the halo their seams would be seen."""
     made = scene(3, 300, 500)
     whole = refine(made, tile=1024).probability
     windows: list[int] = []
