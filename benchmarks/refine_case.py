@@ -196,7 +196,8 @@ def compare(measured: Measured) -> EqualityCounts:
     count = int(differs.sum())
     kind = "identical" if not count else "tie" if count == int(ties.sum()) else "different"
     largest = float(np.abs(ours[0] - original[0]).max())
-    return EqualityCounts(1, kind == "identical", kind == "tie", kind == "different", count, True, largest)
+    counts = (int(kind == name) for name in ("identical", "tie", "different"))
+    return EqualityCounts(1, *counts, count, True, largest)
 
 
 def ratios(measured: Mapping[str, Measured]) -> dict[str, Spread]:

@@ -232,3 +232,20 @@ def tiny_config() -> Any:
         decoder_heads=4,
         iou_head_dim=32,
     )
+
+
+@pytest.fixture(scope="session")
+def crm_spec(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """KIND:FILE of a tiny refiner's checkpoint; the network is tiny_refiner.tiny_crm()."""
+    pytest.importorskip("torch", reason="needs maskrt[export]")
+    from tiny_refiner import write_tiny_crm
+
+    return write_tiny_crm(tmp_path_factory.mktemp("crm"))
+
+
+@pytest.fixture(scope="session")
+def refiner_bundle(crm_spec: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of that refiner; do not change it in place."""
+    from maskrt.export.refiner import export_refiner
+
+    return export_refiner(crm_spec, tmp_path_factory.mktemp("bundles") / "refiner").path

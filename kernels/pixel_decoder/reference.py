@@ -37,6 +37,7 @@ class DecoderWeights:
         check_array("hidden", self.hidden, np.float32, (None, width, width))
         check_array("hidden_bias", self.hidden_bias, np.float32, (len(self.hidden), width))
         check_array("last", self.last, np.float32, (width,))
+        check_array("last_bias", np.asarray(self.last_bias), np.float32, ())
 
 
 @dataclass(frozen=True)

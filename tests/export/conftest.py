@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from scrambled import scrambled_weights
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
@@ -16,19 +17,9 @@ from maskrt.export.sams import write_decoder  # noqa: E402
 SamWriter = Callable[[Path, SamConfig], str]
 
 
-def _scrambled(module: Any, seed: int = 0) -> Any:
-    random = torch.Generator().manual_seed(seed)
-    for name, value in module.state_dict().items():
-        if name.endswith("running_var"):
-            value.uniform_(0.5, 1.5, generator=random)
-        elif value.dtype == torch.float32:
-            value.add_(torch.randn(value.shape, generator=random) * 0.05)
-    return module.eval()
-
-
 def _write_sam(folder: Path, config: SamConfig) -> str:
     torch.manual_seed(0)
-    torch.save(_scrambled(build_sam(config)).state_dict(), folder / "sam.pth")
+    torch.save(scrambled_weights(build_sam(config)).state_dict(), folder / "sam.pth")
     (folder / "sam.json").write_bytes(msgspec.json.encode(config))
     return f"custom:{folder / 'sam.pth'}"
 
@@ -36,7 +27,7 @@ def _write_sam(folder: Path, config: SamConfig) -> str:
 @pytest.fixture(scope="session")
 def scrambled() -> Callable[..., Any]:
     """scrambled(module) is a network whose every weight counts: no zeros in position embeddings, biases or means."""
-    return _scrambled
+    return scrambled_weights
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +39,7 @@ def write_sam() -> SamWriter:
 @pytest.fixture(scope="session")
 def small_sam(tiny_config: SamConfig) -> Any:
     torch.manual_seed(0)
-    return _scrambled(build_sam(tiny_config))
+    return scrambled_weights(build_sam(tiny_config))
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +59,7 @@ def decoder_file(small_sam: Any, tiny_config: SamConfig, tmp_path_factory: pytes
 def mobilenet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A narrow DeepLabV3+ with two classes."""
     torch.manual_seed(0)
-    model = _scrambled(build_deeplabv3plus("mobilenet_v2", 2, decoder_channels=32, width_mult=0.25))
+    model = scrambled_weights(build_deeplabv3plus("mobilenet_v2", 2, decoder_channels=32, width_mult=0.25))
     file = tmp_path_factory.mktemp("segmenter") / "mobilenet.pth"
     torch.save(model.state_dict(), file)
     return file

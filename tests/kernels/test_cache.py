@@ -7,6 +7,15 @@ import sys
 SCRIPT = """
 import numpy as np
 from maskrt.kernels import low_res, mask_stats, regions, resample, voting
+from maskrt.kernels.morphology import cpu as morphology
+from maskrt.kernels.morphology.reference import contour, disk
+from maskrt.kernels.pixel_decoder import cpu as pixel_decoder
+from maskrt.kernels.pixel_decoder.reference import DecoderWeights, Grid
+from maskrt.kernels.pixel_decoder.tables import axis_table
+from maskrt.kernels.regions import cpu as boxes_of
+from maskrt.kernels.sampling import cpu as sampling
+from maskrt.kernels.sampling.reference import resize_taps
+from maskrt.kernels.selections import cpu as selections
 
 rng = np.random.default_rng(1)
 out = np.empty((2, 150, 90), np.float32)
@@ -24,6 +33,20 @@ logits, placement = rng.standard_normal((2, 16, 16)).astype(np.float32), low_res
 stability, boxes = np.empty(2, np.float32), np.empty((2, 4), np.int32)
 low_res.measure_masks(logits, placement, np.array([-1, 0, 1], np.float32), 0.0, stability, boxes)
 window = low_res.window_of(logits[0], placement, boxes[0])
+near = np.empty_like(clean)
+morphology.dilate(contour(clean), disk(2), near)
+rest, squares = np.empty_like(clean), np.ones((38, 23), bool)
+selections.strided_rest(near, 4, rest)
+selections.unsettled_squares(clean, near, 4, squares)
+bright = np.empty((3, 40, 50), np.float32)
+taps, ones = (resize_taps(30, 40, 0, 40), resize_taps(20, 50, 0, 50)), np.ones(3, np.float32)
+sampling.sample_bilinear(rng.integers(0, 256, (30, 20, 3), np.uint8).transpose(2, 0, 1), *taps, ones, ones, bright)
+shape = {"placed": (8, 6), "bias": (8,), "hidden": (2, 8, 8), "hidden_bias": (2, 8), "last": (8,)}
+weights = DecoderWeights(**{k: rng.random(v).astype(np.float32) - 0.5 for k, v in shape.items()}, last_bias=ones[0])
+grid, probability = Grid.of(axis_table(20, 10), axis_table(30, 15), weights), np.empty(600, np.float32)
+features = rng.random((10, 15, 8)).astype(np.float32)
+pixel_decoder.decode_pixels(features, (0, 0), grid, np.arange(600), weights, probability)
+print(near.sum(), rest.sum(), squares.sum(), bright.sum(), probability.sum(), boxes_of.region_boxes(clean).tolist())
 print(stability.tolist(), low_res.mask_counts(window, 16, placement, 0, boxes[0]).sum())
 print(box.tolist(), counts.sum(), votes.tolist(), label.sum(), out.sum())
 """

@@ -1,5 +1,6 @@
-"""Removing small regions: against the flood fill, and against upstream over OpenCV."""
+"""Removing small regions, and their boxes: against the flood fill, and against upstream over OpenCV."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -106,3 +107,48 @@ def test_refuses_wrong_arguments(implementation):
         implementation(mask, 5, "holes", np.zeros((5, 4), np.bool_))
     with pytest.raises(ValueError, match="mask"):
         implementation(mask.astype(np.uint8), 5, "holes", mask.copy())
+
+
+BOXES = [cpu.region_boxes, reference.region_boxes]
+
+
+@pytest.mark.parametrize("region_boxes", BOXES)
+def test_boxes_written_out(region_boxes):
+    mask = np.zeros((6, 9), np.bool_)
+    mask[0, 8] = mask[1, 7] = mask[2, 8] = True  # joined by their corners
+    mask[3:5, 1:4] = True
+    mask[5, 5] = True
+    assert sorted(region_boxes(mask).tolist()) == [[0, 7, 3, 9], [3, 1, 5, 4], [5, 5, 6, 6]]
+
+
+@pytest.mark.parametrize("region_boxes", BOXES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (7, 5)])
+def test_boxes_of_nothing_and_of_everything(region_boxes, shape):
+    nothing = region_boxes(np.zeros(shape, np.bool_))
+    assert (nothing.shape, nothing.dtype) == ((0, 4), np.int64)
+    assert region_boxes(np.ones(shape, np.bool_)).tolist() == [[0, 0, *shape]]
+
+
+@settings(max_examples=200)
+@given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=12)))
+def test_boxes_equal_to_the_definition(mask):
+    assert cpu.region_boxes(mask).tolist() == reference.region_boxes(mask).tolist()
+
+
+@pytest.mark.parametrize("density", [0.02, 0.2, 0.4, 0.5, 0.9])
+def test_boxes_equal_to_opencv(rng, density):
+    for _ in range(10):
+        height, width = rng.integers(1, 120, 2)
+        mask = rng.random((height, width)) < density
+        _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        expected = sorted([y, x, y + h, x + w] for x, y, w, h, _ in stats[1:].tolist())
+        assert sorted(cpu.region_boxes(mask).tolist()) == expected
+        assert cpu.region_boxes(mask).tolist() == reference.region_boxes(mask).tolist()
+
+
+@pytest.mark.parametrize("region_boxes", BOXES)
+def test_boxes_refuse_what_is_no_mask(region_boxes):
+    with pytest.raises(ValueError, match="mask"):
+        region_boxes(np.zeros((4, 5), np.uint8))
+    with pytest.raises(ValueError, match="mask"):
+        region_boxes(np.zeros(4, np.bool_))
