@@ -115,7 +115,7 @@ def test_a_ratio_is_of_pairs() -> None:
 def test_ratios_of_every_picture_and_of_the_last() -> None:
     first = {ORIGINAL: [8.0], FULL: [4.0], STRIDED: [2.0], ADAPTIVE: [1.0]}
     last = {FULL: [9.0], STRIDED: [6.0], ADAPTIVE: [2.0]}
-    found = refine_case.ratios({"demo, 2k": made_up(first), "demo, 6k": made_up(last)})
+    found = refine_case.ratios({"demo_2k": made_up(first), "demo_6k": made_up(last)})
     assert {name: spread.median for name, spread in found.items()} == {
         "full_vs_pytorch_original": 2.0,
         "full_vs_pytorch_original_demo_2k": 2.0,
@@ -156,15 +156,15 @@ def test_scores_where_the_models_mean_something(models: RefineModels) -> None:
     half[:10] = 0
     measured = made_up({FULL: [1.0], STRIDED: [1.0]}, {FULL: (truth * np.float32(0.9), 1.0), STRIDED: (half, 0.25)})
     prepared = {"tiny": models, "random": replace(models, trained=False)}
-    full, strided = refine_case.scored("tiny, 2k", measured, scene, prepared)
-    assert (full.name, full.iou, full.mba, full.decoded_fraction) == ("full (tiny, 2k)", 1.0, 1.0, 1.0)
+    full, strided = refine_case.scored("tiny_2k", measured, scene, prepared)
+    assert (full.name, full.iou, full.mba, full.decoded_fraction) == ("full (tiny_2k)", 1.0, 1.0, 1.0)
     assert (strided.name, strided.iou, strided.mba, strided.decoded_fraction) == (
-        "strided:4 (tiny, 2k)",
+        "strided:4 (tiny_2k)",
         0.5,
         0.75,
         0.25,
     )
-    full, _ = refine_case.scored("random, 2k", measured, scene, prepared)
+    full, _ = refine_case.scored("random_2k", measured, scene, prepared)
     assert (full.iou, full.mba, full.decoded_fraction) == (None, None, 1.0)
 
 
@@ -177,10 +177,10 @@ def test_the_whole_case(models: RefineModels, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(refine_case.SIDES, "2k", sides)
     lines: list[str] = []
     report = run_case("refine", OPTIONS, lines.append)
-    assert [row.name for row in report.rows] == [f"{name} (tiny, 2k)" for name in (FULL, *sides)]
+    assert [row.name for row in report.rows] == [f"{name} (tiny_2k)" for name in (FULL, *sides)]
     assert (report.equality.masks, report.equality.different) == (1, 0)
     assert report.equality.max_pred_iou_difference < 1e-4
-    assert list(report.equality_by_size) == ["tiny, 2k"]
+    assert list(report.equality_by_size) == ["tiny_2k"]
     rows = {row.name.partition(" (")[0]: row for row in report.rows}
     assert rows[FULL].decoded_fraction == rows[ORIGINAL].decoded_fraction == 1
     assert 0 < rows[STRIDED].decoded_fraction < 1
@@ -189,7 +189,7 @@ def test_the_whole_case(models: RefineModels, tmp_path: Path, monkeypatch: pytes
     assert rows["pytorch_index_tables"].mba == pytest.approx(rows[ORIGINAL].mba, abs=1e-2)
     assert {"full_vs_pytorch_original", "adaptive_vs_strided4", "adaptive_vs_strided4_tiny_2k"} <= set(report.ratios)
     assert report.notes[0] == "tiny: a note"
-    assert any(line.startswith("tiny, 2k: pair 1 of 1: ") for line in lines)
+    assert any(line.startswith("tiny_2k: pair 1 of 1: ") for line in lines)
     write_report(report, tmp_path / "refine.json")
     assert read_report(tmp_path / "refine.json") == report
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from PIL import Image
 
 from maskrt.cli.main import main
+from maskrt.kernels import sets
 from maskrt.runtime.bundle import RefineSpec, open_bundle
 from maskrt.runtime.refine_metrics import RefineScores
 from maskrt.runtime.refine_pipeline import open_refiner, refine_labels
+from maskrt.runtime.refiner import Refiner
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -142,7 +145,7 @@ def test_selections_and_tiles(refine: Run, folders: Path, options: tuple[str, ..
 def test_a_memory_limit_that_is_too_small(refine: Run) -> None:
     code, _, err = refine("--memory-limit", 1)
     assert code == 3
-    assert err.count("memory limit 1 MB: a picture of 124 x 104 takes 4") == 3
+    assert err.count("memory limit 1 MB: a picture of 124 x 104 takes 3") == 3
     assert "allow that much, or make the picture smaller" in err
 
 
@@ -235,3 +238,35 @@ def test_help(run: Run, command: tuple[str, ...]) -> None:
     code, out, _ = run(*command, "--help")
     assert code == 0
     assert "--crm" in out or "--masks" in out
+
+
+@pytest.mark.parametrize("select", ["full", "strided:4", "adaptive", "contour"])
+def test_verify_certifies_the_refiner(
+    run: Run, folders: Path, refiner_bundle: Path, tmp_path: Path, select: str
+) -> None:
+    images, masks = ("--image", folders / "images"), ("--masks", folders / "masks")
+    options = ("--set", f"select={select}", "--set", "tile=32", "--json", tmp_path / "c.json")
+    code, out, _ = run("verify", refiner_bundle, *images, *masks, *options)
+    assert code == 0
+    assert "4 networks, sha256 as listed, all load on cpu" in out
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert [certificate["source"] for certificate in found] == ["bed_0", "bed_1", "bed_2"]
+    assert all(c["pixels"] == 2400 and c["different"] == 0 and c["largest"] < 1e-4 for c in found)
+    assert out.count("2400 pixels") == 3
+
+
+def test_verify_sees_a_refiner_that_differs(
+    run: Run, folders: Path, refiner_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels that answer with the opposite are told, and the exit code is 1."""
+    original = sets.CPU.decode_pixels
+
+    def wrong(*arguments: object) -> None:
+        original(*arguments)
+        np.subtract(1, arguments[-1], out=arguments[-1])
+
+    monkeypatch.setattr(sets, "CPU", replace(sets.CPU, decode_pixels=wrong))
+    monkeypatch.setattr(Refiner.__init__, "__defaults__", ("cpu", None, sets.CPU, True))
+    code, out, _ = run("verify", refiner_bundle, "--image", folders / "images", "--masks", folders / "masks")
+    assert code == 1
+    assert " 0 different" not in out

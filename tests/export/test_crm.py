@@ -12,7 +12,14 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 from maskrt.benchmarks.peers.crm_steps import steps  # noqa: E402
 from maskrt.export.crm import CrmConfig, build_crm, pixel_centres  # noqa: E402
 from maskrt.export.crm_cascade import refine_plainly  # noqa: E402
-from maskrt.export.crm_graphs import BackboneGraph, FusionGraph, decode_window, decoder_weights, project  # noqa: E402
+from maskrt.export.crm_graphs import (  # noqa: E402
+    BackboneGraph,
+    CoarseGraph,
+    FusionGraph,
+    decode_window,
+    decoder_weights,
+    project,
+)
 from maskrt.export.refiner import halo_of, read_crm  # noqa: E402
 from maskrt.kernels.pixel_decoder.tables import axis_table  # noqa: E402
 from maskrt.runtime.bundle import RefinerSpec  # noqa: E402
@@ -149,16 +156,20 @@ def test_the_graphs_make_the_originals_features(net: Any, rng: np.random.Generat
     pixels = torch.from_numpy(rng.standard_normal((1, 4, 46, 62)).astype(np.float32))
     expected = project(net.imnet, net.features(pixels))[0].permute(1, 2, 0)
     size = expected.shape[:2]
-    maps = [
-        torch.nn.functional.interpolate(scale, size, mode="bilinear", align_corners=True)
-        for scale in BackboneGraph(net)(pixels)
-    ]
+    middle, coarse = BackboneGraph(net)(pixels)
+    products = CoarseGraph(net)(coarse).flatten(0, 1)[None]
     around = (1, 1, 1, 1)
+
+    def enlarged(scale: Any) -> Any:
+        large = torch.nn.functional.interpolate(scale, size, mode="bilinear", align_corners=True)
+        return torch.nn.functional.pad(large, around)
+
     inside = torch.nn.functional.pad(torch.ones(1, 1, *size), around)
-    coarser = torch.nn.functional.pad(torch.cat(maps, dim=1), around)
+    taps = enlarged(products)[0].unflatten(0, (9, -1))
+    shifted = [taps[3 * y + x][:, y : y + size[0], x : x + size[1]] for y in range(3) for x in range(3)]
     # The first cell's 7 x 7 begins 3 pixels before the picture, and the cell before it 2 pixels earlier.
     window = torch.nn.functional.pad(pixels, (5, 4, 5, 4))
-    found = FusionGraph(net)(window, inside, coarser)
+    found = FusionGraph(net)(window, inside, enlarged(middle), torch.stack(shifted).sum(0)[None])
     assert found.shape == expected.shape
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
 

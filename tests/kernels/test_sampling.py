@@ -147,3 +147,39 @@ def test_refuses_wrong_arguments(module: ModuleType) -> None:
         sample(planes, taps, Taps(taps.low, taps.high, taps.share[:2]), two, two, out)
     with pytest.raises(ValueError, match="rows"):
         sample(planes, Taps(taps.low, taps.high[:2], taps.share), taps, two, two, out)
+
+
+@pytest.mark.parametrize("size_hw", [(5, 7), (1, 1), (2, 9), (30, 3)])
+def test_shifted_sums_are_a_convolution(rng: np.random.Generator, size_hw: tuple[int, int]) -> None:
+    """Of the map scaled up by PyTorch, padded with zeros; in windows at every edge and within."""
+    torch = pytest.importorskip("torch", reason="needs maskrt[export]")
+    functional = torch.nn.functional
+    weight = rng.standard_normal((6, 4, 3, 3)).astype(np.float32)
+    coarse = rng.standard_normal((4, *size_hw)).astype(np.float32)
+    height, width = 23, 31
+    large = functional.interpolate(torch.from_numpy(coarse)[None], (height, width), mode="bilinear", align_corners=True)
+    expected = functional.conv2d(large, torch.from_numpy(weight), padding=1)[0].numpy()
+    products = np.ascontiguousarray(np.einsum("oiyx,ihw->yxohw", weight, coarse).reshape(9, 6, *size_hw))
+    for top, bottom, left, right in ((0, height, 0, width), (0, 9, 5, 20), (11, height, 20, width), (7, 8, 30, width)):
+        rows = resize_taps(size_hw[0], height, top - 1, bottom + 1)
+        columns = resize_taps(size_hw[1], width, left - 1, right + 1)
+        for module in IMPLEMENTATIONS:
+            found = np.full((6, bottom - top, right - left), np.nan, np.float32)
+            module.add_shifted(products, rows, columns, found)
+            np.testing.assert_allclose(found, expected[:, top:bottom, left:right], rtol=0, atol=3e-5)
+
+
+@pytest.mark.parametrize("module", IMPLEMENTATIONS)
+def test_shifted_sums_refuse_wrong_arguments(module: ModuleType) -> None:
+    products, taps = np.zeros((9, 2, 4, 4), np.float32), resize_taps(4, 6, 0, 6)
+    out = np.empty((2, 4, 4), np.float32)
+    module.add_shifted(products, taps, taps, out)
+    for arguments in (
+        (products[:8], taps, taps, out),
+        (products.astype(np.float64), taps, taps, out),
+        (products[:, :, :3].copy(), taps, taps, out),
+        (products, taps, resize_taps(4, 5, 0, 5), out),
+        (products, taps, taps, out[:1]),
+    ):
+        with pytest.raises(ValueError, match=r"products|out|rows|columns"):
+            module.add_shifted(*arguments)

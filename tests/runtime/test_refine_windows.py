@@ -35,12 +35,12 @@ def test_spans_written_out() -> None:
 
 
 def test_windows_of_the_backbone() -> None:
-    """A little too large is left whole; else four tiles."""
-    assert backbone_tile(1, 64) == 1
-    assert backbone_tile(320, 64) == 320
-    assert backbone_tile(321, 64) == 256
+    """A little too large is left whole; else eight tiles."""
+    assert backbone_tile(1, 32) == 1
+    assert backbone_tile(320, 32) == 320
+    assert backbone_tile(321, 32) == 256
     for size in range(1, 3000, 37):
-        assert max(s.end - s.begin for s in spans(size, backbone_tile(size, 64), 0, 8)) <= 320
+        assert max(s.end - s.begin for s in spans(size, backbone_tile(size, 32), 0, 8)) <= 320
 
 
 def test_a_smaller_tile_needs_less() -> None:
@@ -52,18 +52,18 @@ def test_a_smaller_tile_needs_less() -> None:
 
 def test_the_largest_tile_that_fits() -> None:
     size = (4064, 6064)
-    assert fitting_tile(size, 512, None, 64, 136) == 512
+    assert fitting_tile(size, 256, None, 64, 136) == 256
     assert fitting_tile(size, 2000, None, 64, 136) == 2000
     for tile in TILES:
         limit = int(np.ceil(needed_mb(size, tile, 64, 136)))
-        assert fitting_tile(size, 512, limit, 64, 136) == tile
+        assert fitting_tile(size, 256, limit, 64, 136) == tile
         assert needed_mb(size, fitting_tile(size, 2000, limit, 64, 136), 64, 136) <= limit
     assert fitting_tile(size, 100, 100_000, 64, 136) == 100
-    assert fitting_tile(size, 3000, int(np.ceil(needed_mb(size, 512, 64, 136))), 64, 136) == 512
-    assert fitting_tile((8, 8), 16, 421, 64, 136) == 16  # smaller than all of TILES
+    assert fitting_tile(size, 3000, int(np.ceil(needed_mb(size, 256, 64, 136))), 64, 136) == 256
+    assert fitting_tile((8, 8), 16, 330, 64, 136) == 16  # smaller than all of TILES
 
 
-@pytest.mark.parametrize(("tile", "least"), [(512, 64), (100, 64), (64, 64), (32, 32)])
+@pytest.mark.parametrize(("tile", "least"), [(256, 64), (100, 64), (64, 64), (32, 32)])
 def test_the_error_names_the_need(tile: int, least: int) -> None:
     with pytest.raises(InputError) as caught:
         fitting_tile((300, 400), tile, 1, 64, 136)
