@@ -21,13 +21,15 @@ from maskrt.runtime.errors import InputError
 PLACE = 6  # what the pixel decoder gets beside the feature: relative place, place and cell, each y and x
 EPSILON = 1e-6  # by which the original moves its queries off the boundary between two cells
 MIN_AREA = 1e-9
+SCALES = (0.125, 0.25, 0.5, 1.0)  # of the public code's cascade
 
 
 class CrmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The sizes of a CRM; the defaults are those of the public checkpoint.
 
     width: channels of the ResNet's stem, from which all others follow. blocks: bottlenecks per stage; the last stage is
-    computed by no one, so its count may be 0. hidden: of the pixel decoder's `layers` hidden layers.
+    computed by no one, so its count may be 0. hidden: of the pixel decoder's `layers` hidden layers. scales: of the
+    picture, turn by turn of the cascade.
     """
 
     backbone: Literal["resnet"] = "resnet"
@@ -35,6 +37,7 @@ class CrmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     blocks: tuple[int, int, int, int] = RESNET_BLOCKS["resnet50"]
     hidden: int = 32
     layers: int = 4
+    scales: tuple[float, ...] = SCALES
 
     @property
     def fused(self) -> tuple[int, int, int]:
@@ -183,6 +186,8 @@ def build_crm(config: CrmConfig) -> CrmNet:
     """
     if min(config.width, config.hidden, config.layers, *config.blocks[:3]) < 1 or config.blocks[3] < 0:
         raise InputError(f"CRM config: {config} has a size below 1")
+    if not config.scales or not all(0 < scale <= 1 for scale in config.scales):
+        raise InputError(f"CRM config: scales {config.scales} must lie above 0 and up to 1")
     net = CrmNet(config)
     initialise(net.feats)
     initialise(net.aspp_)

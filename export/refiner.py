@@ -178,7 +178,7 @@ def write_refiner(spec: str, folder: Path, report: Report) -> tuple[dict[str, Mo
     for role, (write, ending) in WRITERS.items():
         path = folder / f"{role}{ending}"
         entries[role] = model_entry(path, kind, Path(file), write(net, path, report))
-    refiner = RefinerSpec(mean=IMAGENET_MEAN, std=IMAGENET_STD, halo=halo_of(net.config))
+    refiner = RefinerSpec(mean=IMAGENET_MEAN, std=IMAGENET_STD, halo=halo_of(net.config), scales=net.config.scales)
     _check_cascade(net, refiner, Bundle(folder, RefineManifest(**_common(entries), refiner=refiner)), report)
     return entries, refiner
 

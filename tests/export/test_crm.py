@@ -75,6 +75,12 @@ def test_sizes_that_no_network_has(sizes: dict[str, Any]) -> None:
         build_crm(CrmConfig(**sizes))
 
 
+@pytest.mark.parametrize("scales", [(), (0.5, 0.0), (1.5,), (float("nan"),)])
+def test_scales_that_no_cascade_has(scales: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="must lie above 0"):
+        build_crm(CrmConfig(scales=scales))
+
+
 def test_a_checkpoint_is_loaded_strictly(crm_spec: str, tmp_path: Path) -> None:
     """The prefix that nn.DataParallel leaves goes; nothing else may differ."""
     state = torch.load(crm_spec.partition(":")[2], weights_only=True)
