@@ -9,6 +9,8 @@ import pytest
 
 from maskrt.benchmarks import tables
 from maskrt.benchmarks.measure import Row, Spread
+from maskrt.benchmarks.refine_plots import memory_figure, quality_figure, write_figure
+from maskrt.benchmarks.refine_quality import RefineQuality, SelectionRow
 from maskrt.benchmarks.report_json import (
     CaseReport,
     EqualityCounts,
@@ -107,7 +109,10 @@ def test_rewritten_in_place_and_then_up_to_date(place: list[str], tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<!-- bench:other -->\n<!-- /bench -->", "no table is called 'other'; known: quality, policies, soss"),
+        (
+            "<!-- bench:other -->\n<!-- /bench -->",
+            "no table is called 'other'; known: quality, policies, refine_quality, ",
+        ),
         ("<!-- bench:soss -->\nno end", "is not followed"),
         ("<!-- bench:soss -->\n<!-- bench:soss -->\n<!-- /bench -->", "is not followed"),
     ],
@@ -146,3 +151,52 @@ def test_quality_is_a_table_of_scores(place: list[str], tmp_path: Path) -> None:
 def test_the_readme_is_up_to_date() -> None:
     assert tables.OPENING in tables.README.read_text()
     assert tables.main(["--check"]) == 0
+
+
+def test_a_refiners_rows_have_quality(tmp_path: Path) -> None:
+    row = Row("adaptive (demo_2k)", 1.5, 1.6, 3, 900.0, iou=0.912, mba=0.8034, decoded_fraction=0.0512)
+    plain = Row("full (resnet50_6k)", 50.0, 50.0, 1, 2900.0, decoded_fraction=1.0)
+    ratios = {"adaptive_vs_strided4": Spread(1.2, 1.1, 1.3), "adaptive_vs_strided4_demo_2k": Spread(1.2, 1.1, 1.3)}
+    counts = EqualityCounts(1, 1, 0, 0, 0, True, 1e-6)
+    report = CaseReport("refine", environment(2), (row, plain), ratios, counts, {"demo_2k": counts}, ("a note",))
+    write_report(report, tmp_path / "refine-demo.json")
+    text = tables.with_tables("<!-- bench:refine -->\n<!-- /bench -->\n", tmp_path)
+    assert "|  | median | p95 | runs | peak memory | decoded | IoU | mBA |" in text
+    assert "| adaptive (demo_2k) | 1.50 s | 1.60 s | 3 | 900 MB | 5.12 | 91.20 | 80.34 |" in text
+    assert "| full (resnet50_6k) | 50.00 s | 50.00 s | 1 | 2900 MB | 100.00 | - | - |" in text
+    assert text.count("Ratio ") == 1  # the one without a size is among the others
+    assert "- A note" in text
+
+
+def test_what_selections_cost(tmp_path: Path) -> None:
+    rows = (
+        SelectionRow("rough", 0.8, 0.6),
+        SelectionRow("full", 0.9, 0.75, 1.0, Spread(1.0, 1.0, 1.0)),
+        SelectionRow("adaptive", 0.899, 0.749, 0.04, Spread(2.5, 2.0, 3.0)),
+    )
+    found = RefineQuality(20, 900000, ((2000, 1500), (3840, 2160)), environment(2), rows)
+    (tmp_path / "refine_quality.json").write_bytes(msgspec.json.encode(found))
+    text = tables.with_tables("<!-- bench:refine_quality -->\n<!-- /bench -->\n", tmp_path)
+    assert "| rough | 80.00 | 60.00 | - | - |" in text
+    assert "| adaptive | 89.90 | 74.90 | 4.00 | 2.50 (2.00 to 3.00) |" in text
+    assert "seeds 900000 to 900019, 2000x1500, 3840x2160 in turns" in text
+    (tmp_path / "refine_quality.json").write_text("{}")
+    with pytest.raises(InputError, match="does not hold a refiner's quality"):
+        tables.with_tables("<!-- bench:refine_quality -->\n<!-- /bench -->\n", tmp_path)
+
+
+def test_plots_depend_on_the_figures_alone(tmp_path: Path) -> None:
+    rows = (SelectionRow("rough", 0.8, 0.6), SelectionRow("full", 0.9, 0.75, 1.0, Spread(1.0, 1.0, 1.0)))
+    quality = RefineQuality(1, 900000, ((200, 150),), environment(2), rows)
+    counts = EqualityCounts(1, 1, 0, 0, 0, True, 0.0)
+    measured = tuple(Row(f"full (resnet50_{p})", 1.0, 1.0, 1, mb) for p, mb in (("2k", 900.0), ("6k", 2900.0)))
+    write_report(CaseReport("refine", environment(2), measured, {}, counts, {}, ()), tmp_path / "refine-a.json")
+    pictures = []
+    for turn in range(2):
+        write_figure(quality_figure(quality), tmp_path / f"quality{turn}.svg")
+        write_figure(memory_figure([tmp_path / "refine-a.json"]), tmp_path / f"memory{turn}.svg")
+        pictures.append([(tmp_path / f"{name}{turn}.svg").read_bytes() for name in ("quality", "memory")])
+    assert pictures[0] == pictures[1]
+    assert all(b"<svg" in picture for picture in pictures[0])
+    (line,) = (line for line in memory_figure([tmp_path / "refine-a.json"]).axes[0].lines)
+    assert line.get_xydata().tolist() == [[3.0, 0.9], [24.0, 2.9]]
