@@ -27,7 +27,8 @@ from maskrt.export.demo.scenes_data import TrainingScene, jitter, load_scenes
 from maskrt.export.demo.train_segmenter import MEAN, STD, protect_dilated
 from maskrt.kernels.pixel_decoder.tables import axis_table
 
-DEMO_CRM = CrmConfig(width=32, blocks=(3, 4, 6, 0))
+# Three turns: at an eighth of the scale, where the public cascade begins, the cables of these scenes are no pixel wide.
+DEMO_CRM = CrmConfig(width=32, blocks=(3, 4, 6, 0), scales=(0.25, 0.5, 1.0))
 BATCH = 6
 WINDOW = 144  # pixels of the side that is decoded: all of the smallest picture would take longer than its features
 # Size of what the network reads against what it decodes, the side of the picture drawn, how many times smaller it is
