@@ -23,7 +23,8 @@ CASES = {
 class BenchOptions:
     """How to measure.
 
-    threads: of every contestant; None is every usable core. work: for models made on the way. pictures: of refine.
+    threads: of every contestant; None is every usable core. work: for models made on the way. pictures: of refine;
+    sides: those of its contestants that run beside ours, all where empty.
     """
 
     size: str = "all"
@@ -33,6 +34,7 @@ class BenchOptions:
     threads: int | None = None
     work: Path = Path("out/bench")
     pictures: tuple[str, ...] = ("2k",)
+    sides: tuple[str, ...] = ()
 
 
 def run_case(name: str, options: BenchOptions, report: Callable[[str], None]) -> CaseReport:

@@ -99,9 +99,21 @@ def measure(models: RefineModels, scene: RefineScene, picture: str, options: Ben
         np.savez(file, rgb=scene.rgb, rough=scene.rough)
         work = Work(models, file, options.threads or usable_cpus(), LIMIT_MB if picture == "6k" else None)
         sides: dict[str, Factory] = {FULL: Ours(work, FULL, TILE)}
-        for name in SIDES[picture]:
+        for name in chosen_sides(picture, options):
             sides[name] = Theirs(work, name) if name in STEPS else Ours(work, name, TILES.get(name, TILE))
         return run_pairs(sides, options.pairs, options.warmup, report)
+
+
+def chosen_sides(picture: str, options: BenchOptions) -> tuple[str, ...]:
+    """The contestants beside ours.
+
+    Raises:
+        InputError: one that the picture does not have.
+    """
+    unknown = set(options.sides) - set(SIDES[picture])
+    if unknown:
+        raise InputError(f"{picture} has no {', '.join(sorted(unknown))}; it has {', '.join(SIDES[picture])}")
+    return options.sides or SIDES[picture]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ def command(
     points_per_side: Annotated[int, typer.Option(min=1, help="SAM's grid of points.")] = 40,
     threads: Annotated[int | None, typer.Option(min=1, help="Of each side; all usable cores if left out.")] = None,
     pictures: Annotated[str, typer.Option(help="Of refine: 2k, 4k, 6k; several with commas.")] = "2k",
+    sides: Annotated[str, typer.Option(help="Of refine: contestants beside ours, with commas; all if left out.")] = "",
     work: Annotated[Path, typer.Option(help="Folder for models made on the way; kept.")] = Path("out/bench"),
 ) -> None:
     """Measure maskrt against other implementations, and compare the answers in the same run.
@@ -40,7 +41,7 @@ def command(
 
     # Set by main() for shared machines; PyTorch would be measured with a setting that its users do not have.
     os.environ.pop("OMP_WAIT_POLICY", None)
-    options = BenchOptions(size, pairs, warmup, points_per_side, threads, work, parse_list(pictures))
+    options = BenchOptions(size, pairs, warmup, points_per_side, threads, work, parse_list(pictures), parse_list(sides))
     # Plain lines: a bar that redraws itself would run beside what is measured.
     result = run_case(case, options, lambda line: print(line, file=sys.stderr, flush=True))
     if json is not None:
