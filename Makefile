@@ -34,7 +34,8 @@ bench: .venv/ready
 	$(BIN)/python -m maskrt.benchmarks.policies --json benchmarks/results/policies.json
 	$(BIN)/maskrt bench refine --size resnet50 --pairs 1 --warmup 0 --pictures 2k,4k,6k \
 	    --json benchmarks/results/refine-resnet50.json
-	$(BIN)/maskrt bench refine --size demo --pairs 3 --json benchmarks/results/refine-demo.json
+	$(BIN)/maskrt bench refine --size resnet50 --pairs 1 --sides pytorch_original,strided:4,adaptive \
+	    --json benchmarks/results/refine-resnet50-warm.json
 	$(BIN)/python -m maskrt.benchmarks.refine_quality --json benchmarks/results/refine_quality.json
 	$(BIN)/python -m maskrt.benchmarks.refine_plots
 	$(BIN)/python -m maskrt.benchmarks.tables

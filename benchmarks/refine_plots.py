@@ -38,18 +38,17 @@ def quality_figure(found: RefineQuality) -> Any:
     return figure
 
 
-def memory_figure(files: list[Path]) -> Any:
+def memory_figure(file: Path) -> Any:
     """Peak memory of the process against the picture's megapixels, a line per contestant."""
     from matplotlib.figure import Figure
 
     found: dict[str, list[tuple[float, float]]] = {}
-    for file in files:
-        for row in read_report(file).rows:
-            contestant, _, place = row.name.rpartition(" (resnet50_")
-            picture = place.rstrip(")")
-            if contestant in ("pytorch_original", "full", "adaptive") and picture in PICTURES:
-                width, height = PICTURES[picture]
-                found.setdefault(contestant, []).append((width * height / 1e6, row.peak_rss_mb / 1e3))
+    for row in read_report(file).rows:
+        contestant, _, place = row.name.rpartition(" (resnet50_")
+        picture = place.rstrip(")")
+        if contestant in ("pytorch_original", "full", "adaptive") and picture in PICTURES:
+            width, height = PICTURES[picture]
+            found.setdefault(contestant, []).append((width * height / 1e6, row.peak_rss_mb / 1e3))
     figure = Figure((5, 3.6), layout="constrained")
     axes = figure.subplots()
     for name, points in found.items():
@@ -75,7 +74,7 @@ def main() -> None:
     """Write both pictures."""
     quality = msgspec.json.decode((RESULTS / "refine_quality.json").read_bytes(), type=RefineQuality)
     write_figure(quality_figure(quality), DOCS / "refine_quality.svg")
-    write_figure(memory_figure(sorted(RESULTS.glob("refine-*.json"))), DOCS / "refine_memory.svg")
+    write_figure(memory_figure(RESULTS / "refine-resnet50.json"), DOCS / "refine_memory.svg")
 
 
 if __name__ == "__main__":

@@ -194,9 +194,9 @@ def test_plots_depend_on_the_figures_alone(tmp_path: Path) -> None:
     pictures = []
     for turn in range(2):
         write_figure(quality_figure(quality), tmp_path / f"quality{turn}.svg")
-        write_figure(memory_figure([tmp_path / "refine-a.json"]), tmp_path / f"memory{turn}.svg")
+        write_figure(memory_figure(tmp_path / "refine-a.json"), tmp_path / f"memory{turn}.svg")
         pictures.append([(tmp_path / f"{name}{turn}.svg").read_bytes() for name in ("quality", "memory")])
     assert pictures[0] == pictures[1]
     assert all(b"<svg" in picture for picture in pictures[0])
-    (line,) = (line for line in memory_figure([tmp_path / "refine-a.json"]).axes[0].lines)
+    (line,) = (line for line in memory_figure(tmp_path / "refine-a.json").axes[0].lines)
     assert line.get_xydata().tolist() == [[3.0, 0.9], [24.0, 2.9]]
