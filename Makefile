@@ -36,6 +36,8 @@ bench: .venv/ready
 	    --json benchmarks/results/refine-resnet50.json
 	$(BIN)/maskrt bench refine --size resnet50 --pairs 1 --sides pytorch_original,strided:4,adaptive \
 	    --json benchmarks/results/refine-resnet50-warm.json
+	$(BIN)/maskrt bench refine --size demo --pairs 1 --sides pytorch_original,contour,strided:4,adaptive \
+	    --json benchmarks/results/refine-demo.json
 	$(BIN)/python -m maskrt.benchmarks.refine_quality --json benchmarks/results/refine_quality.json
 	$(BIN)/python -m maskrt.benchmarks.refine_plots
 	$(BIN)/python -m maskrt.benchmarks.tables
