@@ -187,7 +187,7 @@ class Theirs:
 
 
 def scored(name: str, measured: Measured, scene: RefineScene, prepared: Mapping[str, RefineModels]) -> list[Row]:
-    """The rows of one picture, with quality where the models are trained, and first the rough mask's own."""
+    """The rows of one picture, with quality where the models are trained."""
     trained = prepared[name.partition("_")[0]].trained
     rows = []
     for row in measured.rows:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -18,6 +19,8 @@ from maskrt.benchmarks.refine_quality import RefineQuality
 from maskrt.benchmarks.report_json import Environment, equality_text, read_report, spread_text
 from maskrt.runtime.atomic import write_bytes
 from maskrt.runtime.errors import InputError, MaskrtError
+
+StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 ROOT = Path(__file__).resolve().parents[1]  # resolved: the package reaches this folder through a link
 README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "results"
@@ -101,10 +104,7 @@ def case_markdown(file: Path) -> str:
 
 def quality_markdown(file: Path) -> str:
     """The scores of every method."""
-    try:
-        quality = msgspec.json.decode(file.read_bytes(), type=QualityFile)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{file} does not hold the quality of the demo models: {error}; measure it again") from error
+    quality = _read(file, QualityFile, "the quality of the demo models")
     names = list(next(iter(quality.methods.values()), {}))
     rows = [(method, *(_score(scores.get(name)) for name in names)) for method, scores in quality.methods.items()]
     last = quality.first_seed + quality.scenes - 1
@@ -118,10 +118,7 @@ def quality_markdown(file: Path) -> str:
 
 def policies_markdown(file: Path) -> str:
     """What every prompt policy costs and changes."""
-    try:
-        found = msgspec.json.decode(file.read_bytes(), type=Policies)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{file} does not hold the prompt policies: {error}; measure them again") from error
+    found = _read(file, Policies, "the prompt policies")
     rows = [
         (
             f"`prompts={row.name}`",
@@ -145,10 +142,7 @@ def policies_markdown(file: Path) -> str:
 
 def refine_quality_markdown(file: Path) -> str:
     """What every selection of a refiner costs in quality."""
-    try:
-        found = msgspec.json.decode(file.read_bytes(), type=RefineQuality)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{file} does not hold a refiner's quality: {error}; measure it again") from error
+    found = _read(file, RefineQuality, "a refiner's quality")
     rows = [
         (
             row.name,
@@ -178,6 +172,13 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "refine_quality": refine_quality_markdown,
     **dict.fromkeys(CASES, case_markdown),
 }
+
+
+def _read(file: Path, kind: type[StructT], what: str) -> StructT:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{file} does not hold {what}: {error}; measure it again") from error
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], lines: Sequence[str]) -> str:

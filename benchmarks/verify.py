@@ -17,26 +17,29 @@ from maskrt.runtime.types import Roi
 TIE = 1e-4  # of a probability: nearer to a half, rounding decides
 
 
-class Certificate(msgspec.Struct, frozen=True):
+class _Compared(msgspec.Struct, frozen=True, kw_only=True):
+    source: str
+    ties: int
+    different: int
+    plain_s: float
+    fast_s: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing differs, ties apart."""
+        return self.different == 0
+
+
+class Certificate(_Compared, frozen=True, kw_only=True):
     """What was compared on one image.
 
     masks, identical_rles, ties, different: as of benchmarks.equality; label_differences: pixels whose class differs;
     plain_s, fast_s: seconds of one run each, the networks included, so their ratio is no benchmark.
     """
 
-    source: str
     masks: int
     identical_rles: int
-    ties: int
-    different: int
     label_differences: int
-    plain_s: float
-    fast_s: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether every mask is the same, ties apart."""
-        return self.different == 0
 
     @property
     def told(self) -> str:
@@ -47,25 +50,15 @@ class Certificate(msgspec.Struct, frozen=True):
         )
 
 
-class RefinerCertificate(msgspec.Struct, frozen=True):
+class RefinerCertificate(_Compared, frozen=True, kw_only=True):
     """What was compared of a refiner on one image.
 
     pixels: of the image; ties: those whose label differs and whose plain probability is within TIE of a half;
     different: those whose label differs otherwise; largest: difference of two probabilities; seconds as of Certificate.
     """
 
-    source: str
     pixels: int
-    ties: int
-    different: int
     largest: float
-    plain_s: float
-    fast_s: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether every pixel has the same label, ties apart."""
-        return self.different == 0
 
     @property
     def told(self) -> str:

@@ -24,7 +24,7 @@ class Span:
 
 
 def spans(size: int, tile: int, halo: int = 0, step: int = 1) -> Iterator[Span]:
-    """Cut an axis into parts of nearly equal length, at most `tile` long, that begin at multiples of `step`.
+    """Cut an axis into parts of nearly equal length that begin at multiples of `step`, at most `tile` long rounded up.
 
     Args:
         halo: places around a part that it reads as well, where they exist.

@@ -135,7 +135,7 @@ class Refiner(Closing):
 
     @property
     def _width(self) -> int:
-        """Channels of the network's stem."""
+        """Channels of the network's stem, to estimate memory by; the published number if a graph leaves it open."""
         shape = self._parts.backbone.outputs["middle"][1]
         return shape[1] or 64
 

@@ -66,8 +66,8 @@ class Result:
 
     mask: bool [H, W], the pipeline's answer for the class of interest (occlusion). label: uint8 [H, W], class per
     pixel (0 outside the ROI); uint16 of a refined label map with classes past 255. probability: float32 [H, W], of the
-    class of interest, the segmenter's or the refiner's (0 outside the ROI). segments: masks in frame coordinates;
-    segment_classes: int64 [N], the class each was voted. timings_ms: stage -> milliseconds.
+    class of interest by the segmenter, or after refinement of the class that is surest (0 outside the ROI). segments:
+    masks in frame coordinates; segment_classes: int64 [N], the class each was voted. timings_ms: stage -> milliseconds.
     """
 
     mask: NDArray[np.bool_]

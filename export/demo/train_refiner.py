@@ -1,8 +1,8 @@
 """Trains the demo refiner: a CRM of half the width without layer4, on pictures of at most 512 pixels.
 
 Loss and normalisation are the public code's. Not from there: a quarter of the dropout, since the run is short; AdamW
-with one cosine period; and half of the batches see the picture at a half or a quarter of the size of the mask that they
-decode, because the cascade does so in its first turns, where the public code trains with equal sizes only.
+with one cosine period; and two thirds of the batches see the picture at a half, a quarter or an eighth of the size of
+the mask that they decode, as the turns of a cascade do, where the public code trains with equal sizes only.
 """
 
 import argparse

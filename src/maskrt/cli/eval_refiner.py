@@ -67,12 +67,16 @@ def score_refiner(
     console.print(
         f"{len(fractions)} images; {100 * sum(fractions) / max(len(fractions), 1):.1f}% of the pixels decoded"
     )
+    bare = scores["refined"].without_boundary
+    if bare:
+        console.print(f"{bare} images whose truth has no boundary count for the IoU alone")
     if json is not None:
         import msgspec
 
         report = {
             "images": len(fractions),
             "failed": failed,
+            "without_boundary": bare,
             "decoded_fraction": sum(fractions) / len(fractions) if fractions else None,
             **{name: {"iou": found.iou, "mba": found.mba} for name, found in scores.items()},
         }
