@@ -206,20 +206,10 @@ def test_region_boxes(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool
 
 
 @both
-def test_strided_rest(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> None:
-    def work(kernels: KernelSet) -> NDArray[np.bool_]:
-        out = np.empty_like(masks[0])
-        kernels.strided_rest(masks[0], 4, out)
-        return out
-
-    measure(benchmark, kernels, work)
-
-
-@both
-def test_unsettled_squares(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> None:
-    def work(kernels: KernelSet) -> NDArray[np.bool_]:
-        squares = np.ones(squares_of(masks[0].shape, 8), np.bool_)
-        kernels.unsettled_squares(masks[0], masks[1], 8, squares)
-        return squares
+def test_settle_squares(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> None:
+    def work(kernels: KernelSet) -> NDArray[np.float32]:
+        found, decoded = masks[0].astype(np.float32), np.zeros_like(masks[0])
+        kernels.settle_squares(found, decoded, 8, 0.02, np.ones(squares_of(found.shape, 8), np.bool_))
+        return found
 
     measure(benchmark, kernels, work)

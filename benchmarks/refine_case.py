@@ -27,7 +27,7 @@ from maskrt.runtime.refine_metrics import RefineScores
 from maskrt.runtime.session import usable_cpus
 
 SEED = 900000  # of the scene: the first that no model was trained on
-TILE = 256
+TILE = 384
 PICTURES = {"2k": (2000, 1500), "4k": (3840, 2160), "6k": (6000, 4000)}
 ORIGINAL, FULL, STRIDED, ADAPTIVE = "pytorch_original", "full", "strided:4", "adaptive"
 STEPS = (ORIGINAL, "pytorch_no_layer4", "pytorch_projected", "pytorch_index_tables")

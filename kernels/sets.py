@@ -43,8 +43,7 @@ class KernelSet:
     add_shifted: Kernel
     decode_pixels: Kernel
     dilate: Kernel
-    strided_rest: Kernel
-    unsettled_squares: Kernel
+    settle_squares: Kernel
 
 
 def _gather(*families: ModuleType) -> KernelSet:

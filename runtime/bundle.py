@@ -124,7 +124,7 @@ class RefineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     select: str = "full"
-    tile: Annotated[int, msgspec.Meta(ge=16)] = 256
+    tile: Annotated[int, msgspec.Meta(ge=16)] = 384
     memory_limit_mb: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from maskrt.runtime.errors import InputError
 
-TILES = (256, 192, 128, 96, 64)  # pixels of a side
-BACKBONE_TILES = 8  # sides of a tile that a window of the backbone has; it may be a quarter larger, not to be halved
-# At ResNet-50's width, from peaks that were measured.
+TILES = (384, 256, 192, 128, 96, 64)  # pixels of a side
+BACKBONE_TILES = 6  # sides of a tile that a window of the backbone has; it may be a quarter larger, not to be halved
+# At ResNet-50's width, from peaks that were measured, over several pictures in one process.
 BYTES_PER_CELL = 7000  # of the fusion, whose graphs keep their memory between tiles
-BYTES_PER_PIXEL = 430  # of the backbone in its window
+BYTES_PER_PIXEL = 400  # of the backbone in its window
 BASE_MB = 320  # the process with its models
 
 
@@ -46,14 +46,14 @@ def needed_mb(size_hw: tuple[int, int], tile: int, width: int, halo: int) -> flo
     height, across = size_hw
     share = width / 64
     pixels = height * across
-    # Picture, two masks, and the two coarser scales; the backbone's window and the fusion's tile are not held together.
+    # Picture, two masks, and the two coarser scales; beside the backbone's window lies what the last tile has left.
     held = pixels * (3 + 2 * 4 + 24 * share)
     window = 1.0
     for size in size_hw:
         side = backbone_tile(size, tile)
         window *= min(size, _divided_up(size, _divided_up(size, side)) + 2 * halo)
     cells = (tile // 2 + 4) ** 2
-    return BASE_MB + (held + max(window * BYTES_PER_PIXEL * share, cells * BYTES_PER_CELL * share)) / 1e6
+    return BASE_MB + (held + (window * BYTES_PER_PIXEL + cells * BYTES_PER_CELL) * share) / 1e6
 
 
 def fitting_tile(size_hw: tuple[int, int], tile: int, limit_mb: int | None, width: int, halo: int) -> int:

@@ -121,7 +121,7 @@ class Refiner(Closing):
         decoded = 0
         with thread_limit(self._threads):
             for scale in self._spec.scales:
-                limits = self._parts.selection.limits(first, current > 0.5, before)
+                limits = self._parts.selection.limits(first, current, before)
                 # A mask that is empty stays so.
                 if float(current.sum(dtype=np.float64)) < 1:
                     current = np.zeros_like(current)

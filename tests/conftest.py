@@ -249,3 +249,20 @@ def refiner_bundle(crm_spec: str, tmp_path_factory: pytest.TempPathFactory) -> P
     from maskrt.export.refiner import export_refiner
 
     return export_refiner(crm_spec, tmp_path_factory.mktemp("bundles") / "refiner").path
+
+
+@pytest.fixture(scope="session")
+def sure_crm_spec(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """As crm_spec, of a refiner that is sure of most pixels: selections decode a part of them."""
+    pytest.importorskip("torch", reason="needs maskrt[export]")
+    from tiny_refiner import write_tiny_crm
+
+    return write_tiny_crm(tmp_path_factory.mktemp("sure_crm"), sureness=5)
+
+
+@pytest.fixture(scope="session")
+def sure_refiner_bundle(sure_crm_spec: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of that refiner; do not change it in place."""
+    from maskrt.export.refiner import export_refiner
+
+    return export_refiner(sure_crm_spec, tmp_path_factory.mktemp("bundles") / "sure_refiner").path

@@ -6,9 +6,14 @@ from typing import Any
 import msgspec
 from scrambled import scrambled_weights
 
+from maskrt.benchmarks.refine_models import carry_mask
 
-def tiny_crm(seed: int = 0) -> Any:
-    """A CrmNet whose probabilities lie on both sides of a half and follow the picture and the mask."""
+
+def tiny_crm(seed: int = 0, sureness: float | None = None) -> Any:
+    """A CrmNet whose probabilities lie on both sides of a half and follow the picture and the mask.
+
+    sureness: as of carry_mask(); without it the network is nowhere sure.
+    """
     import torch
 
     from maskrt.export.crm import CrmConfig, build_crm
@@ -37,14 +42,16 @@ def tiny_crm(seed: int = 0) -> Any:
         gain = 0.6 / logits.std()
         last.weight.mul_(gain)
         last.bias.copy_((last.bias - logits.mean()) * gain)
+    if sureness is not None:
+        carry_mask(net.state_dict(), sureness)
     return net
 
 
-def write_tiny_crm(folder: Path) -> str:
+def write_tiny_crm(folder: Path, sureness: float | None = None) -> str:
     """Write the checkpoint, its names as in public ones, with its config beside it; returns KIND:FILE."""
     import torch
 
-    net = tiny_crm()
+    net = tiny_crm(sureness=sureness)
     torch.save({f"module.{name}": value for name, value in net.state_dict().items()}, folder / "crm.pth")
     (folder / "crm.json").write_bytes(msgspec.json.encode(net.config))
     return f"custom:{folder / 'crm.pth'}"

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from maskrt.kernels.checks import check_array
 
+Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
@@ -18,81 +19,55 @@ def lattice_points(shape: tuple[int, ...], step: int) -> tuple[NDArray[np.int64]
     return lattice(shape[0], step)[:, None], lattice(shape[1], step)[None]
 
 
-def strided_rest(flipped: Mask, step: int, out: Mask) -> None:
-    """The pixels off the lattice with a decoded neighbour that changed its label.
+def settle_squares(found: Floats, decoded: Mask, step: int, margin: float, squares: Mask) -> None:
+    """Fill the lattice squares whose corners agree, and keep the others to be divided.
 
-    The decoded neighbours are the lattice points on either side along each axis, four at most.
-
-    Args:
-        flipped: bool [H, W], C-contiguous; whether a lattice point changed; other pixels are not read.
-        step: of the lattice; see lattice().
-        out: bool [H, W], C-contiguous, overwritten.
-
-    Raises:
-        ValueError: a shape or dtype differs from the above, or the step is below 1.
-
-    Source: "the last approach" of the source document's chapter 3.1.2.
-    """
-    check_strided(flipped, step, out)
-    rows, columns = (lattice(size, step) for size in flipped.shape)
-    on = np.zeros_like(flipped)
-    on[np.ix_(rows, columns)] = True
-    out[:] = False
-    for y_side in ("left", "right"):
-        for x_side in ("left", "right"):
-            y = rows[np.clip(_beside(rows, flipped.shape[0], y_side), 0, None)]
-            x = columns[np.clip(_beside(columns, flipped.shape[1], x_side), 0, None)]
-            out |= flipped[np.ix_(y, x)]
-    out &= ~on
-
-
-def _beside(points: NDArray[np.int64], size: int, side: str) -> NDArray[np.int64]:
-    """Index of the nearest lattice point at or before ("left"), at or after ("right") every place of an axis."""
-    places = np.arange(size)
-    if side == "left":
-        return np.searchsorted(points, places, side="right") - 1
-    return np.searchsorted(points, places, side="left")
-
-
-def unsettled_squares(before: Mask, after: Mask, step: int, squares: Mask) -> None:
-    """Keep those lattice squares in which something may still change.
-
-    A square is settled when its four corners kept their labels and agree, and no pixel in it had another label before.
+    A square is settled when its four corners are all within `margin` of 0, or all within `margin` of 1. Its pixels that
+    are not decoded then become what lies between the corners, bilinearly. A square has its first row and column, its
+    last ones belong to the next square; the last square of an axis has both.
 
     Args:
-        before: bool [H, W], C-contiguous; labels that came in.
-        after: bool [H, W], C-contiguous; labels found so far; read at the corners of the squares looked at.
-        step: side of the squares; both edges belong to a square.
-        squares: bool [m, n], C-contiguous, one for each square of lattice(H, step) x lattice(W, step); true for those
-            to look at, and set to false where settled.
+        found: float32 [H, W], C-contiguous, probabilities; read at the corners of the squares looked at, and filled.
+        decoded: bool [H, W], C-contiguous; pixels that are not to be filled.
+        step: side of the squares; see lattice().
+        margin: 0 to 0.5.
+        squares: bool [m, n], C-contiguous, as of squares_of(); true for those to look at, and set to false where
+            settled.
 
     Raises:
-        ValueError: a shape or dtype differs from the above, or the step is below 1.
+        ValueError: a shape or dtype differs from the above, the step is below 1 or the margin no such number.
     """
-    check_squares(before, after, step, squares)
-    rows, columns = (lattice(size, step) for size in before.shape)
+    check_squares(found, decoded, step, margin, squares)
+    rows, columns = (lattice(size, step) for size in found.shape)
+    low, high = np.float32(margin), np.float32(1 - margin)
     for i, j in np.argwhere(squares):
-        y0, x0 = rows[i], columns[j]
-        y1, x1 = rows[min(i + 1, len(rows) - 1)], columns[min(j + 1, len(columns) - 1)]
-        within, corners = before[y0 : y1 + 1, x0 : x1 + 1], after[np.ix_((y0, y1), (x0, x1))]
-        squares[i, j] = (within != within[0, 0]).any() or (corners != within[0, 0]).any()
+        (y0, y1, bottom), (x0, x1, right) = (square_edges(*at) for at in ((i, rows), (j, columns)))
+        corners = found[np.ix_((y0, y1), (x0, x1))]
+        if (corners > low).any() and (corners < high).any():
+            continue
+        squares[i, j] = False
+        down = np.arange(bottom - y0, dtype=np.float32)[:, None] / np.float32(max(1, y1 - y0))
+        across = np.arange(right - x0, dtype=np.float32)[None] / np.float32(max(1, x1 - x0))
+        upper, lower = ((1 - across) * row[0] + across * row[1] for row in corners)
+        filled = (1 - down) * upper + down * lower
+        np.copyto(found[y0:bottom, x0:right], filled, where=~decoded[y0:bottom, x0:right])
 
 
-def check_strided(flipped: Mask, step: int, out: Mask) -> None:
-    """Raise ValueError unless the arguments are as `strided_rest` wants them."""
-    check_array("flipped", flipped, np.bool_, (None, None))
-    check_array("out", out, np.bool_, flipped.shape)
+def square_edges(index: int, points: NDArray[np.int64]) -> tuple[int, int, int]:
+    """First and last lattice point of a square on an axis, and where its own places end."""
+    last = int(points[min(index + 1, len(points) - 1)])
+    return int(points[index]), last, last + 1 if index + 2 >= len(points) else last
+
+
+def check_squares(found: Floats, decoded: Mask, step: int, margin: float, squares: Mask) -> None:
+    """Raise ValueError unless the arguments are as `settle_squares` wants them."""
+    check_array("found", found, np.float32, (None, None))
+    check_array("decoded", decoded, np.bool_, found.shape)
     if step < 1:
         raise ValueError(f"step {step} is below 1")
-
-
-def check_squares(before: Mask, after: Mask, step: int, squares: Mask) -> None:
-    """Raise ValueError unless the arguments are as `unsettled_squares` wants them."""
-    check_array("before", before, np.bool_, (None, None))
-    check_array("after", after, np.bool_, before.shape)
-    if step < 1:
-        raise ValueError(f"step {step} is below 1")
-    check_array("squares", squares, np.bool_, squares_of(before.shape, step))
+    if not 0 <= margin <= 0.5:
+        raise ValueError(f"margin {margin} is not within 0 and 0.5")
+    check_array("squares", squares, np.bool_, squares_of(found.shape, step))
 
 
 def squares_of(shape: tuple[int, ...], step: int) -> tuple[int, int]:

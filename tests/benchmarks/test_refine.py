@@ -26,8 +26,8 @@ OPTIONS = BenchOptions(size="tiny", pairs=1, warmup=0, threads=1)
 
 
 @pytest.fixture
-def models(refiner_bundle: Path, crm_spec: str) -> RefineModels:
-    return RefineModels(refiner_bundle, crm_spec, True, "tiny: a note")
+def models(sure_refiner_bundle: Path, sure_crm_spec: str) -> RefineModels:
+    return RefineModels(sure_refiner_bundle, sure_crm_spec, True, "tiny: a note")
 
 
 @pytest.mark.parametrize("size_wh", [(96, 64), (64, 96), (160, 90), (121, 77)])

@@ -182,15 +182,15 @@ def test_bundles_and_folders_of_the_wrong_kind(
     assert not (folders / "out").exists()
 
 
-def test_eval_scores_a_refiner(run: Run, folders: Path, refiner_bundle: Path) -> None:
-    common = ("eval", refiner_bundle, folders / "images", "--truth", folders / "truth", "--masks", folders / "masks")
+def test_eval_scores_a_refiner(run: Run, folders: Path, sure_refiner_bundle: Path) -> None:
+    common = ("eval", sure_refiner_bundle, folders / "images", "--truth", folders / "truth", "--masks", folders / "masks")
     code, out, _ = run(*common, "--json", folders / "scores.json")
     assert code == 0
     assert "3 images; 100.0% of the pixels decoded" in out
     report = json.loads((folders / "scores.json").read_text())
     assert (report["images"], report["failed"], report["decoded_fraction"]) == (3, [], 1.0)
     scores = {"rough": RefineScores(), "refined": RefineScores()}
-    with open_refiner(open_bundle(refiner_bundle)) as refiner:
+    with open_refiner(open_bundle(sure_refiner_bundle)) as refiner:
         for index in range(3):
             name = f"bed_{index}.png"
             truth, rough = pixels(folders / "truth" / name) > 0, pixels(folders / "masks" / name) > 0

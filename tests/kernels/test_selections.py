@@ -1,4 +1,4 @@
-"""The pixels that a refiner decodes: kernels against their definitions, and answers written out."""
+"""The pixels that a refiner decodes: the kernel against its definition, and answers written out."""
 
 from types import ModuleType
 
@@ -10,44 +10,6 @@ from maskrt.kernels.selections.reference import lattice, lattice_points, squares
 
 IMPLEMENTATIONS = [cpu, reference]
 SHAPES = [(1, 1), (1, 2), (1, 30), (30, 1), (2, 2), (9, 9), (16, 17), (33, 25), (7, 64)]
-
-
-def rest_of(module: ModuleType, flipped: np.ndarray, step: int) -> np.ndarray:
-    out = ~flipped
-    module.strided_rest(flipped, step, out)
-    return out
-
-
-def drawn(text: str) -> np.ndarray:
-    """A mask from rows of "." and "#"."""
-    return np.array([[mark == "#" for mark in row] for row in text.split()])
-
-
-@pytest.mark.parametrize("step", range(1, 10))
-def test_strided_rest_is_its_definition_and_brute_force(rng: np.random.Generator, step: int) -> None:
-    for height, width in SHAPES:
-        for density in (0.0, 0.05, 0.5, 1.0):
-            flipped = rng.random((height, width)) < density
-            expected = np.zeros_like(flipped)
-            rows, columns = lattice(height, step).tolist(), lattice(width, step).tolist()
-            for y in range(height):
-                for x in range(width):
-                    ys = {max(r for r in rows if r <= y), min(r for r in rows if r >= y)}
-                    xs = {max(c for c in columns if c <= x), min(c for c in columns if c >= x)}
-                    on = y in rows and x in columns
-                    expected[y, x] = not on and any(flipped[r, c] for r in ys for c in xs)
-            for module in IMPLEMENTATIONS:
-                np.testing.assert_array_equal(rest_of(module, flipped, step), expected)
-
-
-@pytest.mark.parametrize("module", IMPLEMENTATIONS)
-def test_strided_rest_written_out(module: ModuleType) -> None:
-    """The lattice of step 3 on 5 x 6: rows 0, 3, 4 and columns 0, 3, 5. Only (3, 3) flipped; (1, 1) is not read."""
-    flipped = drawn("...... .#.... ...... ...#.. ......")
-    expected = drawn("...... .####. .####. .##.#. ...#..")
-    # Row 4 is of the lattice, and between rows there is nothing below row 3.
-    expected[4] = False
-    assert rest_of(module, flipped, 3).astype(int).tolist() == expected.astype(int).tolist()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 9, 10, 17])
@@ -62,57 +24,73 @@ def test_lattice(size: int, step: int) -> None:
     assert squares_of(mask.shape, step) == (max(1, points.size - 1), max(1, lattice(4, step).size - 1))
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.02, 0.3, 0.5])
 @pytest.mark.parametrize("step", range(1, 10))
-def test_unsettled_squares_is_its_definition(rng: np.random.Generator, blobs, step: int) -> None:
+def test_settle_squares_is_its_definition(rng: np.random.Generator, blobs, step: int, margin: float) -> None:
     kept = set()
     for height, width in SHAPES:
-        for noise in (0.0, 0.02, 0.3):
-            before = blobs(rng, height, width, 3) > 0
-            after = before ^ (rng.random((height, width)) < noise)
-            looked_at = rng.random(squares_of((height, width), step)) < 0.8
-            found, expected = looked_at.copy(), looked_at.copy()
-            cpu.unsettled_squares(before, after, step, found)
-            reference.unsettled_squares(before, after, step, expected)
-            np.testing.assert_array_equal(found, expected)
-            assert not (found & ~looked_at).any()
-            kept |= set(found[looked_at].tolist())
+        for sharpness in (1.0, 30.0):
+            field = blobs(rng, height, width, 3)
+            found = (1 / (1 + np.exp(-sharpness * np.clip(field, -2, 2)))).astype(np.float32)
+            found[rng.random(found.shape) < 0.3] = 1.0
+            decoded = rng.random(found.shape) < 0.3
+            squares = rng.random(squares_of(found.shape, step)) < 0.8
+            ours, theirs = (found.copy(), squares.copy()), (found.copy(), squares.copy())
+            cpu.settle_squares(ours[0], decoded, step, margin, ours[1])
+            reference.settle_squares(theirs[0], decoded, step, margin, theirs[1])
+            np.testing.assert_array_equal(ours[0], theirs[0])
+            np.testing.assert_array_equal(ours[1], theirs[1])
+            np.testing.assert_array_equal(ours[0][decoded], found[decoded])
+            assert not (ours[1] & ~squares).any()
+            kept |= set(ours[1][squares].tolist())
     assert kept == {True, False}
 
 
 @pytest.mark.parametrize("module", IMPLEMENTATIONS)
-def test_unsettled_squares_written_out(module: ModuleType) -> None:
-    """Squares of 2 on 5 x 7: one with an island that came in, two beside a corner that flipped, one not looked at."""
-    before = drawn("....... .#..... ....... ....... .......")
-    after = before.copy()
-    after[4, 4] = True
-    after[3, 1] = True  # no corner: not read
-    squares = np.ones((2, 3), np.bool_)
-    module.unsettled_squares(before, after, 2, squares)
-    assert squares.tolist() == [[True, False, False], [False, True, True]]
-    squares[1, 1] = False
-    module.unsettled_squares(before, after, 2, squares)
-    assert squares.tolist() == [[True, False, False], [False, False, True]]
-    # All corners flipped together: they agree, but none kept its label.
-    squares = np.ones((1, 1), np.bool_)
-    module.unsettled_squares(np.zeros((3, 3), np.bool_), np.ones((3, 3), np.bool_), 2, squares)
-    assert squares.tolist() == [[True]]
+def test_settle_squares_written_out(module: ModuleType) -> None:
+    """Squares of 2 on 3 x 6: rows 0, 2, columns 0, 2, 4, 5. The first is sure, the second not, the third not seen."""
+    found = np.full((3, 6), 0.5, np.float32)
+    found[np.ix_([0, 2], [0, 2, 4, 5])] = [[0.9, 1.0, 0.1, 0.0], [0.9, 1.0, 0.1, 0.0]]
+    decoded = np.zeros(found.shape, np.bool_)
+    decoded[np.ix_([0, 2], [0, 2, 4, 5])] = True
+    before, squares = found.copy(), np.array([[True, True, False]])
+    module.settle_squares(found, decoded, 2, 0.125, squares)
+    assert squares.tolist() == [[False, True, False]]
+    expected = before.copy()
+    expected[:, :2] = [[0.9, 0.95], [0.9, 0.95], [0.9, 0.95]]  # its last column, at 1.0, is the next square's
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    # The last square has its last row and column; a decoded pixel stays.
+    squares, decoded[1, 5] = np.array([[False, True, True]]), True
+    module.settle_squares(found, decoded, 2, 0.125, squares)
+    assert squares.tolist() == [[False, True, False]]
+    expected[1, 4] = 0.1
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("module", IMPLEMENTATIONS)
+def test_between_the_corners(module: ModuleType) -> None:
+    found = np.zeros((5, 5), np.float32)
+    found[np.ix_([0, 4], [0, 4])] = [[0.0, 0.25], [0.125, 0.5]]
+    decoded, squares = np.zeros(found.shape, np.bool_), np.ones((1, 1), np.bool_)
+    module.settle_squares(found, decoded, 4, 0.5, squares)
+    assert not squares.any()
+    y, x = np.mgrid[:5, :5] / 4
+    expected = (1 - y) * x * 0.25 + y * ((1 - x) * 0.125 + x * 0.5)
+    np.testing.assert_array_equal(found, expected.astype(np.float32))
 
 
 @pytest.mark.parametrize("module", IMPLEMENTATIONS)
 def test_refuse_wrong_arguments(module: ModuleType) -> None:
-    mask, squares = np.zeros((5, 7), np.bool_), np.zeros((2, 3), np.bool_)
+    found, decoded, squares = np.zeros((5, 7), np.float32), np.zeros((5, 7), np.bool_), np.zeros((2, 3), np.bool_)
     for step in (0, -3):
         with pytest.raises(ValueError, match="is below 1"):
-            module.strided_rest(mask, step, mask.copy())
-        with pytest.raises(ValueError, match="is below 1"):
-            module.unsettled_squares(mask, mask, step, squares)
-    with pytest.raises(ValueError, match="flipped"):
-        module.strided_rest(mask.astype(np.uint8), 2, mask.copy())
-    with pytest.raises(ValueError, match="out"):
-        module.strided_rest(mask, 2, mask[:, :6].copy())
-    with pytest.raises(ValueError, match="before"):
-        module.unsettled_squares(mask[0], mask, 2, squares)
-    with pytest.raises(ValueError, match="after"):
-        module.unsettled_squares(mask, mask[:4].copy(), 2, squares)
+            module.settle_squares(found, decoded, step, 0.1, squares)
+    for margin in (-0.1, 0.6, float("nan")):
+        with pytest.raises(ValueError, match="margin"):
+            module.settle_squares(found, decoded, 2, margin, squares)
+    with pytest.raises(ValueError, match="found"):
+        module.settle_squares(found.astype(np.float64), decoded, 2, 0.1, squares)
+    with pytest.raises(ValueError, match="decoded"):
+        module.settle_squares(found, decoded[:4].copy(), 2, 0.1, squares)
     with pytest.raises(ValueError, match="squares"):
-        module.unsettled_squares(mask, mask, 2, np.zeros((3, 3), np.bool_))
+        module.settle_squares(found, decoded, 2, 0.1, np.zeros((3, 3), np.bool_))

@@ -270,7 +270,7 @@ def test_bundles_of_either_kind(refiner_bundle: Path, soss_bundle: Path, tmp_pat
         ('"kind": "refine"', '"kind": "sharpen"'),
         ('"halo": 24', '"halo": 20'),
         ('"padding": 32', '"padding": -1'),
-        ('"tile": 256', '"tile": 8'),
+        ('"tile": 384', '"tile": 8'),
         ('"select": "full"', '"selects": "full"'),
     ):
         assert old in text

@@ -35,12 +35,12 @@ def test_spans_written_out() -> None:
 
 
 def test_windows_of_the_backbone() -> None:
-    """A little too large is left whole; else eight tiles."""
+    """A little too large is left whole; else six tiles."""
     assert backbone_tile(1, 32) == 1
-    assert backbone_tile(320, 32) == 320
-    assert backbone_tile(321, 32) == 256
+    assert backbone_tile(240, 32) == 240
+    assert backbone_tile(241, 32) == 192
     for size in range(1, 3000, 37):
-        assert max(s.end - s.begin for s in spans(size, backbone_tile(size, 32), 0, 8)) <= 320
+        assert max(s.end - s.begin for s in spans(size, backbone_tile(size, 32), 0, 8)) <= 240
 
 
 def test_a_smaller_tile_needs_less() -> None:
@@ -52,11 +52,11 @@ def test_a_smaller_tile_needs_less() -> None:
 
 def test_the_largest_tile_that_fits() -> None:
     size = (4064, 6064)
-    assert fitting_tile(size, 256, None, 64, 136) == 256
+    assert fitting_tile(size, 384, None, 64, 136) == 384
     assert fitting_tile(size, 2000, None, 64, 136) == 2000
     for tile in TILES:
         limit = int(np.ceil(needed_mb(size, tile, 64, 136)))
-        assert fitting_tile(size, 256, limit, 64, 136) == tile
+        assert fitting_tile(size, 384, limit, 64, 136) == tile
         assert needed_mb(size, fitting_tile(size, 2000, limit, 64, 136), 64, 136) <= limit
     assert fitting_tile(size, 100, 100_000, 64, 136) == 100
     assert fitting_tile(size, 3000, int(np.ceil(needed_mb(size, 256, 64, 136))), 64, 136) == 256
