@@ -1,7 +1,9 @@
-"""The kernels a pipeline runs on, chosen as a whole: the fast ones, or the plain ones that define the answer."""
+"""The kernels a pipeline runs on, chosen as a whole: the CPU's, a GPU's, or the plain ones that define the answer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +13,7 @@ from maskrt.kernels.mask_stats import cpu as mask_stats_cpu
 from maskrt.kernels.mask_stats import reference as mask_stats_reference
 from maskrt.kernels.morphology import cpu as morphology_cpu
 from maskrt.kernels.morphology import reference as morphology_reference
+from maskrt.kernels.nms import reference as nms_reference
 from maskrt.kernels.pixel_decoder import cpu as pixel_decoder_cpu
 from maskrt.kernels.pixel_decoder import reference as pixel_decoder_reference
 from maskrt.kernels.regions import cpu as regions_cpu
@@ -34,6 +37,7 @@ class KernelSet:
     resize_bilinear: Kernel
     measure_masks: Kernel
     mask_counts: Kernel
+    box_nms: Kernel
     box_and_counts: Kernel
     remove_small_regions: Kernel
     count_votes: Kernel
@@ -60,6 +64,7 @@ CPU = _gather(
     resample_cpu,
     low_res_cpu,
     mask_stats_cpu,
+    nms_reference,  # a few hundred boxes: plain NumPy takes a few milliseconds
     regions_cpu,
     voting_cpu,
     sampling_cpu,
@@ -71,6 +76,7 @@ REFERENCE = _gather(
     resample_reference,
     low_res_reference,
     mask_stats_reference,
+    nms_reference,
     regions_reference,
     voting_reference,
     sampling_reference,
@@ -78,3 +84,24 @@ REFERENCE = _gather(
     selections_reference,
     morphology_reference,
 )
+
+
+@cache
+def cuda() -> KernelSet:
+    """The kernels for an NVIDIA GPU, whose answers are those of REFERENCE as the CPU's are.
+
+    Connected regions (`remove_small_regions`, `region_boxes`) stay the CPU's: joining them is one chain of steps, each
+    on what the last one found.
+
+    Numba's CUDA target is imported by the first call, not before.
+
+    Raises:
+        ModuleNotFoundError: numba-cuda is not installed.
+        RuntimeError: there is no NVIDIA GPU, or its driver cannot be used.
+    """
+    from maskrt.kernels.device import require_device
+
+    require_device()
+    names = "resample low_res mask_stats nms voting sampling pixel_decoder selections morphology"
+    families = [import_module(f"maskrt.kernels.{name}.cuda") for name in names.split()]
+    return _gather(*families, regions_cpu)
