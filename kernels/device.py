@@ -8,6 +8,7 @@ With NUMBA_ENABLE_CUDASIM=1 set before Numba is imported, the same kernels run i
 for each of the device's.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -23,6 +24,9 @@ KernelT = TypeVar("KernelT", bound=Callable[..., Any])
 SIMULATED = bool(config.ENABLE_CUDASIM)
 # Blocks enough to fill any device; in the simulator few threads, so that each of them strides.
 THREADS, MAX_BLOCKS = (3, 2) if SIMULATED else (128, 4096)
+
+# A small picture needs few blocks, and Numba would tell the user of each launch.
+warnings.filterwarnings("ignore", "Grid size .* will likely result in GPU under-utilization")
 
 
 def require_device() -> None:

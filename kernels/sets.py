@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -102,6 +101,25 @@ def cuda() -> KernelSet:
     from maskrt.kernels.device import require_device
 
     require_device()
-    names = "resample low_res mask_stats nms voting sampling pixel_decoder selections morphology"
-    families = [import_module(f"maskrt.kernels.{name}.cuda") for name in names.split()]
-    return _gather(*families, regions_cpu)
+    from maskrt.kernels.low_res import cuda as low_res_cuda
+    from maskrt.kernels.mask_stats import cuda as mask_stats_cuda
+    from maskrt.kernels.morphology import cuda as morphology_cuda
+    from maskrt.kernels.nms import cuda as nms_cuda
+    from maskrt.kernels.pixel_decoder import cuda as pixel_decoder_cuda
+    from maskrt.kernels.resample import cuda as resample_cuda
+    from maskrt.kernels.sampling import cuda as sampling_cuda
+    from maskrt.kernels.selections import cuda as selections_cuda
+    from maskrt.kernels.voting import cuda as voting_cuda
+
+    return _gather(
+        low_res_cuda,
+        mask_stats_cuda,
+        morphology_cuda,
+        nms_cuda,
+        pixel_decoder_cuda,
+        resample_cuda,
+        sampling_cuda,
+        selections_cuda,
+        voting_cuda,
+        regions_cpu,
+    )

@@ -51,7 +51,7 @@ def _settle(
         if y == y0 and x == x0:
             squares[i, j] = False
         # A corner stays what it is: other threads read it.
-        if not decoded[y, x] and not ((y == y0 or y == y1) and (x == x0 or x == x1)):
+        if not decoded[y, x] and not (y in (y0, y1) and x in (x0, x1)):
             down = np.float32(y - y0) / np.float32(max(1, y1 - y0))
             across = np.float32(x - x0) / np.float32(max(1, x1 - x0))
             upper = product(one - across, p00) + product(across, p01)

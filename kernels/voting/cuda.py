@@ -115,18 +115,16 @@ def _sum_runs(
     classes = ballots.shape[0]
     for task in range(cuda.grid(1), starts.size * classes, cuda.gridsize(1)):
         run, c = task // classes, task % classes
-        total = _sum_before(ballots, above, columns, c, stops[run]) - _sum_before(
-            ballots, above, columns, c, starts[run]
-        )
-        cuda.atomic.add(votes, (masks[run], c), total)
+        until = _sum_before(ballots, above, columns, c, stops[run])
+        cuda.atomic.add(votes, (masks[run], c), until - _sum_before(ballots, above, columns, c, starts[run]))
 
 
 @device.function
-def _sum_before(ballots: Floats, above: Sums, columns: Sums, c: int, pixel: int) -> int:
+def _sum_before(ballots: Floats, above: Sums, columns: Sums, c: int, pixel: int) -> np.int64:
     """Of all pixels before one, column-major."""
     height = ballots.shape[1]
     x, y = pixel // height, pixel % height
-    total = columns[c, x]
+    total: np.int64 = columns[c, x]
     if y:
         block = y // BLOCK
         total += above[c, block, x]
