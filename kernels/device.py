@@ -34,12 +34,15 @@ def require_device() -> None:
 
     Raises:
         ModuleNotFoundError: numba-cuda is not installed.
-        RuntimeError: there is no NVIDIA GPU, or its driver cannot be used.
+        RuntimeError: there is no NVIDIA GPU, its driver cannot be used, or the compiler is missing.
     """
     if find_spec("numba_cuda") is None:
         raise ModuleNotFoundError("CUDA kernels need numba-cuda: pip install 'maskrt[gpu]'", name="numba_cuda")
     if not cuda.is_available():
-        raise RuntimeError("CUDA kernels need an NVIDIA GPU and its driver, none was found: use the CPU's kernels")
+        problem = cuda.cuda_error()
+        if problem is not None:
+            raise RuntimeError(f"CUDA kernels need an NVIDIA GPU and its driver: {' '.join(problem.split())}")
+        raise RuntimeError("CUDA kernels need libnvvm, which compiles them: pip install 'maskrt[gpu]'")
 
 
 def kernel(python: KernelT) -> KernelT:

@@ -63,7 +63,7 @@ CPU = _gather(
     resample_cpu,
     low_res_cpu,
     mask_stats_cpu,
-    nms_reference,  # a few hundred boxes: plain NumPy takes a few milliseconds
+    nms_reference,  # its steps are whole rows of NumPy: a frame's boxes need no other loop
     regions_cpu,
     voting_cpu,
     sampling_cpu,
@@ -96,7 +96,7 @@ def cuda() -> KernelSet:
 
     Raises:
         ModuleNotFoundError: numba-cuda is not installed.
-        RuntimeError: there is no NVIDIA GPU, or its driver cannot be used.
+        RuntimeError: there is no NVIDIA GPU, its driver cannot be used, or the compiler is missing.
     """
     from maskrt.kernels.device import require_device
 

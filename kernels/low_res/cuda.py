@@ -53,9 +53,8 @@ def measure_masks(
     with np.errstate(invalid="ignore"):  # 0 / 0: a mask without pixels
         np.divide(above_high.astype(np.float32), above_low.astype(np.float32), out=stability)
     box[:] = device.to_host(extents)
-    below = (stability < np.float32(min_stability)) if min_stability > 0 else np.zeros(masks, np.bool_)
-    stability[below] = 0
-    unstable = below | (np.isnan(stability) & (min_stability > 0))
+    unstable = (stability < np.float32(min_stability)) & (min_stability > 0)
+    stability[unstable] = 0
     box[(box[:, 2] < 0) | unstable] = 0
 
 
@@ -80,11 +79,9 @@ def mask_counts(window: Window, side: int, placement: Placement, threshold: floa
     check_window(window, side, placement, box)
     rows, columns = _device_axes(side, placement)
     x0, y0, x1, y1 = box.tolist()
-    mask = device.empty(placement.size_hw, np.bool_)
-    height, width = placement.size_hw
-    values, limit = device.to_device(window.values), np.float32(threshold)
-    part = (y0, y1 + 1, x0, x1 + 1)
-    device.launch(_draw, height * width, values, window.row, window.column, rows, columns, part, limit, mask)
+    part, limit = (y0, y1 + 1, x0, x1 + 1), np.float32(threshold)
+    mask, values = device.empty(placement.size_hw, np.bool_), device.to_device(window.values)
+    device.launch(_draw, mask.size, values, window.row, window.column, rows, columns, part, limit, mask)
     return measure(mask)[1]
 
 

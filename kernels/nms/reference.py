@@ -1,4 +1,4 @@
-"""The definition of non-maximum suppression, in plain NumPy: fast enough for a frame's few hundred boxes."""
+"""The definition of non-maximum suppression, in plain NumPy; the CPU's set has it too."""
 
 import numpy as np
 from numpy.typing import NDArray

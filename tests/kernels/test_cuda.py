@@ -105,6 +105,9 @@ def test_no_masks(gpu: KernelSet) -> None:
     out = np.ones((3, 4), np.uint8)
     gpu.paint(voting.runs_of([]), np.empty(0, np.uint8), np.empty(0, np.int64), out)
     assert (out == 1).all()
+    low_res, boxes = np.empty((0, 4, 4), np.float32), np.empty((0, 4), np.int32)
+    placement = Placement(8, (8, 8), (9, 9))
+    gpu.measure_masks(low_res, placement, np.zeros(3, np.float32), 0.5, np.empty(0, np.float32), boxes)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (130, 3)])
@@ -290,7 +293,7 @@ def test_arrays_on_the_device(gpu: KernelSet, rng: np.random.Generator) -> None:
     REFERENCE.count_votes(values, voting.runs_of([[3, 9]]), counted)
     np.testing.assert_array_equal(votes, counted)
     with pytest.raises(ValueError, match="not C-contiguous"):
-        gpu.resize_bilinear(cuda.to_device(values.transpose(0, 2, 1).copy("C").transpose(0, 2, 1)[:1]), out)
+        gpu.resize_bilinear(cuda.to_device(np.asfortranarray(values)), out)
 
 
 def test_refuses_wrong_arguments(gpu: KernelSet) -> None:

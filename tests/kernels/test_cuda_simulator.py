@@ -32,7 +32,11 @@ def test_asking_for_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> 
     from maskrt.kernels import device
 
     monkeypatch.setattr(cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match="need an NVIDIA GPU"):
+    monkeypatch.setattr(cuda, "cuda_error", lambda: "\nno driver\nhere\n")
+    with pytest.raises(RuntimeError, match="need an NVIDIA GPU and its driver: no driver here$"):
+        device.require_device()
+    monkeypatch.setattr(cuda, "cuda_error", lambda: None)
+    with pytest.raises(RuntimeError, match=r"need libnvvm.*pip install 'maskrt\[gpu\]'"):
         device.require_device()
     monkeypatch.setattr(device, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'maskrt\[gpu\]'") as caught:
