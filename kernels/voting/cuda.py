@@ -36,7 +36,7 @@ def count_votes(ballots: Floats, runs: Runs, out: NDArray[np.float64]) -> None:
     device.launch(_sum_columns, classes, columns)
     starts, stops, masks = _foreground(runs)
     votes = device.full(out.shape, 0, np.int64)
-    where = [device.to_device(values) for values in (starts, stops, masks)]
+    where = map(device.to_device, (starts, stops, masks))
     device.launch(_sum_runs, starts.size * classes, on_device, above, columns, *where, votes)
     np.divide(device.to_host(votes), np.float64(SCALE), out=out)
 
@@ -56,18 +56,13 @@ def paint(runs: Runs, classes: NDArray[np.uint8], order: Indices, out: NDArray[n
     Source: reference.paint is the definition.
     """
     check_paint(runs, classes, order, out)
-    turns = np.full(classes.size, -1, np.int32)
+    turns = np.full(classes.size, -1, np.int32)  # the last one of each mask
     np.maximum.at(turns, order, np.arange(order.size, dtype=np.int32))
     starts, stops, masks = _foreground(runs)
-    starts, stops, masks = (values[turns[masks] >= 0] for values in (starts, stops, masks))
-    pieces = -(-(stops - starts) // PIECE)
-    index = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    starts, stops, masks = (np.repeat(values, pieces) for values in (starts, stops, masks))
-    starts = starts + index * PIECE
-    stops = np.minimum(starts + PIECE, stops)
+    painted = turns[masks] >= 0
+    pieces = _pieces(starts[painted], stops[painted], turns[masks[painted]])
     last = device.full(out.size, -1, np.int32)
-    where = [device.to_device(values) for values in (starts, stops, turns[masks])]
-    device.launch(_take_turns, starts.size, *where, last)
+    device.launch(_take_turns, pieces[0].size, *map(device.to_device, pieces), last)
     label = device.to_device(out)
     device.launch(_paint, out.size, last, device.to_device(classes[order]), label)
     device.to_host(label, out)
@@ -82,6 +77,15 @@ def _foreground(runs: Runs) -> tuple[Indices, Indices, Indices]:
     starts = stops - runs.counts
     wanted = ((np.arange(masks.size) - runs.offsets[masks]) % 2 == 1) & (runs.counts > 0)
     return starts[wanted], stops[wanted], masks[wanted]
+
+
+def _pieces(starts: Indices, stops: Indices, turns: NDArray[np.int32]) -> tuple[Indices, Indices, NDArray[np.int32]]:
+    """Runs cut into pieces of PIECE pixels at most."""
+    counts = -(-(stops - starts) // PIECE)
+    run = np.repeat(np.arange(counts.size), counts)
+    nth = np.arange(run.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = starts[run] + nth * PIECE
+    return first, np.minimum(first + PIECE, stops[run]), turns[run]
 
 
 @device.kernel

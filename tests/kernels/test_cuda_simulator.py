@@ -33,7 +33,7 @@ def test_asking_for_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(cuda, "is_available", lambda: False)
     monkeypatch.setattr(cuda, "cuda_error", lambda: "\nno driver\nhere\n")
-    with pytest.raises(RuntimeError, match="need an NVIDIA GPU and its driver: no driver here$"):
+    with pytest.raises(RuntimeError, match=r"need an NVIDIA GPU and its driver: no driver here$"):
         device.require_device()
     monkeypatch.setattr(cuda, "cuda_error", lambda: None)
     with pytest.raises(RuntimeError, match=r"need libnvvm.*pip install 'maskrt\[gpu\]'"):
