@@ -58,6 +58,8 @@ def command(
     for role, entry in opened.manifest.models.items():
         parity = entry.parity
         print(f"  {role}: {'as given' if parity is None else f'max relative error {parity.max_rel:.1e} at export'}")
+        for finding in entry.tensorrt:
+            print(f"    TensorRT would refuse: {finding}")
     certificates: list[Certificate | RefinerCertificate] = []
     max_pixels = int(max_megapixels * 1e6)
     rough_of = rough_reader(masks, False, max_pixels) if masks is not None else None
