@@ -69,6 +69,11 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
     return settings
 
 
+def on_device(provider: str, device: int | None) -> str:
+    """The provider as open_session takes it: "cuda:1" of cuda and 1."""
+    return provider if device is None else f"{provider}:{device}"
+
+
 def refine_options(select: str | None, tile: int | None, memory_limit: int | None) -> dict[str, Any]:
     """The refine settings that were given on the command line."""
     given = {"select": select, "tile": tile, "memory_limit_mb": memory_limit}
