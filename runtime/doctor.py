@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,12 @@ class Report(msgspec.Struct, frozen=True):
         return not self.problems
 
 
-def examine() -> Report:
-    """Look at this machine; nothing is changed."""
+def examine(providers: Iterable[str] = PROVIDERS) -> Report:
+    """Look at this machine; nothing is changed.
+
+    Args:
+        providers: those to try. Each loads its engine.
+    """
     versions = {name: _version(name) for name in PACKAGES}
     problems = _missing_modules(RUNTIME, "cpu")
     engine_problem = _engine_problem()
@@ -109,7 +114,7 @@ def examine() -> Report:
         python=platform.python_version(),
         system=platform.platform(),
         versions=versions,
-        providers={name: _tried(name) for name in PROVIDERS},
+        providers={name: _tried(name) for name in providers},
         cpu=model,
         cpu_features=[flag for flag in CPU_FLAGS if flag in flags],
         cpus_online=os.cpu_count() or 1,

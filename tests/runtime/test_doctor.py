@@ -45,7 +45,7 @@ def test_this_machine_can_run() -> None:
 
 def test_missing_extras_are_named_and_do_not_stop_the_runtime(without) -> None:
     without("torch", "onnx", "av")
-    report = doctor.examine()
+    report = doctor.examine(providers=())
     assert report.can_run
     assert report.commands["export"] == "missing torch, onnx: pip install 'maskrt[cpu,export]'"
     assert report.commands["run VIDEO"] == "missing av: pip install 'maskrt[cpu,video]'"
@@ -66,22 +66,22 @@ def test_a_broken_engine(monkeypatch: pytest.MonkeyPatch, without) -> None:
     found = importlib.util.find_spec
     without("onnxruntime")
     monkeypatch.setattr(doctor.importlib.util, "find_spec", found)
-    (problem,) = doctor.examine().problems
+    (problem,) = doctor.examine(providers=()).problems
     assert "cannot be imported" in problem
 
 
 def test_two_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_version", lambda name: "1.0")
-    (problem,) = doctor.examine().problems
+    (problem,) = doctor.examine(providers=()).problems
     assert "overwrite each other" in problem
 
 
 def test_the_numba_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "new" / "cache"))
-    assert doctor.examine().numba_cache == str(tmp_path / "new" / "cache")
+    assert doctor.examine(providers=()).numba_cache == str(tmp_path / "new" / "cache")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
-    report = doctor.examine()
+    report = doctor.examine(providers=())
     assert not report.can_run
     assert "NUMBA_CACHE_DIR" in report.problems[0]
 
@@ -95,7 +95,7 @@ def test_a_machine_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
         return read(self, *args, **options)
 
     monkeypatch.setattr(Path, "read_text", without_proc)
-    report = doctor.examine()
+    report = doctor.examine(providers=())
     assert report.cpu_features == []
     assert report.memory_total_mb is None
     assert "unknown" in doctor.report_text(report)

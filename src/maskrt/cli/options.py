@@ -80,6 +80,18 @@ def refine_options(select: str | None, tile: int | None, memory_limit: int | Non
     return {name: value for name, value in given.items() if value is not None}
 
 
+def parse_counts(text: str, option: str) -> tuple[int, ...]:
+    """Comma-separated whole numbers from 1.
+
+    Raises:
+        InputError: there is none, or something else among them.
+    """
+    parts = parse_list(text)
+    if not parts or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"{option} {text}: expected whole numbers from 1, for example 1,2")
+    return tuple(int(part) for part in parts)
+
+
 def parse_list(text: str) -> tuple[str, ...]:
     """Comma-separated names without repetition, in their order."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
