@@ -17,6 +17,7 @@ from maskrt.benchmarks.recording import FrameByFrame, Setup, draw_recording
 from maskrt.benchmarks.report_json import CaseReport, environment, total
 from maskrt.benchmarks.soss_models import Report, require
 from maskrt.runtime.bundle import open_bundle, soss_manifest
+from maskrt.runtime.errors import InputError
 from maskrt.runtime.session import usable_cpus
 
 NEEDS = ("cv2", "onnxruntime")
@@ -27,10 +28,12 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
     Raises:
         ModuleNotFoundError: a module of the extras is missing.
-        BundleError: the bundle cannot be used.
+        InputError: no provider, or a bundle that cannot be used.
         WorkerError: a provider is not there, or failed.
     """
     require(NEEDS)
+    if not options.providers:
+        raise InputError("latency needs a provider: --provider cpu")
     bundle = options.bundle or BUNDLE
     soss_manifest(open_bundle(bundle))
     with TemporaryDirectory(prefix="maskrt-bench-") as folder:
