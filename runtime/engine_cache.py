@@ -13,9 +13,9 @@ FOLDER = "engines"
 def engine_cache(model: Path, engine: str) -> Path:
     """A folder for the engines built from one file: FOLDER/ENGINE/KEY beside it, or else in the user's cache.
 
-    The key is the file's sha256, since ONNX Runtime does not look at weights when it reuses an engine. An engine is
-    code for the GPU that is run as it is found, so every folder on the way belongs to this user and only they may write
-    to it.
+    The key is the sha256 of the file and of weights beside it, since ONNX Runtime does not look at weights when it
+    reuses an engine. An engine is code for the GPU that is run as it is found, so every folder on the way belongs to
+    this user and only they may write to it.
 
     Args:
         model: the ONNX file, in its bundle.
@@ -24,7 +24,8 @@ def engine_cache(model: Path, engine: str) -> Path:
     Raises:
         ProviderUnavailable: there is no such folder.
     """
-    key = sha256_of(model)[:16]
+    weights = model.with_name(f"{model.name}.data")
+    key = "-".join(sha256_of(file)[:16] for file in (model, weights) if file.exists())
     roots = model.parent / FOLDER, _user_cache() / "maskrt" / FOLDER
     for root in roots:
         parts = root, root / engine, root / engine / key

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory, ProviderUnavailable
-from maskrt.runtime.providers import require_loaded, require_offered, with_options
+from maskrt.runtime.providers import WITH_DEVICES, require_loaded, require_offered, with_options
 
 Array = NDArray[Any]
 Ports = dict[str, tuple[str, tuple[int | None, ...]]]
@@ -96,15 +96,30 @@ class OnnxRuntimeSession(_Engine):
                 ) from error
             raise BundleError(f"{path.name} cannot be loaded by ONNX Runtime: {_first_line(error)}") from error
         require_loaded(provider, self._session)
+        self._gpu = device if provider in WITH_DEVICES else None
+        self._held: dict[str, tuple[Array, Any]] = {}  # input -> a read-only array, and its copy on the GPU
+        self._on_device: Any = onnxruntime.OrtValue.ortvalue_from_numpy
         super().__init__(path.name, _ports(self._session.get_inputs()), _ports(self._session.get_outputs()))
 
     def _infer(self, feeds: Mapping[str, Array]) -> list[Array]:
-        values: list[Array] = self._session.run(None, dict(feeds), self._run_options)
+        given = feeds if self._gpu is None else {name: self._placed(name, value) for name, value in feeds.items()}
+        values: list[Array] = self._session.run(None, dict(given), self._run_options)
         return values
+
+    def _placed(self, name: str, value: Array) -> Any:
+        """A read-only array as it lies on the GPU, copied there once: what all prompts of an image share."""
+        if value.flags.writeable:
+            return value
+        array, held = self._held.get(name, (None, None))
+        if array is not value:
+            held = self._on_device(value, "cuda", self._gpu)
+            self._held[name] = value, held
+        return held
 
     def close(self) -> None:
         """Free the model's memory."""
         self._session = None
+        self._held.clear()
 
 
 class OpenVinoSession(_Engine):

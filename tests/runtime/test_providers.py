@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from maskrt.runtime import engine_cache as engine_caches
@@ -39,6 +40,7 @@ class Runtime(types.ModuleType):
         self.preloaded = 0
         self.fails: Exception | None = None
         self.run_fails: Exception | None = None
+        self.fed: dict[str, Any] = {}
         runtime = self
 
         class SessionOptions:
@@ -61,15 +63,22 @@ class Runtime(types.ModuleType):
 
             get_outputs = get_inputs
 
-            def run(self, *_: Any) -> list[Any]:
+            def run(self, _: None, feeds: dict[str, Any], options: Any) -> list[Any]:
+                runtime.fed = feeds
                 if runtime.run_fails is not None:
                     raise runtime.run_fails
                 return []
 
+        self.OrtValue = types.SimpleNamespace(ortvalue_from_numpy=self.placed)
+        self.copies: list[tuple[Any, str, int]] = []
         self.SessionOptions, self.RunOptions, self.InferenceSession = SessionOptions, RunOptions, InferenceSession
 
     def get_available_providers(self) -> list[str]:
         return self.offered
+
+    def placed(self, array: np.ndarray, kind: str, device: int) -> str:
+        self.copies.append((array, kind, device))
+        return f"copy {len(self.copies)}"
 
     def preload_dlls(self) -> None:
         print("Failed to load libcublas: nobody should see this")
@@ -213,6 +222,54 @@ def test_a_lack_of_memory_is_told_apart(runtime: Callable[..., Runtime], model: 
         open_session(model, "cuda")
 
 
+def test_read_only_inputs_are_copied_to_the_gpu_once(runtime: Callable[..., Runtime], model: Path) -> None:
+    module = runtime()
+    shared, other, prompts = np.ones(3), np.ones(3), np.zeros(2)
+    shared.flags.writeable = other.flags.writeable = False
+    with open_session(model, "cuda:2") as session:
+        for given, expected in ((shared, "copy 1"), (shared, "copy 1"), (other, "copy 2"), (shared, "copy 3")):
+            session.run({"shared": given, "prompts": prompts})
+            assert module.fed["shared"] == expected
+            assert module.fed["prompts"] is prompts
+    assert [(array is other, *place) for array, *place in module.copies] == [
+        (False, "cuda", 2),
+        (True, "cuda", 2),
+        (False, "cuda", 2),
+    ]
+    with open_session(model) as session:
+        session.run({"shared": shared})
+    assert module.fed["shared"] is shared
+    assert len(module.copies) == 3
+
+
+def test_what_lies_on_a_device_gives_the_same_answer(tiny_bundle: Path, rng: np.random.Generator) -> None:
+    """ONNX Runtime itself, with its own values on the only device that is here."""
+    import onnxruntime
+
+    feeds = {
+        "image_embeddings": rng.standard_normal((1, 3, 4, 4), np.float32),
+        "point_coords": rng.uniform(0, 64, (5, 2, 2)).astype(np.float32),
+        "point_labels": np.tile(np.array([1, -1], np.float32), (5, 1)),
+        "mask_input": np.zeros((1, 1, 32, 32), np.float32),
+        "has_mask_input": np.zeros(1, np.float32),
+    }
+    placed: list[Any] = []
+
+    def place(array: np.ndarray, kind: str, device: int) -> Any:
+        placed.append(onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        return placed[-1]
+
+    with open_session(tiny_bundle / "decoder.onnx", threads=1) as session:
+        expected = session.run(feeds)
+        session._gpu, session._on_device = 0, place
+        for name in ("image_embeddings", "mask_input"):
+            feeds[name].flags.writeable = False
+        for _ in range(2):
+            found = session.run(feeds)
+            assert all((found[name] == expected[name]).all() for name in expected)
+    assert len(placed) == 2
+
+
 def test_every_provider_of_onnxruntime_has_an_extra() -> None:
     assert set(providers.EXTRA) == set(providers.ONNXRUNTIME) <= set(PROVIDERS)
     assert set(providers.WITH_DEVICES) < set(PROVIDERS)
@@ -223,9 +280,12 @@ def test_engines_are_kept_by_content(model: Path) -> None:
     assert first == engine_cache(model, "ort-tensorrt")
     assert first != engine_cache(model, "another")
     assert stat.S_IMODE(first.stat().st_mode) == stat.S_IMODE((model.parent / "engines").stat().st_mode) == 0o700
-    model.write_bytes(b"another model")
-    assert engine_cache(model, "ort-tensorrt").parent == first.parent
-    assert engine_cache(model, "ort-tensorrt") != first
+    found = {first}
+    for file, content in ((model, b"another"), (model.with_name("encoder.onnx.data"), b"weights"), (model, b"third")):
+        file.write_bytes(content)
+        found.add(engine_cache(model, "ort-tensorrt"))
+    assert len(found) == 4
+    assert {folder.parent for folder in found} == {first.parent}
 
 
 def test_engines_of_a_bundle_that_cannot_be_written(
