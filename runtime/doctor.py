@@ -28,7 +28,7 @@ PACKAGES = {
     "onnxruntime": "onnxruntime",
     "onnxruntime-gpu": "onnxruntime",
     "openvino": "openvino",
-    "tensorrt": "tensorrt",
+    "tensorrt-cu13": "tensorrt",
     "av": "av",
     "opencv-python-headless": "cv2",
     "scikit-image": "skimage",

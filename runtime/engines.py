@@ -194,7 +194,7 @@ def _lacks_memory(error: Exception) -> bool:
 def _out_of_memory(name: str, error: Exception) -> OutOfMemory:
     return OutOfMemory(
         f"{name} ran out of memory ({_first_line(error)}): end other programs that hold it, set a smaller "
-        "points_per_batch or tile, or use --provider cpu"
+        "points_per_batch or tile, or, on a GPU, use --provider cpu"
     )
 
 
