@@ -5,6 +5,9 @@ parser; where sizes come from; and the types of inputs and outputs. TensorRT pla
 inputs, so a size or a branch that follows from the values in a tensor, as of NonZero or of an input `orig_im_size`,
 does not fit an engine whose outputs have a place before it runs.
 
+INT64 inside a graph fits: since TensorRT 9 the parser no longer casts it to INT32 (docs/Changelog.md there). Axes that
+vary need a profile, not another graph.
+
 Nothing found is no proof: the parser checks more than its table says. What is found would stop it, or the engine.
 
 Source: docs/operators.md of github.com/onnx/onnx-tensorrt for TensorRT 10.15, in tensorrt_operators.json; at most 8
@@ -236,6 +239,8 @@ class _Walk:
         if kind != "tensor_type":
             self._found[f"{what} {value.name} is a {kind.removesuffix('_type')}: TensorRT takes tensors"] = []
             return
+        if not value.type.tensor_type.HasField("shape"):
+            self._found[f"{what} {value.name} has no number of dimensions"] = []
         found = _type_name(value.type.tensor_type.elem_type)
         if found not in self._table.tensors.split():
             self._found[f"{what} {value.name} is {found}: TensorRT has no such type"] = []

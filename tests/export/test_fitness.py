@@ -113,7 +113,7 @@ BAD = {
                 ),
             ],
             inputs=[("x", FLOAT, [])],
-            outputs=[("y", FLOAT, None)],
+            outputs=[("y", FLOAT, [])],
         ),
         ["Loop: the branch follows from the values of x (the_Loop)"],
     ),
@@ -190,7 +190,7 @@ BAD = {
         model(
             [node("MaxPool", "x", "y", kernel_shape=[2, 2], dilations=[1, 2])],
             [("x", FLOAT, [1, 1, 8, 8])],
-            [("y", FLOAT, None)],
+            [("y", FLOAT, [None] * 4)],
         ),
         ["MaxPool with dilations 1, 2: TensorRT takes 1 (the_MaxPool)"],
     ),
@@ -218,6 +218,10 @@ BAD = {
             "QuantizeLinear: the zero point must be 0 (the_QuantizeLinear)",
             "DequantizeLinear: the zero point must be 0 (the_DequantizeLinear)",
         ],
+    ),
+    "no number of dimensions": (
+        model([node("Relu", "x")], [("x", FLOAT, None)], [("y", FLOAT, ["n"])]),
+        ["input x has no number of dimensions"],
     ),
     "nine dimensions": (
         model([node("Relu", "x")], [("x", FLOAT, [1] * 9)], [("y", FLOAT, [1] * 9)]),
@@ -253,7 +257,7 @@ def test_functions_are_looked_into() -> None:
         "other", "F", ["a"], ["b"], [node("NonZero", "a", "b")], [helper.make_opsetid("", 20)]
     )
     call = helper.make_node("F", ["x"], ["y"], domain="other")
-    (found,) = model_findings(model([call], outputs=[("y", TensorProto.INT32, None)], functions=[inside]))
+    (found,) = model_findings(model([call], outputs=[("y", TensorProto.INT32, [None, None])], functions=[inside]))
     assert found.startswith("NonZero: the size follows from the values of x")
 
 
