@@ -5,7 +5,8 @@ MaskrtError                 anything maskrt refuses or fails at; exit code 1
     BundleError             a bundle is missing, altered, or of another schema
     CheckpointError         a checkpoint cannot be loaded into the architecture asked for
   ProviderUnavailable       the execution provider asked for is not on this machine
-  NetworkError              a network returned NaN or infinity, or a shape it did not declare
+  NetworkError              a network failed, returned NaN or infinity, or a shape it did not declare
+    OutOfMemory             there was not enough memory, of the GPU or of the machine, to load or run it
   ExportError               an exported graph differs from its PyTorch model
 """
 
@@ -36,6 +37,10 @@ class ProviderUnavailable(MaskrtError):
 
 class NetworkError(MaskrtError):
     """A network's output cannot be used."""
+
+
+class OutOfMemory(NetworkError):
+    """A network did not fit into memory, nor with a smaller batch where it has one."""
 
 
 class ExportError(MaskrtError):

@@ -6,8 +6,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from maskrt.runtime.engines import ONNXRUNTIME, OPENVINO, Array, OnnxRuntimeSession, OpenVinoSession, Ports
+from maskrt.runtime.engines import OPENVINO, Array, OnnxRuntimeSession, OpenVinoSession, Ports
 from maskrt.runtime.errors import ProviderUnavailable
+from maskrt.runtime.providers import ONNXRUNTIME, split_device
+
+PROVIDERS = (*ONNXRUNTIME, *OPENVINO)
 
 
 class Session(Protocol):
@@ -36,6 +39,7 @@ def open_session(
     """Load an ONNX file on the provider asked for.
 
     Args:
+        provider: one of PROVIDERS; "cuda:1" is the second GPU.
         threads: of one run; the engine's own choice where None.
         callers: threads that will call `run` at the same time.
         repeated: it runs many times per frame, so its memory is better kept between runs.
@@ -43,13 +47,14 @@ def open_session(
     Raises:
         ProviderUnavailable: the provider is not on this machine; there is no fallback.
         BundleError: the file is not a model that the engine can load.
+        OutOfMemory: it does not fit into memory.
     """
-    if provider in ONNXRUNTIME:
-        return OnnxRuntimeSession(path, provider, threads, repeated)  # any number of callers
-    if provider in OPENVINO:
-        return OpenVinoSession(path, provider, threads, callers)
-    known = ", ".join((*ONNXRUNTIME, *OPENVINO))
-    raise ProviderUnavailable(f"unknown provider {provider!r}; maskrt knows: {known}")
+    name, device = split_device(provider)
+    if name in ONNXRUNTIME:
+        return OnnxRuntimeSession(path, name, threads, repeated, device)  # any number of callers
+    if name in OPENVINO:
+        return OpenVinoSession(path, name, threads, callers)
+    raise ProviderUnavailable(f"unknown provider {provider!r}; maskrt knows: {', '.join(PROVIDERS)}")
 
 
 def usable_cpus() -> int:
