@@ -9,8 +9,11 @@ from maskrt.runtime.errors import MaskrtError
 PREFIX, SUFFIX = ".maskrt-", ".tmp"  # what a killed process can leave behind; nothing else has such a name
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write a file through a temporary one in the same folder: written, fsynced, renamed. Folders are created.
+
+    Args:
+        mode: the file's permissions, less what the user's umask takes.
 
     Raises:
         MaskrtError: the file cannot be written, for example because the disk is full; nothing is left behind.
@@ -20,7 +23,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             # "x" and not tempfile: the file gets the permissions of the user's umask, not 0600.
-            with temporary.open("xb") as file:
+            with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

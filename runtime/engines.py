@@ -21,8 +21,8 @@ OPENVINO = {"openvino": "f32", "openvino-bf16": "bf16"}
 _ELEMENT_TYPES = {"f32": "float", "u8": "uint8", "i64": "int64", "i32": "int32", "boolean": "bool"}
 
 
-class _Engine(Closing):
-    """What both engines share: names, and the search for NaN."""
+class Engine(Closing):
+    """What the engines share: names, and the search for NaN."""
 
     def __init__(self, name: str, inputs: Ports, outputs: Ports) -> None:
         self._name = name
@@ -40,7 +40,9 @@ class _Engine(Closing):
         """
         try:
             values = self._infer(feeds)
-        except Exception as error:  # neither engine has a common base class for its errors
+        except NetworkError:
+            raise
+        except Exception as error:  # the engines have no common base class for their errors
             raise NetworkError(f"{self._name} failed: {_first_line(error)}") from error
         outputs = dict(zip(self.outputs, values, strict=True))
         for name, value in outputs.items():
@@ -56,7 +58,7 @@ class _Engine(Closing):
         """The values of the outputs, in their order."""
 
 
-class OnnxRuntimeSession(_Engine):
+class OnnxRuntimeSession(Engine):
     """An ONNX file in ONNX Runtime on one provider."""
 
     def __init__(self, path: Path, provider: str = "cpu", threads: int | None = None, repeated: bool = False) -> None:
@@ -98,7 +100,7 @@ class OnnxRuntimeSession(_Engine):
         self._session = None
 
 
-class OpenVinoSession(_Engine):
+class OpenVinoSession(Engine):
     """An ONNX file in OpenVINO on the CPU, in the precision that the provider's name says."""
 
     def __init__(self, path: Path, provider: str = "openvino", threads: int | None = None, callers: int = 1) -> None:

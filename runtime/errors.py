@@ -6,6 +6,7 @@ MaskrtError                 anything maskrt refuses or fails at; exit code 1
     CheckpointError         a checkpoint cannot be loaded into the architecture asked for
   ProviderUnavailable       the execution provider asked for is not on this machine
   NetworkError              a network returned NaN or infinity, or a shape it did not declare
+    OutOfMemory             the GPU's memory is full
   ExportError               an exported graph differs from its PyTorch model
 """
 
@@ -36,6 +37,10 @@ class ProviderUnavailable(MaskrtError):
 
 class NetworkError(MaskrtError):
     """A network's output cannot be used."""
+
+
+class OutOfMemory(NetworkError):
+    """The GPU has no memory left for what was asked of it."""
 
 
 class ExportError(MaskrtError):

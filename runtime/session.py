@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 from maskrt.runtime.engines import ONNXRUNTIME, OPENVINO, Array, OnnxRuntimeSession, OpenVinoSession, Ports
 from maskrt.runtime.errors import ProviderUnavailable
+from maskrt.runtime.tensorrt_session import TENSORRT, TensorRtSession
 
 
 class Session(Protocol):
@@ -42,13 +43,15 @@ def open_session(
 
     Raises:
         ProviderUnavailable: the provider is not on this machine; there is no fallback.
-        BundleError: the file is not a model that the engine can load.
+        BundleError: the file is not a model that the engine can load; for tensorrt, maskrt build has not been run.
     """
     if provider in ONNXRUNTIME:
         return OnnxRuntimeSession(path, provider, threads, repeated)  # any number of callers
     if provider in OPENVINO:
         return OpenVinoSession(path, provider, threads, callers)
-    known = ", ".join((*ONNXRUNTIME, *OPENVINO))
+    if provider == TENSORRT:
+        return TensorRtSession(path, callers)
+    known = ", ".join((*ONNXRUNTIME, *OPENVINO, TENSORRT))
     raise ProviderUnavailable(f"unknown provider {provider!r}; maskrt knows: {known}")
 
 

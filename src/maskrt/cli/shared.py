@@ -11,7 +11,7 @@ RegionFrom = Annotated[
     Path | None, typer.Option("--roi-from", metavar="DIR", help="Region of each image: roi_xywh in DIR/STEM.json.")
 ]
 Provider = Annotated[
-    str, typer.Option(help="cpu or cuda of ONNX Runtime; openvino or openvino-bf16. There is no fallback.")
+    str, typer.Option(help="cpu or cuda of ONNX Runtime; openvino or openvino-bf16; tensorrt. There is no fallback.")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Of networks and kernels; their own choice if left out.")]
 Settings = Annotated[
