@@ -1,6 +1,8 @@
 """GPU memory, streams and copies, through cuda.bindings.runtime. The status of every call is checked."""
 
 import ctypes
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,14 +32,14 @@ class Cuda:
         try:
             from cuda.bindings import runtime
         except ImportError as error:
-            raise ProviderUnavailable(f"tensorrt requested, {error}: pip install 'maskrt[tensorrt]'") from error
+            raise ProviderUnavailable(f"CUDA cannot be loaded ({error}): pip install 'maskrt[tensorrt]'") from error
         self.runtime: Any = runtime
         try:
             count = self.call("cudaGetDeviceCount")
         except NetworkError as error:
-            raise ProviderUnavailable(f"tensorrt requested, but {error}: install the NVIDIA driver") from error
+            raise ProviderUnavailable(f"{error}: see whether nvidia-smi finds the GPU and its driver") from error
         if not count:
-            raise ProviderUnavailable("tensorrt requested, but CUDA finds no GPU: see nvidia-smi, CUDA_VISIBLE_DEVICES")
+            raise ProviderUnavailable("CUDA finds no GPU: see nvidia-smi, and what CUDA_VISIBLE_DEVICES hides")
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Call a function of the runtime; its value, or None where it returns its status alone.
@@ -112,6 +114,7 @@ class Buffer(Closing):
         self._cuda = cuda
         self._size = 0
         self._host = self.device = 0
+        self._sent: Callable[[], Any] = _nothing
 
     def reserve(self, nbytes: int) -> None:
         """Make room; what it held is lost where it grows. No stream may be using it."""
@@ -130,10 +133,13 @@ class Buffer(Closing):
         return view
 
     def send(self, value: NDArray[Any], stream: Stream) -> None:
-        """Copy an array to the device, once the stream gets to it."""
+        """Copy an array to the device, once the stream gets to it; one that cannot change, only the first time."""
+        if self._sent() is value:
+            return
         self.reserve(value.nbytes)
         self.view(value.shape, value.dtype)[...] = value
         stream.copy_in(self.device, self._host, value.nbytes)
+        self._sent = _nothing if value.flags.writeable else weakref.ref(value)
 
     def fetch(self, nbytes: int, stream: Stream) -> None:
         """Copy from the device to where `view` shows it, once the stream gets to it."""
@@ -142,8 +148,13 @@ class Buffer(Closing):
     def close(self) -> None:
         """Free both."""
         device, host = self.device, self._host
+        self._sent = _nothing
         self.device = self._host = self._size = 0
         if device:
             self._cuda.call("cudaFree", device)
         if host:
             self._cuda.call("cudaFreeHost", host)
+
+
+def _nothing() -> None:
+    """Stands for an array that is not there."""

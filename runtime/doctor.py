@@ -13,7 +13,11 @@ from typing import Any
 import msgspec
 
 from maskrt.kernels import __file__ as kernels_file
+from maskrt.runtime.cuda_memory import Cuda
+from maskrt.runtime.errors import MaskrtError
 from maskrt.runtime.session import usable_cpus
+from maskrt.runtime.tensorrt_library import load_tensorrt
+from maskrt.runtime.tensorrt_store import target_of
 
 # Distribution -> module.
 PACKAGES = {
@@ -24,6 +28,8 @@ PACKAGES = {
     "onnxruntime": "onnxruntime",
     "onnxruntime-gpu": "onnxruntime",
     "openvino": "openvino",
+    "tensorrt-cu13": "tensorrt",
+    "cuda-bindings": "cuda.bindings",
     "av": "av",
     "opencv-python-headless": "cv2",
     "scikit-image": "skimage",
@@ -37,9 +43,11 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "run": (RUNTIME, "cpu"),
     "run VIDEO": ((*RUNTIME, "av"), "cpu,video"),
     "run OPENVINO": ((*RUNTIME, "openvino"), "cpu,openvino"),
+    "run TENSORRT": ((*RUNTIME, "tensorrt", "cuda.bindings"), "cpu,tensorrt"),
     "refine": (RUNTIME, "cpu"),
     "verify": (RUNTIME, "cpu"),
     "eval": (RUNTIME, "cpu"),
+    "build": (("tensorrt", "cuda.bindings"), "tensorrt"),
     "scenes": (("cv2",), "demo"),
     "demo": ((*RUNTIME, "cv2", "skimage"), "cpu,demo"),
     "bench": ((*RUNTIME, "cv2", "torch", "segment_anything", "onnx", "onnxscript", "safetensors"), "cpu,export,demo"),
@@ -49,13 +57,18 @@ CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_t
 
 
 class Report(msgspec.Struct, frozen=True):
-    """Everything doctor found. versions: None where a package is absent. problems: why the runtime cannot run."""
+    """Everything doctor found.
+
+    versions: None where a package is absent. tensorrt: its version and GPU, or why it cannot be used. problems: why the
+    runtime cannot run.
+    """
 
     maskrt: str
     python: str
     system: str
     versions: dict[str, str | None]
     providers: list[str]
+    tensorrt: str
     cpu: str
     cpu_features: list[str]
     cpus_online: int
@@ -96,6 +109,7 @@ def examine() -> Report:
         system=platform.platform(),
         versions=versions,
         providers=providers,
+        tensorrt=_tensorrt(),
         cpu=model,
         cpu_features=[flag for flag in CPU_FLAGS if flag in flags],
         cpus_online=os.cpu_count() or 1,
@@ -122,6 +136,7 @@ def report_text(report: Report) -> str:
         ("features", ", ".join(report.cpu_features) or "unknown"),
         ("memory", f"{report.memory_available_mb} of {report.memory_total_mb} MB available"),
         ("providers", ", ".join(report.providers) or "none"),
+        ("TensorRT", report.tensorrt),
         ("numba", f"threads: {', '.join(report.numba_threading_layers) or 'none'}; cache: {report.numba_cache}"),
         *((name, version or "-") for name, version in report.versions.items()),
     ]
@@ -162,6 +177,14 @@ def _providers() -> tuple[list[str], str | None]:
         return list(engine.get_available_providers()), None
     except Exception as error:  # a broken installation raises anything from ImportError to AttributeError
         return [], f"ONNX Runtime cannot be imported ({str(error).partition(chr(10))[0]}): pip install 'maskrt[cpu]'"
+
+
+def _tensorrt() -> str:
+    """The target that engines would be built for, or why there is none."""
+    try:
+        return str(target_of(load_tensorrt(), Cuda()))
+    except MaskrtError as error:
+        return str(error)
 
 
 def _cpu() -> tuple[str, set[str]]:

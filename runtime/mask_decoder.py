@@ -136,7 +136,10 @@ class SplitDecoder:
 
     def prepare(self, embeddings: Floats) -> Tensors:
         """The tensors that all prompts of the image share."""
-        return self._image_side.run({"image_embeddings": embeddings})
+        shared = self._image_side.run({"image_embeddings": embeddings})
+        for value in shared.values():
+            value.flags.writeable = False  # so that an engine on a GPU can keep its copy for all prompts
+        return shared
 
     def prompt(self, image: Tensors, coords: Floats, labels: Floats) -> Prompted:
         """Predicted IoUs. No mask is drawn."""

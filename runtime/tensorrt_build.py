@@ -112,6 +112,29 @@ class _Network:
             )
         inputs = [self._network.get_input(index) for index in range(self._network.num_inputs)]
         self.shapes = {tensor.name: tuple(int(size) for size in tensor.shape) for tensor in inputs}
+        for tensor in inputs:
+            if tensor.dtype == tensorrt.DataType.UINT8:
+                self._read_through_cast(tensor)
+
+    def _read_through_cast(self, image: Any) -> None:
+        """Let every layer that asks for the size of a uint8 input ask a float copy: TensorRT has only casts for uint8.
+
+        Source: NVIDIA/TensorRT issue 3985, "All UINT8 inputs must directly feed into a cast layer in TensorRT".
+        """
+        tensorrt, network = self._tensorrt, self._network
+        layers = [network.get_layer(index) for index in range(network.num_layers)]
+        readers = [
+            (layer, index)
+            for layer in layers
+            for index in range(layer.num_inputs)
+            if layer.type != tensorrt.LayerType.CAST
+            and (read := layer.get_input(index)) is not None
+            and read.name == image.name
+        ]
+        if readers:
+            copy = network.add_cast(image, tensorrt.DataType.FLOAT).get_output(0)
+            for layer, index in readers:
+                layer.set_input(index, copy)
 
     def build(self, recipe: Recipe, timings: bytes, tell: Tell) -> _Plan:
         """Time the kernels and write the engine. Raises BundleError, OutOfMemory, or KeyboardInterrupt if stopped."""

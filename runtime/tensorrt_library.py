@@ -31,11 +31,11 @@ def load_tensorrt() -> Any:
     try:
         import tensorrt
     except (ImportError, OSError) as error:  # OSError: the bindings are there, a library of theirs is not
-        raise ProviderUnavailable(f"tensorrt requested, {error}: pip install 'maskrt[tensorrt]'") from error
+        raise ProviderUnavailable(f"TensorRT cannot be loaded ({error}): pip install 'maskrt[tensorrt]'") from error
     version = tuple(int(part) for part in tensorrt.__version__.split(".")[:2])
     if not OLDEST <= version < BEYOND:
         raise ProviderUnavailable(
-            f"tensorrt requested, found {tensorrt.__version__}, too old or too new: pip install 'maskrt[tensorrt]'"
+            f"TensorRT {tensorrt.__version__} is none that maskrt takes, 10.12 to 11: pip install 'maskrt[tensorrt]'"
         )
     return tensorrt
 

@@ -18,8 +18,6 @@ from tensorrt_standin.behaviour import behaviours
 from tensorrt_standin.cuda import Device
 from tensorrt_standin.table import module_from
 
-VERSIONS = ("10.16", "11.4")
-
 
 def install(monkeypatch: pytest.MonkeyPatch, version: str, device: Device) -> Any:
     """Put both modules where `import` finds them; returns `tensorrt`."""

@@ -65,13 +65,40 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
 
         def get_input(self, index: int) -> Any:
             value = self.model.graph.input[index]
-            return make(trt, "ITensor", Tensor(value))
+            return make(trt, "ITensor", Tensor(value.name, data_type(value), sizes_of(value)))
+
+        @property
+        def num_layers(self) -> int:
+            return len(self.model.graph.node)
+
+        def get_layer(self, index: int) -> Any:
+            return make(trt, "ILayer", Layer(self.model.graph.node[index]))
+
+        def add_cast(self, input: Any, to_type: Any) -> Any:
+            element = next(number for number, name in TYPES.items() if name == to_type.name)
+            node = onnx.helper.make_node("Cast", [input.name], [f"{input.name}_as_{to_type.name}"], to=element)
+            self.model.graph.node.insert(0, node)
+            return make(trt, "ICastLayer", Layer(self.model.graph.node[0]))
+
+    class Layer:
+        def __init__(self, node: Any) -> None:
+            self.node, self.num_inputs = node, len(node.input)
+            # The other kinds do not matter here.
+            self.type = trt.LayerType.CAST if node.op_type == "Cast" else trt.LayerType.SHUFFLE
+
+        def get_input(self, index: int) -> Any:
+            name = self.node.input[index]
+            return make(trt, "ITensor", Tensor(name)) if name else None
+
+        def get_output(self, index: int) -> Any:
+            return make(trt, "ITensor", Tensor(self.node.output[index]))
+
+        def set_input(self, index: int, tensor: Any) -> None:
+            self.node.input[index] = tensor.name
 
     class Tensor:
-        def __init__(self, value: Any) -> None:
-            self.name = value.name
-            self.shape = trt.Dims(sizes_of(value))
-            self.dtype = data_type(value)
+        def __init__(self, name: str, dtype: Any = None, sizes: Any = ()) -> None:
+            self.name, self.dtype, self.shape = name, dtype, trt.Dims(sizes)
 
     class Parser:
         def __init__(self, network: Any, logger: Any) -> None:
@@ -89,8 +116,13 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
                 return False
             refused = [node for node in parsed.graph.node if node.op_type in device.unsupported]
             self.errors += [ParserError("operator is not supported", node.name, node.op_type) for node in refused]
+            uint8 = {value.name for value in parsed.graph.input if value.type.tensor_type.elem_type == 2}
+            for node in parsed.graph.node:  # what keeps the type of what it reads
+                if node.op_type in ("Transpose", "Reshape", "Unsqueeze") and set(node.input) & uint8:
+                    text = "TensorRT does not support UINT8 types for intermediate tensors!"
+                    self.errors.append(ParserError(text, node.name, node.op_type))
             self.network.model, self.network.num_inputs = parsed, len(parsed.graph.input)
-            return not refused
+            return not self.errors
 
         def get_error(self, index: int) -> Any:
             return make(trt, "ParserError", self.errors[index])
@@ -154,6 +186,10 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
             if wrong := wrong_profile(sizes_of(value), profile.get(value.name)):
                 log_error(f"{value.name}: {wrong}")
                 return None
+        uint8 = {value.name for value in network.model.graph.input if value.type.tensor_type.elem_type == 2}
+        if any(node.op_type != "Cast" and set(node.input) & uint8 for node in network.model.graph.node):
+            log_error("UINT8 inputs must directly feed into a cast layer")
+            return None
         if not told(config, len(network.model.graph.node)):
             return None
         if config.cache is not None:

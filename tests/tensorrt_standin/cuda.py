@@ -84,7 +84,7 @@ class Device:
         self.devices = 1
         # What the TensorRT stand-in counts and obeys.
         self.contexts: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.most_contexts = self.built = self.deserialised = self.kernels_timed = 0
+        self.most_contexts = self.built = self.deserialised = self.kernels_timed = self.copies_in = 0
         self.refuse_contexts = False
         self.unsupported: set[str] = set()
         self._lock = threading.RLock()
@@ -198,6 +198,7 @@ class Device:
 
         if find[0](target, count) is None or find[1](source, count) is None:
             return BAD
+        self.copies_in += not host_first
         self.later(int(stream), copy, {target, source})
         return OK
 

@@ -115,8 +115,10 @@ def _class(module: Any, name: str, members: dict[str, Any], behaviours: dict[str
     constructors = [Overload(text) for text in members.get("__init__", ())]
 
     def construct(self: Any, *args: Any, **kwargs: Any) -> None:
-        if not constructors or name not in behaviours:
+        if not constructors:
             raise TypeError(f"{name}: No constructor defined!")
+        if name not in behaviours:
+            raise NotImplementedError(f"the stand-in has no behaviour for {name}")
         if not any(overload.accepts(module, args, kwargs) for overload in constructors):
             raise TypeError(f"{name}({args}, {kwargs}): takes {[overload.text for overload in constructors]}")
         object.__setattr__(self, "_standin", behaviours[name](*args, **kwargs))
