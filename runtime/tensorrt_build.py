@@ -82,7 +82,7 @@ class EngineBuilder:
         place = writable_place(model)  # before the minutes that a build takes
         plan = network.build(recipe, _timing_cache(place), tell)
         store_engine(place, plan.engine, digest, self.target, recipe)
-        write_private(place.engine.with_name(TIMING_CACHE), plan.timings)
+        write_private({place.engine.with_name(TIMING_CACHE): plan.timings})
         return Built(role, place.engine, fresh=True)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from maskrt.runtime.atomic import write_bytes
+from maskrt.runtime.atomic import write_files
 from maskrt.runtime.bundle import MAX_MANIFEST_BYTES, sha256_of
 from maskrt.runtime.cuda_memory import Cuda
 from maskrt.runtime.errors import BundleError, MaskrtError
@@ -92,7 +92,8 @@ def places_of(model: Path) -> tuple[Place, Place]:
     bundle = model.parent.resolve()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskrt" / FOLDER
     name = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', bundle.name)}-{hashlib.sha256(os.fsencode(bundle)).hexdigest()[:12]}"
-    return tuple(Place(folder / f"{model.stem}.engine") for folder in (bundle / FOLDER, cache / name))  # type: ignore[return-value]
+    file = f"{model.stem}.engine"
+    return Place(bundle / FOLDER / file), Place(cache / name / file)
 
 
 def writable_place(model: Path) -> Place:
@@ -101,18 +102,25 @@ def writable_place(model: Path) -> Place:
     Raises:
         MaskrtError: neither can.
     """
-    error: OSError | None = None
-    for place in places_of(model):
-        try:
-            place.engine.parent.parent.mkdir(parents=True, exist_ok=True)
-            place.engine.parent.mkdir(mode=0o700, exist_ok=True)
-            tempfile.TemporaryFile(dir=place.engine.parent).close()
-            return place
-        except OSError as found:
-            if found.errno not in READ_ONLY:
-                raise _cannot_store(place, found) from found
-            error = found
-    raise _cannot_store(place, error) from error
+    bundle, cache = places_of(model)
+    try:
+        return _prepared(bundle)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise _cannot_store(bundle.engine, error) from error
+    try:
+        return _prepared(cache)
+    except OSError as error:
+        raise _cannot_store(cache.engine, error) from error
+
+
+def _prepared(place: Place) -> Place:
+    """A place whose folder is there and can be written."""
+    folder = place.engine.parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+    return place
 
 
 def store_engine(place: Place, plan: bytes, model: str, target: Target, recipe: Recipe) -> None:
@@ -125,24 +133,22 @@ def store_engine(place: Place, plan: bytes, model: str, target: Target, recipe: 
         MaskrtError: it cannot be written, for example because the disk is full.
     """
     record = EngineRecord(model, target, recipe, hashlib.sha256(plan).hexdigest(), len(plan))
-    # A record that does not fit its engine is refused, so between the two writes no wrong engine is taken.
-    write_private(place.engine, plan)
-    write_private(place.record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    # Should the process die between the two renames, the record does not fit its engine, which is then refused.
+    write_private(
+        {place.engine: plan, place.record: msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"}
+    )
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read or change.
+def write_private(files: dict[Path, bytes]) -> None:
+    """Write files that belong together and that only their owner can read or change.
 
     Raises:
-        MaskrtError: it cannot be written; what was there is untouched.
+        MaskrtError: one cannot be written; what was there is untouched.
     """
     try:
-        write_bytes(path, data, mode=0o600)
-    except MaskrtError as error:
-        cause = error.__cause__
-        if not isinstance(cause, OSError):
-            raise
-        raise _cannot_store(Place(path), cause) from cause
+        write_files(files, mode=0o600)
+    except OSError as error:
+        raise _cannot_store(next(iter(files)), error) from error
 
 
 def is_built(place: Place, model: str, target: Target, recipe: Recipe) -> bool:
@@ -218,8 +224,9 @@ def _read_plan(place: Place, record: EngineRecord) -> bytes:
     return plan
 
 
-def _cannot_store(place: Place, error: OSError | None) -> MaskrtError:
-    reason = error.strerror or error if error else "unknown"
+def _cannot_store(path: Path, error: OSError) -> MaskrtError:
+    mend = "free space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable, or set XDG_CACHE_HOME"
     return MaskrtError(
-        f"cannot write {place.engine}: {reason}: free space, then run the command again; engines built so far are kept"
+        f"cannot write {path}: {error.strerror or error}: {mend} and run the command again; "
+        "engines built so far are kept"
     )

@@ -160,21 +160,28 @@ def test_nothing_can_be_written(monkeypatch: pytest.MonkeyPatch, tensorrt_device
         raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(self))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(MaskrtError, match=r"cannot write .*segmenter\.engine: Permission denied"):
+    with pytest.raises(MaskrtError, match=r"cannot write .*segmenter\.engine: Permission denied: make it writable"):
         build(bundle)
     assert tensorrt_device.built == 0  # it is known before the minutes that a build takes
 
 
-def test_a_full_disk_loses_nothing(monkeypatch: pytest.MonkeyPatch, tensorrt_device: Any, bundle: Path) -> None:
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_full_disk_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, tensorrt_device: Any, bundle: Path, after: int
+) -> None:
+    """With the engine, or with the record after it."""
     place = build(bundle)
     before = {file.name: file.read_bytes() for file in place.engine.parent.iterdir()}
 
+    written = iter(range(after))
+
     def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if next(written, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
         patched.setattr("maskrt.runtime.atomic.os.fsync", full)
-        with pytest.raises(MaskrtError, match="No space left on device: free space, then run the command again"):
+        with pytest.raises(MaskrtError, match="No space left on device: free space and run the command again"):
             build(bundle, workspace_mb=100)
     assert {file.name: file.read_bytes() for file in place.engine.parent.iterdir()} == before
     run(bundle)
