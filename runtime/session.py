@@ -37,7 +37,7 @@ def open_session(
     """Load an ONNX file on the provider asked for.
 
     Args:
-        threads: of one run; the engine's own choice where None.
+        threads: of one run, on a CPU; the engine's own choice where None.
         callers: threads that will call `run` at the same time.
         repeated: it runs many times per frame, so its memory is better kept between runs.
 

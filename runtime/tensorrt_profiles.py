@@ -10,7 +10,7 @@ from maskrt.runtime.bundle import Bundle, RefineSpec, soss_manifest
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.mask_decoder import MASKS_PER_POINT, SplitDecoder
 from maskrt.runtime.refine_pipeline import refiner_spec
-from maskrt.runtime.refine_turn import STRIDE
+from maskrt.runtime.refine_turn import LEAST_TILE, STRIDE
 from maskrt.runtime.refine_windows import BACKBONE_TILES
 from maskrt.runtime.selections import selection_of
 from maskrt.runtime.tensorrt_store import Ranges
@@ -131,7 +131,8 @@ def backbone_side(settings: RefineSpec, halo: int) -> int:
 def cells_side(settings: RefineSpec) -> int:
     """The most cells along a side that a tile reads: half of its pixels, which begin at the selection's step."""
     selection = selection_of("full" if settings.select == "off" else settings.select, sets.CPU)
-    pixels = -(-settings.tile // selection.step) * selection.step + selection.lead + 1
+    tile = max(settings.tile, LEAST_TILE)
+    pixels = -(-tile // selection.step) * selection.step + selection.lead + 1
     return -(-pixels // 2) + 3
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from maskrt.runtime.closing import Closing
 from maskrt.runtime.cuda_memory import Buffer, Cuda, Stream
 from maskrt.runtime.engines import Array, Engine, Ports
-from maskrt.runtime.errors import BundleError, NetworkError
+from maskrt.runtime.errors import BundleError, OutOfMemory
 from maskrt.runtime.tensorrt_library import Messages, load_tensorrt, logger_of, numpy_type
 from maskrt.runtime.tensorrt_store import build_command, read_engine, target_of
 
@@ -40,7 +40,9 @@ class TensorRtSession(Engine):
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             error = messages.error(f"{path.name}: its engine does not load")
-            raise error if type(error) is not NetworkError else BundleError(f"{error}: run {build_command(path)}")
+            if isinstance(error, OutOfMemory):
+                raise error
+            raise BundleError(f"{error}: run {build_command(path)}")
         ports: dict[bool, Ports] = {True: {}, False: {}}
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
@@ -132,7 +134,9 @@ class _Lane(Closing):
         if value.dtype != dtype:  # the GPU would read the bytes as they are
             raise ValueError(f"{name} is {value.dtype}, the graph takes {np.dtype(dtype).name}")
         if not self._context.set_input_shape(name, value.shape):
-            least, _, most = (tuple(shape) for shape in self._engine.get_tensor_profile_shape(name, 0))
+            fixed = tuple(self._engine.get_tensor_shape(name))
+            ranges = self._engine.get_tensor_profile_shape(name, 0) if min(fixed) < 0 else [fixed] * 3
+            least, _, most = (tuple(shape) for shape in ranges)
             raise ValueError(
                 f"{name} has shape {value.shape}, its engine takes {least} to {most}: build it again for the settings "
                 f"that are used: {self._command} --set KEY=VALUE"
