@@ -5,14 +5,12 @@ What the pipelines can ask for under a bundle's settings, and no more: the large
 
 from collections.abc import Callable, Mapping
 
-from maskrt.kernels import sets
 from maskrt.runtime.bundle import Bundle, RefineSpec, soss_manifest
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.mask_decoder import MASKS_PER_POINT, SplitDecoder
 from maskrt.runtime.refine_pipeline import refiner_spec
 from maskrt.runtime.refine_turn import LEAST_TILE, STRIDE
 from maskrt.runtime.refine_windows import BACKBONE_TILES
-from maskrt.runtime.selections import selection_of
 from maskrt.runtime.tensorrt_store import Ranges
 
 Range = tuple[int, int, int]  # least, usual, largest
@@ -20,6 +18,7 @@ Axes = dict[int, Range]
 
 EVERY = "*"  # the inputs that a table does not name
 POINTS: Range = (1, 2, 16)  # of a prompt: automatic masks have a point and its padding, a box two corners
+MAX_STEP = 64  # of the selection strided:N
 TOKENS, HEADS = 5, 8  # of SAM's decoder: output tokens beside the points, and heads of every published size
 
 
@@ -49,6 +48,11 @@ def _shapes(role: str, name: str, shape: tuple[int, ...], axes: Axes) -> Ranges:
         tuple(axes[axis][rank] if size < 0 else size for axis, size in enumerate(shape)) for rank in range(3)
     )
     return least, usual, largest
+
+
+def _segmenter(bundle: Bundle) -> dict[str, Axes]:
+    height, width = soss_manifest(bundle).segmenter.input_hw  # the only size it is run at, whatever a file allows
+    return {EVERY: {0: (1, 1, 1), 2: (height, height, height), 3: (width, width, width)}}
 
 
 def _encoder(bundle: Bundle) -> dict[str, Axes]:
@@ -111,6 +115,7 @@ def _fusion(bundle: Bundle) -> dict[str, Axes]:
 
 # Role -> the dynamic axes of its inputs. What is not here has none.
 AXES: dict[str, Callable[[Bundle], dict[str, Axes]]] = {
+    "segmenter": _segmenter,
     "encoder": _encoder,
     "decoder": _decoder,
     "token_side": _token_side,
@@ -129,11 +134,9 @@ def backbone_side(settings: RefineSpec, halo: int) -> int:
 
 
 def cells_side(settings: RefineSpec) -> int:
-    """The most cells along a side that a tile reads: half of its pixels, which begin at the selection's step."""
-    selection = selection_of("full" if settings.select == "off" else settings.select, sets.CPU)
-    tile = max(settings.tile, LEAST_TILE)
-    pixels = -(-tile // selection.step) * selection.step + selection.lead + 1
-    return -(-pixels // 2) + 3
+    """The most cells along a side that a tile reads, whatever the selection: half of its pixels, which are rounded up
+    to the selection's step and begin a step before."""
+    return -(-(max(settings.tile, LEAST_TILE) + MAX_STEP) // 2) + 3
 
 
 def _ranged(bundle: Bundle, size: Callable[[int], int]) -> Range:

@@ -135,7 +135,7 @@ class _Lane(Closing):
             raise ValueError(f"{name} is {value.dtype}, the graph takes {np.dtype(dtype).name}")
         if not self._context.set_input_shape(name, value.shape):
             fixed = tuple(self._engine.get_tensor_shape(name))
-            ranges = self._engine.get_tensor_profile_shape(name, 0) if min(fixed) < 0 else [fixed] * 3
+            ranges = self._engine.get_tensor_profile_shape(name, 0) if min(fixed, default=0) < 0 else [fixed] * 3
             least, _, most = (tuple(shape) for shape in ranges)
             raise ValueError(
                 f"{name} has shape {value.shape}, its engine takes {least} to {most}: build it again for the settings "

@@ -158,7 +158,7 @@ def test_a_refiner(
     tensorrt_machine: Any, refiner_bundle: Path, tmp_path: Path, rng: np.random.Generator, select: str, tile: int
 ) -> None:
     """Every size of window that a turn of the cascade can ask for has to be within the profiles."""
-    bundle = build(shutil.copytree(refiner_bundle, tmp_path / "crm"), {"select": select, "tile": tile})
+    bundle = build(shutil.copytree(refiner_bundle, tmp_path / "crm"), {"tile": tile})
     options = {"select": select, "tile": tile}
     with (
         open_refiner(open_bundle(bundle), options=options) as cpu,
@@ -174,8 +174,11 @@ def test_a_refiner(
 def test_a_tile_never_reads_more_cells_than_its_profile_has(rng: np.random.Generator) -> None:
     for _ in range(300):
         size, scale = int(rng.integers(65, 2000)), float(rng.uniform(0.1, 1))
-        tile, select = int(rng.integers(16, 400)), ("full", "strided:7", "adaptive")[rng.integers(3)]
-        longest = cells_side(RefineSpec(select, tile))
+        tile, select = (
+            int(rng.integers(16, 400)),
+            ("full", f"strided:{rng.integers(2, 65)}", "adaptive")[rng.integers(3)],
+        )
+        longest = cells_side(RefineSpec(tile=tile))
         selection = selection_of(select, sets.CPU)
         step, lead = selection.step, selection.lead
         tile = int(rng.choice([tile, max(LEAST_TILE, tile // 2)]))  # as Turn.decode cuts
@@ -226,6 +229,12 @@ def test_a_uint8_input_is_read_by_a_cast_alone(tensorrt_machine: Any, tiny_bundl
     with open_session(bundle / "encoder.onnx", "tensorrt") as session:
         image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
         assert (session.run({"image": image})["image_embeddings"] == image).all()
+
+
+def test_a_segmenter_of_any_size_is_built_for_its_own(tiny_bundle: Path) -> None:
+    shape = (1, 3, *INPUT_HW)
+    assert profile_of(open_bundle(tiny_bundle), "segmenter", {"x": (-1, 3, -1, -1)}) == {"x": (shape, shape, shape)}
+    assert profile_of(open_bundle(tiny_bundle), "segmenter", {"image": shape}) == {}
 
 
 def test_an_axis_that_no_table_knows(tiny_bundle: Path) -> None:
