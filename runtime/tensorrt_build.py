@@ -108,7 +108,8 @@ class _Network:
             errors = [self._parser.get_error(index) for index in range(self._parser.num_errors)]
             told = "; ".join(f"{error.node_operator()} {error.node_name()}: {error.desc()}" for error in errors)
             raise BundleError(
-                f"TensorRT {tensorrt.__version__} does not take {model.name}: {told or 'no reason given'}"
+                f"TensorRT {tensorrt.__version__} does not take {model.name} ({told or 'no reason given'}): "
+                "export the bundle again with this maskrt"
             )
         inputs = [self._network.get_input(index) for index in range(self._network.num_inputs)]
         self.shapes = {tensor.name: tuple(int(size) for size in tensor.shape) for tensor in inputs}

@@ -59,7 +59,7 @@ def test_every_graph_becomes_an_engine(
     assert set(builder.roles) == {"segmenter", *sams.WRITERS}
     for role in builder.roles:
         assert builder.build(role, lambda *_: None).fresh
-    options = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "uncovered": "segmenter"}
+    options = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0, "uncovered": "segmenter"}
     with (
         open_pipeline(bundle.path, threads=2, **options) as cpu,
         open_pipeline(bundle.path, "tensorrt", threads=2, **options) as tensorrt,

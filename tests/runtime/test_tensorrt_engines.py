@@ -206,7 +206,9 @@ def test_timings_of_another_gpu_are_left(tensorrt_device: Any, bundle: Path) -> 
 
 def test_a_graph_that_tensorrt_does_not_take(tensorrt_device: Any, bundle: Path) -> None:
     tensorrt_device.unsupported = {"Resize"}
-    with pytest.raises(BundleError, match=r"does not take encoder\.onnx: Resize .*operator is not supported"):
+    with pytest.raises(
+        BundleError, match=r"does not take encoder\.onnx \(Resize .*operator is not supported\): export"
+    ):
         build(bundle, "encoder")
     (bundle / "segmenter.onnx").write_bytes(b"no model")
     with pytest.raises(BundleError, match="the bundle says"):
