@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 from tensorrt_standin import install
 from tensorrt_standin.behaviour import check_plan
 from tiny_bundle import INPUT_HW, write_tiny_bundle
@@ -106,12 +107,11 @@ def test_tensorrt_was_updated(monkeypatch: pytest.MonkeyPatch, tensorrt_device: 
 
 
 def test_no_engine_is_built_unasked(tensorrt_device: Any, bundle: Path, maskrt: Maskrt, tmp_path: Path) -> None:
-    code, _, told = maskrt("run", bundle, bundle, "--out", tmp_path / "out", "--provider", "tensorrt")
-    assert (code, tensorrt_device.built) == (2, 0)
-    assert told.startswith("error: ")
-    (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(BundleError, match=f"has no TensorRT engine yet: run maskrt build {bundle} --engine tensorrt"):
-        run(bundle)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    code, _, told = maskrt("run", bundle, tmp_path / "a.png", "--out", tmp_path / "out", "--provider", "tensorrt")
+    mend = f"has no TensorRT engine yet: run maskrt build {bundle} --engine tensorrt"
+    assert (code, told) == (2, f"error: decoder.onnx {mend}\n")
+    assert tensorrt_device.built == 0
 
 
 def test_the_model_was_exported_again(tensorrt_device: Any, bundle: Path) -> None:
@@ -223,6 +223,19 @@ def test_ctrl_c_stops_a_build(tensorrt_device: Any, bundle: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         EngineBuilder(open_bundle(bundle), BuildSettings()).build("segmenter", interrupt)
     assert (tensorrt_device.built, list((bundle / "engines").iterdir())) == (0, [])
+
+
+def test_ctrl_c_keeps_what_is_built(
+    monkeypatch: pytest.MonkeyPatch, tensorrt_device: Any, bundle: Path, maskrt: Maskrt
+) -> None:
+    def tell(self: Any, phase: str, done: int, total: int) -> None:
+        if phase == "2 of 3, encoder: Building engine" and done == total:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("maskrt.cli.progress.PhaseProgress.tell", tell)
+    code, _, told = maskrt("build", bundle, "--engine", "tensorrt")
+    assert (code, told) == (130, "interrupted: engines built so far are kept; the same command builds the rest\n")
+    assert [file.name for file in (bundle / "engines").glob("*.engine")] == ["segmenter.engine"]
 
 
 def test_memory_that_does_not_suffice(tensorrt_device: Any, bundle: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
 from maskrt.cli.shared import BundlePath, Settings
 
 
@@ -38,8 +39,14 @@ def command(
     opened = with_settings(open_bundle(bundle), parse_settings(settings or []))
     builder = EngineBuilder(opened, BuildSettings(workspace, tf32))
     print(f"{bundle}: for {builder.target}")
-    with PhaseProgress() as progress:
-        for number, role in enumerate(builder.roles, 1):
-            at = f"{number} of {len(builder.roles)}, {role}"
-            built = builder.build(role, lambda phase, done, total, at=at: progress.tell(f"{at}: {phase}", done, total))
-            print(f"  {role}: {'built' if built.fresh else 'is there already'}: {built.engine}", flush=True)
+    try:
+        with PhaseProgress() as progress:
+            for number, role in enumerate(builder.roles, 1):
+                at = f"{number} of {len(builder.roles)}, {role}"
+                built = builder.build(role, lambda phase, *steps, at=at: progress.tell(f"{at}: {phase}", *steps))
+                print(f"  {role}: {'built' if built.fresh else 'is there already'}: {built.engine}", flush=True)
+    except INTERRUPTS as error:
+        if not is_interrupt(error):
+            raise
+        told = "interrupted: engines built so far are kept; the same command builds the rest"
+        raise Interrupted(told) from error
