@@ -133,13 +133,17 @@ class Buffer(Closing):
         return view
 
     def send(self, value: NDArray[Any], stream: Stream) -> None:
-        """Copy an array to the device, once the stream gets to it; one that cannot change, only the first time."""
+        """Copy an array to the device, once the stream gets to it.
+
+        One that cannot change, read-only and with memory of its own, is copied the first time only.
+        """
         if self._sent() is value:
             return
         self.reserve(value.nbytes)
         self.view(value.shape, value.dtype)[...] = value
         stream.copy_in(self.device, self._host, value.nbytes)
-        self._sent = _nothing if value.flags.writeable else weakref.ref(value)
+        fixed = value.flags.owndata and not value.flags.writeable
+        self._sent = weakref.ref(value) if fixed else _nothing
 
     def fetch(self, nbytes: int, stream: Stream) -> None:
         """Copy from the device to where `view` shows it, once the stream gets to it."""

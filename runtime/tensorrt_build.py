@@ -30,8 +30,11 @@ Tell = Callable[[str, int, int], None]  # phase, steps done, steps in all
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """workspace_mb: memory that the builder may use for one layer's trial, 10^6 bytes; TensorRT's own limit where None.
-    tf32: let float32 products round to 10 bits, which is faster and changes the answer."""
+    """How the user wants engines built.
+
+    workspace_mb: memory that the builder may use to try a kernel, 10^6 bytes; TensorRT's own limit where None. tf32:
+    round float32 products to 10 bits, which is faster and changes the answer.
+    """
 
     workspace_mb: int | None = None
     tf32: bool = False
@@ -66,7 +69,8 @@ class EngineBuilder:
         """Build one engine unless the place where it would be holds it already.
 
         Raises:
-            BundleError: TensorRT does not take the graph.
+            BundleError: TensorRT does not take the graph, or the graph has an axis that no profile knows.
+            NetworkError: TensorRT fails to build it.
             OutOfMemory: not even the builder's trials fit.
             MaskrtError: it cannot be written.
         """
@@ -138,7 +142,7 @@ class _Network:
                 layer.set_input(index, copy)
 
     def build(self, recipe: Recipe, timings: bytes, tell: Tell) -> _Plan:
-        """Time the kernels and write the engine. Raises BundleError, OutOfMemory, or KeyboardInterrupt if stopped."""
+        """Time the kernels and write the engine. Raises NetworkError, OutOfMemory, or what `tell` has raised."""
         tensorrt = self._tensorrt
         config = self._builder.create_builder_config()
         if "TF32" not in recipe.flags:  # it is on in every new config
@@ -157,8 +161,8 @@ class _Network:
         monitor = _monitor(tensorrt, tell)
         config.progress_monitor = monitor
         plan = self._builder.build_serialized_network(self._network, config)
-        if monitor.stopped:
-            raise KeyboardInterrupt
+        if monitor.error is not None:
+            raise monitor.error
         if plan is None:
             raise self._messages.error(f"{self._model.name} could not be built")
         return _Plan(bytes(plan), bytes(config.get_timing_cache().serialize()))
@@ -170,7 +174,7 @@ def _monitor(tensorrt: Any, tell: Tell) -> Any:
     class Monitor(tensorrt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             tensorrt.IProgressMonitor.__init__(self)
-            self.stopped = False
+            self.error: BaseException | None = None
             self._steps: dict[str, int] = {}
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
@@ -181,13 +185,13 @@ def _monitor(tensorrt: Any, tell: Tell) -> Any:
             self._steps.pop(phase_name, None)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            # Ctrl-C arrives in whatever Python runs, which is here; it must not pass through TensorRT's own code.
+            # Ctrl-C arrives in whatever Python runs, which is here; no exception may pass through TensorRT's own code.
             try:
                 if phase_name in self._steps:
                     tell(phase_name, step + 1, self._steps[phase_name])
-            except KeyboardInterrupt:
-                self.stopped = True
-            return not self.stopped
+            except BaseException as error:
+                self.error = error
+            return self.error is None
 
     return Monitor()
 

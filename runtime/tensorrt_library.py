@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from maskrt.runtime.errors import InputError, NetworkError, OutOfMemory, ProviderUnavailable
+from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory, ProviderUnavailable
 
 OLDEST, BEYOND = (10, 12), (12, 0)
 # DataType -> NumPy's type, and the word that ONNX Runtime has for it. NumPy has none for bfloat16 and smaller.
@@ -83,8 +83,8 @@ def numpy_type(data_type: Any) -> tuple[DTypeLike, str]:
     """NumPy's type of a DataType, and ONNX Runtime's word for it.
 
     Raises:
-        InputError: NumPy has no such type.
+        BundleError: NumPy has no such type.
     """
     if data_type.name not in TYPES:
-        raise InputError(f"a tensor of type {data_type.name} enters or leaves the graph: export it as float32")
+        raise BundleError(f"a tensor of type {data_type.name} enters or leaves the graph: export it as float32")
     return TYPES[data_type.name]

@@ -127,15 +127,19 @@ AXES: dict[str, Callable[[Bundle], dict[str, Axes]]] = {
 
 
 def backbone_side(settings: RefineSpec, halo: int) -> int:
-    """The longest side of a window that the backbone gets, see refine_windows.backbone_tile: one that is a little too
-    large and not cut, or one that is, with its halos."""
+    """The longest side of a window that the backbone gets, in pixels.
+
+    It is cut from a picture, and has halos; or the picture is a little larger, and not cut (backbone_tile).
+    """
     window = BACKBONE_TILES * settings.tile
     return max(window * 5 // 4, -(-window // STRIDE) * STRIDE + 2 * halo)
 
 
 def cells_side(settings: RefineSpec) -> int:
-    """The most cells along a side that a tile reads, whatever the selection: half of its pixels, which are rounded up
-    to the selection's step and begin a step before."""
+    """The most cells along a side that a tile reads, whatever the selection.
+
+    Half of its pixels, which are rounded up to the selection's step and may begin a step before.
+    """
     return -(-(max(settings.tile, LEAST_TILE) + MAX_STEP) // 2) + 3
 
 

@@ -208,6 +208,13 @@ def test_what_cannot_change_is_sent_once(tensorrt_device: Any) -> None:
         buffer.send(value, stream)  # other values lie there now
         stream.wait()
         assert tensorrt_device.copies_in == 5
+        for base in (np.zeros(6, np.float32), np.ones(6, np.float32)):
+            view = base[:]
+            view.flags.writeable = False  # its base can still change
+            for _ in range(2):
+                buffer.send(view, stream)
+                stream.wait()
+        assert tensorrt_device.copies_in == 9
 
 
 def test_a_uint8_input_is_read_by_a_cast_alone(tensorrt_machine: Any, tiny_bundle: Path, tmp_path: Path) -> None:
