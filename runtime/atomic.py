@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from maskrt.runtime.errors import MaskrtError
@@ -15,21 +16,38 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         MaskrtError: the file cannot be written, for example because the disk is full; nothing is left behind.
     """
-    temporary = path.parent / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        write_files({path: data})
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def write_files(files: Mapping[Path, bytes], mode: int = 0o666) -> None:
+    """Write files that belong together: each as of write_bytes, and none is renamed before all are written.
+
+    Args:
+        mode: their permissions, less what the user's umask takes.
+
+    Raises:
+        OSError: one cannot be written; nothing is left behind.
+    """
+    temporaries: dict[Path, Path] = {}
+    try:
+        for path, data in files.items():
+            temporary = path.parent / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+            temporaries[temporary] = path
+            path.parent.mkdir(parents=True, exist_ok=True)
             # "x" and not tempfile: the file gets the permissions of the user's umask, not 0600.
-            with temporary.open("xb") as file:
+            with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+        for temporary, path in temporaries.items():
             os.replace(temporary, path)
-        except BaseException:
+    except BaseException:
+        for temporary in temporaries:
             temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise cannot_write(path, error) from error
+        raise
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -15,9 +15,13 @@ import msgspec
 import numpy as np
 
 from maskrt.kernels import __file__ as kernels_file
+from maskrt.runtime.cuda_memory import Cuda
 from maskrt.runtime.errors import MaskrtError
 from maskrt.runtime.providers import EXTRA
 from maskrt.runtime.session import PROVIDERS, open_session, usable_cpus
+from maskrt.runtime.tensorrt_library import load_tensorrt
+from maskrt.runtime.tensorrt_session import TENSORRT
+from maskrt.runtime.tensorrt_store import target_of
 
 # Distribution -> module.
 PACKAGES = {
@@ -29,6 +33,7 @@ PACKAGES = {
     "onnxruntime-gpu": "onnxruntime",
     "openvino": "openvino",
     "tensorrt-cu13": "tensorrt",
+    "cuda-bindings": "cuda.bindings",
     "av": "av",
     "opencv-python-headless": "cv2",
     "scikit-image": "skimage",
@@ -42,9 +47,11 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "run": (RUNTIME, "cpu"),
     "run VIDEO": ((*RUNTIME, "av"), "cpu,video"),
     "run OPENVINO": ((*RUNTIME, "openvino"), "cpu,openvino"),
+    "run TENSORRT": ((*RUNTIME, "tensorrt", "cuda.bindings"), "cpu,tensorrt"),
     "refine": (RUNTIME, "cpu"),
     "verify": (RUNTIME, "cpu"),
     "eval": (RUNTIME, "cpu"),
+    "build": (("tensorrt", "cuda.bindings"), "tensorrt"),
     "scenes": (("cv2",), "demo"),
     "demo": ((*RUNTIME, "cv2", "skimage"), "cpu,demo"),
     "bench": ((*RUNTIME, "cv2", "torch", "segment_anything", "onnx", "onnxscript", "safetensors"), "cpu,export,demo"),
@@ -186,6 +193,8 @@ def _engine_problem() -> str | None:
 def _tried(provider: str) -> str:
     """WORKS where a small model loads and runs on a provider, otherwise the reason."""
     try:
+        if provider == TENSORRT:  # it runs what was built before: here is what it would be built for
+            return f"{WORKS}: {target_of(load_tensorrt(), Cuda())}"
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "probe.onnx"
             path.write_bytes(PROBE)
@@ -195,7 +204,7 @@ def _tried(provider: str) -> str:
     except MaskrtError as error:
         return str(error)
     except Exception as error:  # the engine's package: see _engine_problem
-        return f"{str(error).partition(chr(10))[0]}: pip install 'maskrt[{EXTRA.get(provider, 'openvino')}]'"
+        return f"{str(error).partition(chr(10))[0]}: pip install 'maskrt[{{**EXTRA, TENSORRT: TENSORRT}.get(provider, 'openvino')}]'"
 
 
 def _cpu() -> tuple[str, set[str]]:

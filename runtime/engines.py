@@ -24,8 +24,8 @@ NO_DEVICE = ("cuda failure", "cudnn failure", "cublas failure")
 _ELEMENT_TYPES = {"f32": "float", "u8": "uint8", "i64": "int64", "i32": "int32", "boolean": "bool"}
 
 
-class _Engine(Closing):
-    """What both engines share: names, and the search for NaN."""
+class Engine(Closing):
+    """What the engines share: names, and the search for NaN."""
 
     def __init__(self, name: str, inputs: Ports, outputs: Ports) -> None:
         self._name = name
@@ -44,7 +44,9 @@ class _Engine(Closing):
         """
         try:
             values = self._infer(feeds)
-        except Exception as error:  # neither engine has a common base class for its errors
+        except NetworkError:
+            raise
+        except Exception as error:  # the engines have no common base class for their errors
             if _lacks_memory(error):
                 raise _out_of_memory(self._name, error) from error
             raise NetworkError(f"{self._name} failed: {_first_line(error)}") from error
@@ -62,7 +64,7 @@ class _Engine(Closing):
         """The values of the outputs, in their order."""
 
 
-class OnnxRuntimeSession(_Engine):
+class OnnxRuntimeSession(Engine):
     """An ONNX file in ONNX Runtime on one provider, and one GPU where it is of that kind."""
 
     def __init__(
@@ -122,7 +124,7 @@ class OnnxRuntimeSession(_Engine):
         self._held.clear()
 
 
-class OpenVinoSession(_Engine):
+class OpenVinoSession(Engine):
     """An ONNX file in OpenVINO on the CPU, in the precision that the provider's name says."""
 
     def __init__(self, path: Path, provider: str = "openvino", threads: int | None = None, callers: int = 1) -> None:

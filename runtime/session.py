@@ -9,8 +9,9 @@ from typing import Protocol, Self
 from maskrt.runtime.engines import OPENVINO, Array, OnnxRuntimeSession, OpenVinoSession, Ports
 from maskrt.runtime.errors import ProviderUnavailable
 from maskrt.runtime.providers import ONNXRUNTIME, split_device
+from maskrt.runtime.tensorrt_session import TENSORRT, TensorRtSession
 
-PROVIDERS = (*ONNXRUNTIME, *OPENVINO)
+PROVIDERS = (*ONNXRUNTIME, *OPENVINO, TENSORRT)
 
 
 class Session(Protocol):
@@ -40,13 +41,13 @@ def open_session(
 
     Args:
         provider: one of PROVIDERS; "cuda:1" is the second GPU.
-        threads: of one run; the engine's own choice where None.
+        threads: of one run, on a CPU; the engine's own choice where None.
         callers: threads that will call `run` at the same time.
         repeated: it runs many times per frame, so its memory is better kept between runs.
 
     Raises:
         ProviderUnavailable: the provider is not on this machine; there is no fallback.
-        BundleError: the file is not a model that the engine can load.
+        BundleError: the file is not a model that the engine can load; for tensorrt, maskrt build has not been run.
         OutOfMemory: it does not fit into memory.
     """
     name, device = split_device(provider)
@@ -54,6 +55,8 @@ def open_session(
         return OnnxRuntimeSession(path, name, threads, repeated, device)  # any number of callers
     if name in OPENVINO:
         return OpenVinoSession(path, name, threads, callers)
+    if name == TENSORRT:
+        return TensorRtSession(path, callers)
     raise ProviderUnavailable(f"unknown provider {provider!r}; maskrt knows: {', '.join(PROVIDERS)}")
 
 

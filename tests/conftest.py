@@ -1,7 +1,8 @@
 """Fixtures shared by all tests: images, and a SAM small enough to run in milliseconds."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ settings.load_profile("maskrt")
 
 # As the command line does: threads that spin while they wait starve on a busy machine (maskrt.cli.main).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+TENSORRT = ("10.16", "11.4")  # whose bindings tests/data has
 
 
 @pytest.fixture
@@ -266,3 +270,50 @@ def sure_refiner_bundle(sure_crm_spec: str, tmp_path_factory: pytest.TempPathFac
     from maskrt.export.refiner import export_refiner
 
     return export_refiner(sure_crm_spec, tmp_path_factory.mktemp("bundles") / "sure_refiner").path
+
+
+@contextmanager
+def _standin(version: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """`tensorrt` of a version, and CUDA, on a stand-in's GPU, on which nothing may be left in the end."""
+    from tensorrt_standin import install
+    from tensorrt_standin.cuda import Device
+
+    device = Device()
+    install(monkeypatch, version, device)
+    yield device
+    assert device.problems == []
+    assert device.held == {}
+
+
+@pytest.fixture(params=TENSORRT)
+def tensorrt_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """The GPU of a stand-in, see tests/tensorrt_standin."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with _standin(request.param, monkeypatch) as device:
+        yield device
+
+
+@pytest.fixture(params=[*TENSORRT, pytest.param("gpu", marks=pytest.mark.gpu)])
+def tensorrt_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """The same, or None: the real TensorRT on a real GPU."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if request.param == "gpu":
+        yield None
+    else:
+        with _standin(request.param, monkeypatch) as device:
+            yield device
+
+
+@pytest.fixture
+def maskrt(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """maskrt(*arguments) -> exit code, stdout, stderr."""
+    from maskrt.cli.main import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main([str(part) for part in arguments])
+        output = capfd.readouterr()
+        return int(stopped.value.code or 0), output.out, output.err
+
+    return call

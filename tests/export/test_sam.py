@@ -54,6 +54,13 @@ def test_encoder_on_every_shape(encoder_file: Path, small_sam: Any, hw: tuple[in
         assert relative(session.run({"image": image})["image_embeddings"], expected) < TOLERANCE
 
 
+def test_nothing_computes_in_uint8(encoder_file: Path) -> None:
+    """TensorRT has no operator for it but a cast; what asks for the input's size, maskrt build lets ask the cast."""
+    readers = [node.op_type for node in onnx.load(encoder_file).graph.node if "image" in node.input]
+    assert set(readers) <= {"Cast", "Shape"}
+    assert readers.count("Cast") == 1
+
+
 def test_no_control_flow_and_no_notes(encoder_file: Path, decoder_file: Path) -> None:
     """Nothing whose shape depends on data, and nothing about the machine that exported."""
     for file in (encoder_file, decoder_file):

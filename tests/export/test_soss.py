@@ -22,6 +22,8 @@ from maskrt.export.segmenters import copy_onnx  # noqa: E402
 from maskrt.export.soss import export_soss  # noqa: E402
 from maskrt.runtime.bundle import MANIFEST, Bundle, MasksSpec, ModelEntry, VotingSpec, open_bundle  # noqa: E402
 from maskrt.runtime.errors import BundleError, CheckpointError, ExportError, InputError  # noqa: E402
+from maskrt.runtime.pipeline import open_pipeline  # noqa: E402
+from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder  # noqa: E402
 
 HW = (64, 96)
 
@@ -46,6 +48,27 @@ def exported(segmenter: str, sam_spec: str, tmp_path_factory: pytest.TempPathFac
         report=lines.append,
     )
     return bundle, lines
+
+
+def test_every_graph_becomes_an_engine(
+    tensorrt_machine: Any, exported: tuple[Bundle, list[str]], tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Each has a profile that holds what the pipeline asks for; the decoder in three graphs, from several threads."""
+    bundle = open_bundle(shutil.copytree(exported[0].path, tmp_path / "bundle"))
+    builder = EngineBuilder(bundle, BuildSettings())
+    assert set(builder.roles) == {"segmenter", *sams.WRITERS}
+    for role in builder.roles:
+        assert builder.build(role, lambda *_: None).fresh
+    options = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0, "uncovered": "segmenter"}
+    with (
+        open_pipeline(bundle.path, threads=2, **options) as cpu,
+        open_pipeline(bundle.path, "tensorrt", threads=2, **options) as tensorrt,
+    ):
+        for size_hw in ((60, 80), (90, 33)):
+            rgb = rng.integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+            ours, theirs = tensorrt(rgb), cpu(rgb)
+            assert len(ours.segments) == len(theirs.segments) > 3
+            assert (ours.label != theirs.label).mean() < 0.001
 
 
 @pytest.fixture(scope="module")

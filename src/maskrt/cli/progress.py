@@ -63,3 +63,36 @@ class FrameProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class PhaseProgress:
+    """Phases of a long job, each with its own count of steps."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        console = Console(stderr=True)
+        self._bar = None
+        if console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            self._bar = Progress(*columns, console=console, transient=True)
+            self._task = self._bar.add_task("", total=None)
+
+    def tell(self, phase: str, done: int, total: int) -> None:
+        """So many steps of a phase are done."""
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, description=phase, completed=done, total=total)
+        elif now - self._last >= EVERY_S:
+            self._last = now
+            print(f"{phase}: {done} of {total}", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

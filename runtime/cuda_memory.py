@@ -1,0 +1,164 @@
+"""GPU memory, streams and copies, through cuda.bindings.runtime. The status of every call is checked."""
+
+import ctypes
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from maskrt.runtime.closing import Closing
+from maskrt.runtime.errors import NetworkError, OutOfMemory, ProviderUnavailable
+
+DEVICE = 0  # the first that CUDA_VISIBLE_DEVICES leaves
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What an engine depends on. driver: the CUDA version of the driver, as 13.0."""
+
+    name: str
+    compute_capability: str
+    driver: str
+
+
+class Cuda:
+    """The CUDA runtime of this process."""
+
+    def __init__(self) -> None:
+        """Raises ProviderUnavailable where the bindings or a GPU are absent."""
+        try:
+            from cuda.bindings import runtime
+        except ImportError as error:
+            raise ProviderUnavailable(f"CUDA cannot be loaded ({error}): pip install 'maskrt[tensorrt]'") from error
+        self.runtime: Any = runtime
+        try:
+            count = self.call("cudaGetDeviceCount")
+        except NetworkError as error:
+            raise ProviderUnavailable(f"{error}: see whether nvidia-smi finds the GPU and its driver") from error
+        if not count:
+            raise ProviderUnavailable("CUDA finds no GPU: see nvidia-smi, and what CUDA_VISIBLE_DEVICES hides")
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Call a function of the runtime; its value, or None where it returns its status alone.
+
+        Raises:
+            OutOfMemory: the GPU's memory, or the host's that is pinned, is full.
+            NetworkError: any other status than success.
+        """
+        status, *values = getattr(self.runtime, name)(*arguments)
+        statuses = self.runtime.cudaError_t
+        if status == statuses.cudaErrorMemoryAllocation:
+            raise OutOfMemory(f"out of GPU memory ({name}): close other programs on the GPU, or use a smaller model")
+        if status != statuses.cudaSuccess:
+            _, text = self.runtime.cudaGetErrorString(status)
+            raise NetworkError(f"CUDA says {text.decode()} ({name}, {status.name})")
+        return values[0] if values else None
+
+    def gpu(self) -> Gpu:
+        """The GPU that engines run on."""
+        properties = self.call("cudaGetDeviceProperties", DEVICE)
+        driver = self.call("cudaDriverGetVersion")
+        name = properties.name.partition(b"\0")[0].decode()
+        return Gpu(name, f"{properties.major}.{properties.minor}", f"{driver // 1000}.{driver % 1000 // 10}")
+
+
+class Stream(Closing):
+    """Work that the GPU does in order."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        # Not the default stream, which waits for all others.
+        self._stream: Any = cuda.call("cudaStreamCreateWithFlags", cuda.runtime.cudaStreamNonBlocking)
+
+    @property
+    def handle(self) -> int:
+        """Its address, as TensorRT takes it."""
+        return int(self._stream)
+
+    def copy_in(self, device: int, host: int, nbytes: int) -> None:
+        """From host to device, once the stream gets to it."""
+        self._copy(device, host, nbytes, self._cuda.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice)
+
+    def copy_out(self, host: int, device: int, nbytes: int) -> None:
+        """From device to host, once the stream gets to it."""
+        self._copy(host, device, nbytes, self._cuda.runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost)
+
+    def _copy(self, target: int, source: int, nbytes: int, kind: Any) -> None:
+        if nbytes:
+            self._cuda.call("cudaMemcpyAsync", target, source, nbytes, kind, self._stream)
+
+    def wait(self) -> None:
+        """Until everything is done."""
+        self._cuda.call("cudaStreamSynchronize", self._stream)
+
+    def close(self) -> None:
+        """Wait and free it."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            try:
+                self._cuda.call("cudaStreamSynchronize", stream)
+            finally:
+                self._cuda.call("cudaStreamDestroy", stream)
+
+
+class Buffer(Closing):
+    """Memory of one tensor twice: on the device, and pinned on the host, from where copies run beside the host's work.
+
+    device: its address there.
+    """
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self._size = 0
+        self._host = self.device = 0
+        self._sent: Callable[[], Any] = _nothing
+
+    def reserve(self, nbytes: int) -> None:
+        """Make room; what it held is lost where it grows. No stream may be using it."""
+        if self.device and nbytes <= self._size:
+            return
+        self.close()
+        self._size = max(nbytes, 1)  # an empty tensor has an address too
+        self.device = self._cuda.call("cudaMalloc", self._size)
+        self._host = self._cuda.call("cudaMallocHost", self._size)
+
+    def view(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """The host's memory as an array; valid until it grows or is closed."""
+        count = int(np.prod(shape, dtype=np.int64))
+        block = memoryview((ctypes.c_uint8 * self._size).from_address(self._host))
+        view: NDArray[Any] = np.frombuffer(block, dtype, count).reshape(shape)
+        return view
+
+    def send(self, value: NDArray[Any], stream: Stream) -> None:
+        """Copy an array to the device, once the stream gets to it.
+
+        One that cannot change, read-only and with memory of its own, is copied the first time only.
+        """
+        if self._sent() is value:
+            return
+        self.reserve(value.nbytes)
+        self.view(value.shape, value.dtype)[...] = value
+        stream.copy_in(self.device, self._host, value.nbytes)
+        fixed = value.flags.owndata and not value.flags.writeable
+        self._sent = weakref.ref(value) if fixed else _nothing
+
+    def fetch(self, nbytes: int, stream: Stream) -> None:
+        """Copy from the device to where `view` shows it, once the stream gets to it."""
+        stream.copy_out(self._host, self.device, nbytes)
+
+    def close(self) -> None:
+        """Free both."""
+        device, host = self.device, self._host
+        self._sent = _nothing
+        self.device = self._host = self._size = 0
+        if device:
+            self._cuda.call("cudaFree", device)
+        if host:
+            self._cuda.call("cudaFreeHost", host)
+
+
+def _nothing() -> None:
+    """Stands for an array that is not there."""

@@ -1,0 +1,52 @@
+"""`maskrt build`."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
+from maskrt.cli.shared import BundlePath, Settings
+
+
+def command(
+    bundle: BundlePath,
+    engine: Annotated[Literal["tensorrt"], typer.Option("--engine", help="What to build for.")],
+    workspace: Annotated[
+        int | None, typer.Option("--workspace", metavar="MB", min=1, help="GPU memory for the builder's trials.")
+    ] = None,
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="Round float32 products to 10 bits: faster, and the answer changes a little.")
+    ] = False,
+    settings: Settings = None,
+) -> None:
+    """Build a bundle's engines for this machine's GPU, for use with --provider tensorrt.
+
+    An engine is code for one GPU, driver and TensorRT: build where it will run, and again when one of them changes.
+    Engines that are there already are kept. They take the sizes that the bundle's settings ask for: give --set
+    points_per_batch or tile here as you will to maskrt run and maskrt refine. They go to BUNDLE/engines, or to the
+    user's cache where that cannot be written, and can be read by you alone.
+
+    \b
+    Example:
+      maskrt build bundles/ward --engine tensorrt --workspace 4000
+      maskrt run bundles/ward ward/ --out out/ward --provider tensorrt
+    """
+    from maskrt.cli.options import parse_settings
+    from maskrt.cli.progress import PhaseProgress
+    from maskrt.runtime.bundle import open_bundle
+    from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
+
+    opened = with_settings(open_bundle(bundle), parse_settings(settings or []))
+    builder = EngineBuilder(opened, BuildSettings(workspace, tf32))
+    print(f"{bundle}: for {builder.target}")
+    try:
+        with PhaseProgress() as progress:
+            for number, role in enumerate(builder.roles, 1):
+                at = f"{number} of {len(builder.roles)}, {role}"
+                built = builder.build(role, lambda phase, *steps, at=at: progress.tell(f"{at}: {phase}", *steps))
+                print(f"  {role}: {'built' if built.fresh else 'is there already'}: {built.engine}", flush=True)
+    except INTERRUPTS as error:
+        if not is_interrupt(error):
+            raise
+        told = "interrupted: engines built so far are kept; the same command builds the rest"
+        raise Interrupted(told) from error

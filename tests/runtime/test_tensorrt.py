@@ -1,0 +1,251 @@
+"""The native TensorRT engine from `maskrt build` to masks: on a stand-in, and with `-m gpu` on the real thing."""
+
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+from tiny_bundle import IMAGE_SIZE, INPUT_HW, write_tiny_bundle
+
+from maskrt.kernels import sets
+from maskrt.kernels.pixel_decoder.tables import axis_table
+from maskrt.runtime.bundle import Bundle, RefineSpec, open_bundle
+from maskrt.runtime.cuda_memory import Buffer, Cuda, Stream
+from maskrt.runtime.errors import BundleError, NetworkError
+from maskrt.runtime.pipeline import open_pipeline
+from maskrt.runtime.refine_pipeline import open_refiner
+from maskrt.runtime.refine_turn import LEAST_TILE
+from maskrt.runtime.selections import selection_of
+from maskrt.runtime.session import open_session
+from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
+from maskrt.runtime.tensorrt_profiles import cells_side, profile_of
+
+Maskrt = Callable[..., tuple[int, str, str]]
+IMAGE = np.zeros((1, 3, *INPUT_HW), np.float32)
+
+
+def build(bundle: Path, overrides: dict[str, Any] | None = None) -> Path:
+    """Build every engine of a bundle."""
+    builder = EngineBuilder(with_settings(open_bundle(bundle), overrides or {}), BuildSettings())
+    for role in builder.roles:
+        assert builder.build(role, lambda *_: None).fresh
+    return bundle
+
+
+@pytest.fixture
+def built(tensorrt_machine: Any, tiny_bundle: Path, tmp_path: Path) -> Path:
+    """The tiny bundle with its engines."""
+    return build(shutil.copytree(tiny_bundle, tmp_path / "built"))
+
+
+def test_the_masks_are_those_of_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, tensorrt_machine: Any, tiny_bundle: Path, tmp_path: Path, maskrt: Maskrt
+) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "ward")
+    monkeypatch.setattr("maskrt.cli.progress.EVERY_S", 0.0)
+    rgb = np.full((90, 160, 3), 40, np.uint8)
+    rgb[20:60, 40:100] = 210
+    Image.fromarray(rgb).save(tmp_path / "bed.png")
+    code, told, progress = maskrt("build", bundle, "--engine", "tensorrt")
+    assert (code, told.count(": built: ")) == (0, 3)
+    assert progress.startswith("1 of 3, segmenter: ")
+    for provider in ("cpu", "tensorrt"):
+        done = maskrt("run", bundle, tmp_path / "bed.png", "--out", tmp_path / provider, "--provider", provider)
+        assert done[0] == 0
+    ours, theirs = (np.asarray(Image.open(tmp_path / name / "mask/bed.png")) for name in ("tensorrt", "cpu"))
+    assert theirs.any()
+    assert (ours != theirs).sum() <= (0 if tensorrt_machine else 10)
+
+
+def test_a_second_build_keeps_what_is_there(
+    tensorrt_device: Any, tiny_bundle: Path, tmp_path: Path, maskrt: Maskrt
+) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "ward")
+    assert maskrt("build", bundle, "--engine", "tensorrt")[0] == 0
+    kernels = tensorrt_device.kernels_timed
+    code, told, _ = maskrt("build", bundle, "--engine", "tensorrt")
+    assert (code, told.count("is there already"), tensorrt_device.built) == (0, 3, 3)
+    # Other settings are another engine; what was timed before is not timed again.
+    assert maskrt("build", bundle, "--engine", "tensorrt", "--set", "points_per_batch=2")[0] == 0
+    assert (tensorrt_device.built, tensorrt_device.kernels_timed) == (4, kernels)
+
+
+def test_engines_agree_with_several_callers(built: Path, rng: np.random.Generator) -> None:
+    frames = [rng.integers(0, 256, (*size_hw, 3), dtype=np.uint8) for size_hw in ((60, 80), (33, 90))]
+    with open_pipeline(built) as cpu, open_pipeline(built, "tensorrt") as tensorrt:
+        for rgb in frames:
+            ours, theirs = tensorrt(rgb), cpu(rgb)
+            assert len(ours.segments) == len(theirs.segments) > 3
+            assert np.abs(ours.probability - theirs.probability).max() < 1e-3
+            assert (ours.label != theirs.label).mean() < 0.001
+
+
+def test_names_shapes_and_a_run(built: Path) -> None:
+    for role in ("segmenter", "encoder", "decoder"):
+        path = built / f"{role}.onnx"
+        with open_session(path) as cpu, open_session(path, "tensorrt") as tensorrt:
+            assert tensorrt.inputs == cpu.inputs
+            assert tensorrt.outputs == cpu.outputs
+    with open_session(built / "segmenter.onnx", "tensorrt") as session:
+        first = session.run({"image": IMAGE})["logits"]
+        before = first.copy()
+        session.run({"image": IMAGE + 1})
+        assert (first == before).all()  # the next run does not overwrite it
+        session.close()
+        with pytest.raises(NetworkError, match="the session is closed"):
+            session.run({"image": IMAGE})
+
+
+def test_callers_have_contexts_of_their_own(built: Path, tensorrt_machine: Any, rng: np.random.Generator) -> None:
+    images = [rng.integers(0, 256, (20 + i, IMAGE_SIZE, 3), dtype=np.uint8) for i in range(24)]
+    start = threading.Barrier(6)
+
+    def call(images: list[np.ndarray]) -> list[np.ndarray]:
+        start.wait()
+        return [session.run({"image": image})["image_embeddings"] for image in images]
+
+    with open_session(built / "encoder.onnx") as cpu:
+        expected = [cpu.run({"image": image})["image_embeddings"] for image in images]
+    with open_session(built / "encoder.onnx", "tensorrt", callers=3) as session, ThreadPoolExecutor(6) as pool:
+        found = [value for part in pool.map(call, [images[i::6] for i in range(6)]) for value in part]
+    for index, value in enumerate(found):
+        assert np.allclose(value, expected[index // 4 + 6 * (index % 4)], atol=1e-3)
+    if tensorrt_machine is not None:
+        assert 1 <= tensorrt_machine.most_contexts <= 3
+
+
+@pytest.mark.parametrize(
+    ("feeds", "reason"),
+    [
+        ({}, "takes image"),
+        ({"image": IMAGE, "other": IMAGE}, "takes image"),
+        ({"image": IMAGE.astype(np.float64)}, "image is float64, the graph takes float32"),
+        ({"image": IMAGE[:, :, :5]}, r"its engine takes .* maskrt build .* --set"),
+    ],
+)
+def test_wrong_feeds_are_network_errors(built: Path, feeds: dict[str, np.ndarray], reason: str) -> None:
+    with open_session(built / "segmenter.onnx", "tensorrt") as session:
+        for _ in range(2):
+            with pytest.raises(NetworkError, match=rf"segmenter\.onnx failed: .*{reason}"):
+                session.run(feeds)
+            session.run({"image": IMAGE})  # and it goes on
+
+
+def test_a_size_outside_the_profile(built: Path) -> None:
+    with (
+        open_session(built / "encoder.onnx", "tensorrt") as session,
+        pytest.raises(NetworkError, match=r"its engine takes \(1, 1, 3\) to \(64, 64, 3\)"),
+    ):
+        session.run({"image": np.zeros((65, 10, 3), np.uint8)})
+
+
+def test_nan_is_an_error(tensorrt_machine: Any, tmp_path: Path) -> None:
+    bundle = build(write_tiny_bundle(tmp_path / "nan", np.nan))
+    with (
+        open_session(bundle / "segmenter.onnx", "tensorrt") as session,
+        pytest.raises(NetworkError, match=r"segmenter\.onnx returned NaN or infinity in logits"),
+    ):
+        session.run({"image": IMAGE})
+
+
+@pytest.mark.parametrize(("select", "tile"), [("full", 64), ("strided:4", 48), ("adaptive", 32)])
+def test_a_refiner(
+    tensorrt_machine: Any, refiner_bundle: Path, tmp_path: Path, rng: np.random.Generator, select: str, tile: int
+) -> None:
+    """Every size of window that a turn of the cascade can ask for has to be within the profiles."""
+    bundle = build(shutil.copytree(refiner_bundle, tmp_path / "crm"), {"tile": tile})
+    options = {"select": select, "tile": tile}
+    with (
+        open_refiner(open_bundle(bundle), options=options) as cpu,
+        open_refiner(open_bundle(bundle), "tensorrt", options=options) as tensorrt,
+    ):
+        for height, width in ((150, 330), (5, 9)):
+            rgb = rng.integers(0, 256, (height, width, 3), np.uint8)
+            rough = np.zeros((height, width), np.float32)
+            rough[height // 4 : -1, width // 4 : -1] = 1
+            assert np.abs(tensorrt(rgb, rough).probability - cpu(rgb, rough).probability).max() < 1e-3
+
+
+def test_a_tile_never_reads_more_cells_than_its_profile_has(rng: np.random.Generator) -> None:
+    for _ in range(300):
+        size, scale = int(rng.integers(65, 2000)), float(rng.uniform(0.1, 1))
+        tile, select = (
+            int(rng.integers(16, 400)),
+            ("full", f"strided:{rng.integers(2, 65)}", "adaptive")[rng.integers(3)],
+        )
+        longest = cells_side(RefineSpec(tile=tile))
+        selection = selection_of(select, sets.CPU)
+        step, lead = selection.step, selection.lead
+        tile = int(rng.choice([tile, max(LEAST_TILE, tile // 2)]))  # as Turn.decode cuts
+        cells = axis_table(size, -(-max(1, round(size * scale)) // 2)).cells
+        begin = int(rng.integers(size)) // step * step
+        rows = slice(max(0, begin - lead), min(begin + -(-tile // step) * step + (step > 1), size))
+        assert cells[rows.stop - 1, 1] + 1 - cells[rows.start, 0] <= longest
+
+
+def test_what_cannot_change_is_sent_once(tensorrt_device: Any) -> None:
+    cuda = Cuda()
+    with Stream(cuda) as stream, Buffer(cuda) as buffer:
+        value = np.arange(6, dtype=np.float32)
+        for _ in range(2):
+            buffer.send(value, stream)
+            stream.wait()
+        value.flags.writeable = False
+        assert tensorrt_device.copies_in == 2
+        for _ in range(2):
+            buffer.send(value, stream)
+            stream.wait()
+        assert tensorrt_device.copies_in == 3
+        buffer.send(np.zeros(600, np.float32), stream)
+        stream.wait()
+        buffer.send(value, stream)  # other values lie there now
+        stream.wait()
+        assert tensorrt_device.copies_in == 5
+        for base in (np.zeros(6, np.float32), np.ones(6, np.float32)):
+            view = base[:]
+            view.flags.writeable = False  # its base can still change
+            for _ in range(2):
+                buffer.send(view, stream)
+                stream.wait()
+        assert tensorrt_device.copies_in == 9
+
+
+def test_a_uint8_input_is_read_by_a_cast_alone(tensorrt_machine: Any, tiny_bundle: Path, tmp_path: Path) -> None:
+    """As exporters write it: the sizes are those of the input, and TensorRT has no other operator for uint8."""
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "shape")
+    nodes = [
+        helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Shape", ["image"], ["sizes"]),
+        helper.make_node("ConstantOfShape", ["sizes"], ["zeros"]),
+        helper.make_node("Add", ["floats", "zeros"], ["image_embeddings"]),
+    ]
+    values = [
+        helper.make_tensor_value_info("image", TensorProto.UINT8, ["h", "w", 3]),
+        helper.make_tensor_value_info("image_embeddings", TensorProto.FLOAT, ["h", "w", 3]),
+    ]
+    graph = helper.make_graph(nodes, "sizes", values[:1], values[1:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), bundle / "encoder.onnx"
+    )
+    EngineBuilder(Bundle(bundle, open_bundle(tiny_bundle).manifest), BuildSettings()).build("encoder", lambda *_: None)
+    with open_session(bundle / "encoder.onnx", "tensorrt") as session:
+        image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+        assert (session.run({"image": image})["image_embeddings"] == image).all()
+
+
+def test_a_segmenter_of_any_size_is_built_for_its_own(tiny_bundle: Path) -> None:
+    shape = (1, 3, *INPUT_HW)
+    assert profile_of(open_bundle(tiny_bundle), "segmenter", {"x": (-1, 3, -1, -1)}) == {"x": (shape, shape, shape)}
+    assert profile_of(open_bundle(tiny_bundle), "segmenter", {"image": shape}) == {}
+
+
+def test_an_axis_that_no_table_knows(tiny_bundle: Path) -> None:
+    with pytest.raises(BundleError, match="axis 2 of image_embeddings has no fixed size: export the bundle again"):
+        profile_of(open_bundle(tiny_bundle), "decoder", {"image_embeddings": (1, 3, -1, 4)})
