@@ -204,7 +204,8 @@ def _tried(provider: str) -> str:
     except MaskrtError as error:
         return str(error)
     except Exception as error:  # the engine's package: see _engine_problem
-        return f"{str(error).partition(chr(10))[0]}: pip install 'maskrt[{{**EXTRA, TENSORRT: TENSORRT}.get(provider, 'openvino')}]'"
+        extra = {**EXTRA, TENSORRT: TENSORRT}.get(provider, "openvino")
+        return f"{str(error).partition(chr(10))[0]}: pip install 'maskrt[{extra}]'"
 
 
 def _cpu() -> tuple[str, set[str]]:
