@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from maskrt.export.graph import data_file
 from maskrt.runtime.bundle import MANIFEST, DataFile, ModelEntry, Parity, sha256_of
 
 
@@ -18,6 +17,11 @@ def model_entry(path: Path, kind: str, checkpoint: Path, parity: Parity | None) 
         parity=parity,
         data=(DataFile(data.name, sha256_of(data), data.stat().st_size),) if data.exists() else (),
     )
+
+
+def data_file(path: Path) -> Path:
+    """Where the weights of a graph too large for one file are."""
+    return path.with_name(f"{path.name}.data")
 
 
 def total_mb(models: dict[str, ModelEntry]) -> float:

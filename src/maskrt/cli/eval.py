@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from maskrt.cli.shared import BundlePath, MaxMegapixels, Provider, Region, RegionFrom, Settings, Threads
+from maskrt.cli.shared import BundlePath, MaxMegapixels, Precision, Provider, Region, RegionFrom, Settings, Threads
 
 
 def command(
@@ -22,6 +22,7 @@ def command(
         Path | None, typer.Option(metavar="DIR", help="Write DIR/STEM.png: input, truth, segments, both masks.")
     ] = None,
     provider: Provider = "cpu",
+    precision: Precision = "fp32",
     threads: Threads = None,
     settings: Settings = None,
     max_megapixels: MaxMegapixels = 50,
@@ -42,9 +43,11 @@ def command(
         from maskrt.cli.eval_refiner import score_refiner
 
         raise typer.Exit(
-            score_refiner(bundle, images, truth, masks, json, provider, threads, settings or [], max_megapixels)
+            score_refiner(
+                bundle, images, truth, masks, json, provider, precision, threads, settings or [], max_megapixels
+            )
         )
-    from maskrt.cli.options import parse_roi, parse_settings
+    from maskrt.cli.options import parse_region, parse_settings
     from maskrt.cli.progress import FrameProgress
     from maskrt.cli.scores import print_scores
     from maskrt.runtime.atomic import write_bytes
@@ -53,21 +56,18 @@ def command(
     from maskrt.runtime.figures import comparison
     from maskrt.runtime.images import read_truth
     from maskrt.runtime.pipeline import open_pipeline
-    from maskrt.runtime.run import SOME_FRAMES_FAILED, roi_reader
+    from maskrt.runtime.run import SOME_FRAMES_FAILED
     from maskrt.runtime.sinks import png_bytes
     from maskrt.runtime.sources import BadFrame, open_source
 
-    if roi is not None and roi_from is not None:
-        raise InputError("--roi and --roi-from exclude each other")
     if not truth.is_dir():
         raise InputError(f"{truth}: no such folder; it should hold a STEM.png per image")
-    region_of = roi_reader(roi_from) if roi_from is not None else None
-    region = parse_roi(roi) if roi is not None else None
+    region = parse_region(roi, roi_from)
     max_pixels = int(max_megapixels * 1e6)
     scores, failed = Scores(), []
     with (
         open_source(images, max_pixels) as source,
-        open_pipeline(bundle, provider, threads, **parse_settings(settings or [])) as pipeline,
+        open_pipeline(bundle, provider, threads, precision, **parse_settings(settings or [])) as pipeline,
         FrameProgress(source.length, "images") as progress,
     ):
         for item in source:
@@ -75,9 +75,8 @@ def command(
                 if isinstance(item, BadFrame):
                     raise InputError(item.reason)
                 mask = read_truth(truth / f"{item.source}.png", max_pixels)
-                compared = compare_methods(
-                    pipeline, item.rgb, mask, region_of(item.source) if region_of is not None else region
-                )
+                own = region(item.source) if callable(region) else region
+                compared = compare_methods(pipeline, item.rgb, mask, own)
                 scores.add(compared)
                 if figures is not None:
                     write_bytes(figures / f"{item.source}.png", png_bytes(comparison(compared)))

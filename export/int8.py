@@ -1,0 +1,68 @@
+"""A float32 graph to int8, with the ranges that its values have on real frames.
+
+Weights are quantised for each output channel, activations per tensor, as pairs of QuantizeLinear and DequantizeLinear
+around convolutions and products with weights. Products of two activations, which is attention, and everything between
+the layers stay in float32.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from maskrt.export.quiet import quiet
+
+Feeds = Mapping[str, NDArray[Any]]
+LAYERS = ("Conv", "Gemm", "MatMul")
+OPTIONS = {
+    "MatMulConstBOnly": True,
+    # A product's result goes on in float32: a norm, an activation or a sum takes it next, and none is integer here.
+    "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+}
+
+
+def has_layers(path: Path) -> bool:
+    """Whether a graph has anything to quantise; reads no weights beside the file."""
+    return any(node.op_type in LAYERS for node in onnx.load(path, load_external_data=False).graph.node)
+
+
+def convert_int8(source: Path, target: Path, feeds: Sequence[Feeds]) -> None:
+    """Write a graph in int8.
+
+    Args:
+        source: an ONNX file whose weights are in it or beside it.
+        feeds: what the graph is fed with in use: the ranges of its activations are those of these runs.
+    """
+    with TemporaryDirectory(prefix="maskrt-int8-") as folder, quiet(None):
+        prepared = Path(folder) / source.name
+        # Batch norms go into the convolutions before them; and every value gets a type, without which it stays float32.
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            target,
+            _Reader(feeds),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(LAYERS),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options=OPTIONS,
+        )
+
+
+class _Reader(CalibrationDataReader):
+    """Feeds as the quantiser asks for them."""
+
+    def __init__(self, feeds: Sequence[Feeds]) -> None:
+        self._feeds: Iterator[Feeds] = iter(feeds)
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        """The next feeds; None at the end."""
+        feeds = next(self._feeds, None)
+        return None if feeds is None else dict(feeds)
