@@ -62,6 +62,42 @@ def convert_fp16(source: Path, target: Path) -> None:
     ir.save(model, target)
 
 
+def write_rounded(source: Path, target: Path) -> None:
+    """Write what a graph in float16 answers on an engine that has float16, for one that has not.
+
+    Every operator computes in float32, as a GPU's sums do, and its result is rounded to float16. ONNX Runtime would run
+    `source` on a CPU with next to no rounding: it takes the casts out that it has put in around such operators.
+
+    Args:
+        source: a file that convert_fp16 wrote.
+    """
+    onnx.shape_inference.infer_shapes_path(str(source), str(target))
+    model = ir.load(target)
+    for node in list(model.graph):
+        values = {value for value in node.inputs if value is not None and value.dtype == ir.DataType.FLOAT16}
+        if node.op_type == "Cast" or not values:
+            continue
+        for value in values:
+            cast = _cast(value, ir.DataType.FLOAT, f"{node.name}_{value.name}_float32")
+            model.graph.insert_before(node, cast)
+            for index, read in enumerate(node.inputs):
+                if read is value:
+                    node.replace_input_with(index, cast.outputs[0])
+        for output in node.outputs:
+            if output.dtype == ir.DataType.FLOAT16:
+                cast = _cast(output, ir.DataType.FLOAT16, f"{output.name}_rounded")
+                model.graph.insert_after(node, cast)
+                output.replace_all_uses_with(cast.outputs[0])
+                cast.replace_input_with(0, output)
+                output.type = ir.TensorType(ir.DataType.FLOAT)
+    ir.save(model, target)
+
+
+def _cast(value: ir.Value, to: ir.DataType, name: str) -> ir.Node:
+    output = ir.Value(name=name, type=ir.TensorType(to))
+    return ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(to))], outputs=[output], name=name)
+
+
 def kept_nodes(graph: ir.Graph) -> list[ir.Node]:
     """The nodes that stay in float32, in the graph's order; see the module's docstring."""
     kept = {node for node in graph if node.op_type in KEPT}

@@ -13,7 +13,7 @@ import numpy as np
 from maskrt.export.answers import Calibration, agreements, answer, told
 from maskrt.export.entries import is_bundle, maskrt_version
 from maskrt.export.folder import whole_folder
-from maskrt.export.fp16 import convert_fp16
+from maskrt.export.fp16 import convert_fp16, write_rounded
 from maskrt.export.int8 import convert_int8, has_layers
 from maskrt.runtime.bundle import (
     FP32,
@@ -34,6 +34,7 @@ from maskrt.runtime.session import open_session
 
 Report = Callable[[str], None]
 TOLERANCE = 0.98
+PROOFS = "proofs"  # folder of the graphs that are verified in place of those that a CPU would not round
 # It runs once a frame, and what it computes goes into the variances of every prompt.
 FP16_KEEPS = ("image_side",)
 # Where the time of a frame goes. The decoder's graphs work on some 7 tokens a prompt, too few for int8 to pay, and its
@@ -79,14 +80,16 @@ def export_precisions(
             models = {role: _artifact(folder, opened, role, precision, recorder.runs[role], report) for role in roles}
             rest = tuple(role for role in opened.manifest.models if role not in models)
             spec = PrecisionSpec(models, rest, {}, tolerance)
-            with_it = msgspec.structs.replace(manifest, precisions=manifest.precisions | {precision: spec})
-            found = answer(Bundle(folder, with_it, precision), calibration, threads, reference)
+            proven = _proven(Bundle(folder, manifest), precision, spec)
+            found = answer(proven, calibration, threads, reference)
             spec = msgspec.structs.replace(spec, agreement=agreements(reference, found))
             report(f"{precision}: {told(spec.agreement)}")
             _require(precision, spec)
-            manifest = msgspec.structs.replace(with_it, precisions=with_it.precisions | {precision: spec})
+            manifest = msgspec.structs.replace(manifest, precisions=manifest.precisions | {precision: spec})
+        shutil.rmtree(folder / PROOFS, ignore_errors=True)
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
         open_bundle(folder)
+    report(f"{out}: {', '.join((FP32, *manifest.precisions))}, verified")
     return Bundle(Path(out), manifest)
 
 
@@ -129,19 +132,41 @@ def _artifact(folder: Path, bundle: Bundle, role: str, precision: str, runs: Seq
             convert_int8(source, target, [run.feeds for run in runs])
         else:
             convert_fp16(source, target)
+            (folder / PROOFS).mkdir(exist_ok=True)
+            write_rounded(target, folder / PROOFS / target.name)
     except Exception as error:  # onnx, onnx_ir and ONNX Runtime's converters have no common base class for their errors
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise ExportError(
             f"{role} cannot be converted to {precision}: {first}; leave it in float32 with --keep {role}"
         ) from error
     try:
-        parity = graph_error(target, runs)
+        graph_error(target, runs[:1])  # that it loads and runs as it is
+        parity = graph_error(_proof(folder, target), runs)
     except NetworkError as reason:
         raise ExportError(
             f"{reason}; {precision} is too narrow for it: leave it in float32 with --keep {role}"
         ) from reason
     report(f"{target.name}: {target.stat().st_size / 1e6:.1f} MB, off by {parity.max_rel:.1e} of the largest output")
     return Artifact(target.name, sha256_of(target), target.stat().st_size, parity)
+
+
+def _proof(folder: Path, target: Path) -> Path:
+    """The file that answers on a CPU as `target` does where its precision is at home."""
+    proof = folder / PROOFS / target.name
+    return proof if proof.exists() else target
+
+
+def _proven(bundle: Bundle, precision: str, spec: PrecisionSpec) -> Bundle:
+    """The bundle in a precision, with the files that _proof names."""
+    models = {
+        role: msgspec.structs.replace(
+            artifact, file=str(_proof(bundle.path, bundle.path / artifact.file).relative_to(bundle.path))
+        )
+        for role, artifact in spec.models.items()
+    }
+    spec = msgspec.structs.replace(spec, models=models)
+    manifest = msgspec.structs.replace(bundle.manifest, precisions={precision: spec})
+    return Bundle(bundle.path, manifest, precision)
 
 
 def graph_error(path: Path, runs: Sequence[Run]) -> Parity:

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from maskrt.export.fp16 import KEPT, PLACES, STATISTICS, convert_fp16
+from maskrt.export.fp16 import KEPT, PLACES, STATISTICS, convert_fp16, write_rounded
 from maskrt.export.sams import WRITERS
 from maskrt.runtime.session import open_session
 
@@ -120,6 +120,30 @@ def test_inputs_and_outputs_keep_their_types(written_out: tuple[Path, dict[str, 
     assert target.stat().st_size < 3 * path.stat().st_size  # casts weigh more than these weights save
 
 
+def test_rounded_where_a_cpu_would_not(tmp_path: Path, rng: np.random.Generator) -> None:
+    weight = rng.standard_normal((5, 5)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "weight"], ["product"]),
+        helper.make_node("Add", ["product", "product"], ["double"]),
+        helper.make_node("Tanh", ["double"], ["y"]),
+    ]
+    path = write_graph(tmp_path / "g.onnx", nodes, {"x": [5, 5]}, {"y": [5, 5]}, {"weight": weight})
+    typed, rounded = tmp_path / "g.fp16.onnx", tmp_path / "rounded.onnx"
+    convert_fp16(path, typed)
+    write_rounded(typed, rounded)
+    types(rounded)
+    x = rng.standard_normal((5, 5)).astype(np.float32)
+
+    def halved(values: Array) -> Array:
+        return values.astype(np.float16).astype(np.float32)
+
+    expected = halved(np.tanh(halved(2 * halved(halved(x) @ halved(weight)))))
+    with open_session(typed) as left_out:
+        assert not np.allclose(left_out.run({"x": x})["y"], expected, rtol=1e-5)  # or write_rounded is not needed
+    assert np.allclose(answers(rounded, {"x": x})["y"], expected, rtol=1e-3, atol=1e-7)
+    assert np.array_equal(halved(answers(rounded, {"x": x})["y"]), answers(rounded, {"x": x})["y"])
+
+
 @pytest.fixture(scope="module")
 def sam_graphs(small_sam: Any, tiny_config: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("graphs")
@@ -155,6 +179,8 @@ def test_networks(sam_graphs: dict[str, Path], sam_feeds: dict[str, dict[str, Ar
             assert known[node.input[0]] == FLOAT, node.op_type
     products = [node for node in nodes if node.op_type in ("MatMul", "Gemm", "Conv")]
     assert sum(known[node.output[0]] == FLOAT16 for node in products) >= len(products) / 3
-    found, expected = answers(target, feeds), answers(path, feeds)
+    rounded = path.with_name(f"{role}.rounded.onnx")
+    write_rounded(target, rounded)
+    found, expected = answers(rounded, feeds), answers(path, feeds)
     for name, value in expected.items():
         assert 0 < np.abs(found[name] - value).max() < 0.02 * np.abs(value).max(), name
