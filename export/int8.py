@@ -20,7 +20,6 @@ from maskrt.export.quiet import quiet
 Feeds = Mapping[str, NDArray[Any]]
 LAYERS = ("Conv", "Gemm", "MatMul")
 OPTIONS = {
-    "MatMulConstBOnly": True,
     # A product's result goes on in float32: a norm, an activation or a sum takes it next, and none is integer here.
     "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
 }
@@ -52,8 +51,19 @@ def convert_int8(source: Path, target: Path, feeds: Sequence[Feeds]) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_exclude=_without_weights(prepared),
             extra_options=OPTIONS,
         )
+
+
+def _without_weights(path: Path) -> list[str]:
+    """Names of the products of two activations; gives every node a name, since the quantiser goes by them."""
+    model = onnx.load(path)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    for number, node in enumerate(model.graph.node):
+        node.name = f"{number}_{node.op_type}"
+    onnx.save(model, path)
+    return [node.name for node in model.graph.node if node.op_type == "MatMul" and not weights & set(node.input)]
 
 
 class _Reader(CalibrationDataReader):
