@@ -1,8 +1,8 @@
 """A float32 graph to int8, with the ranges that its values have on real frames.
 
 Weights are quantised for each output channel, activations per tensor, as pairs of QuantizeLinear and DequantizeLinear
-around convolutions and products with weights. Products of two activations, which is attention, and everything between
-the layers stay in float32.
+around convolutions and products with weights. The outer layers, products of two activations, which is attention, and
+everything between the layers stay in float32.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,15 +19,21 @@ from maskrt.export.quiet import quiet
 
 Feeds = Mapping[str, NDArray[Any]]
 LAYERS = ("Conv", "Gemm", "MatMul")
+# Layers at either end that stay in float32: the first read the picture itself, the last ones' result is the answer. On
+# drawn scenes the demo's final masks had an IoU of 0.984 (segmenter) and 0.991 (encoder) with those of float32; with
+# every layer in int8, 0.977 and 0.966.
+OUTER = 2
+# An activation that only cuts becomes the lower end of its convolution's range.
+ACTIVATIONS = ("Relu", "Clip")
 OPTIONS = {
     # A product's result goes on in float32: a norm, an activation or a sum takes it next, and none is integer here.
     "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
 }
 
 
-def has_layers(path: Path) -> bool:
-    """Whether a graph has anything to quantise; reads no weights beside the file."""
-    return any(node.op_type in LAYERS for node in onnx.load(path, load_external_data=False).graph.node)
+def has_inner_layers(path: Path) -> bool:
+    """Whether a graph has anything to quantise between its first and its last layer; reads no weights beside it."""
+    return len(_learnt(onnx.load(path, load_external_data=False).graph)) > 2 * OUTER
 
 
 def convert_int8(source: Path, target: Path, feeds: Sequence[Feeds]) -> None:
@@ -46,24 +52,34 @@ def convert_int8(source: Path, target: Path, feeds: Sequence[Feeds]) -> None:
             target,
             _Reader(feeds),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(LAYERS),
+            op_types_to_quantize=[*LAYERS, *ACTIVATIONS],
             per_channel=True,
+            # Not symmetric int8: ONNX Runtime took twice as long with it on a CPU with VNNI, and it lost more.
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=_without_weights(prepared),
+            nodes_to_exclude=_left_in_float32(prepared),
             extra_options=OPTIONS,
         )
 
 
-def _without_weights(path: Path) -> list[str]:
-    """Names of the products of two activations; gives every node a name, since the quantiser goes by them."""
+def _left_in_float32(path: Path) -> list[str]:
+    """Names of layers that are not quantised: products of two activations, and OUTER layers at either end.
+
+    Gives every node a name, since the quantiser goes by them.
+    """
     model = onnx.load(path)
-    weights = {tensor.name for tensor in model.graph.initializer}
     for number, node in enumerate(model.graph.node):
         node.name = f"{number}_{node.op_type}"
     onnx.save(model, path)
-    return [node.name for node in model.graph.node if node.op_type == "MatMul" and not weights & set(node.input)]
+    inner = {node.name for node in _learnt(model.graph)[OUTER:-OUTER]}
+    return [node.name for node in model.graph.node if node.op_type in LAYERS and node.name not in inner]
+
+
+def _learnt(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The layers that multiply with weights."""
+    weights = {tensor.name for tensor in graph.initializer}
+    return [node for node in graph.node if node.op_type in LAYERS and weights & set(node.input)]
 
 
 class _Reader(CalibrationDataReader):

@@ -14,7 +14,7 @@ from maskrt.export.answers import Calibration, agreements, answer, told
 from maskrt.export.entries import is_bundle, maskrt_version
 from maskrt.export.folder import whole_folder
 from maskrt.export.fp16 import convert_fp16, write_rounded
-from maskrt.export.int8 import convert_int8, has_layers
+from maskrt.export.int8 import convert_int8, has_inner_layers
 from maskrt.runtime.bundle import (
     FP32,
     LOWER,
@@ -119,7 +119,7 @@ def _roles(bundle: Bundle, precision: str) -> list[str]:
         return [
             role
             for role in graphs
-            if role in INT8_TAKES and has_layers(bundle.path / bundle.manifest.models[role].file)
+            if role in INT8_TAKES and has_inner_layers(bundle.path / bundle.manifest.models[role].file)
         ]
     return [role for role in graphs if role not in FP16_KEEPS]
 

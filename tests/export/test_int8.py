@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from maskrt.export.int8 import convert_int8, has_layers
+from maskrt.export.int8 import convert_int8, has_inner_layers
 from maskrt.runtime.session import open_session
 
 Array = np.ndarray[Any, Any]
@@ -21,16 +21,21 @@ def path(tmp_path: Path, rng: np.random.Generator) -> Path:
     # Each output channel has a range of its own: one scale for all would leave the first one nothing.
     channels = np.geomspace(0.01, 10, width).astype(np.float32)
     constants = {
-        "kernel": (rng.standard_normal((width, 3, 3, 3)) * channels[:, None, None, None]).astype(np.float32),
+        "kernel": (rng.standard_normal((width, width, 3, 3)) * channels[:, None, None, None]).astype(np.float32),
         "one": np.ones(width, np.float32),
         "zero": np.zeros(width, np.float32),
-        "variance": (27 * channels**2).astype(np.float32),
+        "variance": (72 * channels**2).astype(np.float32),
         "tokens": np.array([0, width, -1], np.int64),
-        "query": (rng.standard_normal((width, width)) * channels).astype(np.float32),
+        "first": rng.standard_normal((width, 3, 3, 3)).astype(np.float32),
+        "second": rng.standard_normal((width, width, 1, 1)).astype(np.float32),
+        "last": rng.standard_normal((width, width)).astype(np.float32),
+        "query": (rng.standard_normal((width, width)) * channels / 500).astype(np.float32),
         "value": rng.standard_normal((width, width)).astype(np.float32),
     }
     nodes = [
-        node("Conv", ["image", "kernel"], ["found"], pads=[1, 1, 1, 1]),
+        node("Conv", ["image", "first"], ["corners"], pads=[1, 1, 1, 1]),
+        node("Conv", ["corners", "second"], ["edges"]),
+        node("Conv", ["edges", "kernel"], ["found"], pads=[1, 1, 1, 1]),
         node("BatchNormalization", ["found", "one", "zero", "zero", "variance"], ["normed"]),
         node("Relu", ["normed"], ["seen"]),
         node("Reshape", ["seen", "tokens"], ["rows"]),
@@ -40,7 +45,8 @@ def path(tmp_path: Path, rng: np.random.Generator) -> Path:
         node("MatMul", ["queries", "keys"], ["scores"]),
         node("Softmax", ["scores"], ["attention"]),
         node("MatMul", ["x", "value"], ["values"]),
-        node("MatMul", ["attention", "values"], ["y"]),
+        node("MatMul", ["attention", "values"], ["read"]),
+        node("MatMul", ["read", "last"], ["y"]),
     ]
     float_info = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)  # noqa: E731
     graph = helper.make_graph(
@@ -68,7 +74,7 @@ def test_weights_by_channel(path: Path, rng: np.random.Generator) -> None:
     makers = {name: node for node in graph.node for name in node.output}
     layers = [node for node in graph.node if node.op_type in ("Conv", "MatMul")]
     weighted = [node for node in layers if getattr(makers.get(node.input[1]), "op_type", "") == "DequantizeLinear"]
-    assert sorted(node.op_type for node in weighted) == ["Conv", "MatMul", "MatMul"]
+    assert sorted(node.op_type for node in weighted) == ["Conv", "MatMul"]
     for node in weighted:
         weight = makers[node.input[1]]
         (axis,) = (attribute.i for attribute in weight.attribute if attribute.name == "axis")
@@ -76,9 +82,10 @@ def test_weights_by_channel(path: Path, rng: np.random.Generator) -> None:
         assert known[weight.input[0]].dtype == np.int8
         assert known[weight.input[1]].shape == (8,)
         assert makers[makers[node.input[0]].input[0]].op_type == "QuantizeLinear"
-    attention = [node for node in layers if node not in weighted]
-    assert len(attention) == 2
-    assert all(makers[name].op_type != "DequantizeLinear" for node in attention for name in node.input)
+    others = [node for node in layers if node not in weighted]
+    assert sorted(node.op_type for node in others) == ["Conv", "Conv", "MatMul", "MatMul", "MatMul", "MatMul"]
+    # No weight of theirs is quantised, though what they read may be, for a neighbour.
+    assert all(makers[name].input[0] not in known for n in others for name in n.input[:2] if name in makers)
     assert "BatchNormalization" not in {node.op_type for node in graph.node}
 
 
@@ -92,7 +99,7 @@ def test_near_float32_at_another_size(path: Path, rng: np.random.Generator) -> N
     assert 0 < np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
 
 
-def test_graphs_without_layers(path: Path, tiny_bundle: Path) -> None:
-    assert has_layers(path)
-    assert has_layers(tiny_bundle / "segmenter.onnx")
-    assert not has_layers(tiny_bundle / "encoder.onnx")
+def test_graphs_without_inner_layers(path: Path, tiny_bundle: Path) -> None:
+    assert has_inner_layers(path)
+    assert has_inner_layers(tiny_bundle / "segmenter.onnx")
+    assert not has_inner_layers(tiny_bundle / "encoder.onnx")
