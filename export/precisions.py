@@ -78,6 +78,10 @@ def export_precisions(
         for precision in precisions:
             roles = [role for role in _roles(opened, precision) if role in recorder.runs and role not in keep]
             models = {role: _artifact(folder, opened, role, precision, recorder.runs[role], report) for role in roles}
+            if not models:
+                raise InputError(
+                    f"{precision} would change no network of {bundle}: it has none for it but those of --keep"
+                )
             rest = tuple(role for role in opened.manifest.models if role not in models)
             spec = PrecisionSpec(models, rest, {}, tolerance)
             proven = _proven(Bundle(folder, manifest), precision, spec)

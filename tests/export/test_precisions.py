@@ -167,6 +167,7 @@ def test_pictures_that_cannot_be_used(tiny_bundle: Path, ward: Path, tmp_path: P
     [
         (["fp8"], [], "--precision fp8: choose of fp16, int8; fp32 is there anyway"),
         ([], [], "choose of fp16, int8"),
+        (["int8"], ["segmenter"], "int8 would change no network of .*: it has none for it but those of --keep"),
         (["fp16"], ["teacher"], "--keep teacher: .* has segmenter, encoder, decoder"),
     ],
 )
