@@ -40,6 +40,8 @@ bench: .venv/ready
 	    --json benchmarks/results/refine-demo.json
 	$(BIN)/python -m maskrt.benchmarks.refine_quality --json benchmarks/results/refine_quality.json
 	$(BIN)/python -m maskrt.benchmarks.refine_plots
+	$(BIN)/maskrt bench latency --pairs 100 --provider cpu,openvino --json benchmarks/results/latency.json
+	$(BIN)/maskrt bench throughput --pairs 3 --json benchmarks/results/throughput.json
 	$(BIN)/python -m maskrt.benchmarks.tables
 
 # Trains the demo models again from nothing: five hours, by the times set. As in the field, SAM learns for longer than

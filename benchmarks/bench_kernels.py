@@ -1,6 +1,8 @@
 """Every kernel at the size of a 1080p region of interest, beside the plain version that defines its answer.
 
 .venv/bin/pytest benchmarks/bench_kernels.py --benchmark-group-by=func
+
+The CUDA kernels, the way to the GPU and back included, with: -m "gpu or not gpu".
 """
 
 from collections.abc import Callable
@@ -25,7 +27,16 @@ HEIGHT, WIDTH = 1080, 1920
 PLACEMENT = Placement(1024, (576, 1024), (HEIGHT, WIDTH))
 THRESHOLDS = np.array([-1, 0, 1], np.float32)
 
-both = pytest.mark.parametrize("kernels", [sets.CPU, sets.REFERENCE], ids=["cpu", "reference"])
+SETS = {"cpu": lambda: sets.CPU, "reference": lambda: sets.REFERENCE, "cuda": sets.cuda}
+
+each = pytest.mark.parametrize(
+    "kernels", ["cpu", "reference", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True
+)
+
+
+@pytest.fixture
+def kernels(request: pytest.FixtureRequest) -> KernelSet:
+    return SETS[request.param]()
 
 
 def measure(benchmark: Any, kernels: KernelSet, work: Callable[[KernelSet], NDArray[Any]]) -> None:
@@ -65,7 +76,7 @@ def masks() -> NDArray[np.bool_]:
     return np.stack(found)
 
 
-@both
+@each
 def test_resize_bilinear(benchmark: Any, kernels: KernelSet, logits: NDArray[np.float32]) -> None:
     def work(kernels: KernelSet) -> NDArray[np.float32]:
         out = np.empty((2, HEIGHT, WIDTH), np.float32)
@@ -75,7 +86,7 @@ def test_resize_bilinear(benchmark: Any, kernels: KernelSet, logits: NDArray[np.
     measure(benchmark, kernels, work)
 
 
-@both
+@each
 def test_measure_masks(benchmark: Any, kernels: KernelSet, logits: NDArray[np.float32]) -> None:
     def work(kernels: KernelSet) -> NDArray[np.float64]:
         stability, boxes = np.empty(len(logits), np.float32), np.empty((len(logits), 4), np.int32)
@@ -85,7 +96,7 @@ def test_measure_masks(benchmark: Any, kernels: KernelSet, logits: NDArray[np.fl
     measure(benchmark, kernels, work)
 
 
-@both
+@each
 def test_mask_counts(benchmark: Any, kernels: KernelSet, logits: NDArray[np.float32]) -> None:
     stability, boxes = np.empty(len(logits), np.float32), np.empty((len(logits), 4), np.int32)
     sets.CPU.measure_masks(logits, PLACEMENT, THRESHOLDS, 0.0, stability, boxes)
@@ -100,12 +111,20 @@ def test_mask_counts(benchmark: Any, kernels: KernelSet, logits: NDArray[np.floa
     measure(benchmark, kernels, work)
 
 
-@both
+@each
+def test_box_nms(benchmark: Any, kernels: KernelSet) -> None:
+    rng = np.random.default_rng(6)
+    corners, sizes = rng.uniform(0, 1000, (600, 2)), rng.uniform(20, 300, (600, 2))
+    boxes, scores = np.hstack([corners, corners + sizes]).astype(np.float32), rng.random(600).astype(np.float32)
+    measure(benchmark, kernels, lambda kernels: kernels.box_nms(boxes, scores, 0.5))
+
+
+@each
 def test_box_and_counts(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> None:
     measure(benchmark, kernels, lambda kernels: kernels.box_and_counts(masks[0])[1])
 
 
-@both
+@each
 @pytest.mark.parametrize("mode", ["holes", "islands"])
 def test_remove_small_regions(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_], mode: str) -> None:
     def work(kernels: KernelSet) -> NDArray[np.bool_]:
@@ -116,7 +135,7 @@ def test_remove_small_regions(benchmark: Any, kernels: KernelSet, masks: NDArray
     measure(benchmark, kernels, work)
 
 
-@both
+@each
 def test_count_votes(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> None:
     occlusion = np.random.default_rng(2).random((HEIGHT, WIDTH), dtype=np.float32)
     probabilities = np.stack([1 - occlusion, occlusion])
@@ -130,7 +149,7 @@ def test_count_votes(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_
     measure(benchmark, kernels, work)
 
 
-@both
+@each
 def test_paint(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> None:
     runs = runs_of([encode_rle(mask)["counts"] for mask in masks])
     classes, order = (np.arange(len(masks)) % 3).astype(np.uint8), np.arange(len(masks))
@@ -143,7 +162,7 @@ def test_paint(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> 
     measure(benchmark, kernels, work)
 
 
-@both
+@each
 def test_decode_pixels(benchmark: Any, kernels: KernelSet) -> None:
     """One tile of the refiner, at the published width."""
     rng = np.random.default_rng(3)
@@ -162,7 +181,7 @@ def test_decode_pixels(benchmark: Any, kernels: KernelSet) -> None:
     measure(benchmark, kernels, work)
 
 
-@both
+@each
 def test_sample_bilinear(benchmark: Any, kernels: KernelSet) -> None:
     planes = np.random.default_rng(4).random((64, 66, 66), np.float32)
     taps, one = resize_taps(66, 130, 0, 130), np.ones(64, np.float32)
@@ -175,7 +194,7 @@ def test_sample_bilinear(benchmark: Any, kernels: KernelSet) -> None:
     measure(benchmark, kernels, work)
 
 
-@both
+@each
 def test_add_shifted(benchmark: Any, kernels: KernelSet) -> None:
     products = np.random.default_rng(5).random((9, 256, 34, 34), np.float32)
     taps = resize_taps(34, 130, 0, 130)
@@ -188,7 +207,7 @@ def test_add_shifted(benchmark: Any, kernels: KernelSet) -> None:
     measure(benchmark, kernels, work)
 
 
-@both
+@each
 def test_dilate(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> None:
     edges = contour(masks[0] & masks[0][::-1])
 
@@ -200,12 +219,12 @@ def test_dilate(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) ->
     measure(benchmark, kernels, work)
 
 
-@both
+@each
 def test_region_boxes(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> None:
     measure(benchmark, kernels, lambda kernels: kernels.region_boxes(masks[0]))
 
 
-@both
+@each
 def test_settle_squares(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> None:
     def work(kernels: KernelSet) -> NDArray[np.float32]:
         found, decoded = masks[0].astype(np.float32), np.zeros_like(masks[0])

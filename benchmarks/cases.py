@@ -16,6 +16,8 @@ CASES = {
     "masks": "maskrt.benchmarks.masks_case",
     "voting": "maskrt.benchmarks.voting_case",
     "refine": "maskrt.benchmarks.refine_case",
+    "latency": "maskrt.benchmarks.latency_case",
+    "throughput": "maskrt.benchmarks.throughput_case",
 }
 
 
@@ -24,7 +26,8 @@ class BenchOptions:
     """How to measure.
 
     threads: of every contestant; None is every usable core. work: for models made on the way. pictures: of refine;
-    sides: those of its contestants that run beside ours, all where empty.
+    sides: those of its contestants that run beside ours, all where empty. Of latency and throughput: bundle, the demo's
+    where None; frames, how many scenes; providers, of throughput one; processes and streams in each of throughput.
     """
 
     size: str = "all"
@@ -35,6 +38,11 @@ class BenchOptions:
     work: Path = Path("out/bench")
     pictures: tuple[str, ...] = ("2k",)
     sides: tuple[str, ...] = ()
+    bundle: Path | None = None
+    frames: int = 8
+    providers: tuple[str, ...] = ("cpu",)
+    processes: tuple[int, ...] = (1, 2)
+    streams: tuple[int, ...] = (1, 2)
 
 
 def run_case(name: str, options: BenchOptions, report: Callable[[str], None]) -> CaseReport:

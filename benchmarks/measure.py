@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -35,10 +35,11 @@ class WorkerError(MaskrtError):
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One contestant. p95_s is one of the measured times.
+    """One contestant. p95_s and p99_s are measured times.
 
-    peak_rss_mb: 10^6 bytes, of the whole worker; loaded_rss_mb: its peak before the first iteration. Of refiners only:
-    iou and mba of its masks against the truth, 0 to 1, and decoded_fraction, the share of the turns' pixels decoded.
+    peak_rss_mb: 10^6 bytes, of its worker, or all of them; loaded_rss_mb: their peak before the first iteration. Of
+    refiners only: iou and mba of its masks against the truth, 0 to 1, and decoded_fraction, the share of the turns'
+    pixels decoded. Of latency only: p99_s. Of throughput only: frames_per_s, by the median.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     iou: float | None = None
     mba: float | None = None
     decoded_fraction: float | None = None
+    p99_s: float | None = None
+    frames_per_s: float | None = None
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -89,14 +92,19 @@ class _Reply:
 
 
 def run_pairs(
-    contestants: Mapping[str, Factory], pairs: int, warmup: int, progress: Callable[[str], None] = lambda _: None
+    contestants: Mapping[str, Factory | Sequence[Factory]],
+    pairs: int,
+    warmup: int,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Measured:
     """Measure contestants in turns; the first is ours, every other one is compared with it.
 
     The order within a pair is reversed from pair to pair, so that neither side always runs on the warmer machine.
 
     Args:
-        contestants: name -> factory; called once in its own process, it returns what runs one iteration.
+        contestants: name -> factory; called once in its own process, it returns what runs one iteration. Several
+            factories are one contestant whose processes work at the same time: it has taken as long as the last of
+            them, its memory is the sum, and its value is the list of theirs.
         pairs: measured iterations of each contestant.
         warmup: iterations before, not counted: kernels compile, caches fill.
         progress: called with a line per step.
@@ -109,9 +117,9 @@ def run_pairs(
         raise ValueError(f"{len(contestants)} contestants, {pairs} pairs, {warmup} warm-ups: at least 1, 1 and 0")
     names = list(contestants)
     with ExitStack() as stack:
-        workers: dict[str, _Worker] = {}
-        for name, factory in contestants.items():
-            workers[name] = stack.enter_context(_Worker(name, factory))
+        workers: dict[str, _Team] = {}
+        for name, factories in contestants.items():
+            workers[name] = _Team(name, factories, stack)
             progress(f"{name}: ready")
         for _ in range(warmup):
             for name in names:
@@ -122,7 +130,7 @@ def run_pairs(
                 replies[name].append(workers[name].run())
             times = ", ".join(f"{name} {replies[name][-1].seconds:.2f} s" for name in names)
             progress(f"pair {pair + 1} of {pairs}: {times}")
-        last = {name: workers[name].ask("value") for name in names}
+        last = {name: workers[name].value() for name in names}
     seconds = {name: np.array([reply.seconds for reply in replies[name]]) for name in names}
     return Measured(
         rows=tuple(_row(name, replies[name], last[name].peak_rss_mb, workers[name].loaded_rss_mb) for name in names),
@@ -130,6 +138,36 @@ def run_pairs(
         values={name: last[name].value for name in names},
         seconds=seconds,
     )
+
+
+class _Team:
+    """One worker, or several that work at the same time."""
+
+    def __init__(self, name: str, factories: Factory | Sequence[Factory], stack: ExitStack) -> None:
+        """The workers end with the stack."""
+        self._alone = callable(factories)
+        each = [factories] if callable(factories) else factories
+        self._workers = [stack.enter_context(_Worker(name, factory)) for factory in each]
+        self.loaded_rss_mb = sum(worker.loaded_rss_mb for worker in self._workers)
+
+    def run(self) -> _Reply:
+        """One iteration; the stages are the first one's."""
+        time.sleep(SETTLE_S)
+        replies = self._ask("run")
+        return _Reply(max(reply.seconds for reply in replies), replies[0].stages_ms)
+
+    def value(self) -> _Reply:
+        """What the last iteration returned, and the memory."""
+        replies = self._ask("value")
+        values = [reply.value for reply in replies]
+        return _Reply(
+            peak_rss_mb=sum(reply.peak_rss_mb for reply in replies), value=values[0] if self._alone else values
+        )
+
+    def _ask(self, command: str) -> list[_Reply]:
+        for worker in self._workers:
+            worker.send(command)
+        return [worker.reply() for worker in self._workers]
 
 
 class _Worker:
@@ -145,20 +183,15 @@ class _Worker:
         with theirs:  # closed here once the worker has its copy, so that its death ends our recv
             self._process.start()
 
-    def run(self) -> _Reply:
-        """One iteration."""
-        time.sleep(SETTLE_S)
-        return self.ask("run")
-
-    def ask(self, command: str) -> _Reply:
-        """Send a command and wait for the answer."""
+    def send(self, command: str) -> None:
+        """Send a command; `reply` must follow."""
         try:
             self._connection.send(command)
         except OSError as error:
             raise self._died() from error
-        return self._reply()
 
-    def _reply(self) -> _Reply:
+    def reply(self) -> _Reply:
+        """Wait for the answer."""
         try:
             reply: _Reply = self._connection.recv()
         except (EOFError, OSError) as error:
@@ -177,7 +210,7 @@ class _Worker:
 
     def __enter__(self) -> Self:
         try:
-            self.loaded_rss_mb = self._reply().peak_rss_mb  # sent once the factory is done
+            self.loaded_rss_mb = self.reply().peak_rss_mb  # sent once the factory is done
         except BaseException:
             self._end(at_once=True)
             raise

@@ -59,7 +59,7 @@ class CaseReport(msgspec.Struct, frozen=True):
 
 def environment(threads: int) -> Environment:
     """This machine, today."""
-    machine = examine()
+    machine = examine(providers=())
     memory = machine.memory_total_mb
     return Environment(
         processor=machine.cpu,
@@ -128,10 +128,14 @@ def print_report(report: CaseReport, console: Console | None = None) -> None:
     console = console or Console()
     table = Table(box=None, pad_edge=False, show_edge=False)
     table.add_column("contestant", no_wrap=True)
-    for column in ("median s", "p95 s", "runs", "peak RSS MB"):
+    # Some cases have more to say of a row; a column that no row of this one fills is left out.
+    further = {"p99 s": [row.p99_s for row in report.rows], "frames/s": [row.frames_per_s for row in report.rows]}
+    further = {column: values for column, values in further.items() if any(value is not None for value in values)}
+    for column in ("median s", "p95 s", "runs", "peak RSS MB", *further):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in report.rows:
-        table.add_row(row.name, f"{row.median_s:.3f}", f"{row.p95_s:.3f}", str(row.runs), f"{row.peak_rss_mb:.0f}")
+    for row, *more in zip(report.rows, *further.values(), strict=True):
+        cells = f"{row.median_s:.3f}", f"{row.p95_s:.3f}", str(row.runs), f"{row.peak_rss_mb:.0f}"
+        table.add_row(row.name, *cells, *("-" if value is None else f"{value:.3f}" for value in more))
     console.print(table)
     lines = [f"{row.name}: " + ", ".join(f"{k} {v:.0f} ms" for k, v in row.stages_ms.items()) for row in report.rows]
     lines = [line for row, line in zip(report.rows, lines, strict=True) if row.stages_ms]

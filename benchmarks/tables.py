@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from maskrt.benchmarks.cases import CASES
+from maskrt.benchmarks.measure import Row
 from maskrt.benchmarks.policies import Policies
 from maskrt.benchmarks.refine_quality import RefineQuality
 from maskrt.benchmarks.report_json import Environment, equality_text, read_report, spread_text
@@ -82,20 +83,22 @@ def with_tables(text: str, results: Path) -> str:
 def case_markdown(file: Path) -> str:
     """A case's rows, and below them ratios, equality, notes and the machine."""
     report = read_report(file)
-    header = ("", "median", "p95", "runs", "peak memory")
+    further = CASE_COLUMNS.get(report.case, {})
+    header = ("", "median", "p95", "runs", "peak memory", *further)
     rows: list[tuple[str, ...]] = [
-        (row.name, _seconds(row.median_s), _seconds(row.p95_s), str(row.runs), f"{row.peak_rss_mb:.0f} MB")
+        (
+            row.name,
+            _seconds(row.median_s),
+            _seconds(row.p95_s),
+            str(row.runs),
+            f"{row.peak_rss_mb:.0f} MB",
+            *(cell(row) for cell in further.values()),
+        )
         for row in report.rows
     ]
     # The ratio without a size is that of the largest one, so it stands among the others already.
-    sized = {name: spread for name, spread in report.ratios.items() if name.endswith(tuple(report.equality_by_size))}
-    if report.case == "refine":
-        header = (*header, "decoded", "IoU", "mBA")
-        rows = [
-            (*cells, _percent(row.decoded_fraction), _percent(row.iou), _percent(row.mba))
-            for cells, row in zip(rows, report.rows, strict=True)
-        ]
-        sized = {name: spread for name, spread in report.ratios.items() if name.endswith(("2k", "4k", "6k"))}
+    sizes = RATIO_ENDINGS.get(report.case, tuple(report.equality_by_size))
+    sized = {name: spread for name, spread in report.ratios.items() if name.endswith(sizes)}
     lines = [f"Ratio {name}: {spread_text(spread)}" for name, spread in sized.items()]
     lines += [f"Equality ({size}): {equality_text(counts)}" for size, counts in report.equality_by_size.items()]
     lines += [note[:1].upper() + note[1:] for note in report.notes]
@@ -166,6 +169,17 @@ def refine_quality_markdown(file: Path) -> str:
     return _markdown(header, rows, [*lines, _machine(found.environment)])
 
 
+# Case -> columns beside those that all have; and how the ratios end that its table shows.
+CASE_COLUMNS: dict[str, dict[str, Callable[[Row], str]]] = {
+    "refine": {
+        "decoded": lambda row: _percent(row.decoded_fraction),
+        "IoU": lambda row: _percent(row.iou),
+        "mBA": lambda row: _percent(row.mba),
+    },
+    "latency": {"p99": lambda row: _seconds(row.p99_s or 0)},
+    "throughput": {"frames/s": lambda row: f"{row.frames_per_s:.2f}"},
+}
+RATIO_ENDINGS = {"refine": ("2k", "4k", "6k"), "latency": ("",), "throughput": ("",)}
 TABLES: dict[str, Callable[[Path], str]] = {
     "quality": quality_markdown,
     "policies": policies_markdown,

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from maskrt.export.decoder import DECODER_INPUTS, DecoderGraph
+from maskrt.export.entries import fitness_lines
+from maskrt.export.fitness import findings
 from maskrt.export.folder import whole_folder
 from maskrt.export.graph import Report, export_graph
 from maskrt.export.sam import SamConfig
@@ -111,6 +113,8 @@ def export_anylabeling(
     with whole_folder(out, overwrite=overwrite, ours=_is_ours) as folder:
         write_encoder(network, config, folder / files[0], report, name="input_image", dtype=torch.float32)
         write_official_decoder(network, config, folder / files[1], report)
+        for line in fitness_lines({file: findings(folder / file) for file in files[:2]}):
+            report(line)
         (folder / CONFIG).write_text(_config(name), encoding="utf-8")
     return tuple(Path(out) / file for file in files)
 

@@ -1,7 +1,9 @@
 """What every bundle says of its files, and of the program that wrote it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from maskrt.export.fitness import findings
 from maskrt.export.graph import data_file
 from maskrt.runtime.bundle import MANIFEST, DataFile, ModelEntry, Parity, sha256_of
 
@@ -17,7 +19,14 @@ def model_entry(path: Path, kind: str, checkpoint: Path, parity: Parity | None) 
         source_sha256=sha256_of(checkpoint),
         parity=parity,
         data=(DataFile(data.name, sha256_of(data), data.stat().st_size),) if data.exists() else (),
+        tensorrt=findings(path) if path.suffix == ".onnx" else (),
     )
+
+
+def fitness_lines(found: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """What an export says of TensorRT in the end, from what was found of each file."""
+    lines = [f"{file}: TensorRT would refuse: {line}" for file, findings in found.items() for line in findings]
+    return tuple(lines) or ("TensorRT: nothing found in the graphs that it would refuse",)
 
 
 def total_mb(models: dict[str, ModelEntry]) -> float:

@@ -170,6 +170,7 @@ def _write(
     if program is None:
         raise ExportError(f"{path.name}: torch.onnx.export returned nothing")
     _strip(program.model)
+    _measure_behind_casts(program.model)
     weights = sum(tensor.nbytes for tensor in module.state_dict(keep_vars=True).values())
     program.save(path, external_data=weights > MAX_INLINE_BYTES)
 
@@ -190,6 +191,17 @@ def _strip(model: Any) -> None:
             value.metadata_props.clear()
             if not value.is_graph_output():
                 value.shape = value.type = None
+
+
+def _measure_behind_casts(model: Any) -> None:
+    """Read the size of a uint8 input where it has been cast: TensorRT lets nothing but Cast touch uint8."""
+    for image in (value for value in model.graph.inputs if value.dtype is not None and value.dtype.name == "UINT8"):
+        cast = next((node for node, _ in image.uses() if node.op_type == "Cast"), None)
+        shapes = [(node, index) for node, index in image.uses() if node.op_type == "Shape"]
+        if cast is not None and shapes:
+            for node, index in shapes:
+                node.replace_input_with(index, cast.outputs[0])
+            model.graph.sort()  # the sizes were read first
 
 
 def _remove(path: Path) -> None:

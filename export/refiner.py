@@ -12,7 +12,7 @@ from maskrt.export.configs import read_config
 from maskrt.export.crm import CrmConfig, CrmNet, build_crm
 from maskrt.export.crm_cascade import refine_plainly
 from maskrt.export.crm_graphs import BackboneGraph, CoarseGraph, FusionGraph, decoder_weights
-from maskrt.export.entries import is_bundle, maskrt_version, model_entry, total_mb
+from maskrt.export.entries import fitness_lines, is_bundle, maskrt_version, model_entry, total_mb
 from maskrt.export.folder import whole_folder
 from maskrt.export.graph import OPSET, TOLERANCE, Report, export_graph
 from maskrt.export.kinds import split_kind
@@ -211,6 +211,8 @@ def export_refiner(
         manifest = RefineManifest(**_common(entries), note=note, refiner=refiner, refine=settings)
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
         open_bundle(folder)
+    for line in fitness_lines({entry.file: entry.tensorrt for entry in entries.values()}):
+        report(line)
     report(f"{out}: {total_mb(entries):.0f} MB, verified")
     return Bundle(Path(out), manifest)
 

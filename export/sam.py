@@ -188,7 +188,7 @@ class EncoderGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """uint8 [h, w, 3] RGB with max(h, w) == image_size -> image_embeddings float32 [1, C, e, e]."""
-        # Cast first: TensorRT takes uint8 from the caller, and nothing but a cast can read it there.
+        # The type first: TensorRT takes uint8 as an input, but moves and computes nothing in it.
         pixels = (image.to(torch.float32).permute(2, 0, 1) - self.mean) / self.std
         # Padding comes after normalising: the pad is the mean colour, not black.
         pad = (0, self.image_size - image.shape[1], 0, self.image_size - image.shape[0])

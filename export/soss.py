@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.export.entries import is_bundle, maskrt_version, model_entry, total_mb
+from maskrt.export.entries import fitness_lines, is_bundle, maskrt_version, model_entry, total_mb
 from maskrt.export.folder import whole_folder
 from maskrt.export.graph import OPSET, TOLERANCE, Report
 from maskrt.export.kinds import split_kind
@@ -103,6 +103,8 @@ def export_soss(
         )
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
         _verify(open_bundle(folder), config.embedding_shape)
+    for line in fitness_lines({entry.file: entry.tensorrt for entry in manifest.models.values()}):
+        report(line)
     report(f"{out}: {total_mb(manifest.models):.0f} MB, verified")
     return Bundle(Path(out), manifest)
 

@@ -1,1 +1,5 @@
-"""Numba kernels, one folder per family: `reference.py` defines the answer, `cpu.py` has the same signature."""
+"""Numba kernels, one folder per family.
+
+`reference.py` defines the answer in plain NumPy; `cpu.py` and `cuda.py` have the same signatures. `sets.py` has them as
+sets to choose from; a family that lacks an implementation is in a set with another one.
+"""

@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 
-def check_array(name: str, array: NDArray[Any], dtype: DTypeLike, shape: tuple[int | None, ...]) -> None:
-    """Require a C-contiguous array of this dtype and shape; None stands for any length.
+def check_array(name: str, array: Any, dtype: DTypeLike, shape: tuple[int | None, ...]) -> None:
+    """Require a C-contiguous array of this dtype and shape, NumPy's or Numba's on a device; None: of any length.
 
     Raises:
         ValueError: naming the argument, with what was expected and what came.
@@ -15,9 +15,10 @@ def check_array(name: str, array: NDArray[Any], dtype: DTypeLike, shape: tuple[i
     fits = array.ndim == len(shape) and all(
         want is None or want == size for want, size in zip(shape, array.shape, strict=True)
     )
-    if array.dtype != np.dtype(dtype) or not fits or not array.flags.c_contiguous:
+    in_order = array.flags.c_contiguous if isinstance(array, np.ndarray) else array.is_c_contiguous()
+    if array.dtype != np.dtype(dtype) or not fits or not in_order:
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        order = "" if array.flags.c_contiguous else ", not C-contiguous"
+        order = "" if in_order else ", not C-contiguous"
         raise ValueError(
             f"{name}: expected C-contiguous {np.dtype(dtype)} [{wanted}], "
             f"got {array.dtype} {list(array.shape)}{order}: convert it with np.ascontiguousarray"

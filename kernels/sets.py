@@ -1,7 +1,8 @@
-"""The kernels a pipeline runs on, chosen as a whole: the fast ones, or the plain ones that define the answer."""
+"""The kernels a pipeline runs on, chosen as a whole: the CPU's, a GPU's, or the plain ones that define the answer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,7 @@ from maskrt.kernels.mask_stats import cpu as mask_stats_cpu
 from maskrt.kernels.mask_stats import reference as mask_stats_reference
 from maskrt.kernels.morphology import cpu as morphology_cpu
 from maskrt.kernels.morphology import reference as morphology_reference
+from maskrt.kernels.nms import reference as nms_reference
 from maskrt.kernels.pixel_decoder import cpu as pixel_decoder_cpu
 from maskrt.kernels.pixel_decoder import reference as pixel_decoder_reference
 from maskrt.kernels.regions import cpu as regions_cpu
@@ -34,6 +36,7 @@ class KernelSet:
     resize_bilinear: Kernel
     measure_masks: Kernel
     mask_counts: Kernel
+    box_nms: Kernel
     box_and_counts: Kernel
     remove_small_regions: Kernel
     count_votes: Kernel
@@ -60,6 +63,7 @@ CPU = _gather(
     resample_cpu,
     low_res_cpu,
     mask_stats_cpu,
+    nms_reference,  # its steps are whole rows of NumPy: a frame's boxes need no other loop
     regions_cpu,
     voting_cpu,
     sampling_cpu,
@@ -71,6 +75,7 @@ REFERENCE = _gather(
     resample_reference,
     low_res_reference,
     mask_stats_reference,
+    nms_reference,
     regions_reference,
     voting_reference,
     sampling_reference,
@@ -78,3 +83,43 @@ REFERENCE = _gather(
     selections_reference,
     morphology_reference,
 )
+
+
+@cache
+def cuda() -> KernelSet:
+    """The kernels for an NVIDIA GPU, whose answers are those of REFERENCE as the CPU's are.
+
+    Connected regions (`remove_small_regions`, `region_boxes`) stay the CPU's: joining them is one chain of steps, each
+    on what the last one found.
+
+    Numba's CUDA target is imported by the first call, not before.
+
+    Raises:
+        ModuleNotFoundError: numba-cuda is not installed.
+        RuntimeError: there is no NVIDIA GPU, its driver cannot be used, or the compiler is missing.
+    """
+    from maskrt.kernels.device import require_device
+
+    require_device()
+    from maskrt.kernels.low_res import cuda as low_res_cuda
+    from maskrt.kernels.mask_stats import cuda as mask_stats_cuda
+    from maskrt.kernels.morphology import cuda as morphology_cuda
+    from maskrt.kernels.nms import cuda as nms_cuda
+    from maskrt.kernels.pixel_decoder import cuda as pixel_decoder_cuda
+    from maskrt.kernels.resample import cuda as resample_cuda
+    from maskrt.kernels.sampling import cuda as sampling_cuda
+    from maskrt.kernels.selections import cuda as selections_cuda
+    from maskrt.kernels.voting import cuda as voting_cuda
+
+    return _gather(
+        low_res_cuda,
+        mask_stats_cuda,
+        morphology_cuda,
+        nms_cuda,
+        pixel_decoder_cuda,
+        resample_cuda,
+        sampling_cuda,
+        selections_cuda,
+        voting_cuda,
+        regions_cpu,
+    )

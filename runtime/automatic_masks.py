@@ -15,7 +15,6 @@ from maskrt.runtime.clean_up import clean_rle
 from maskrt.runtime.crops import Crop, crop_boxes, cut_by_crop
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.mask_decoder import MaskDecoder, Tensors, require_names
-from maskrt.runtime.nms import box_nms
 from maskrt.runtime.prompts import coarse_points, guided_points, inside_any, point_grid
 from maskrt.runtime.region import fit_size_hw
 from maskrt.runtime.rle import Rle, move_rle, rle_area
@@ -100,7 +99,7 @@ class AutomaticMasks:
         with timed(timings_ms, "masks"):
             if len(crops) > 1:  # the smaller crop saw more of what both saw
                 scores = np.float32(1) / np.array([mask.crop_area for mask in masks], np.float32)
-                masks = _distinct(masks, scores, CROP_NMS_THRESH)
+                masks = self._distinct(masks, scores, CROP_NMS_THRESH)
             if self._spec.min_mask_region_area > 0:
                 masks = self._clean(masks)
             return _segments(masks, size_hw)
@@ -128,7 +127,7 @@ class AutomaticMasks:
             boxes = _boxes([candidate.box_xyxy for candidate in candidates])
             whole = np.flatnonzero(~cut_by_crop(boxes, crop, size_hw))
             pred_iou = np.array([candidates[i].pred_iou for i in whole], np.float32)
-            kept = whole[box_nms(boxes[whole], pred_iou, self._spec.box_nms_thresh)]
+            kept = whole[self._kernels.box_nms(boxes[whole], pred_iou, self._spec.box_nms_thresh)]
             return [self._mask(candidates[i], placement, crop, size_hw) for i in kept]
 
     def _prompted(
@@ -168,11 +167,10 @@ class AutomaticMasks:
             rle, box, changed = clean_rle(mask.rle, mask.box_xyxy, self._spec.min_mask_region_area, self._kernels)
             cleaned.append(replace(mask, rle=rle, box_xyxy=box))
             untouched.append(not changed)
-        return _distinct(cleaned, np.array(untouched, np.float32), max(self._spec.box_nms_thresh, CROP_NMS_THRESH))
+        return self._distinct(cleaned, np.array(untouched, np.float32), max(self._spec.box_nms_thresh, CROP_NMS_THRESH))
 
-
-def _distinct(masks: list[_Mask], scores: NDArray[np.float32], iou_thresh: float) -> list[_Mask]:
-    return [masks[i] for i in box_nms(_boxes([mask.box_xyxy for mask in masks]), scores, iou_thresh)]
+    def _distinct(self, masks: list[_Mask], scores: NDArray[np.float32], iou_thresh: float) -> list[_Mask]:
+        return [masks[i] for i in self._kernels.box_nms(_boxes([mask.box_xyxy for mask in masks]), scores, iou_thresh)]
 
 
 def _boxes(boxes: list[NDArray[np.int32]]) -> NDArray[np.int32]:

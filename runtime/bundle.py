@@ -40,7 +40,8 @@ class DataFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ONNX file and the weights beside it, or one NumPy archive.
 
-    source_sha256 is that of the checkpoint it was made from.
+    source_sha256 is that of the checkpoint it was made from. tensorrt: what TensorRT would refuse of the graph, as
+    maskrt.export.fitness found at export.
     """
 
     file: str
@@ -50,6 +51,7 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source_sha256: str
     parity: Parity | None = None
     data: tuple[DataFile, ...] = ()
+    tensorrt: tuple[str, ...] = ()
 
 
 class SegmenterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

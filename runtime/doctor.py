@@ -7,16 +7,20 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from maskrt.kernels import __file__ as kernels_file
 from maskrt.runtime.cuda_memory import Cuda
 from maskrt.runtime.errors import MaskrtError
-from maskrt.runtime.session import usable_cpus
+from maskrt.runtime.providers import EXTRA
+from maskrt.runtime.session import PROVIDERS, open_session, usable_cpus
 from maskrt.runtime.tensorrt_library import load_tensorrt
+from maskrt.runtime.tensorrt_session import TENSORRT
 from maskrt.runtime.tensorrt_store import target_of
 
 # Distribution -> module.
@@ -53,22 +57,27 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "bench": ((*RUNTIME, "cv2", "torch", "segment_anything", "onnx", "onnxscript", "safetensors"), "cpu,export,demo"),
     "export": ((*RUNTIME, "torch", "segment_anything", "onnx", "onnxscript", "safetensors"), "cpu,export"),
 }
+WORKS = "works"
+# An ONNX model of opset 17 that returns its input, one float: what every provider is tried on.
+PROBE = bytes.fromhex(
+    "08083a3b0a100a017812017922084964656e74697479120570726f62655a0f0a0178120a0a08080112040a020801"
+    "620f0a0179120a0a08080112040a02080142040a001011"
+)
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8")
 
 
 class Report(msgspec.Struct, frozen=True):
     """Everything doctor found.
 
-    versions: None where a package is absent. tensorrt: its version and GPU, or why it cannot be used. problems: why the
-    runtime cannot run.
+    versions: None where a package is absent. providers: maskrt's -> "works", or why it does not and what to do.
+    problems: why the runtime cannot run.
     """
 
     maskrt: str
     python: str
     system: str
     versions: dict[str, str | None]
-    providers: list[str]
-    tensorrt: str
+    providers: dict[str, str]
     cpu: str
     cpu_features: list[str]
     cpus_online: int
@@ -86,11 +95,15 @@ class Report(msgspec.Struct, frozen=True):
         return not self.problems
 
 
-def examine() -> Report:
-    """Look at this machine; nothing is changed."""
+def examine(providers: Iterable[str] = PROVIDERS) -> Report:
+    """Look at this machine; nothing is changed.
+
+    Args:
+        providers: those to try. Each loads its engine.
+    """
     versions = {name: _version(name) for name in PACKAGES}
     problems = _missing_modules(RUNTIME, "cpu")
-    providers, engine_problem = _providers()
+    engine_problem = _engine_problem()
     if engine_problem and not problems:
         problems.append(engine_problem)
     if versions["onnxruntime"] and versions["onnxruntime-gpu"]:
@@ -108,8 +121,7 @@ def examine() -> Report:
         python=platform.python_version(),
         system=platform.platform(),
         versions=versions,
-        providers=providers,
-        tensorrt=_tensorrt(),
+        providers={name: _tried(name) for name in providers},
         cpu=model,
         cpu_features=[flag for flag in CPU_FLAGS if flag in flags],
         cpus_online=os.cpu_count() or 1,
@@ -135,12 +147,11 @@ def report_text(report: Report) -> str:
         ("CPU", f"{report.cpu}; {report.cpus_usable} of {report.cpus_online} usable"),
         ("features", ", ".join(report.cpu_features) or "unknown"),
         ("memory", f"{report.memory_available_mb} of {report.memory_total_mb} MB available"),
-        ("providers", ", ".join(report.providers) or "none"),
-        ("TensorRT", report.tensorrt),
         ("numba", f"threads: {', '.join(report.numba_threading_layers) or 'none'}; cache: {report.numba_cache}"),
         *((name, version or "-") for name, version in report.versions.items()),
     ]
     lines = [f"{name:<24}{value}" for name, value in rows]
+    lines += ["", *(f"--provider {name:<15}{found}" for name, found in report.providers.items())]
     lines += ["", *(f"maskrt {name:<17}{readiness}" for name, readiness in report.commands.items())]
     if report.problems:
         lines += ["", *(f"problem: {problem}" for problem in report.problems)]
@@ -170,21 +181,30 @@ def _readiness(modules: tuple[str, ...], extras: str) -> str:
     return "".join(_missing_modules(modules, extras)) or "ready"
 
 
-def _providers() -> tuple[list[str], str | None]:
-    """ONNX Runtime's providers, and why it cannot be used."""
+def _engine_problem() -> str | None:
+    """Why ONNX Runtime cannot be used."""
     try:
-        engine = importlib.import_module("onnxruntime")
-        return list(engine.get_available_providers()), None
+        importlib.import_module("onnxruntime").get_available_providers()
+        return None
     except Exception as error:  # a broken installation raises anything from ImportError to AttributeError
-        return [], f"ONNX Runtime cannot be imported ({str(error).partition(chr(10))[0]}): pip install 'maskrt[cpu]'"
+        return f"ONNX Runtime cannot be imported ({str(error).partition(chr(10))[0]}): pip install 'maskrt[cpu]'"
 
 
-def _tensorrt() -> str:
-    """The target that engines would be built for, or why there is none."""
+def _tried(provider: str) -> str:
+    """WORKS where a small model loads and runs on a provider, otherwise the reason."""
     try:
-        return str(target_of(load_tensorrt(), Cuda()))
+        if provider == TENSORRT:  # it runs what was built before: here is what it would be built for
+            return f"{WORKS}: {target_of(load_tensorrt(), Cuda())}"
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "probe.onnx"
+            path.write_bytes(PROBE)
+            with open_session(path, provider) as session:
+                session.run({"x": np.zeros(1, np.float32)})
+        return WORKS
     except MaskrtError as error:
         return str(error)
+    except Exception as error:  # the engine's package: see _engine_problem
+        return f"{str(error).partition(chr(10))[0]}: pip install 'maskrt[{{**EXTRA, TENSORRT: TENSORRT}.get(provider, 'openvino')}]'"
 
 
 def _cpu() -> tuple[str, set[str]]:

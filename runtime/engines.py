@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.closing import Closing
-from maskrt.runtime.errors import BundleError, NetworkError, ProviderUnavailable
+from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory, ProviderUnavailable
+from maskrt.runtime.providers import WITH_DEVICES, require_loaded, require_offered, with_options
 
 Array = NDArray[Any]
 Ports = dict[str, tuple[str, tuple[int | None, ...]]]
 
-ONNXRUNTIME = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 OPENVINO = {"openvino": "f32", "openvino-bf16": "bf16"}
+# What engines say when they lack memory: ONNX Runtime's arena, C++, CUDA, cuDNN and cuBLAS, TensorRT.
+NO_MEMORY = ("failed to allocate memory", "bad_alloc", "out of memory", "alloc_failed", "outofmemory")
+NO_DEVICE = ("cuda failure", "cudnn failure", "cublas failure")
 _ELEMENT_TYPES = {"f32": "float", "u8": "uint8", "i64": "int64", "i32": "int32", "boolean": "bool"}
 
 
@@ -37,12 +40,15 @@ class Engine(Closing):
 
         Raises:
             NetworkError: the engine failed, or a floating-point output holds NaN or infinity.
+            OutOfMemory: it failed for lack of memory.
         """
         try:
             values = self._infer(feeds)
         except NetworkError:
             raise
         except Exception as error:  # the engines have no common base class for their errors
+            if _lacks_memory(error):
+                raise _out_of_memory(self._name, error) from error
             raise NetworkError(f"{self._name} failed: {_first_line(error)}") from error
         outputs = dict(zip(self.outputs, values, strict=True))
         for name, value in outputs.items():
@@ -59,17 +65,15 @@ class Engine(Closing):
 
 
 class OnnxRuntimeSession(Engine):
-    """An ONNX file in ONNX Runtime on one provider."""
+    """An ONNX file in ONNX Runtime on one provider, and one GPU where it is of that kind."""
 
-    def __init__(self, path: Path, provider: str = "cpu", threads: int | None = None, repeated: bool = False) -> None:
+    def __init__(
+        self, path: Path, provider: str = "cpu", threads: int | None = None, repeated: bool = False, device: int = 0
+    ) -> None:
         import onnxruntime  # imported here so that the package imports where no engine is installed
 
-        wanted, available = ONNXRUNTIME[provider], onnxruntime.get_available_providers()
-        if wanted not in available:
-            raise ProviderUnavailable(
-                f"{provider} requested, ONNX Runtime here offers {', '.join(available)}: "
-                "install maskrt[gpu] in place of maskrt[cpu], or use --provider cpu"
-            )
+        require_offered(provider, onnxruntime)
+        providers = with_options(provider, device, path)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors reach the caller as exceptions; warnings are for exporters
         # Threads that spin while they wait take the cores from whatever runs between two networks.
@@ -83,21 +87,41 @@ class OnnxRuntimeSession(Engine):
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session: Any = onnxruntime.InferenceSession(path, options, providers=[wanted])
+            # Without the last, ONNX Runtime goes on by itself with other providers when one fails, now or in a run.
+            self._session: Any = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=False)
         except Exception as error:  # onnxruntime has no common base class for its errors
+            if _lacks_memory(error):
+                raise _out_of_memory(path.name, error) from error
+            if any(sign in str(error).lower() for sign in NO_DEVICE):
+                raise ProviderUnavailable(
+                    f"{provider} requested, its device {device} does not work: {_first_line(error)}: run maskrt doctor"
+                ) from error
             raise BundleError(f"{path.name} cannot be loaded by ONNX Runtime: {_first_line(error)}") from error
-        if wanted not in self._session.get_providers():
-            # ONNX Runtime drops a provider whose libraries do not load and only logs it.
-            raise ProviderUnavailable(f"{provider} requested, but its libraries do not load: run maskrt doctor")
+        require_loaded(provider, self._session)
+        self._gpu = device if provider in WITH_DEVICES else None
+        self._held: dict[str, tuple[Array, Any]] = {}  # input -> a read-only array, and its copy on the GPU
+        self._on_device: Any = onnxruntime.OrtValue.ortvalue_from_numpy
         super().__init__(path.name, _ports(self._session.get_inputs()), _ports(self._session.get_outputs()))
 
     def _infer(self, feeds: Mapping[str, Array]) -> list[Array]:
-        values: list[Array] = self._session.run(None, dict(feeds), self._run_options)
+        given = feeds if self._gpu is None else {name: self._placed(name, value) for name, value in feeds.items()}
+        values: list[Array] = self._session.run(None, dict(given), self._run_options)
         return values
+
+    def _placed(self, name: str, value: Array) -> Any:
+        """A read-only array as it lies on the GPU, copied there once: what all prompts of an image share."""
+        if value.flags.writeable:
+            return value
+        array, held = self._held.get(name, (None, None))
+        if array is not value:
+            held = self._on_device(value, "cuda", self._gpu)
+            self._held[name] = value, held
+        return held
 
     def close(self) -> None:
         """Free the model's memory."""
         self._session = None
+        self._held.clear()
 
 
 class OpenVinoSession(Engine):
@@ -162,6 +186,18 @@ def _openvino_ports(ports: Any) -> Ports:
         )
         for port in ports
     }
+
+
+def _lacks_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY)
+
+
+def _out_of_memory(name: str, error: Exception) -> OutOfMemory:
+    return OutOfMemory(
+        f"{name} ran out of memory ({_first_line(error)}): end other programs that hold it, set a smaller "
+        "points_per_batch or tile, or, on a GPU, use --provider cpu"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -5,8 +5,8 @@ MaskrtError                 anything maskrt refuses or fails at; exit code 1
     BundleError             a bundle is missing, altered, or of another schema
     CheckpointError         a checkpoint cannot be loaded into the architecture asked for
   ProviderUnavailable       the execution provider asked for is not on this machine
-  NetworkError              a network returned NaN or infinity, or a shape it did not declare
-    OutOfMemory             the GPU's memory is full
+  NetworkError              a network failed, returned NaN or infinity, or a shape it did not declare
+    OutOfMemory             there was not enough memory, of the GPU or of the machine, to load or run it
   ExportError               an exported graph differs from its PyTorch model
 """
 
@@ -40,7 +40,7 @@ class NetworkError(MaskrtError):
 
 
 class OutOfMemory(NetworkError):
-    """The GPU has no memory left for what was asked of it."""
+    """A network did not fit into memory, nor with a smaller batch where it has one."""
 
 
 class ExportError(MaskrtError):

@@ -14,8 +14,8 @@ def open_pipeline(
 
     Args:
         bundle: the bundle's folder.
-        provider: "cpu", "cuda", "openvino", or "openvino-bf16", whose answer differs a little; "tensorrt" runs the
-            engines of maskrt build. An absent one raises, nothing falls back.
+        provider: "cpu", "cuda", "ort-tensorrt", "openvino", or "openvino-bf16", whose answer differs a little; "cuda:1"
+            is the second GPU; "tensorrt" runs the engines of maskrt build. An absent one raises, nothing falls back.
         threads: of a network or a kernel while it runs; None leaves the choice to each.
         options: override fields of the bundle's mask, voting and refine settings, as `points_per_side=20`.
 

@@ -6,9 +6,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from maskrt.runtime.engines import ONNXRUNTIME, OPENVINO, Array, OnnxRuntimeSession, OpenVinoSession, Ports
+from maskrt.runtime.engines import OPENVINO, Array, OnnxRuntimeSession, OpenVinoSession, Ports
 from maskrt.runtime.errors import ProviderUnavailable
+from maskrt.runtime.providers import ONNXRUNTIME, split_device
 from maskrt.runtime.tensorrt_session import TENSORRT, TensorRtSession
+
+PROVIDERS = (*ONNXRUNTIME, *OPENVINO, TENSORRT)
 
 
 class Session(Protocol):
@@ -37,6 +40,7 @@ def open_session(
     """Load an ONNX file on the provider asked for.
 
     Args:
+        provider: one of PROVIDERS; "cuda:1" is the second GPU.
         threads: of one run, on a CPU; the engine's own choice where None.
         callers: threads that will call `run` at the same time.
         repeated: it runs many times per frame, so its memory is better kept between runs.
@@ -44,15 +48,16 @@ def open_session(
     Raises:
         ProviderUnavailable: the provider is not on this machine; there is no fallback.
         BundleError: the file is not a model that the engine can load; for tensorrt, maskrt build has not been run.
+        OutOfMemory: it does not fit into memory.
     """
-    if provider in ONNXRUNTIME:
-        return OnnxRuntimeSession(path, provider, threads, repeated)  # any number of callers
-    if provider in OPENVINO:
-        return OpenVinoSession(path, provider, threads, callers)
-    if provider == TENSORRT:
+    name, device = split_device(provider)
+    if name in ONNXRUNTIME:
+        return OnnxRuntimeSession(path, name, threads, repeated, device)  # any number of callers
+    if name in OPENVINO:
+        return OpenVinoSession(path, name, threads, callers)
+    if name == TENSORRT:
         return TensorRtSession(path, callers)
-    known = ", ".join((*ONNXRUNTIME, *OPENVINO, TENSORRT))
-    raise ProviderUnavailable(f"unknown provider {provider!r}; maskrt knows: {known}")
+    raise ProviderUnavailable(f"unknown provider {provider!r}; maskrt knows: {', '.join(PROVIDERS)}")
 
 
 def usable_cpus() -> int:

@@ -34,6 +34,25 @@ def test_rows_ratios_and_values() -> None:
     assert sum(line.startswith("pair ") for line in lines) == 3
 
 
+def test_a_team_is_as_slow_as_its_last_member() -> None:
+    team = [Sleeper(0.01, ballast_mb=100), Sleeper(0.06, ballast_mb=100)]
+    measured = run_pairs({"ours": Sleeper(0.0), "team": team, "team of one": team[:1]}, 2, 1)
+    ours, both, one = measured.rows
+    assert both.median_s >= 0.06 > one.median_s
+    first, second = measured.values["team"]
+    assert first[0] != second[0]  # two processes
+    assert first[1] == second[1] == 3  # one warm-up and two pairs each
+    assert [value[1] for value in measured.values["team of one"]] == [3]
+    assert both.peak_rss_mb - 2 * ours.peak_rss_mb == pytest.approx(200, abs=80)
+    assert both.loaded_rss_mb > 1.5 * ours.loaded_rss_mb
+
+
+def test_a_team_fails_with_any_member() -> None:
+    with pytest.raises(WorkerError, match="team failed: ValueError: the reason"):
+        run_pairs({"team": [Sleeper(0.0), Failing("raise", "iteration")]}, 2, 0)
+    assert multiprocessing.active_children() == []
+
+
 def test_peak_memory_is_the_workers_own() -> None:
     ballast = np.ones(600 * 10**6, np.uint8)  # ru_maxrss would carry this over into a spawned process
     (row,) = run_pairs({"ours": Sleeper(0.0)}, 1, 0).rows

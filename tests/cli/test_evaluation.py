@@ -76,3 +76,25 @@ def test_verify_certifies_and_finds_an_altered_file(tiny_bundle, frames, tmp_pat
     (copy / "decoder.onnx").write_bytes(data)
     assert run("verify", copy) == 2
     assert "altered or damaged" in capsys.readouterr().err
+
+
+def test_verify_tells_what_tensorrt_would_refuse(tiny_bundle, tmp_path, capsys):
+    import shutil
+
+    copy = shutil.copytree(tiny_bundle, tmp_path / "copy")
+    assert run("verify", copy) == 0
+    assert "TensorRT" not in capsys.readouterr().out
+    manifest = json.loads((copy / "bundle.json").read_text())
+    manifest["models"]["encoder"]["tensorrt"] = ["NonZero: the size follows from the values of image"]
+    (copy / "bundle.json").write_text(json.dumps(manifest))
+    assert run("verify", copy) == 0
+    assert "\n    TensorRT would refuse: NonZero: the size follows" in capsys.readouterr().out
+
+
+def test_devices_are_for_those_that_have_them(tiny_bundle, frames, capsys):
+    places = ("--truth", frames / "truth")
+    assert run("eval", tiny_bundle, frames / "images", *places, "--provider", "openvino", "--device", "0") == 2
+    assert run("verify", tiny_bundle, "--device", "2") == 2
+    errors = capsys.readouterr().err
+    assert "provider 'openvino:0': " in errors
+    assert "provider 'cpu:2': " in errors

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from maskrt.cli.main import COMMANDS, main
-from maskrt.cli.options import parse_list, parse_roi, parse_settings, parse_size, parse_triple
+from maskrt.cli.options import on_device, parse_counts, parse_list, parse_roi, parse_settings, parse_size, parse_triple
 from maskrt.runtime.errors import InputError
 
 Maskrt = Callable[..., tuple[int, str, str]]
@@ -98,7 +98,13 @@ def test_doctor(maskrt: Maskrt) -> None:
     code, out, _ = maskrt("doctor", "--json")
     assert code == 0
     assert json.loads(out)["commands"]["run"] == "ready"
+    assert json.loads(out)["providers"]["cpu"] == "works"
     assert "maskrt export" in maskrt("doctor")[1]
+
+
+def test_bench_refuses_what_is_no_number(maskrt: Maskrt) -> None:
+    code, _, err = maskrt("bench", "throughput", "--streams", "1,0")
+    assert (code, err) == (2, "error: --streams 1,0: expected whole numbers from 1, for example 1,2\n")
 
 
 def test_scenes(maskrt: Maskrt, tmp_path: Path) -> None:
@@ -115,6 +121,8 @@ def test_option_values() -> None:
     assert parse_size("64x48") == (64, 48)
     assert parse_triple("0.5,1,2", "--std") == (0.5, 1.0, 2.0)
     assert parse_list("mask, label,mask,") == ("mask", "label")
+    assert parse_counts("1, 4,16", "--streams") == (1, 4, 16)
+    assert (on_device("cuda", None), on_device("cuda", 0)) == ("cuda", "cuda:0")
     assert parse_settings(["a=20", "b=0.5", "c=hard", "d=", "e=x=y"]) == {
         "a": 20,
         "b": 0.5,
@@ -131,6 +139,8 @@ def test_option_values() -> None:
         (lambda: parse_roi("a,b,c,d"), "expected X,Y,WIDTH,HEIGHT"),
         (lambda: parse_size("0x5"), "both sides must be positive"),
         (lambda: parse_triple("1,2", "--mean"), "--mean 1,2: expected three numbers"),
+        (lambda: parse_counts("", "--streams"), "--streams : expected whole numbers from 1"),
+        (lambda: parse_counts("2,x", "--streams"), "--streams 2,x: expected whole numbers from 1"),
         (lambda: parse_settings(["a"]), "expected KEY=VALUE"),
         (lambda: parse_settings(["a=1", "a=2"]), "given twice"),
     ],

@@ -172,6 +172,7 @@ def test_a_region_per_image(run: Run, tmp_path: Path) -> None:
         (("--set", "target=2"), 2, "target 2 is not one of 2 classes"),
         (("--write", "mask,video"), 2, "cannot write video; maskrt writes: mask"),
         (("--provider", "tpu"), 1, "unknown provider 'tpu'"),
+        (("--device", "1"), 2, "provider 'cpu:1': a GPU's number goes behind cuda or ort-tensorrt"),
     ],
 )
 def test_options_that_cannot_be_used(
@@ -189,9 +190,14 @@ def test_absent_provider(run: Run, ward: Path) -> None:
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("has CUDA")
-    code, _, err = run("--provider", "cuda")
+    for options in (("--provider", "cuda"), ("--provider", "cuda", "--device", "1")):
+        code, _, err = run(*options)
+        assert code == 1
+        assert "cuda requested, ONNX Runtime here offers" in err
+    code, _, err = run("--provider", "ort-tensorrt")
     assert code == 1
-    assert "cuda requested, ONNX Runtime here offers" in err
+    assert "ort-tensorrt requested, ONNX Runtime here offers" in err
+    assert "install maskrt[ort-trt] in place of maskrt[cpu]" in err
 
 
 def test_empty_folder_and_no_bundle(run: Run, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from maskrt.runtime import doctor
+from maskrt.runtime.session import PROVIDERS
 
 
 @pytest.fixture
@@ -30,7 +32,8 @@ def without(monkeypatch: pytest.MonkeyPatch) -> object:
 def test_this_machine_can_run() -> None:
     report = doctor.examine()
     assert report.can_run, report.problems
-    assert "CPUExecutionProvider" in report.providers
+    assert report.providers["cpu"] == doctor.WORKS
+    assert list(report.providers) == list(PROVIDERS)
     assert report.commands["run"] == "ready"
     assert report.versions["numpy"]
     assert 1 <= report.cpus_usable <= report.cpus_online
@@ -42,17 +45,20 @@ def test_this_machine_can_run() -> None:
 
 def test_missing_extras_are_named_and_do_not_stop_the_runtime(without) -> None:
     without("torch", "onnx", "av")
-    report = doctor.examine()
+    report = doctor.examine(providers=())
     assert report.can_run
     assert report.commands["export"] == "missing torch, onnx: pip install 'maskrt[cpu,export]'"
     assert report.commands["run VIDEO"] == "missing av: pip install 'maskrt[cpu,video]'"
 
 
-def test_without_an_engine_nothing_runs(without) -> None:
+def test_without_an_engine_nothing_runs(without, monkeypatch: pytest.MonkeyPatch) -> None:
     without("onnxruntime")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     report = doctor.examine()
     assert report.problems == ["missing onnxruntime: pip install 'maskrt[cpu]'"]
-    assert report.providers == []
+    for provider, extra in (("cpu", "cpu"), ("cuda", "gpu"), ("ort-tensorrt", "ort-trt")):
+        assert report.providers[provider].startswith("import of onnxruntime halted; ")
+        assert report.providers[provider].endswith(f": pip install 'maskrt[{extra}]'")
     assert "problem: missing onnxruntime" in doctor.report_text(report)
 
 
@@ -60,22 +66,22 @@ def test_a_broken_engine(monkeypatch: pytest.MonkeyPatch, without) -> None:
     found = importlib.util.find_spec
     without("onnxruntime")
     monkeypatch.setattr(doctor.importlib.util, "find_spec", found)
-    (problem,) = doctor.examine().problems
+    (problem,) = doctor.examine(providers=()).problems
     assert "cannot be imported" in problem
 
 
 def test_two_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_version", lambda name: "1.0")
-    (problem,) = doctor.examine().problems
+    (problem,) = doctor.examine(providers=()).problems
     assert "overwrite each other" in problem
 
 
 def test_the_numba_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "new" / "cache"))
-    assert doctor.examine().numba_cache == str(tmp_path / "new" / "cache")
+    assert doctor.examine(providers=()).numba_cache == str(tmp_path / "new" / "cache")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
-    report = doctor.examine()
+    report = doctor.examine(providers=())
     assert not report.can_run
     assert "NUMBA_CACHE_DIR" in report.problems[0]
 
@@ -89,10 +95,32 @@ def test_a_machine_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
         return read(self, *args, **options)
 
     monkeypatch.setattr(Path, "read_text", without_proc)
-    report = doctor.examine()
+    report = doctor.examine(providers=())
     assert report.cpu_features == []
     assert report.memory_total_mb is None
     assert "unknown" in doctor.report_text(report)
+
+
+def test_what_providers_are_tried_on() -> None:
+    onnx = pytest.importorskip("onnx", reason="needs maskrt[export]")
+    model = onnx.load_from_string(doctor.PROBE)
+    onnx.checker.check_model(model, full_check=True)
+    assert [node.op_type for node in model.graph.node] == ["Identity"]
+
+
+def test_a_provider_that_does_not_work_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("has CUDA")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    report = doctor.examine()
+    assert report.can_run
+    assert report.providers["cuda"].endswith("install maskrt[gpu] in place of maskrt[cpu], or use --provider cpu")
+    assert report.providers["openvino"] == "openvino requested: install maskrt[openvino]"
+    lines = doctor.report_text(report).splitlines()
+    assert "--provider cpu            works" in lines
+    assert sum(line.startswith("--provider ") for line in lines) == len(PROVIDERS)
 
 
 def test_every_command_is_known() -> None:

@@ -121,7 +121,9 @@ def test_absent_provider_is_named_with_the_mend(tiny_bundle: Path) -> None:
 
 
 def test_unknown_provider(tiny_bundle: Path) -> None:
-    with pytest.raises(ProviderUnavailable, match="unknown provider 'tpu'; maskrt knows: cpu, cuda, openvino, open"):
+    with pytest.raises(
+        ProviderUnavailable, match="unknown provider 'tpu'; maskrt knows: cpu, cuda, ort-tensorrt, open"
+    ):
         open_session(tiny_bundle / "segmenter.onnx", provider="tpu")
 
 

@@ -10,7 +10,10 @@ import typer
 
 def command(
     case: Annotated[
-        str, typer.Argument(metavar="CASE", help="soss, its parts encoder, decoder, masks and voting, or refine.")
+        str,
+        typer.Argument(
+            metavar="CASE", help="soss, its parts encoder, decoder, masks and voting; refine; latency, throughput."
+        ),
     ],
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
     size: Annotated[
@@ -22,6 +25,15 @@ def command(
     threads: Annotated[int | None, typer.Option(min=1, help="Of each side; all usable cores if left out.")] = None,
     pictures: Annotated[str, typer.Option(help="Of refine: 2k, 4k, 6k; several with commas.")] = "2k",
     sides: Annotated[str, typer.Option(help="Of refine: contestants beside ours, with commas; all if left out.")] = "",
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Of latency and throughput; the demo's if left out.")
+    ] = None,
+    provider: Annotated[
+        str, typer.Option(help="Of latency, several with commas; of throughput, one. cuda:1 is the second GPU.")
+    ] = "cpu",
+    frames: Annotated[int, typer.Option(min=1, help="Scenes drawn for latency and throughput.")] = 8,
+    processes: Annotated[str, typer.Option(help="Of throughput: how many at a time, with commas.")] = "1,2",
+    streams: Annotated[str, typer.Option(help="Of throughput: threads in each process, with commas.")] = "1,2",
     work: Annotated[Path, typer.Option(help="Folder for models made on the way; kept.")] = Path("out/bench"),
 ) -> None:
     """Measure maskrt against other implementations, and compare the answers in the same run.
@@ -31,17 +43,37 @@ def command(
     encoder: PyTorch and OpenVINO. voting: dense NumPy, on drawn segments at 1080p, whatever the size. Needs
     maskrt[cpu,export,demo,openvino]. soss at vit_b with --points-per-side 16 took 66 s per pair on two cores.
 
+    latency: a bundle's whole pipeline, --pairs frames one at a time, p50, p95 and p99, every --provider in turns.
+    throughput: frames per second of every number of --processes and --streams against one of each; a pair is all
+    --frames. Both need maskrt[cpu,demo] alone.
+
     \b
     Example:
       maskrt bench soss --json out/bench/soss.json --size demo
+      maskrt bench latency --pairs 100 --provider cpu,openvino
+      maskrt bench throughput --frames 8 --processes 1,2 --streams 1,2
     """
     from maskrt.benchmarks.cases import BenchOptions, run_case
     from maskrt.benchmarks.report_json import print_report, write_report
-    from maskrt.cli.options import parse_list
+    from maskrt.cli.options import parse_counts, parse_list
 
     # Set by main() for shared machines; PyTorch would be measured with a setting that its users do not have.
     os.environ.pop("OMP_WAIT_POLICY", None)
-    options = BenchOptions(size, pairs, warmup, points_per_side, threads, work, parse_list(pictures), parse_list(sides))
+    options = BenchOptions(
+        size,
+        pairs,
+        warmup,
+        points_per_side,
+        threads,
+        work,
+        parse_list(pictures),
+        parse_list(sides),
+        bundle,
+        frames,
+        parse_list(provider),
+        parse_counts(processes, "--processes"),
+        parse_counts(streams, "--streams"),
+    )
     # Plain lines: a bar that redraws itself would run beside what is measured.
     result = run_case(case, options, lambda line: print(line, file=sys.stderr, flush=True))
     if json is not None:

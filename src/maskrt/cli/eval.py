@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from maskrt.cli.shared import BundlePath, MaxMegapixels, Provider, Region, RegionFrom, Settings, Threads
+from maskrt.cli.shared import BundlePath, Device, MaxMegapixels, Provider, Region, RegionFrom, Settings, Threads
 
 
 def command(
@@ -22,6 +22,7 @@ def command(
         Path | None, typer.Option(metavar="DIR", help="Write DIR/STEM.png: input, truth, segments, both masks.")
     ] = None,
     provider: Provider = "cpu",
+    device: Device = None,
     threads: Threads = None,
     settings: Settings = None,
     max_megapixels: MaxMegapixels = 50,
@@ -38,13 +39,15 @@ def command(
       maskrt eval export/demo/bundle out/scenes/images --truth out/scenes/truth --roi-from out/scenes/instances
       maskrt eval bundles/crm photos --truth truth --masks rough --set select=strided:4
     """
+    from maskrt.cli.options import on_device, parse_roi, parse_settings
+
+    provider = on_device(provider, device)
     if masks is not None:
         from maskrt.cli.eval_refiner import score_refiner
 
         raise typer.Exit(
             score_refiner(bundle, images, truth, masks, json, provider, threads, settings or [], max_megapixels)
         )
-    from maskrt.cli.options import parse_roi, parse_settings
     from maskrt.cli.progress import FrameProgress
     from maskrt.cli.scores import print_scores
     from maskrt.runtime.atomic import write_bytes

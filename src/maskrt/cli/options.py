@@ -69,10 +69,27 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
     return settings
 
 
+def on_device(provider: str, device: int | None) -> str:
+    """The provider as open_session takes it: "cuda:1" of cuda and 1."""
+    return provider if device is None else f"{provider}:{device}"
+
+
 def refine_options(select: str | None, tile: int | None, memory_limit: int | None) -> dict[str, Any]:
     """The refine settings that were given on the command line."""
     given = {"select": select, "tile": tile, "memory_limit_mb": memory_limit}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def parse_counts(text: str, option: str) -> tuple[int, ...]:
+    """Comma-separated whole numbers from 1.
+
+    Raises:
+        InputError: there is none, or something else among them.
+    """
+    parts = parse_list(text)
+    if not parts or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"{option} {text}: expected whole numbers from 1, for example 1,2")
+    return tuple(int(part) for part in parts)
 
 
 def parse_list(text: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from maskrt.cli.shared import BundlePath, MaxMegapixels, MemoryLimit, Provider, Select, Threads, Tile
+from maskrt.cli.shared import BundlePath, Device, MaxMegapixels, MemoryLimit, Provider, Select, Threads, Tile
 
 
 def command(
@@ -23,6 +23,7 @@ def command(
     ] = "mask",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run; what is done stays.")] = False,
     provider: Provider = "cpu",
+    device: Device = None,
     threads: Threads = None,
     max_megapixels: MaxMegapixels = 50,
 ) -> None:
@@ -38,7 +39,7 @@ def command(
       maskrt refine bundles/crm photos/big.png --masks rough/ --out out/big --select adaptive --memory-limit 3000
     """
     from maskrt.cli.batch import run_told
-    from maskrt.cli.options import parse_list, refine_options
+    from maskrt.cli.options import on_device, parse_list, refine_options
     from maskrt.runtime.bundle import MANIFEST, open_bundle, sha256_of
     from maskrt.runtime.records import RunSettings
     from maskrt.runtime.refine_pipeline import RefinePipeline, rough_reader, sha256_of_masks
@@ -53,7 +54,7 @@ def command(
     settings = RunSettings(sha256_of(bundle / MANIFEST), (), told)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(images, max_pixels))
-        pipeline = stack.enter_context(RefinePipeline(opened, rough_of, provider, threads, options))
+        pipeline = stack.enter_context(RefinePipeline(opened, rough_of, on_device(provider, device), threads, options))
         sink = stack.enter_context(FolderSink(out, parse_list(write), settings, resume))
         code = run_told(pipeline, source, sink, out, None, resume, "images")
     raise typer.Exit(code)

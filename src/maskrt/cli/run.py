@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from maskrt.cli.shared import BundlePath, MaxMegapixels, Provider, Region, RegionFrom, Settings, Threads
+from maskrt.cli.shared import BundlePath, Device, MaxMegapixels, Provider, Region, RegionFrom, Settings, Threads
 
 
 def command(
@@ -20,6 +20,7 @@ def command(
     roi_from: RegionFrom = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run; what is done stays.")] = False,
     provider: Provider = "cpu",
+    device: Device = None,
     threads: Threads = None,
     settings: Settings = None,
     max_megapixels: MaxMegapixels = 50,
@@ -34,7 +35,7 @@ def command(
       maskrt run bundles/demo ward/ --out out/ward --roi 400,200,640,480 --write mask,segments --set points_per_side=20
     """
     from maskrt.cli.batch import run_told
-    from maskrt.cli.options import parse_list, parse_roi, parse_settings
+    from maskrt.cli.options import on_device, parse_list, parse_roi, parse_settings
     from maskrt.runtime.bundle import MANIFEST, open_bundle, sha256_of, soss_manifest
     from maskrt.runtime.errors import InputError
     from maskrt.runtime.pipeline import open_pipeline
@@ -53,7 +54,7 @@ def command(
     )
     with ExitStack() as stack:
         frames = stack.enter_context(open_source(source, int(max_megapixels * 1e6)))
-        pipeline = stack.enter_context(open_pipeline(bundle, provider, threads, **overrides))
+        pipeline = stack.enter_context(open_pipeline(bundle, on_device(provider, device), threads, **overrides))
         sink = stack.enter_context(FolderSink(out, parse_list(write), run_settings, resume))
         code = run_told(pipeline, frames, sink, out, region, resume, "frames")
     raise typer.Exit(code)

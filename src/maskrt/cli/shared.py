@@ -11,8 +11,10 @@ RegionFrom = Annotated[
     Path | None, typer.Option("--roi-from", metavar="DIR", help="Region of each image: roi_xywh in DIR/STEM.json.")
 ]
 Provider = Annotated[
-    str, typer.Option(help="cpu or cuda of ONNX Runtime; openvino or openvino-bf16; tensorrt. There is no fallback.")
+    str,
+    typer.Option(help="cpu, cuda or ort-tensorrt; openvino or openvino-bf16; tensorrt after maskrt build. No fallback."),
 ]
+Device = Annotated[int | None, typer.Option(min=0, help="Number of the GPU, for cuda and ort-tensorrt.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Of networks and kernels; their own choice if left out.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a bundle setting; may be repeated.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from maskrt.cli.shared import BundlePath, MaxMegapixels, Provider, Region, Settings, Threads
+from maskrt.cli.shared import BundlePath, Device, MaxMegapixels, Provider, Region, Settings, Threads
 
 
 def command(
@@ -19,6 +19,7 @@ def command(
     roi: Region = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the certificate as JSON.")] = None,
     provider: Provider = "cpu",
+    device: Device = None,
     threads: Threads = None,
     settings: Settings = None,
     max_megapixels: MaxMegapixels = 50,
@@ -38,7 +39,7 @@ def command(
     import msgspec
 
     from maskrt.benchmarks.verify import Certificate, RefinerCertificate, certify, certify_refiner
-    from maskrt.cli.options import parse_roi, parse_settings
+    from maskrt.cli.options import on_device, parse_roi, parse_settings
     from maskrt.runtime.atomic import write_bytes
     from maskrt.runtime.bundle import open_bundle
     from maskrt.runtime.errors import InputError
@@ -47,6 +48,7 @@ def command(
     from maskrt.runtime.session import open_session
     from maskrt.runtime.sources import BadFrame, open_source
 
+    provider = on_device(provider, device)
     opened = open_bundle(bundle)
     overrides = parse_settings(settings or [])
     for role, entry in opened.manifest.models.items():
@@ -58,6 +60,8 @@ def command(
     for role, entry in opened.manifest.models.items():
         parity = entry.parity
         print(f"  {role}: {'as given' if parity is None else f'max relative error {parity.max_rel:.1e} at export'}")
+        for finding in entry.tensorrt:
+            print(f"    TensorRT would refuse: {finding}")
     certificates: list[Certificate | RefinerCertificate] = []
     max_pixels = int(max_megapixels * 1e6)
     rough_of = rough_reader(masks, False, max_pixels) if masks is not None else None

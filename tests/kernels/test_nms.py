@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from maskrt.benchmarks.peers.sam_upstream import batched_nms
-from maskrt.runtime.nms import box_nms
+from maskrt.kernels.nms.reference import box_nms
 
 
 def expected(boxes, scores, iou_thresh):

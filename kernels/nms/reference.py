@@ -1,4 +1,4 @@
-"""Non-maximum suppression of boxes."""
+"""The definition of non-maximum suppression, in plain NumPy; the CPU's set has it too."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,8 @@ def box_nms(
 
     Source: torchvision.ops.nms (nms_kernel.cpp), whose float32 arithmetic this repeats.
     """
-    if boxes.shape != (len(scores), 4) or scores.ndim != 1:
-        raise ValueError(f"expected boxes [N, 4] and scores [N], got {list(boxes.shape)} and {list(scores.shape)}")
-    order = np.argsort(-scores, kind="stable")
-    x0, y0, x1, y1 = np.ascontiguousarray(boxes[order].T, dtype=np.float32)
-    area = (x1 - x0) * (y1 - y0)
+    check_boxes(boxes, scores)
+    order, (x0, y0, x1, y1), area = in_order(boxes, scores)
     alive = np.ones(len(order), np.bool_)
     kept = []
     for i in range(len(order)):
@@ -45,3 +42,19 @@ def box_nms(
         # torchvision compares the float32 IoU with a double threshold; NumPy would round the threshold to float32.
         alive[rest[iou.astype(np.float64) > iou_thresh]] = False
     return order[kept].astype(np.int64)
+
+
+def in_order(
+    boxes: NDArray[np.float32] | NDArray[np.int32], scores: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Indices in the order of visits; x0, y0, x1, y1 of the boxes in that order, float32 [4, N]; their areas [N]."""
+    order = np.argsort(-scores, kind="stable")
+    edges = np.ascontiguousarray(boxes[order].T, dtype=np.float32)
+    x0, y0, x1, y1 = edges
+    return order, edges, (x1 - x0) * (y1 - y0)
+
+
+def check_boxes(boxes: NDArray[np.float32] | NDArray[np.int32], scores: NDArray[np.float32]) -> None:
+    """Raise ValueError unless the arguments are as `box_nms` wants them."""
+    if boxes.shape != (len(scores), 4) or scores.ndim != 1:
+        raise ValueError(f"expected boxes [N, 4] and scores [N], got {list(boxes.shape)} and {list(scores.shape)}")

@@ -1,0 +1,321 @@
+"""What ONNX Runtime is told for a GPU, checked on a stand-in: no machine that runs the tests need have one."""
+
+import os
+import stat
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from maskrt.runtime import engine_cache as engine_caches
+from maskrt.runtime import providers
+from maskrt.runtime.engine_cache import engine_cache
+from maskrt.runtime.errors import BundleError, InputError, NetworkError, OutOfMemory, ProviderUnavailable
+from maskrt.runtime.session import PROVIDERS, open_session
+
+ALL = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+CUDA = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": 0}
+NO_MEMORY = [
+    "Non-zero status code returned while running ReduceSum node. bfc_arena.cc:368 void* onnxruntime::BFCArena::"
+    "AllocateRawInternal(size_t, bool) Failed to allocate memory for requested buffer of size 939524096",
+    "CUDA failure 2: out of memory ; GPU=0 ; hostname=box ; file=cuda_allocator.cc ; line=47 ; expr=cudaMalloc",
+    "CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
+    "[executionContext.cpp::allocate::58] Error Code 2: OutOfMemory (Requested size was 314572800 bytes.)",
+    "std::bad_alloc",
+]
+
+
+class Runtime(types.ModuleType):
+    """Stands in for onnxruntime: keeps what it is given, offers and loads what it is told to."""
+
+    def __init__(self, offered: list[str], loaded: list[str]) -> None:
+        super().__init__("onnxruntime")
+        self.offered, self.loaded = offered, loaded
+        self.given: dict[str, Any] = {}
+        self.preloaded = 0
+        self.fails: Exception | None = None
+        self.run_fails: Exception | None = None
+        self.fed: dict[str, Any] = {}
+        runtime = self
+
+        class SessionOptions:
+            def add_session_config_entry(self, key: str, value: str) -> None: ...
+
+        class RunOptions:
+            def add_run_config_entry(self, key: str, value: str) -> None: ...
+
+        class InferenceSession:
+            def __init__(self, path: Path, options: Any, **given: Any) -> None:
+                runtime.given = {"path": path, **given}
+                if runtime.fails is not None:
+                    raise runtime.fails
+
+            def get_providers(self) -> list[str]:
+                return runtime.loaded
+
+            def get_inputs(self) -> list[Any]:
+                return []
+
+            get_outputs = get_inputs
+
+            def run(self, _: None, feeds: dict[str, Any], options: Any) -> list[Any]:
+                runtime.fed = feeds
+                if runtime.run_fails is not None:
+                    raise runtime.run_fails
+                return []
+
+        self.OrtValue = types.SimpleNamespace(ortvalue_from_numpy=self.placed)
+        self.copies: list[tuple[Any, str, int]] = []
+        self.SessionOptions, self.RunOptions, self.InferenceSession = SessionOptions, RunOptions, InferenceSession
+
+    def get_available_providers(self) -> list[str]:
+        return self.offered
+
+    def placed(self, array: np.ndarray, kind: str, device: int) -> str:
+        self.copies.append((array, kind, device))
+        return f"copy {len(self.copies)}"
+
+    def preload_dlls(self) -> None:
+        print("Failed to load libcublas: nobody should see this")
+        self.preloaded += 1
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Runtime]:
+    """runtime(offered, loaded) puts a stand-in in place of onnxruntime; TensorRT is not installed."""
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "")  # given back after the test
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+
+    def build(offered: list[str] = ALL, loaded: list[str] | None = None) -> Runtime:
+        module = Runtime(offered, offered if loaded is None else loaded)
+        monkeypatch.setitem(sys.modules, "onnxruntime", module)
+        return module
+
+    return build
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "bundle" / "encoder.onnx"
+    path.parent.mkdir()
+    path.write_bytes(b"some model")
+    return path
+
+
+@pytest.mark.parametrize(("provider", "device"), [("cuda", 0), ("cuda:3", 3)])
+def test_cuda(runtime: Callable[..., Runtime], model: Path, provider: str, device: int, capsys: Any) -> None:
+    module = runtime()
+    open_session(model, provider).close()
+    assert module.given == {
+        "path": model,
+        "providers": [("CUDAExecutionProvider", {"device_id": device, **CUDA})],
+        "enable_fallback": False,
+    }
+    assert module.preloaded == 1
+    assert capsys.readouterr().out == ""
+    assert "NVIDIA_TF32_OVERRIDE" not in os.environ
+    assert not (model.parent / "engines").exists()
+
+
+def test_the_cpu_is_told_nothing(runtime: Callable[..., Runtime], model: Path) -> None:
+    module = runtime(["CPUExecutionProvider"])
+    open_session(model).close()
+    assert module.given["providers"] == [("CPUExecutionProvider", {})]
+    assert module.preloaded == 0
+
+
+def test_ort_tensorrt(runtime: Callable[..., Runtime], model: Path) -> None:
+    module = runtime()
+    open_session(model, "ort-tensorrt:1").close()
+    (tensorrt, options), cuda = module.given["providers"]
+    cache = Path(options.pop("trt_engine_cache_path"))
+    assert (tensorrt, cuda) == ("TensorrtExecutionProvider", ("CUDAExecutionProvider", {"device_id": 1, **CUDA}))
+    assert cache.parents[2] == model.parent
+    assert options == {
+        "device_id": 1,
+        "trt_engine_cache_enable": True,
+        "trt_timing_cache_enable": True,
+        "trt_timing_cache_path": str(model.parent / "engines" / "ort-tensorrt"),
+    }
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
+
+
+def test_the_wrong_tensorrt_is_named(
+    runtime: Callable[..., Runtime], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = runtime()
+    tensorrt = types.ModuleType("tensorrt")
+    tensorrt.__version__ = "11.4.0.106"
+    monkeypatch.setitem(sys.modules, "tensorrt", tensorrt)
+    with pytest.raises(
+        ProviderUnavailable, match=r"TensorRT 11\.4\.0\.106 is installed, ONNX Runtime needs 10: .*ort-trt"
+    ):
+        open_session(model, "ort-tensorrt")
+    assert not module.given
+    tensorrt.__version__ = "10.16.1"
+    open_session(model, "ort-tensorrt").close()
+    assert module.given
+
+
+@pytest.mark.parametrize(
+    ("provider", "loaded", "message"),
+    [
+        ("cuda", ["CPUExecutionProvider"], r"CUDAExecutionProvider does not load: .*CUDA and cuDNN: .*maskrt\[gpu\]"),
+        ("ort-tensorrt", ALL[1:], r"but TensorrtExecutionProvider does not load: .*TensorRT 10.*maskrt\[ort-trt\]"),
+        ("ort-tensorrt", [ALL[0], ALL[2]], r"but CUDAExecutionProvider does not load: .*maskrt\[ort-trt\]"),
+    ],
+)
+def test_a_dropped_provider_is_an_error(
+    runtime: Callable[..., Runtime], model: Path, provider: str, loaded: list[str], message: str
+) -> None:
+    runtime(ALL, loaded)
+    with pytest.raises(ProviderUnavailable, match=message):
+        open_session(model, provider)
+
+
+@pytest.mark.parametrize(
+    ("offered", "installed"), [(["CPUExecutionProvider"], "cpu"), (["CUDAExecutionProvider"], "gpu")]
+)
+def test_an_absent_provider_is_an_error(
+    runtime: Callable[..., Runtime], model: Path, offered: list[str], installed: str
+) -> None:
+    runtime(offered)
+    with pytest.raises(ProviderUnavailable, match=rf"maskrt\[ort-trt\] in place of maskrt\[{installed}\]"):
+        open_session(model, "ort-tensorrt")
+
+
+def test_a_device_that_does_not_work_is_not_the_files_fault(runtime: Callable[..., Runtime], model: Path) -> None:
+    module = runtime()
+    module.fails = RuntimeError("CUDA failure 101: invalid device ordinal ; GPU=32 ; hostname=box")
+    with pytest.raises(ProviderUnavailable, match="cuda requested, its device 7 does not work: CUDA failure 101"):
+        open_session(model, "cuda:7")
+    module.fails = RuntimeError("Protobuf parsing failed.")
+    with pytest.raises(BundleError, match=r"encoder\.onnx cannot be loaded by ONNX Runtime: Protobuf"):
+        open_session(model, "cuda")
+
+
+@pytest.mark.parametrize("provider", ["cpu:0", "openvino:1", "cuda:", "cuda:-1", "cuda:x", "cuda:1:0", "tpu:0"])
+def test_devices_that_are_none(model: Path, provider: str) -> None:
+    with pytest.raises(InputError, match="goes behind cuda or ort-tensorrt, as in cuda:1"):
+        open_session(model, provider)
+
+
+@pytest.mark.parametrize("text", NO_MEMORY)
+def test_a_lack_of_memory_is_told_apart(runtime: Callable[..., Runtime], model: Path, text: str) -> None:
+    module = runtime()
+    with open_session(model, "cuda") as session:
+        module.run_fails = RuntimeError(text)
+        with pytest.raises(OutOfMemory, match=r"encoder\.onnx ran out of memory \(.*points_per_batch.*--provider cpu"):
+            session.run({})
+        module.run_fails = RuntimeError("Invalid input shape")
+        with pytest.raises(NetworkError, match=r"encoder\.onnx failed: Invalid input shape") as caught:
+            session.run({})
+        assert not isinstance(caught.value, OutOfMemory)
+    module.fails = RuntimeError(text)
+    with pytest.raises(OutOfMemory, match=r"encoder\.onnx ran out of memory"):
+        open_session(model, "cuda")
+
+
+def test_read_only_inputs_are_copied_to_the_gpu_once(runtime: Callable[..., Runtime], model: Path) -> None:
+    module = runtime()
+    shared, other, prompts = np.ones(3), np.ones(3), np.zeros(2)
+    shared.flags.writeable = other.flags.writeable = False
+    with open_session(model, "cuda:2") as session:
+        for given, expected in ((shared, "copy 1"), (shared, "copy 1"), (other, "copy 2"), (shared, "copy 3")):
+            session.run({"shared": given, "prompts": prompts})
+            assert module.fed["shared"] == expected
+            assert module.fed["prompts"] is prompts
+    assert [(array is other, *place) for array, *place in module.copies] == [
+        (False, "cuda", 2),
+        (True, "cuda", 2),
+        (False, "cuda", 2),
+    ]
+    with open_session(model) as session:
+        session.run({"shared": shared})
+    assert module.fed["shared"] is shared
+    assert len(module.copies) == 3
+
+
+def test_what_lies_on_a_device_gives_the_same_answer(tiny_bundle: Path, rng: np.random.Generator) -> None:
+    """ONNX Runtime itself, with its own values on the only device that is here."""
+    import onnxruntime
+
+    feeds = {
+        "image_embeddings": rng.standard_normal((1, 3, 4, 4), np.float32),
+        "point_coords": rng.uniform(0, 64, (5, 2, 2)).astype(np.float32),
+        "point_labels": np.tile(np.array([1, -1], np.float32), (5, 1)),
+        "mask_input": np.zeros((1, 1, 32, 32), np.float32),
+        "has_mask_input": np.zeros(1, np.float32),
+    }
+    placed: list[Any] = []
+
+    def place(array: np.ndarray, kind: str, device: int) -> Any:
+        placed.append(onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        return placed[-1]
+
+    with open_session(tiny_bundle / "decoder.onnx", threads=1) as session:
+        expected = session.run(feeds)
+        session._gpu, session._on_device = 0, place
+        for name in ("image_embeddings", "mask_input"):
+            feeds[name].flags.writeable = False
+        for _ in range(2):
+            found = session.run(feeds)
+            assert all((found[name] == expected[name]).all() for name in expected)
+    assert len(placed) == 2
+
+
+def test_every_provider_of_onnxruntime_has_an_extra() -> None:
+    assert set(providers.EXTRA) == set(providers.ONNXRUNTIME) <= set(PROVIDERS)
+    assert set(providers.WITH_DEVICES) < set(PROVIDERS)
+
+
+def test_engines_are_kept_by_content(model: Path) -> None:
+    first = engine_cache(model, "ort-tensorrt")
+    assert first == engine_cache(model, "ort-tensorrt")
+    assert first != engine_cache(model, "another")
+    assert stat.S_IMODE(first.stat().st_mode) == stat.S_IMODE((model.parent / "engines").stat().st_mode) == 0o700
+    found = {first}
+    for file, content in ((model, b"another"), (model.with_name("encoder.onnx.data"), b"weights"), (model, b"third")):
+        file.write_bytes(content)
+        found.add(engine_cache(model, "ort-tensorrt"))
+    assert len(found) == 4
+    assert {folder.parent for folder in found} == {first.parent}
+
+
+def test_engines_of_a_bundle_that_cannot_be_written(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write anywhere, so the folder's name is taken by a file instead."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (model.parent / "engines").write_text("in the way")
+    found = engine_cache(model, "ort-tensorrt")
+    assert found.is_relative_to(tmp_path / "cache" / "maskrt" / "engines" / "ort-tensorrt")
+    (tmp_path / "cache" / "maskrt" / "engines").chmod(0o777)
+    with pytest.raises(ProviderUnavailable, match="no folder for its engines that this user alone can write to"):
+        engine_cache(model, "ort-tensorrt")
+
+
+@pytest.mark.parametrize("how", ["others may write", "a link", "another's"])
+def test_engines_that_others_could_have_put_there(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    beside = model.parent / "engines"
+    if how == "a link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        beside.symlink_to(tmp_path / "elsewhere")
+    else:
+        beside.mkdir()
+        beside.chmod(0o775 if how == "others may write" else 0o755)
+    if how == "another's":
+        monkeypatch.setattr(engine_caches.os, "getuid", lambda: beside.stat().st_uid + 1)
+        with pytest.raises(ProviderUnavailable):  # what is made in the user's cache is not this stranger's either
+            engine_cache(model, "ort-tensorrt")
+    else:
+        assert engine_cache(model, "ort-tensorrt").is_relative_to(tmp_path / "cache")
