@@ -12,7 +12,9 @@ RegionFrom = Annotated[
 ]
 Provider = Annotated[
     str,
-    typer.Option(help="cpu, cuda or ort-tensorrt; openvino or openvino-bf16; tensorrt after maskrt build. No fallback."),
+    typer.Option(
+        help="cpu, cuda or ort-tensorrt; openvino or openvino-bf16; tensorrt after maskrt build. No fallback."
+    ),
 ]
 Device = Annotated[int | None, typer.Option(min=0, help="Number of the GPU, for cuda and ort-tensorrt.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Of networks and kernels; their own choice if left out.")]
