@@ -191,9 +191,12 @@ def _engine_problem() -> str | None:
 
 
 def _tried(provider: str) -> str:
-    """WORKS where a small model loads and runs on a provider, otherwise the reason."""
+    """WORKS where a small model loads and runs on a provider, otherwise the reason.
+
+    Of TensorRT, for which an engine would have to be built first, what it would be built for.
+    """
     try:
-        if provider == TENSORRT:  # it runs what was built before: here is what it would be built for
+        if provider == TENSORRT:
             return f"{WORKS}: {target_of(load_tensorrt(), Cuda())}"
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "probe.onnx"
@@ -204,7 +207,7 @@ def _tried(provider: str) -> str:
     except MaskrtError as error:
         return str(error)
     except Exception as error:  # the engine's package: see _engine_problem
-        extra = {**EXTRA, TENSORRT: TENSORRT}.get(provider, "openvino")
+        extra = TENSORRT if provider == TENSORRT else EXTRA.get(provider, "openvino")
         return f"{str(error).partition(chr(10))[0]}: pip install 'maskrt[{extra}]'"
 
 

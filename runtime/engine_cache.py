@@ -26,7 +26,7 @@ def engine_cache(model: Path, engine: str) -> Path:
     """
     weights = model.with_name(f"{model.name}.data")
     key = "-".join(sha256_of(file)[:16] for file in (model, weights) if file.exists())
-    roots = model.parent / FOLDER, _user_cache() / "maskrt" / FOLDER
+    roots = model.parent / FOLDER, user_cache() / "maskrt" / FOLDER
     for root in roots:
         parts = root, root / engine, root / engine / key
         try:
@@ -42,7 +42,8 @@ def engine_cache(model: Path, engine: str) -> Path:
     )
 
 
-def _user_cache() -> Path:
+def user_cache() -> Path:
+    """The folder of the user's caches."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 

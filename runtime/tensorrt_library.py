@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from maskrt.runtime.engines import NO_MEMORY
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory, ProviderUnavailable
 
 OLDEST, BEYOND = (10, 12), (12, 0)
@@ -57,7 +58,7 @@ class Messages:
     def error(self, what: str) -> NetworkError:
         """The error for a call that failed; what: of which engine, and what failed."""
         reason = " ".join("; ".join(self._texts).split())[:400] or "TensorRT gives no reason"
-        full = any(word in reason.lower() for word in ("out of memory", "outofmemory", "memory allocation"))
+        full = any(sign in reason.lower() for sign in NO_MEMORY)
         if full:
             return OutOfMemory(f"{what}: out of GPU memory: close other programs on the GPU ({reason})")
         return NetworkError(f"{what}: {reason}")

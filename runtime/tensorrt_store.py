@@ -19,11 +19,11 @@ import msgspec
 from maskrt.runtime.atomic import write_files
 from maskrt.runtime.bundle import MAX_MANIFEST_BYTES, sha256_of
 from maskrt.runtime.cuda_memory import Cuda
+from maskrt.runtime.engine_cache import FOLDER, user_cache
 from maskrt.runtime.errors import BundleError, MaskrtError
 
 Ranges = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # least, usual and largest shape
 
-FOLDER = "engines"
 TIMING_CACHE = "timing.cache"
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -90,7 +90,7 @@ def model_sha256(model: Path) -> str:
 def places_of(model: Path) -> tuple[Place, Place]:
     """In the bundle, and in the user's cache under the bundle's name and a hash of its place."""
     bundle = model.parent.resolve()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskrt" / FOLDER
+    cache = user_cache() / "maskrt" / FOLDER
     name = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', bundle.name)}-{hashlib.sha256(os.fsencode(bundle)).hexdigest()[:12]}"
     file = f"{model.stem}.engine"
     return Place(bundle / FOLDER / file), Place(cache / name / file)

@@ -203,7 +203,7 @@ def split_sessions() -> Callable[[Any], tuple[Any, Any, Any]]:
 
         @torch.no_grad()
         def run(self, feeds: dict[str, Any], check: Any = None) -> dict[str, Any]:
-            found = self.module(*(torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in self.inputs))
+            found = self.module(*(torch.from_numpy(np.array(feeds[name])) for name in self.inputs))
             values = found if isinstance(found, tuple) else (found,)
             return {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}
 

@@ -259,7 +259,7 @@ def test_a_machine_without_tensorrt(monkeypatch: pytest.MonkeyPatch, tensorrt_de
         patched.setitem(sys.modules, "tensorrt", None)
         with pytest.raises(ProviderUnavailable, match=r"TensorRT cannot be loaded .*pip install 'maskrt\[tensorrt\]'"):
             run(bundle)
-        assert "TensorRT cannot be loaded" in examine().providers["tensorrt"]
+        assert "TensorRT cannot be loaded" in examine(("tensorrt",)).providers["tensorrt"]
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "cuda", None)
         patched.setitem(sys.modules, "cuda.bindings", None)
@@ -269,7 +269,7 @@ def test_a_machine_without_tensorrt(monkeypatch: pytest.MonkeyPatch, tensorrt_de
         patched.setattr(sys.modules["tensorrt"], "__version__", "10.9.0.34")
         with pytest.raises(ProviderUnavailable, match=r"TensorRT 10\.9\.0\.34 is none that maskrt takes, 10\.12 to 11"):
             run(bundle)
-    assert examine().providers["tensorrt"].endswith("on NVIDIA L4 (8.9), driver for CUDA 13.0")
+    assert examine(("tensorrt",)).providers["tensorrt"].endswith("on NVIDIA L4 (8.9), driver for CUDA 13.0")
     tensorrt_device.devices = 0
     with pytest.raises(ProviderUnavailable, match="CUDA finds no GPU"):
         run(bundle)
