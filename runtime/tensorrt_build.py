@@ -1,7 +1,7 @@
 """ONNX graphs to TensorRT engines."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -212,8 +212,9 @@ def with_settings(bundle: Bundle, overrides: dict[str, Any]) -> Bundle:
     """
     manifest = bundle.manifest
     if not isinstance(manifest, SossManifest):
-        return Bundle(bundle.path, msgspec.structs.replace(manifest, refine=with_overrides(manifest.refine, overrides)))
+        changed: dict[str, Any] = {"refine": with_overrides(manifest.refine, overrides)}
+        return replace(bundle, manifest=msgspec.structs.replace(manifest, **changed))
     refine = {name: value for name, value in overrides.items() if name in RefineSpec.__struct_fields__}
     masks = {name: value for name, value in overrides.items() if name not in refine}
     changed = {"masks": with_overrides(manifest.masks, masks), "refine": with_overrides(manifest.refine, refine)}
-    return Bundle(bundle.path, msgspec.structs.replace(manifest, **changed))
+    return replace(bundle, manifest=msgspec.structs.replace(manifest, **changed))
