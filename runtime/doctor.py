@@ -34,6 +34,7 @@ PACKAGES = {
     "openvino": "openvino",
     "tensorrt-cu13": "tensorrt",
     "cuda-bindings": "cuda.bindings",
+    "numba-cuda": "numba_cuda",
     "av": "av",
     "opencv-python-headless": "cv2",
     "scikit-image": "skimage",
@@ -70,7 +71,7 @@ class Report(msgspec.Struct, frozen=True):
     """Everything doctor found.
 
     versions: None where a package is absent. providers: maskrt's -> "works", or why it does not and what to do.
-    problems: why the runtime cannot run.
+    cuda_kernels: the same of kernels.sets.cuda(). problems: why the runtime cannot run.
     """
 
     maskrt: str
@@ -78,6 +79,7 @@ class Report(msgspec.Struct, frozen=True):
     system: str
     versions: dict[str, str | None]
     providers: dict[str, str]
+    cuda_kernels: str
     cpu: str
     cpu_features: list[str]
     cpus_online: int
@@ -122,6 +124,7 @@ def examine(providers: Iterable[str] = PROVIDERS) -> Report:
         system=platform.platform(),
         versions=versions,
         providers={name: _tried(name) for name in providers},
+        cuda_kernels=_cuda_kernels(),
         cpu=model,
         cpu_features=[flag for flag in CPU_FLAGS if flag in flags],
         cpus_online=os.cpu_count() or 1,
@@ -152,6 +155,7 @@ def report_text(report: Report) -> str:
     ]
     lines = [f"{name:<24}{value}" for name, value in rows]
     lines += ["", *(f"--provider {name:<15}{found}" for name, found in report.providers.items())]
+    lines += [f"{'CUDA kernels':<26}{report.cuda_kernels}"]
     lines += ["", *(f"maskrt {name:<17}{readiness}" for name, readiness in report.commands.items())]
     if report.problems:
         lines += ["", *(f"problem: {problem}" for problem in report.problems)]
@@ -209,6 +213,17 @@ def _tried(provider: str) -> str:
     except Exception as error:  # the engine's package: see _engine_problem
         extra = TENSORRT if provider == TENSORRT else EXTRA.get(provider, "openvino")
         return f"{str(error).partition(chr(10))[0]}: pip install 'maskrt[{extra}]'"
+
+
+def _cuda_kernels() -> str:
+    """WORKS where Numba's kernels for a GPU can be compiled and run, otherwise the reason."""
+    from maskrt.kernels.device import require_device
+
+    try:
+        require_device()
+        return WORKS
+    except (ModuleNotFoundError, RuntimeError) as error:
+        return str(error)
 
 
 def _cpu() -> tuple[str, set[str]]:

@@ -183,7 +183,15 @@ def test_bundles_and_folders_of_the_wrong_kind(
 
 
 def test_eval_scores_a_refiner(run: Run, folders: Path, sure_refiner_bundle: Path) -> None:
-    common = ("eval", sure_refiner_bundle, folders / "images", "--truth", folders / "truth", "--masks", folders / "masks")
+    common = (
+        "eval",
+        sure_refiner_bundle,
+        folders / "images",
+        "--truth",
+        folders / "truth",
+        "--masks",
+        folders / "masks",
+    )
     code, out, _ = run(*common, "--json", folders / "scores.json")
     assert code == 0
     assert "3 images; 100.0% of the pixels decoded" in out

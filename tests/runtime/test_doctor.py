@@ -127,3 +127,14 @@ def test_every_command_is_known() -> None:
     from maskrt.cli.main import COMMANDS
 
     assert set(COMMANDS) - {"doctor"} <= set(doctor.NEEDS)
+
+
+def test_cuda_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> None:
+        raise RuntimeError("CUDA kernels need an NVIDIA GPU")
+
+    for require, expected in ((absent, "CUDA kernels need an NVIDIA GPU"), (lambda: None, doctor.WORKS)):
+        monkeypatch.setattr("maskrt.kernels.device.require_device", require)
+        report = doctor.examine(())
+        assert report.cuda_kernels == expected
+        assert f"CUDA kernels              {expected}" in doctor.report_text(report)
