@@ -33,9 +33,9 @@ from onnx import (
 )
 
 TABLE = Path(__file__).parent / "tensorrt_operators.json"
-SMALL = (
-    1 << 16
-)  # elements; larger constants are no sizes, axes or zero points: shapes are inferred without their values
+# Elements. Larger constants are no sizes, axes or zero points: shapes are inferred without their values.
+SMALL = 1 << 16
+Sources = frozenset[str]  # names of the graph's inputs
 
 # Operator -> inputs whose values decide the sizes of its outputs, or, of If and Loop, what is run.
 DECIDING_INPUTS = {
@@ -58,7 +58,6 @@ DECIDING_INPUTS = {
     "Unique": (0,),
     "Upsample": (1,),
 }
-Sources = frozenset[str]  # names of the graph's inputs
 DATA_INPUT = {"OneHot": 2, "Where": 1}  # the input that the table's types are of; 0 of all others
 TYPED_OUTPUT = ("Cast", "CastLike", "Constant", "ConstantOfShape", "EyeLike")  # whose output has a type of its own
 

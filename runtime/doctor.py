@@ -55,6 +55,8 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "build": (("tensorrt", "cuda.bindings"), "tensorrt"),
     "scenes": (("cv2",), "demo"),
     "demo": ((*RUNTIME, "cv2", "skimage"), "cpu,demo"),
+    "bench latency": ((*RUNTIME, "cv2"), "cpu,demo"),
+    "bench throughput": ((*RUNTIME, "cv2"), "cpu,demo"),
     "bench": ((*RUNTIME, "cv2", "torch", "segment_anything", "onnx", "onnxscript", "safetensors"), "cpu,export,demo"),
     "export": ((*RUNTIME, "torch", "segment_anything", "onnx", "onnxscript", "safetensors"), "cpu,export"),
 }
