@@ -3,26 +3,29 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import msgspec
 
 from maskrt.benchmarks.cases import BenchOptions
 from maskrt.benchmarks.measure import Factory, Measured, run_pairs
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, environment, total
-from maskrt.benchmarks.soss_models import Models, Report
+from maskrt.benchmarks.soss_models import Report
 from maskrt.runtime.session import usable_cpus
+
+PreparedT = TypeVar("PreparedT")
 
 
 def measure_sizes(
-    prepared: Mapping[str, Models],
+    prepared: Mapping[str, PreparedT],
     options: BenchOptions,
     report: Report,
-    contestants: Callable[[Models, Path], Mapping[str, Factory]],
+    contestants: Callable[[PreparedT, Path], Mapping[str, Factory]],
 ) -> dict[str, Measured]:
     """Measure one size after the other.
 
     Args:
-        prepared: the models by size, from small to large.
+        prepared: what the contestants are made from, such as the models, by size, from small to large.
         contestants: makes the contestants of one size, ours first; their files go into the folder, which lasts as long
             as they run.
 

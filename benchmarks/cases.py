@@ -15,6 +15,7 @@ CASES = {
     "decoder": "maskrt.benchmarks.decoder_case",
     "masks": "maskrt.benchmarks.masks_case",
     "voting": "maskrt.benchmarks.voting_case",
+    "precision": "maskrt.benchmarks.precision_case",
     "refine": "maskrt.benchmarks.refine_case",
     "latency": "maskrt.benchmarks.latency_case",
     "throughput": "maskrt.benchmarks.throughput_case",

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.benchmarks.equality import compare_segments, records
+from maskrt.export.answers import Calibration, agreements, answer
 from maskrt.kernels import sets
-from maskrt.runtime.bundle import Bundle
+from maskrt.runtime.bundle import FP32, Agreement, Bundle
 from maskrt.runtime.refine_pipeline import open_refiner, refiner_spec
 from maskrt.runtime.refiner import MAX_SIDE, Refiner
 from maskrt.runtime.soss import SossPipeline
@@ -67,6 +68,45 @@ class RefinerCertificate(_Compared, frozen=True, kw_only=True):
             f"{self.pixels} pixels, {self.ties} ties, {self.different} different; "
             f"probabilities within {self.largest:.1e}"
         )
+
+
+class PrecisionCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a lower precision on this machine is from float32 on its CPU, over all images.
+
+    agreement: by part, "soss" and "refiner"; tolerance: the least mean IoU, which the bundle was held to at export.
+    """
+
+    precision: str
+    provider: str
+    agreement: dict[str, Agreement]
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every part's mean IoU reaches the tolerance."""
+        return all(found.mean_iou >= self.tolerance for found in self.agreement.values())
+
+
+def certify_precision(
+    bundle: Bundle,
+    frames: Calibration,
+    options: dict[str, object],
+    provider: str = "cpu",
+    threads: int | None = None,
+) -> PrecisionCertificate:
+    """Run a bundle's lower precision on a provider, and float32 in ONNX Runtime on the CPU.
+
+    Raises:
+        InputError, NetworkError: as of maskrt.export.answers.
+    """
+    reference = answer(bundle.at(FP32), frames, threads, options=options)
+    found = answer(bundle, frames, threads, reference, provider=provider, options=options)
+    return PrecisionCertificate(
+        precision=bundle.precision,
+        provider=provider,
+        agreement=agreements(reference, found),
+        tolerance=bundle.manifest.precisions[bundle.precision].tolerance,
+    )
 
 
 def certify(

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from maskrt.export.fitness import findings
-from maskrt.export.graph import data_file
 from maskrt.runtime.bundle import MANIFEST, DataFile, ModelEntry, Parity, sha256_of
 
 
@@ -27,6 +26,11 @@ def fitness_lines(found: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """What an export says of TensorRT in the end, from what was found of each file."""
     lines = [f"{file}: TensorRT would refuse: {line}" for file, findings in found.items() for line in findings]
     return tuple(lines) or ("TensorRT: nothing found in the graphs that it would refuse",)
+
+
+def data_file(path: Path) -> Path:
+    """Where the weights of a graph too large for one file are."""
+    return path.with_name(f"{path.name}.data")
 
 
 def total_mb(models: dict[str, ModelEntry]) -> float:

@@ -1,7 +1,6 @@
 """One PyTorch module to one ONNX file, which counts as written only after it agreed with PyTorch in ONNX Runtime."""
 
 import gc
-import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from maskrt.export.entries import data_file
+from maskrt.export.quiet import quiet
 from maskrt.runtime.bundle import Parity
 from maskrt.runtime.errors import ExportError, MaskrtError
 from maskrt.runtime.session import open_session
@@ -123,11 +124,6 @@ def output_shape(path: Path, name: str) -> tuple[int | None, ...]:
     return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in output.type.tensor_type.shape.dim)
 
 
-def data_file(path: Path) -> Path:
-    """Where the weights of a graph too large for one file are."""
-    return path.with_name(f"{path.name}.data")
-
-
 def _run_torch(module: nn.Module, case: Sequence[Tensor]) -> list[NDArray[Any]]:
     with torch.no_grad():
         result = module(*case)
@@ -155,7 +151,7 @@ def _write(
 
     axes_of = [dynamic.get(name, {}) for name in inputs]
     shapes = [{axis: dimension(size) for axis, size in axes.items()} or None for axes in axes_of]
-    with warnings.catch_warnings(), _quiet("torch.onnx"):
+    with warnings.catch_warnings(), quiet("torch.onnx"):
         warnings.simplefilter("ignore")  # about the exporter's own internals, nothing a user could act on
         program = torch.onnx.export(
             _FromList(module),
@@ -218,17 +214,3 @@ class _FromList(nn.Module):
 
     def forward(self, values: list[Tensor]) -> Any:
         return self.module(*values)
-
-
-class _quiet:
-    """Silences a logger below errors for the length of a block."""
-
-    def __init__(self, name: str) -> None:
-        self._logger = logging.getLogger(name)
-
-    def __enter__(self) -> None:
-        self._level = self._logger.level
-        self._logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        self._logger.setLevel(self._level)

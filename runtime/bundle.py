@@ -6,7 +6,7 @@ read-only, verified before any file reaches an inference engine, and never chang
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,14 +16,20 @@ from maskrt.runtime.errors import BundleError
 
 SpecT = TypeVar("SpecT", bound=msgspec.Struct)
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had no precisions
+FP32, LOWER = "fp32", ("fp16", "int8")
 MANIFEST = "bundle.json"
+PLAIN_ONNX, PLAIN_NPZ = (rf"[A-Za-z0-9_][A-Za-z0-9_.-]*\.{ending}" for ending in ("onnx", "npz"))
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_MODEL_BYTES = 8 << 30  # SAM ViT-H's encoder is 2.5 GB; anything past 8 GB is not one of our models
 
 
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far the exported graph was from PyTorch on random input, at export."""
+    """How far a graph was from the one it was made from, max_rel as a share of the largest output.
+
+    Of a float32 graph: from PyTorch, on random input, at export. Of a lower precision's: from the float32 graph, on
+    what the pipeline fed it with.
+    """
 
     max_abs: float
     max_rel: float
@@ -52,6 +58,43 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parity: Parity | None = None
     data: tuple[DataFile, ...] = ()
     tensorrt: tuple[str, ...] = ()
+
+
+class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A graph in a lower precision: one typed ONNX file."""
+
+    file: str
+    sha256: str
+    size_bytes: int
+    error: Parity
+
+
+class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How near a lower precision's answer came to that of float32, ONNX Runtime on the CPU, frame by frame.
+
+    frames: those in which either found a mask. mean_iou, worst_iou: of the two final masks. label_difference: share of
+    the region's pixels whose class differs, over all frames. segments_iou: of SAM's masks with their counterparts,
+    before they are fused; None where there are none.
+    """
+
+    frames: int
+    mean_iou: float
+    worst_iou: float
+    label_difference: float
+    segments_iou: float | None = None
+
+
+class PrecisionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A lower precision of a bundle, which passed its verification.
+
+    models: role -> file; float32: the other roles, whose float32 file it uses; agreement: by what was verified, "soss"
+    and "refiner"; tolerance: the least mean IoU that was asked of each.
+    """
+
+    models: dict[str, Artifact]
+    float32: tuple[str, ...]
+    agreement: dict[str, Agreement]
+    tolerance: float
 
 
 class SegmenterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,6 +180,7 @@ class _Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     opset: int
     models: dict[str, ModelEntry]
     note: str = ""
+    precisions: dict[str, PrecisionSpec] = {}  # msgspec copies the default
 
 
 class SossManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="soss", kw_only=True):
@@ -162,24 +206,51 @@ Manifest = SossManifest | RefineManifest
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened, verified bundle."""
+    """An opened, verified bundle, to be run in one of its precisions."""
 
     path: Path
     manifest: Manifest
+    precision: str = FP32
 
-    def model_path(self, role: str) -> Path:
-        """The verified ONNX file of a role such as "segmenter", "encoder", "decoder".
+    def model(self, role: str) -> ModelEntry | Artifact:
+        """What the manifest says of the file of a role such as "segmenter", "encoder", "decoder" in this precision.
 
         Raises:
             BundleError: the bundle has no such model.
         """
-        if role not in self.manifest.models:
-            raise BundleError(f"{self.path} has no {role}; it holds: {', '.join(self.manifest.models)}")
-        return self.path / self.manifest.models[role].file
+        models = self.manifest.models
+        if role not in models:
+            raise BundleError(f"{self.path} has no {role}; it holds: {', '.join(models)}")
+        if self.precision == FP32:
+            return models[role]
+        lower = self.manifest.precisions[self.precision]
+        return lower.models[role] if role in lower.models else models[role]
+
+    def model_path(self, role: str) -> Path:
+        """The verified file of a role; raises as model()."""
+        return self.path / self.model(role).file
+
+    def at(self, precision: str) -> "Bundle":
+        """The same bundle in another of its precisions.
+
+        Raises:
+            BundleError: it does not hold that precision.
+        """
+        if precision not in (FP32, *LOWER):
+            raise BundleError(f"unknown precision {precision!r}; maskrt knows: {', '.join((FP32, *LOWER))}")
+        if precision != FP32 and precision not in self.manifest.precisions:
+            raise BundleError(
+                f"{self.path} has no {precision}, it holds: {', '.join((FP32, *self.manifest.precisions))}; make it "
+                f"with maskrt export precisions {self.path} --precision {precision} --calibrate IMAGES --out OTHER"
+            )
+        return replace(self, precision=precision)
 
 
-def open_bundle(path: Path | str) -> Bundle:
-    """Read and verify a bundle: schema, plain file names, sizes, and the sha256 of every file.
+def open_bundle(path: Path | str, precision: str = FP32) -> Bundle:
+    """Read and verify a bundle: schema, plain file names, sizes, and the sha256 of every file of every precision.
+
+    Args:
+        precision: to run it in: "fp32", or one of those that maskrt export precisions put into it.
 
     Raises:
         BundleError: with what is wrong and what to do.
@@ -193,7 +264,12 @@ def open_bundle(path: Path | str) -> Bundle:
     manifest = _decode(file)
     for role, entry in manifest.models.items():
         _verify(folder, role, entry)
-    return Bundle(folder, manifest)
+    for name, lower in manifest.precisions.items():
+        if sorted((*lower.models, *lower.float32)) != sorted(manifest.models):
+            raise BundleError(f"{file}: {name} does not say of every model what it uses: export the precision again")
+        for role, artifact in lower.models.items():
+            _verify_file(folder, f"{role} in {name}", artifact, PLAIN_ONNX, "NAME.onnx")
+    return Bundle(folder, manifest).at(precision)
 
 
 def soss_manifest(bundle: Bundle) -> SossManifest:
@@ -247,13 +323,13 @@ def _decode(file: Path) -> Manifest:
 
 
 def _verify(folder: Path, role: str, entry: ModelEntry) -> None:
-    _verify_file(folder, role, entry, r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.(onnx|npz)", "NAME.onnx or NAME.npz")
+    _verify_file(folder, role, entry, rf"{PLAIN_ONNX}|{PLAIN_NPZ}", "NAME.onnx or NAME.npz")
     for data in entry.data:
         # The name that the exporter derives from the model's own: a model cannot claim another one's weights.
         _verify_file(folder, role, data, re.escape(f"{entry.file}.data"), f"{entry.file}.data")
 
 
-def _verify_file(folder: Path, role: str, entry: ModelEntry | DataFile, pattern: str, shape: str) -> None:
+def _verify_file(folder: Path, role: str, entry: ModelEntry | DataFile | Artifact, pattern: str, shape: str) -> None:
     if not re.fullmatch(pattern, entry.file):
         raise BundleError(f"{folder}: {role} names the file {entry.file!r}; only plain {shape} files are opened")
     file = folder / entry.file

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.bundle import Bundle, SamSpec, soss_manifest
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
+from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.session import Session, open_session, usable_cpus
 
 Floats = NDArray[np.float32]
@@ -166,13 +167,16 @@ class SplitDecoder:
         return indices, low_res
 
 
-def open_decoder(bundle: Bundle, provider: str, threads: int | None, split: bool, stack: ExitStack) -> MaskDecoder:
+def open_decoder(
+    bundle: Bundle, provider: str, threads: int | None, split: bool, stack: ExitStack, watch: Watch = unwatched
+) -> MaskDecoder:
     """The decoder of a bundle, its sessions closed with `stack`.
 
     Args:
         threads: of the decoder as a whole; None is every usable core.
         split: in three graphs where the bundle has them. The answer is the same, but only the one graph, WholeDecoder,
             takes a mask as a prompt.
+        watch: is given every session and its role, and returns what to use.
 
     Raises:
         BundleError: a graph is missing or does not fit the others.
@@ -180,7 +184,8 @@ def open_decoder(bundle: Bundle, provider: str, threads: int | None, split: bool
     """
 
     def load(role: str, threads: int | None, callers: int = 1) -> Session:
-        return stack.enter_context(open_session(bundle.model_path(role), provider, threads, callers, repeated=True))
+        session = open_session(bundle.model_path(role), provider, threads, callers, repeated=True)
+        return stack.enter_context(watch(role, session))
 
     sam = soss_manifest(bundle).sam
     if not (split and set(SPLIT_DECODER) & set(bundle.manifest.models)):

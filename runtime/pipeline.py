@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle import FP32, open_bundle
 from maskrt.runtime.soss import SossPipeline
 
 
 def open_pipeline(
-    bundle: Path | str, provider: str = "cpu", threads: int | None = None, **options: Any
+    bundle: Path | str, provider: str = "cpu", threads: int | None = None, precision: str = FP32, **options: Any
 ) -> SossPipeline:
     """Verify a bundle and load it for use in a `with` block.
 
@@ -17,10 +17,11 @@ def open_pipeline(
         provider: "cpu", "cuda", "ort-tensorrt", "openvino", or "openvino-bf16", whose answer differs a little; "cuda:1"
             is the second GPU; "tensorrt" runs the engines of maskrt build. An absent one raises, nothing falls back.
         threads: of a network or a kernel while it runs; None leaves the choice to each.
+        precision: "fp32", or one that maskrt export precisions put into the bundle.
         options: override fields of the bundle's mask, voting and refine settings, as `points_per_side=20`.
 
     Raises:
-        BundleError: the bundle is not whole, or holds a refiner alone, or an option is unknown.
+        BundleError: the bundle is not whole, lacks the precision, or holds a refiner alone, or an option is unknown.
         ProviderUnavailable: the provider is not on this machine.
     """
-    return SossPipeline(open_bundle(bundle), provider, threads, options)
+    return SossPipeline(open_bundle(bundle, precision), provider, threads, options)

@@ -13,6 +13,7 @@ from maskrt.runtime.bundle import Bundle, RefinerSpec, sha256_of, with_overrides
 from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.images import read_labels, read_rough
+from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.refiner import Refiner
 from maskrt.runtime.types import Frame, Labels, Result, Roi, Segments
 
@@ -30,15 +31,16 @@ class RefinePipeline(Closing):
         provider: str = "cpu",
         threads: int | None = None,
         options: dict[str, Any] | None = None,
+        watch: Watch = unwatched,
     ) -> None:
-        """options override the bundle's RefineSpec, as {"select": "strided:4"}.
+        """options override the bundle's RefineSpec, as {"select": "strided:4"}; watch as of open_refiner.
 
         Raises:
             BundleError: the bundle has no refiner, or an option is unknown.
             ProviderUnavailable: the provider is not on this machine.
         """
         self._rough_of = rough_of
-        self.refiner = open_refiner(bundle, provider, threads, options)
+        self.refiner = open_refiner(bundle, provider, threads, options, watch)
 
     def __call__(self, frame: Frame, roi: Roi | None = None) -> Result:
         """Refine one frame's mask, or its label map class by class.
@@ -73,9 +75,13 @@ class RefinePipeline(Closing):
 
 
 def open_refiner(
-    bundle: Bundle, provider: str = "cpu", threads: int | None = None, options: dict[str, Any] | None = None
+    bundle: Bundle,
+    provider: str = "cpu",
+    threads: int | None = None,
+    options: dict[str, Any] | None = None,
+    watch: Watch = unwatched,
 ) -> Refiner:
-    """The refiner of a bundle of either kind.
+    """The refiner of a bundle of either kind. watch: is given every session and its role, and returns what to use.
 
     Raises:
         BundleError, ProviderUnavailable: as of RefinePipeline.
@@ -83,7 +89,7 @@ def open_refiner(
     spec, settings = refiner_spec(bundle), bundle.manifest.refine
     if settings.select == "off":  # after SOSS; here a refinement was asked for
         settings = msgspec.structs.replace(settings, select="full")
-    return Refiner(bundle, spec, with_overrides(settings, options or {}), provider, threads)
+    return Refiner(bundle, spec, with_overrides(settings, options or {}), provider, threads, watch=watch)
 
 
 def refiner_spec(bundle: Bundle) -> RefinerSpec:

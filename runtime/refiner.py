@@ -21,6 +21,7 @@ from maskrt.runtime.bundle import Bundle, RefinerSpec, RefineSpec
 from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.mask_decoder import require_names
+from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.refine_turn import Parts, Turn
 from maskrt.runtime.refine_windows import fitting_tile
 from maskrt.runtime.selections import selection_of
@@ -62,8 +63,11 @@ class Refiner(Closing):
         threads: int | None = None,
         kernels: KernelSet = sets.CPU,
         lazy: bool = True,
+        watch: Watch = unwatched,
     ) -> None:
         """lazy: leave out windows in which nothing is decoded; the answer is the same.
+
+        watch: is given every session and its role, and returns what to use.
 
         Raises:
             BundleError: a model is missing or does not fit.
@@ -76,7 +80,7 @@ class Refiner(Closing):
         with ExitStack() as stack:
 
             def load(role: str, inputs: set[str], outputs: set[str], repeated: bool = True) -> Session:
-                session = open_session(bundle.model_path(role), provider, threads, repeated=repeated)
+                session = watch(role, open_session(bundle.model_path(role), provider, threads, repeated=repeated))
                 stack.enter_context(session)
                 require_names(session, role, inputs, outputs)
                 return session

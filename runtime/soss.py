@@ -19,6 +19,7 @@ from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.fusion import fuse
 from maskrt.runtime.mask_decoder import open_decoder
+from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.refine_pipeline import open_refiner, refine_labels
 from maskrt.runtime.refiner import Refiner
 from maskrt.runtime.region import checked_roi, in_frame, segments_in_frame
@@ -57,8 +58,12 @@ class SossPipeline(Closing):
         options: dict[str, Any] | None = None,
         kernels: KernelSet = sets.CPU,
         split_decoder: bool = True,
+        watch: Watch = unwatched,
     ) -> None:
-        """split_decoder: use the decoder's three graphs where the bundle has them; the answer is the same."""
+        """split_decoder: use the decoder's three graphs where the bundle has them; the answer is the same.
+
+        watch: is given every session and its role, and returns what to use; a Recorder's, for example.
+        """
         manifest, options = soss_manifest(bundle), options or {}
         self._kernels = kernels
         self._threads = threads
@@ -75,13 +80,13 @@ class SossPipeline(Closing):
         with ExitStack() as stack:
 
             def load(role: str) -> Session:
-                return stack.enter_context(open_session(bundle.model_path(role), provider, threads))
+                return stack.enter_context(watch(role, open_session(bundle.model_path(role), provider, threads)))
 
-            decoder = open_decoder(bundle, provider, threads, split_decoder, stack)
+            decoder = open_decoder(bundle, provider, threads, split_decoder, stack, watch)
             self.segmenter = Segmenter(load("segmenter"), manifest.segmenter, kernels)
             self.automatic_masks = AutomaticMasks(load("encoder"), decoder, manifest.sam, masks, kernels)
             if with_overrides(manifest.refine, refine).select != "off":
-                self._refiner = stack.enter_context(open_refiner(bundle, provider, threads, refine))
+                self._refiner = stack.enter_context(open_refiner(bundle, provider, threads, refine, watch))
             self._resources = stack.pop_all()
 
     def __call__(self, frame: Frame | NDArray[np.uint8], roi: Roi | None = None) -> Result:

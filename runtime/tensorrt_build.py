@@ -212,7 +212,8 @@ def with_settings(bundle: Bundle, overrides: dict[str, Any]) -> Bundle:
     """
     manifest = bundle.manifest
     sections = ("refine", "voting", "masks") if isinstance(manifest, SossManifest) else ("refine",)
-    changed, left = {}, dict(overrides)
+    changed: dict[str, Any] = {}
+    left = dict(overrides)
     for section in sections:
         spec = getattr(manifest, section)
         last = section == sections[-1]  # it refuses what none knows

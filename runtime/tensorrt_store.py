@@ -184,8 +184,9 @@ def read_engine(model: Path, target: Target) -> bytes:
 
 
 def build_command(model: Path) -> str:
-    """What builds the engines of a model's bundle."""
-    return f"maskrt build {model.parent} --engine tensorrt"
+    """What builds the engines of a model's bundle, in the precision that the file's name says."""
+    precision = model.stem.partition(".")[2]
+    return f"maskrt build {model.parent} --engine tensorrt" + (f" --precision {precision}" if precision else "")
 
 
 def _read_record(place: Place) -> EngineRecord:

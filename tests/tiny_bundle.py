@@ -4,6 +4,7 @@ The segmenter calls bright pixels class 1. The decoder draws three discs around 
 0.97, 0.94 and 0.5 for radii 5, 9 and 14 in pixels of a 64-pixel input, so that masks are real and differ.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,12 @@ def write_tiny_bundle(folder: Path, fill: float = 0.0) -> Path:
 def _segmenter(fill: float) -> onnx.GraphProto:
     shape = [1, 3, *INPUT_HW]
     weight = np.array([[-3, -3, -3], [3, 3, 3]], np.float32)[:, :, None, None]
-    constants = {"weight": weight, "fill": np.array(fill, np.float32)}
+    # Layers that change nothing: int8 leaves the outer ones of a network in float32.
+    same, seen = np.eye(3, dtype=np.float32)[:, :, None, None], ["image", "seen_1", "seen_2", "seen_3", "seen_4"]
+    constants = {"same": same, "weight": weight, "fill": np.array(fill, np.float32)}
     nodes = [
-        helper.make_node("Conv", ["image", "weight"], ["scores"]),
+        *(helper.make_node("Conv", [before, "same"], [after]) for before, after in pairwise(seen)),
+        helper.make_node("Conv", [seen[-1], "weight"], ["scores"]),
         helper.make_node("Add", ["scores", "fill"], ["logits"]),
     ]
     return _graph("segmenter", nodes, {"image": shape}, {"logits": [1, 2, *INPUT_HW]}, constants)

@@ -1,12 +1,13 @@
 """The cases that measure one part of SOSS, with networks small enough to run them whole."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from maskrt.benchmarks import decoder_case, masks_case, measure, soss_models, voting_case
+from maskrt.benchmarks import decoder_case, masks_case, measure, precision_case, soss_models, voting_case
 from maskrt.benchmarks.cases import BenchOptions, run_case
 
 OPTIONS = BenchOptions(size="tiny", pairs=1, warmup=0, points_per_side=8, threads=1)
@@ -53,6 +54,17 @@ def test_encoder_leaves_out_what_the_cpu_lacks(monkeypatch: pytest.MonkeyPatch) 
     report = run_case("encoder", OPTIONS, lines.append)
     assert all("bf16" not in name for name in report.ratios)
     assert any("left out: openvino-bf16" in line for line in lines)
+
+
+def test_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    scenes = precision_case.draw_scene
+    monkeypatch.setattr(precision_case, "draw_scene", lambda number: scenes(number, (192, 108)))
+    report = run_case("precision", replace(OPTIONS, work=tmp_path), lambda _: None)
+    names = ["int8 (tiny_segmenter)", "fp32 (tiny_segmenter)", "int8 (tiny_encoder)", "fp32 (tiny_encoder)"]
+    assert [row.name for row in report.rows] == names
+    assert set(report.ratios) == {"vs_fp32", "vs_fp32_tiny_segmenter", "vs_fp32_tiny_encoder"}
+    assert set(report.equality_by_size) == {"tiny_segmenter", "tiny_encoder"}
+    assert sum(note.startswith(("tiny, segmenter: ", "tiny, encoder: ")) for note in report.notes) == 2
 
 
 def test_voting(monkeypatch: pytest.MonkeyPatch) -> None:

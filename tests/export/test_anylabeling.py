@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 from maskrt.export.anylabeling import INPUTS, OUTPUTS, export_anylabeling, write_official_decoder  # noqa: E402
+from maskrt.export.fitness import findings  # noqa: E402
 from maskrt.export.sam import SamConfig  # noqa: E402
 from maskrt.runtime.errors import InputError  # noqa: E402
 from maskrt.runtime.session import open_session  # noqa: E402
@@ -56,6 +57,11 @@ def test_decoder_equals_the_official_module(
         assert found[name].shape == tuple(expected.shape)
         scale = float(expected.abs().max())
         assert np.abs(found[name] - expected.numpy()).max() <= TOLERANCE * scale
+
+
+def test_it_is_known_not_to_fit_tensorrt(decoder_file: Path) -> None:
+    """orig_im_size decides how large its masks are; that is what other programs expect of it."""
+    assert any("follows from the values of" in line and "orig_im_size" in line for line in findings(decoder_file))
 
 
 def test_files(tmp_path: Path, tiny_config: SamConfig, write_sam: Callable[..., str]) -> None:

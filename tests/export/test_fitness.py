@@ -11,10 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.benchmarks.demo import BUNDLE
-from maskrt.export.anylabeling import write_official_decoder
 from maskrt.export.entries import fitness_lines
 from maskrt.export.fitness import TABLE, Table, findings, model_findings
-from maskrt.export.soss import export_soss
 from maskrt.runtime.bundle import Bundle, open_bundle
 
 FLOAT, INT64, BOOL, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.UINT8
@@ -295,44 +293,14 @@ def test_the_demo_bundle_fits() -> None:
     assert {file: findings(BUNDLE / file) for file in graphs(bundle)} == dict.fromkeys(graphs(bundle), ())
 
 
-def test_exports_fit_and_say_so(mobilenet_file: Path, sam_spec: str, crm_spec: str, tmp_path: Path) -> None:
-    """Every graph that maskrt writes, ViT's encoder with windows and bands among them."""
-    lines: list[str] = []
-    bundle = export_soss(
-        f"deeplabv3plus_mobilenet_v2:{mobilenet_file}",
-        sam_spec,
-        tmp_path / "bundle",
-        input_hw=(64, 64),
-        refiner=crm_spec,
-        report=lines.append,
-    )
-    assert len(graphs(bundle)) == 9
-    assert {role: entry.tensorrt for role, entry in bundle.manifest.models.items() if entry.tensorrt} == {}
-    assert lines[-2] == "TensorRT: nothing found in the graphs that it would refuse"
+def test_a_refiner_fits(refiner_bundle: Path) -> None:
+    bundle = open_bundle(refiner_bundle)
+    assert len(graphs(bundle)) == 3
+    assert {file: findings(refiner_bundle / file) for file in graphs(bundle)} == dict.fromkeys(graphs(bundle), ())
+    assert not any(entry.tensorrt for entry in bundle.manifest.models.values())
 
 
-def test_findings_reach_the_bundle(sam_spec: str, tmp_path: Path) -> None:
-    """A segmenter that is given as ONNX is the one graph that maskrt has not made itself."""
-    graph = model(
-        [node("Conv", "x,w", "s"), node("Resize", "s,,,sizes", mode="cubic")],
-        [("x", FLOAT, [1, 3, 32, 32])],
-        [("y", FLOAT, [1, 2, 32, 32])],
-        {"w": np.ones((2, 3, 1, 1), np.float32), "sizes": np.array([1, 2, 32, 32])},
-    )
-    onnx.save(graph, tmp_path / "cubic.onnx")
-    lines: list[str] = []
-    bundle = export_soss(
-        f"onnx:{tmp_path / 'cubic.onnx'}", sam_spec, tmp_path / "bundle", input_hw=(32, 32), report=lines.append
-    )
-    (found,) = open_bundle(bundle.path).manifest.models["segmenter"].tensorrt
-    assert found == "Resize with mode cubic: TensorRT takes nearest, linear (the_Resize)"
-    assert lines[-2] == f"segmenter.onnx: TensorRT would refuse: {found}"
-
-
-def test_the_official_decoder_is_known_not_to_fit(small_sam: Any, tiny_config: Any, tmp_path: Path) -> None:
-    """Its orig_im_size decides how large its masks are; that is what other programs expect of it."""
-    path = tmp_path / "official.onnx"
-    write_official_decoder(small_sam, tiny_config, path, lambda _: None)
-    found = findings(path)
-    assert any("follows from the values of" in line and "orig_im_size" in line for line in found)
-    assert len(fitness_lines({path.name: found})) == len(found)
+def test_what_an_export_says() -> None:
+    assert fitness_lines({"a.onnx": (), "b.npz": ()}) == ("TensorRT: nothing found in the graphs that it would refuse",)
+    found = {"a.onnx": ("one", "two"), "b.onnx": ()}
+    assert fitness_lines(found) == ("a.onnx: TensorRT would refuse: one", "a.onnx: TensorRT would refuse: two")

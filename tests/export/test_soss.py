@@ -16,6 +16,7 @@ import onnx  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from maskrt.export import graph, sams, soss  # noqa: E402
+from maskrt.export.fitness import findings  # noqa: E402
 from maskrt.export.folder import whole_folder  # noqa: E402
 from maskrt.export.sam import SamConfig  # noqa: E402
 from maskrt.export.segmenters import copy_onnx  # noqa: E402
@@ -133,7 +134,9 @@ def test_bundle(exported: tuple[Bundle, list[str]], mobilenet_file: Path) -> Non
     assert (manifest.masks.points_per_side, manifest.voting.vote, manifest.note) == (4, "hard", "tiny")
     assert manifest.models["segmenter"].source == f"deeplabv3plus_mobilenet_v2:{mobilenet_file.name}"
     assert all(entry.parity and entry.parity.max_rel < 2e-5 for entry in manifest.models.values())
-    assert len(lines) == 7
+    assert len(lines) == 8
+    assert lines[-2] == "TensorRT: nothing found in the graphs that it would refuse"
+    assert {role: findings(bundle.model_path(role)) for role in manifest.models} == dict.fromkeys(manifest.models, ())
     assert str(mobilenet_file.parent) not in (bundle.path / MANIFEST).read_text()
 
 
@@ -144,6 +147,26 @@ def test_same_bytes_again(exported: tuple[Bundle, list[str]], segmenter: str, sa
         r: entry.sha256 for r, entry in first.items()
     }
     assert again.segmenter.classes == ("background", "class_1")
+
+
+@pytest.mark.usefixtures("quick_sam")
+def test_what_tensorrt_would_refuse_is_kept(tmp_path: Path) -> None:
+    """Of a segmenter given as ONNX, the one graph that maskrt has not made itself."""
+    weight = numpy_helper.from_array(np.ones((2, 3, 1, 1), np.float32), "w")
+    sizes = numpy_helper.from_array(np.array([1, 2, *HW]), "sizes")
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["s"]),
+        helper.make_node("Resize", ["s", "", "", "sizes"], ["y"], name="up", mode="cubic"),
+    ]
+    ports = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, c, *HW]) for name, c in (("x", 3), ("y", 2)))
+    graph_ = helper.make_graph(nodes, "cubic", *([port] for port in ports), [weight, sizes])
+    file = tmp_path / "cubic.onnx"
+    onnx.save(helper.make_model(graph_, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
+    lines: list[str] = []
+    bundle = export_soss(f"onnx:{file}", "vit_b:none", tmp_path / "bundle", input_hw=HW, report=lines.append)
+    (found,) = open_bundle(bundle.path).manifest.models["segmenter"].tensorrt
+    assert found == "Resize with mode cubic: TensorRT takes nearest, linear (up)"
+    assert lines[-2] == f"segmenter.onnx: TensorRT would refuse: {found}"
 
 
 @pytest.mark.usefixtures("quick_sam")

@@ -5,6 +5,7 @@ test_cuda_simulator.py runs these tests in Numba's simulator, where the marker i
 
 import os
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from maskrt.kernels.pixel_decoder.tables import axis_table
 from maskrt.kernels.sampling.reference import OUTSIDE, Taps, resize_taps
 from maskrt.kernels.selections.reference import squares_of
 from maskrt.kernels.sets import REFERENCE, KernelSet
+from maskrt.runtime.bundle import open_bundle
 from maskrt.runtime.rle import encode_rle
+from maskrt.runtime.soss import SossPipeline
 
 pytestmark = [] if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else [pytest.mark.gpu]
 
@@ -275,6 +278,19 @@ def test_dilate(gpu: KernelSet, rng: np.random.Generator, shape: tuple[int, int]
             gpu.dilate(points, reach, found)
             REFERENCE.dilate(points, reach, expected)
             np.testing.assert_array_equal(found, expected)
+
+
+def test_a_whole_pipeline(gpu: KernelSet, rng: np.random.Generator, tiny_bundle: Path) -> None:
+    rgb = rng.integers(0, 256, (18, 26, 3), dtype=np.uint8)
+    results = []
+    for kernels in (gpu, sets.CPU):
+        with SossPipeline(open_bundle(tiny_bundle), threads=1, kernels=kernels) as pipeline:
+            results.append(pipeline(rgb))
+    found, expected = results
+    assert found.segments.rles == expected.segments.rles != ()
+    np.testing.assert_array_equal(found.segments.stability_score, expected.segments.stability_score)
+    np.testing.assert_array_equal(found.segment_classes, expected.segment_classes)
+    np.testing.assert_array_equal(found.label, expected.label)
 
 
 def test_arrays_on_the_device(gpu: KernelSet, rng: np.random.Generator) -> None:

@@ -68,8 +68,59 @@ def test_huge_manifest(bundle: Path) -> None:
 
 
 def test_newer_schema(bundle: Path, edit: Callable) -> None:
-    edit(lambda manifest: manifest.update(schema=2, something="new"))
-    refused(bundle, "has schema 2, this maskrt reads up to 1: update maskrt")
+    edit(lambda manifest: manifest.update(schema=3, something="new"))
+    refused(bundle, "has schema 3, this maskrt reads up to 2: update maskrt")
+
+
+@pytest.fixture
+def with_int8(bundle: Path, edit: Callable) -> Path:
+    """The bundle with an int8 segmenter, which is the float32 one."""
+    file = bundle / "segmenter.int8.onnx"
+    shutil.copyfile(bundle / "segmenter.onnx", file)
+
+    def add(manifest: dict) -> None:
+        entry = manifest["models"]["segmenter"]
+        artifact = {"file": file.name, "sha256": entry["sha256"], "size_bytes": entry["size_bytes"]}
+        lower = {"models": {"segmenter": {**artifact, "error": {"max_abs": 0.1, "max_rel": 0.01}}}}
+        lower |= {"float32": ["encoder", "decoder"], "agreement": {}, "tolerance": 0.98}
+        manifest.update(schema=2, precisions={"int8": lower})
+
+    edit(add)
+    return bundle
+
+
+def test_precisions(with_int8: Path) -> None:
+    assert open_bundle(with_int8).model_path("segmenter").name == "segmenter.onnx"
+    lower = open_bundle(with_int8, "int8")
+    assert [lower.model_path(role).name for role in lower.manifest.models] == [
+        "segmenter.int8.onnx",
+        "encoder.onnx",
+        "decoder.onnx",
+    ]
+    assert lower.at("fp32").model_path("segmenter").name == "segmenter.onnx"
+    with pytest.raises(BundleError, match=r"has no fp16, it holds: fp32, int8; make it with maskrt export precisions "):
+        open_bundle(with_int8, "fp16")
+    with pytest.raises(BundleError, match="unknown precision 'fp8'; maskrt knows: fp32, fp16, int8"):
+        lower.at("fp8")
+    with pytest.raises(BundleError, match="has no teacher"):
+        lower.model_path("teacher")
+
+
+def test_files_of_precisions_are_verified_too(with_int8: Path, edit: Callable) -> None:
+    file = with_int8 / "segmenter.int8.onnx"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    refused(with_int8, r"segmenter\.int8\.onnx: sha256 differs from the bundle's: altered or damaged")
+    file.unlink()
+    refused(with_int8, r"segmenter\.int8\.onnx \(segmenter in int8\) is missing")
+    edit(lambda manifest: manifest["precisions"]["int8"].update(float32=["decoder"]))
+    refused(with_int8, "int8 does not say of every model what it uses")
+
+
+@pytest.mark.parametrize("name", ["../segmenter.onnx", "segmenter.npz", "a/b.onnx"])
+def test_plain_names_of_precisions(with_int8: Path, edit: Callable, name: str) -> None:
+    edit(lambda manifest: manifest["precisions"]["int8"]["models"]["segmenter"].update(file=name))
+    refused(with_int8, r"only plain NAME\.onnx files are opened")
 
 
 @pytest.mark.parametrize(

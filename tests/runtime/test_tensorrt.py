@@ -4,6 +4,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from maskrt.runtime.selections import selection_of
 from maskrt.runtime.session import open_session
 from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
 from maskrt.runtime.tensorrt_profiles import cells_side, profile_of
+from maskrt.runtime.tensorrt_store import build_command
 
 Maskrt = Callable[..., tuple[int, str, str]]
 IMAGE = np.zeros((1, 3, *INPUT_HW), np.float32)
@@ -257,3 +259,11 @@ def test_settings_that_engines_are_built_for(tiny_bundle: Path) -> None:
 def test_an_axis_that_no_table_knows(tiny_bundle: Path) -> None:
     with pytest.raises(BundleError, match="axis 2 of image_embeddings has no fixed size: export the bundle again"):
         profile_of(open_bundle(tiny_bundle), "decoder", {"image_embeddings": (1, 3, -1, 4)})
+
+
+def test_a_precision_is_built_by_name(tiny_bundle: Path) -> None:
+    """Settings leave the precision as it is, and the mend for a missing engine names it."""
+    bundle = replace(open_bundle(tiny_bundle), precision="fp16")
+    assert with_settings(bundle, {"points_per_batch": 3}).precision == "fp16"
+    assert build_command(Path("ward/encoder.onnx")) == "maskrt build ward --engine tensorrt"
+    assert build_command(Path("ward/encoder.fp16.onnx")) == "maskrt build ward --engine tensorrt --precision fp16"

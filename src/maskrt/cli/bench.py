@@ -12,7 +12,8 @@ def command(
     case: Annotated[
         str,
         typer.Argument(
-            metavar="CASE", help="soss, its parts encoder, decoder, masks and voting; refine; latency, throughput."
+            metavar="CASE",
+            help="soss, its parts encoder, decoder, masks and voting; refine; precision; latency, throughput.",
         ),
     ],
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
@@ -40,8 +41,9 @@ def command(
 
     masks: segment_anything in PyTorch. soss: that, and the same with the networks in ONNX Runtime; with trained models
     then prompts=guided against the grid too, on 20 held-out scenes. decoder: PyTorch, and one graph in ONNX Runtime.
-    encoder: PyTorch and OpenVINO. voting: dense NumPy, on drawn segments at 1080p, whatever the size. Needs
-    maskrt[cpu,export,demo,openvino]. soss at vit_b with --points-per-side 16 took 66 s per pair on two cores.
+    encoder: PyTorch and OpenVINO. precision: our own int8 against fp32. voting: dense NumPy, on drawn segments at
+    1080p, whatever the size. Needs maskrt[cpu,export,demo,openvino]. soss at vit_b with --points-per-side 16 took 66 s
+    per pair on two cores.
 
     latency: a bundle's whole pipeline, --pairs frames one at a time, p50, p95 and p99, every --provider in turns.
     throughput: frames per second of every number of --processes and --streams against one of each; a pair is all

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
-from maskrt.cli.shared import BundlePath, Settings
+from maskrt.cli.shared import BundlePath, Precision, Settings
 
 
 def command(
@@ -17,6 +17,7 @@ def command(
     tf32: Annotated[
         bool, typer.Option("--tf32", help="Round float32 products to 10 bits: faster, and the answer changes a little.")
     ] = False,
+    precision: Precision = "fp32",
     settings: Settings = None,
 ) -> None:
     """Build a bundle's engines for this machine's GPU, for use with --provider tensorrt.
@@ -36,7 +37,7 @@ def command(
     from maskrt.runtime.bundle import open_bundle
     from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
 
-    opened = with_settings(open_bundle(bundle), parse_settings(settings or []))
+    opened = with_settings(open_bundle(bundle, precision), parse_settings(settings or []))
     builder = EngineBuilder(opened, BuildSettings(workspace, tf32))
     print(f"{bundle}: for {builder.target}")
     try:

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from maskrt.cli.shared import BundlePath, Device, MaxMegapixels, Provider, Region, RegionFrom, Settings, Threads
+from maskrt.cli.shared import (
+    BundlePath,
+    Device,
+    MaxMegapixels,
+    Precision,
+    Provider,
+    Region,
+    RegionFrom,
+    Settings,
+    Threads,
+)
 
 
 def command(
@@ -23,6 +33,7 @@ def command(
     ] = None,
     provider: Provider = "cpu",
     device: Device = None,
+    precision: Precision = "fp32",
     threads: Threads = None,
     settings: Settings = None,
     max_megapixels: MaxMegapixels = 50,
@@ -39,14 +50,16 @@ def command(
       maskrt eval export/demo/bundle out/scenes/images --truth out/scenes/truth --roi-from out/scenes/instances
       maskrt eval bundles/crm photos --truth truth --masks rough --set select=strided:4
     """
-    from maskrt.cli.options import on_device, parse_roi, parse_settings
+    from maskrt.cli.options import on_device, parse_region, parse_settings
 
     provider = on_device(provider, device)
     if masks is not None:
         from maskrt.cli.eval_refiner import score_refiner
 
         raise typer.Exit(
-            score_refiner(bundle, images, truth, masks, json, provider, threads, settings or [], max_megapixels)
+            score_refiner(
+                bundle, images, truth, masks, json, provider, precision, threads, settings or [], max_megapixels
+            )
         )
     from maskrt.cli.progress import FrameProgress
     from maskrt.cli.scores import print_scores
@@ -56,21 +69,18 @@ def command(
     from maskrt.runtime.figures import comparison
     from maskrt.runtime.images import read_truth
     from maskrt.runtime.pipeline import open_pipeline
-    from maskrt.runtime.run import SOME_FRAMES_FAILED, roi_reader
+    from maskrt.runtime.run import SOME_FRAMES_FAILED
     from maskrt.runtime.sinks import png_bytes
     from maskrt.runtime.sources import BadFrame, open_source
 
-    if roi is not None and roi_from is not None:
-        raise InputError("--roi and --roi-from exclude each other")
     if not truth.is_dir():
         raise InputError(f"{truth}: no such folder; it should hold a STEM.png per image")
-    region_of = roi_reader(roi_from) if roi_from is not None else None
-    region = parse_roi(roi) if roi is not None else None
+    region = parse_region(roi, roi_from)
     max_pixels = int(max_megapixels * 1e6)
     scores, failed = Scores(), []
     with (
         open_source(images, max_pixels) as source,
-        open_pipeline(bundle, provider, threads, **parse_settings(settings or [])) as pipeline,
+        open_pipeline(bundle, provider, threads, precision, **parse_settings(settings or [])) as pipeline,
         FrameProgress(source.length, "images") as progress,
     ):
         for item in source:
@@ -78,9 +88,8 @@ def command(
                 if isinstance(item, BadFrame):
                     raise InputError(item.reason)
                 mask = read_truth(truth / f"{item.source}.png", max_pixels)
-                compared = compare_methods(
-                    pipeline, item.rgb, mask, region_of(item.source) if region_of is not None else region
-                )
+                own = region(item.source) if callable(region) else region
+                compared = compare_methods(pipeline, item.rgb, mask, own)
                 scores.add(compared)
                 if figures is not None:
                     write_bytes(figures / f"{item.source}.png", png_bytes(comparison(compared)))

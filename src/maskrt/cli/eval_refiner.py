@@ -24,6 +24,7 @@ def score_refiner(
     masks: Path,
     json: Path | None,
     provider: str,
+    precision: str,
     threads: int | None,
     settings: list[str],
     max_megapixels: float,
@@ -41,7 +42,7 @@ def score_refiner(
     failed, fractions = [], []
     with (
         open_source(images, max_pixels) as source,
-        open_refiner(open_bundle(bundle), provider, threads, parse_settings(settings)) as refiner,
+        open_refiner(open_bundle(bundle, precision), provider, threads, parse_settings(settings)) as refiner,
         FrameProgress(source.length, "images") as progress,
     ):
         for item in source:

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from maskrt.cli.shared import BundlePath, MaxMegapixels, Region, RegionFrom, Threads
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Turn checkpoints into ONNX. Needs maskrt[export].")
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export at --out.")]
@@ -100,6 +102,57 @@ def refiner(
 
     refine = with_overrides(RefineSpec(), parse_settings(settings or []))
     export_refiner(crm, out, refine=refine, note=note, overwrite=overwrite, report=print)
+
+
+@app.command("precisions")
+def precisions(
+    bundle: BundlePath,
+    precision: Annotated[str, typer.Option(metavar="A,B", help="fp16, int8 or both.")],
+    calibrate: Annotated[
+        str, typer.Option(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes; some 10 to 50, as in use.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The new bundle's folder.")],
+    roi: Region = None,
+    roi_from: RegionFrom = None,
+    masks: Annotated[
+        Path | None, typer.Option("--masks", metavar="DIR", help="Rough masks DIR/STEM.png, for a refiner alone.")
+    ] = None,
+    keep: Annotated[str, typer.Option(metavar="A,B", help="Networks to leave in float32, such as encoder.")] = "",
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="Least mean IoU of the final masks with those of fp32.")
+    ] = 0.98,
+    threads: Threads = None,
+    max_megapixels: MaxMegapixels = 50,
+    overwrite: Overwrite = False,
+) -> None:
+    """Add lower precisions to a bundle, checked against float32 on your pictures. Needs no checkpoint and no PyTorch.
+
+    Writes a new bundle that holds everything of the old one and an ONNX file per network and precision. fp16 is for
+    GPUs: on a CPU it runs, slowly. int8 is for CPUs, with ranges measured on the pictures. The whole pipeline runs on
+    every picture in float32 and in each precision, in ONNX Runtime on the CPU; what was measured stands in the bundle.
+    A precision whose masks have a mean IoU below --tolerance with those of float32 is refused, and nothing is written.
+    Choose it at run time with --precision.
+
+    \b
+    Example:
+      maskrt export precisions bundles/ward --precision fp16,int8 --calibrate ward/ --out bundles/ward-small
+    """
+    from maskrt.cli.options import parse_list, parse_region
+    from maskrt.export.answers import Calibration
+    from maskrt.export.precisions import export_precisions
+
+    calibration = Calibration(calibrate, parse_region(roi, roi_from), masks, int(max_megapixels * 1e6))
+    export_precisions(
+        bundle,
+        out,
+        parse_list(precision),
+        calibration,
+        keep=parse_list(keep),
+        tolerance=tolerance,
+        threads=threads,
+        overwrite=overwrite,
+        report=print,
+    )
 
 
 @app.command("sam")

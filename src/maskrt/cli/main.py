@@ -30,6 +30,7 @@ EXTRAS = {
     "torch": "export",
     "segment_anything": "export",
     "onnx": "export",
+    "onnx_ir": "export",
     "onnxscript": "export",
     "safetensors": "export",
 }

@@ -1,10 +1,12 @@
 """Option values that need more than their type."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.run import RoiOf, roi_reader
 from maskrt.runtime.types import Roi
 
 
@@ -19,6 +21,19 @@ def parse_roi(text: str) -> Roi:
     except ValueError as error:
         raise InputError(f"--roi {text}: expected X,Y,WIDTH,HEIGHT in pixels, for example 400,200,640,480") from error
     return x, y, width, height
+
+
+def parse_region(roi: str | None, roi_from: Path | None) -> Roi | RoiOf | None:
+    """What --roi or --roi-from says; None is the whole frame.
+
+    Raises:
+        InputError: both are given, or the one that is cannot be used.
+    """
+    if roi is not None and roi_from is not None:
+        raise InputError("--roi and --roi-from exclude each other")
+    if roi is not None:
+        return parse_roi(roi)
+    return None if roi_from is None else roi_reader(roi_from)
 
 
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:

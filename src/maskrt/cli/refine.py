@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from maskrt.cli.shared import BundlePath, Device, MaxMegapixels, MemoryLimit, Provider, Select, Threads, Tile
+from maskrt.cli.shared import (
+    BundlePath,
+    Device,
+    MaxMegapixels,
+    MemoryLimit,
+    Precision,
+    Provider,
+    Select,
+    Threads,
+    Tile,
+)
 
 
 def command(
@@ -24,6 +34,7 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run; what is done stays.")] = False,
     provider: Provider = "cpu",
     device: Device = None,
+    precision: Precision = "fp32",
     threads: Threads = None,
     max_megapixels: MaxMegapixels = 50,
 ) -> None:
@@ -49,8 +60,9 @@ def command(
     max_pixels = int(max_megapixels * 1e6)
     options = refine_options(select, tile, memory_limit)
     rough_of = rough_reader(masks, labels, max_pixels)
-    opened = open_bundle(bundle)
-    told = {**options, "provider": provider, "labels": labels, "masks_sha256": sha256_of_masks(masks)}
+    opened = open_bundle(bundle, precision)
+    told = {**options, "provider": provider, "precision": precision, "labels": labels}
+    told["masks_sha256"] = sha256_of_masks(masks)
     settings = RunSettings(sha256_of(bundle / MANIFEST), (), told)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(images, max_pixels))

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from maskrt.cli.shared import BundlePath, Device, MaxMegapixels, Provider, Region, RegionFrom, Settings, Threads
+from maskrt.cli.shared import (
+    BundlePath,
+    Device,
+    MaxMegapixels,
+    Precision,
+    Provider,
+    Region,
+    RegionFrom,
+    Settings,
+    Threads,
+)
 
 
 def command(
@@ -21,6 +31,7 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run; what is done stays.")] = False,
     provider: Provider = "cpu",
     device: Device = None,
+    precision: Precision = "fp32",
     threads: Threads = None,
     settings: Settings = None,
     max_megapixels: MaxMegapixels = 50,
@@ -35,26 +46,22 @@ def command(
       maskrt run bundles/demo ward/ --out out/ward --roi 400,200,640,480 --write mask,segments --set points_per_side=20
     """
     from maskrt.cli.batch import run_told
-    from maskrt.cli.options import on_device, parse_list, parse_roi, parse_settings
+    from maskrt.cli.options import on_device, parse_list, parse_region, parse_settings
     from maskrt.runtime.bundle import MANIFEST, open_bundle, sha256_of, soss_manifest
-    from maskrt.runtime.errors import InputError
     from maskrt.runtime.pipeline import open_pipeline
     from maskrt.runtime.records import RunSettings
-    from maskrt.runtime.run import roi_reader
     from maskrt.runtime.sinks import FolderSink
     from maskrt.runtime.sources import open_source
 
-    if roi is not None and roi_from is not None:
-        raise InputError("--roi and --roi-from exclude each other")
-    region = parse_roi(roi) if roi is not None else None if roi_from is None else roi_reader(roi_from)
+    region = parse_region(roi, roi_from)
     overrides = parse_settings(settings or [])
-    manifest = soss_manifest(open_bundle(bundle))
-    run_settings = RunSettings(
-        sha256_of(bundle / MANIFEST), manifest.segmenter.classes, {**overrides, "provider": provider}
-    )
+    manifest = soss_manifest(open_bundle(bundle, precision))
+    told = {**overrides, "provider": provider, "precision": precision}
+    run_settings = RunSettings(sha256_of(bundle / MANIFEST), manifest.segmenter.classes, told)
     with ExitStack() as stack:
         frames = stack.enter_context(open_source(source, int(max_megapixels * 1e6)))
-        pipeline = stack.enter_context(open_pipeline(bundle, on_device(provider, device), threads, **overrides))
+        provider = on_device(provider, device)
+        pipeline = stack.enter_context(open_pipeline(bundle, provider, threads, precision, **overrides))
         sink = stack.enter_context(FolderSink(out, parse_list(write), run_settings, resume))
         code = run_told(pipeline, frames, sink, out, region, resume, "frames")
     raise typer.Exit(code)

@@ -17,6 +17,9 @@ Provider = Annotated[
     ),
 ]
 Device = Annotated[int | None, typer.Option(min=0, help="Number of the GPU, for cuda and ort-tensorrt.")]
+Precision = Annotated[
+    str, typer.Option(help="fp32, or fp16 or int8 where maskrt export precisions put them into the bundle.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Of networks and kernels; their own choice if left out.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a bundle setting; may be repeated.")

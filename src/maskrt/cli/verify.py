@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from maskrt.cli.shared import BundlePath, Device, MaxMegapixels, Provider, Region, Settings, Threads
+from maskrt.cli.shared import (
+    BundlePath,
+    Device,
+    MaxMegapixels,
+    Precision,
+    Provider,
+    Region,
+    Settings,
+    Threads,
+)
 
 
 def command(
@@ -20,6 +29,7 @@ def command(
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the certificate as JSON.")] = None,
     provider: Provider = "cpu",
     device: Device = None,
+    precision: Precision = "fp32",
     threads: Threads = None,
     settings: Settings = None,
     max_megapixels: MaxMegapixels = 50,
@@ -32,16 +42,27 @@ def command(
     points_per_side=10 is a quick check. With --masks too: the refiner, plain without tiles. Exit code 1: something
     differs by more than rounding.
 
+    With another --precision than fp32, the comparison is with fp32 on the CPU, and the IoU of the final masks decides:
+    its mean over the images must reach the tolerance that the bundle was exported with.
+
     \b
     Example:
       maskrt verify bundles/ward --image frames/0001.png --set points_per_side=10
     """
     import msgspec
 
-    from maskrt.benchmarks.verify import Certificate, RefinerCertificate, certify, certify_refiner
+    from maskrt.benchmarks.verify import (
+        Certificate,
+        PrecisionCertificate,
+        RefinerCertificate,
+        certify,
+        certify_precision,
+        certify_refiner,
+    )
     from maskrt.cli.options import on_device, parse_roi, parse_settings
+    from maskrt.export.answers import Calibration, told
     from maskrt.runtime.atomic import write_bytes
-    from maskrt.runtime.bundle import open_bundle
+    from maskrt.runtime.bundle import FP32, Artifact, open_bundle
     from maskrt.runtime.errors import InputError
     from maskrt.runtime.refine_pipeline import rough_reader
     from maskrt.runtime.refiner import read_weights
@@ -49,7 +70,7 @@ def command(
     from maskrt.runtime.sources import BadFrame, open_source
 
     provider = on_device(provider, device)
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, precision)
     overrides = parse_settings(settings or [])
     for role, entry in opened.manifest.models.items():
         if entry.file.endswith(".npz"):
@@ -57,16 +78,24 @@ def command(
         else:
             open_session(opened.model_path(role), provider, threads).close()
     print(f"{bundle}: {len(opened.manifest.models)} networks, sha256 as listed, all load on {provider}")
-    for role, entry in opened.manifest.models.items():
-        parity = entry.parity
+    for role in opened.manifest.models:
+        entry = opened.model(role)
+        parity = entry.error if isinstance(entry, Artifact) else entry.parity
         print(f"  {role}: {'as given' if parity is None else f'max relative error {parity.max_rel:.1e} at export'}")
-        for finding in entry.tensorrt:
+        for finding in opened.manifest.models[role].tensorrt:
             print(f"    TensorRT would refuse: {finding}")
-    certificates: list[Certificate | RefinerCertificate] = []
+    if precision != FP32:
+        print(f"  {precision} at export: {told(opened.manifest.precisions[precision].agreement)}")
+    certificates: list[Certificate | RefinerCertificate | PrecisionCertificate] = []
     max_pixels = int(max_megapixels * 1e6)
     rough_of = rough_reader(masks, False, max_pixels) if masks is not None else None
     region = parse_roi(roi) if roi is not None else None
-    if image is not None:
+    if image is not None and precision != FP32:
+        frames = Calibration(image, region, masks, max_pixels)
+        lower = certify_precision(opened, frames, overrides, provider, threads)
+        certificates.append(lower)
+        print(f"{precision} on {provider}: {told(lower.agreement)}; tolerance {lower.tolerance:g}")
+    elif image is not None:
         with open_source(image, max_pixels) as source:
             for item in source:
                 if isinstance(item, BadFrame):

@@ -1,0 +1,72 @@
+"""What the networks of a pipeline are fed with and what they answer, for those who make or check another precision."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from maskrt.runtime.closing import Closing
+from maskrt.runtime.engines import Array
+from maskrt.runtime.session import Session
+
+Watch = Callable[[str, Session], Session]  # from a role and its session to what the pipeline is to use in its place
+
+
+def unwatched(role: str, session: Session) -> Session:
+    """The session as it is."""
+    return session
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a session: name -> array."""
+
+    feeds: dict[str, Array]
+    outputs: dict[str, Array]
+
+
+class Recorder:
+    """Keeps a sample of every watched session's runs, each as likely to be kept as any other.
+
+    Some networks run hundreds of times a frame: memory holds `size` runs of each.
+    """
+
+    def __init__(self, size: int = 16, seed: int = 0) -> None:
+        self.runs: dict[str, list[Run]] = defaultdict(list)
+        self._size = size
+        self._seen: dict[str, int] = defaultdict(int)
+        self._random = np.random.default_rng(seed)
+        self._lock = threading.Lock()
+
+    def watch(self, role: str, session: Session) -> Session:
+        """A session that is recorded under its role."""
+        return _Watched(role, session, self)
+
+    def add(self, role: str, run: Run) -> None:
+        """Reservoir sampling: the n-th run takes a kept one's place with probability size / n."""
+        with self._lock:
+            self._seen[role] += 1
+            if len(self.runs[role]) < self._size:
+                self.runs[role].append(run)
+            elif (place := int(self._random.integers(self._seen[role]))) < self._size:
+                self.runs[role][place] = run
+
+
+class _Watched(Closing):
+    """A session whose runs are recorded."""
+
+    def __init__(self, role: str, session: Session, recorder: Recorder) -> None:
+        self.inputs, self.outputs = session.inputs, session.outputs
+        self._role, self._session, self._recorder = role, session, recorder
+
+    def run(self, feeds: Mapping[str, Array], check: Collection[str] | None = None) -> dict[str, Array]:
+        """As of Session."""
+        outputs = self._session.run(feeds, check)
+        self._recorder.add(self._role, Run(dict(feeds), outputs))
+        return outputs
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session.close()
