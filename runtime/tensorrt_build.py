@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from maskrt.runtime.bundle import Bundle, RefineSpec, SossManifest, with_overrides
+from maskrt.runtime.bundle import Bundle, SossManifest, with_overrides
 from maskrt.runtime.cuda_memory import Cuda
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.tensorrt_library import Messages, load_tensorrt, logger_of
@@ -205,16 +205,18 @@ def _timing_cache(place: Place) -> bytes:
 
 
 def with_settings(bundle: Bundle, overrides: dict[str, Any]) -> Bundle:
-    """The bundle with other mask and refine settings: engines for what `maskrt run --set` will ask for.
+    """The bundle with other settings: engines for what `maskrt run --set` or `maskrt refine` will ask for.
 
     Raises:
         BundleError: an unknown setting, or a value of the wrong type.
     """
     manifest = bundle.manifest
-    if not isinstance(manifest, SossManifest):
-        changed: dict[str, Any] = {"refine": with_overrides(manifest.refine, overrides)}
-        return replace(bundle, manifest=msgspec.structs.replace(manifest, **changed))
-    refine = {name: value for name, value in overrides.items() if name in RefineSpec.__struct_fields__}
-    masks = {name: value for name, value in overrides.items() if name not in refine}
-    changed = {"masks": with_overrides(manifest.masks, masks), "refine": with_overrides(manifest.refine, refine)}
+    sections = ("refine", "voting", "masks") if isinstance(manifest, SossManifest) else ("refine",)
+    changed: dict[str, Any] = {}
+    left = dict(overrides)
+    for section in sections:
+        spec = getattr(manifest, section)
+        last = section == sections[-1]  # it refuses what none knows
+        own = {name: left.pop(name) for name in tuple(left) if last or name in spec.__struct_fields__}
+        changed[section] = with_overrides(spec, own)
     return replace(bundle, manifest=msgspec.structs.replace(manifest, **changed))

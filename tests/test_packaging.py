@@ -32,7 +32,6 @@ OPTIONAL = {
     "skimage",
     "av",
     "tensorrt",
-    "cuda",
 }
 
 

@@ -248,6 +248,14 @@ def test_a_segmenter_of_any_size_is_built_for_its_own(tiny_bundle: Path) -> None
     assert profile_of(open_bundle(tiny_bundle), "segmenter", {"image": shape}) == {}
 
 
+def test_settings_that_engines_are_built_for(tiny_bundle: Path) -> None:
+    manifest = with_settings(open_bundle(tiny_bundle), {"points_per_batch": 2, "tile": 64, "vote": "hard"}).manifest
+    assert (manifest.masks.points_per_batch, manifest.refine.tile, manifest.voting.vote) == (2, 64, "hard")
+    assert manifest.masks.points_per_side == open_bundle(tiny_bundle).manifest.masks.points_per_side
+    with pytest.raises(BundleError, match=r"option not understood: .*points_per_batches"):
+        with_settings(open_bundle(tiny_bundle), {"points_per_batches": 2})
+
+
 def test_an_axis_that_no_table_knows(tiny_bundle: Path) -> None:
     with pytest.raises(BundleError, match="axis 2 of image_embeddings has no fixed size: export the bundle again"):
         profile_of(open_bundle(tiny_bundle), "decoder", {"image_embeddings": (1, 3, -1, 4)})
