@@ -55,19 +55,24 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
         ratios=gains(measured),
         equality=total(equality),
         equality_by_size=equality,
-        notes=(
-            f"{options.providers[0]}, {options.frames} held-out scenes at 1920x1080 (seeds {HELD_OUT} to "
-            f"{HELD_OUT + options.frames - 1}) with their regions of interest, in memory; times are of all of them",
-            f"bundle: {bundle.name}, {open_bundle(bundle).manifest.note or 'no note'}",
-            f"{PEER}: threads as the engine chooses; others: cores / (processes x streams) each, the streams of a "
-            "process with one pipeline",
-            f"ratio A_vs_peer: the time of {PEER} / that of A, measured in turns: above 1, A has the more frames per "
-            "second",
-            "equality: label maps, frame by frame, against the peer's",
-            "batch: not measured, since segmenter and encoder take one picture at a time",
-            f"{options.pairs} pairs after {options.warmup} warm-ups; only one contestant working at a time",
-            "peak_rss_mb: of all processes of a contestant, with their models",
-        ),
+        notes=notes(bundle, options),
+    )
+
+
+def notes(bundle: Path, options: BenchOptions) -> tuple[str, ...]:
+    """What a reader must know to understand the figures."""
+    return (
+        f"{options.providers[0]}, {options.frames} held-out scenes at 1920x1080 (seeds {HELD_OUT} to "
+        f"{HELD_OUT + options.frames - 1}) with their regions of interest, in memory; times are of all of them",
+        f"bundle: {bundle.name}, {open_bundle(bundle).manifest.note or 'no note'}",
+        f"{PEER}: threads as the engine chooses; others: cores / (processes x streams) each, the streams of a "
+        "process with one pipeline",
+        f"ratio A_vs_peer: the time of {PEER} / that of A, measured in turns: above 1, A has the more frames per "
+        "second",
+        "equality: label maps, frame by frame, against the peer's",
+        "batch: not measured, since segmenter and encoder take one picture at a time",
+        f"{options.pairs} pairs after {options.warmup} warm-ups; only one contestant working at a time",
+        "peak_rss_mb: of all processes of a contestant, with their models",
     )
 
 
