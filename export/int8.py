@@ -77,9 +77,10 @@ def _left_in_float32(path: Path) -> list[str]:
 
 
 def _learnt(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The layers that multiply with weights."""
-    weights = {tensor.name for tensor in graph.initializer}
-    return [node for node in graph.node if node.op_type in LAYERS and weights & set(node.input)]
+    """The layers that multiply with weights; of a product, a matrix: engines take no stack of them with many scales."""
+    ranks = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
+    layers = [node for node in graph.node if node.op_type in LAYERS and node.input[1] in ranks]
+    return [node for node in layers if node.op_type != "MatMul" or ranks[node.input[1]] == 2]
 
 
 class _Reader(CalibrationDataReader):
