@@ -128,9 +128,10 @@ def precisions(
     """Add lower precisions to a bundle, checked against float32 on your pictures. Needs no checkpoint and no PyTorch.
 
     Writes a new bundle that holds everything of the old one and an ONNX file per network and precision. fp16 is for
-    GPUs: on a CPU it runs, slowly. int8 is for CPUs, with ranges measured on the pictures. The whole pipeline runs on
-    every picture in float32 and in each precision, in ONNX Runtime on the CPU; what was measured stands in the bundle.
-    A precision whose masks have a mean IoU below --tolerance with those of float32 is refused, and nothing is written.
+    GPUs; ONNX Runtime on a CPU computes it in float32. int8 is for CPUs, with ranges measured on the pictures. The
+    whole pipeline runs on every picture in float32 and in each precision, on the CPU, for fp16 with the roundings that
+    a GPU makes; what was measured stands in the bundle. A precision whose final masks have a mean IoU below --tolerance
+    with those of float32 is refused, and nothing is written.
     Choose it at run time with --precision.
 
     \b
