@@ -38,6 +38,8 @@ bench: .venv/ready
 	    --json benchmarks/results/refine-resnet50-warm.json
 	$(BIN)/maskrt bench refine --size demo --pairs 1 --sides pytorch_original,contour,strided:4,adaptive \
 	    --json benchmarks/results/refine-demo.json
+	$(BIN)/maskrt bench refine --size demo --pairs 5 --sides strided:4,adaptive \
+	    --json benchmarks/results/refine-demo-lattices.json
 	$(BIN)/python -m maskrt.benchmarks.refine_quality --json benchmarks/results/refine_quality.json
 	$(BIN)/python -m maskrt.benchmarks.refine_plots
 	$(BIN)/maskrt bench latency --pairs 100 --provider cpu,openvino --json benchmarks/results/latency.json
