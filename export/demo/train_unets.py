@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from maskrt.export.checkpoints import load_state_dict, load_strict
 from maskrt.export.demo.model import save_half
 from maskrt.export.demo.scenes_data import TrainingScene, load_scenes
 from maskrt.export.demo.train_segmenter import MEAN, STD
@@ -185,7 +186,7 @@ def initialise(model: UNet) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def fit(model: UNet, network: str, source: Iterator[Batch], minutes: float) -> None:
+def fit(model: UNet, network: str, source: Iterator[Batch], minutes: float, peak: float = PEAK) -> None:
     """Adam over `minutes`."""
     model.train().to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(model.parameters(), lr=PEAK)
@@ -194,7 +195,7 @@ def fit(model: UNet, network: str, source: Iterator[Batch], minutes: float) -> N
     while (progress := (time.monotonic() - start) / (60 * minutes)) < 1:
         rate = min(progress / 0.02, 0.5 * (1 + np.cos(np.pi * progress)))
         for group in optimiser.param_groups:
-            group["lr"] = FLOOR + (PEAK - FLOOR) * rate
+            group["lr"] = FLOOR + (peak - FLOOR) * rate
         images, truth = next(source)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(images.to(memory_format=torch.channels_last)).float()
@@ -217,14 +218,19 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for unet_NETWORK.safetensors")
     parser.add_argument("--minutes", type=float, default=40, help="length of the run")
+    parser.add_argument("--start", type=Path, help="weights to go on from, in place of random ones")
+    parser.add_argument("--peak", type=float, default=PEAK, help="learning rate after the warm-up")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     model = UNet(channels=3, width=WIDTH)
-    initialise(model)
+    if options.start is None:
+        initialise(model)
+    else:
+        load_strict(model, load_state_dict(options.start), str(options.start), {})
     pictures = pictures_of(load_scenes(options.scenes, SIZE), options.network)
     options.out.mkdir(parents=True, exist_ok=True)
-    fit(model, options.network, batches(options.network, pictures, options.seed), options.minutes)
+    fit(model, options.network, batches(options.network, pictures, options.seed), options.minutes, options.peak)
     save_half(model, options.out / f"unet_{options.network}.safetensors")
 
 
