@@ -13,6 +13,8 @@ from maskrt.kernels.mask_stats import reference as mask_stats_reference
 from maskrt.kernels.morphology import cpu as morphology_cpu
 from maskrt.kernels.morphology import reference as morphology_reference
 from maskrt.kernels.nms import reference as nms_reference
+from maskrt.kernels.patches import cpu as patches_cpu
+from maskrt.kernels.patches import reference as patches_reference
 from maskrt.kernels.pixel_decoder import cpu as pixel_decoder_cpu
 from maskrt.kernels.pixel_decoder import reference as pixel_decoder_reference
 from maskrt.kernels.regions import cpu as regions_cpu
@@ -47,6 +49,10 @@ class KernelSet:
     decode_pixels: Kernel
     dilate: Kernel
     settle_squares: Kernel
+    patch_means: Kernel
+    gather_patches: Kernel
+    blend_patches: Kernel
+    choose_windows: Kernel
 
 
 def _gather(*families: ModuleType) -> KernelSet:
@@ -70,6 +76,7 @@ CPU = _gather(
     pixel_decoder_cpu,
     selections_cpu,
     morphology_cpu,
+    patches_cpu,
 )
 REFERENCE = _gather(
     resample_reference,
@@ -82,6 +89,7 @@ REFERENCE = _gather(
     pixel_decoder_reference,
     selections_reference,
     morphology_reference,
+    patches_reference,
 )
 
 

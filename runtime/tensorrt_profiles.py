@@ -5,7 +5,7 @@ What the pipelines can ask for under a bundle's settings, and no more: the large
 
 from collections.abc import Callable, Mapping
 
-from maskrt.runtime.bundle import Bundle, RefineSpec, soss_manifest
+from maskrt.runtime.bundle import Bundle, RefineSpec, refiner_manifest, soss_manifest
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.mask_decoder import MASKS_PER_POINT, SplitDecoder
 from maskrt.runtime.refine_pipeline import refiner_spec
@@ -93,7 +93,7 @@ def _split_batch(bundle: Bundle) -> int:
 
 
 def _backbone(bundle: Bundle) -> dict[str, Axes]:
-    largest = backbone_side(bundle.manifest.refine, refiner_spec(bundle).halo)
+    largest = backbone_side(refiner_manifest(bundle).refine, refiner_spec(bundle).halo)
     sides: Range = (1, largest // 2, largest)
     return {"pixels": {2: sides, 3: sides}}
 
@@ -145,5 +145,5 @@ def cells_side(settings: RefineSpec) -> int:
 
 def _ranged(bundle: Bundle, size: Callable[[int], int]) -> Range:
     """A size that follows the cells of a tile; the usual tile is a whole one at full scale."""
-    settings = bundle.manifest.refine
+    settings = refiner_manifest(bundle).refine
     return size(1), size(settings.tile // 2 + 1), size(cells_side(settings))

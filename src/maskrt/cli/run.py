@@ -47,7 +47,7 @@ def command(
     """
     from maskrt.cli.batch import run_told
     from maskrt.cli.options import on_device, parse_list, parse_region, parse_settings
-    from maskrt.runtime.bundle import MANIFEST, open_bundle, sha256_of, soss_manifest
+    from maskrt.runtime.bundle import MANIFEST, open_bundle, segmenting_manifest, sha256_of
     from maskrt.runtime.pipeline import open_pipeline
     from maskrt.runtime.records import RunSettings
     from maskrt.runtime.sinks import FolderSink
@@ -55,9 +55,9 @@ def command(
 
     region = parse_region(roi, roi_from)
     overrides = parse_settings(settings or [])
-    manifest = soss_manifest(open_bundle(bundle, precision))
+    manifest = segmenting_manifest(open_bundle(bundle, precision))
     told = {**overrides, "provider": provider, "precision": precision}
-    run_settings = RunSettings(sha256_of(bundle / MANIFEST), manifest.segmenter.classes, told)
+    run_settings = RunSettings(sha256_of(bundle / MANIFEST), manifest.classes, told)
     with ExitStack() as stack:
         frames = stack.enter_context(open_source(source, int(max_megapixels * 1e6)))
         provider = on_device(provider, device)
