@@ -116,7 +116,9 @@ def spec_of(
         )
     count = max(2, low.logits)
     if classes is None:
-        classes = ("background", "foreground") if count == 2 else ("background", *(f"class_{i}" for i in range(1, count)))
+        classes = (
+            ("background", "foreground") if count == 2 else ("background", *(f"class_{i}" for i in range(1, count)))
+        )
     if len(classes) != count:
         raise InputError(f"{len(classes)} class names given ({', '.join(classes)}); the networks have {count} classes")
     try:

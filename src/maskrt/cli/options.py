@@ -57,11 +57,23 @@ def parse_triple(text: str, option: str) -> tuple[float, float, float]:
     Raises:
         InputError: not three of them.
     """
-    try:
-        red, green, blue = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"{option} {text}: expected three numbers, for example 0.485,0.456,0.406") from error
+    numbers = parse_numbers(text, option)
+    if len(numbers) != 3:
+        raise InputError(f"{option} {text}: expected three numbers, for example 0.485,0.456,0.406")
+    red, green, blue = numbers
     return red, green, blue
+
+
+def parse_numbers(text: str, option: str) -> tuple[float, ...]:
+    """Comma-separated numbers.
+
+    Raises:
+        InputError: something else among them.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} {text}: expected numbers, for example 0.485,0.456,0.406") from error
 
 
 def parse_settings(texts: list[str]) -> dict[str, Any]:
