@@ -350,6 +350,19 @@ def two_stage_manifest(bundle: Bundle) -> TwoStageManifest:
     return bundle.manifest
 
 
+def two_stage_of(bundle: Bundle) -> tuple[TwoStageSpec, StagesSpec]:
+    """The two stages of a bundle that is one, or whose SOSS has one, and how they are run.
+
+    Raises:
+        BundleError: it has none.
+    """
+    manifest = segmenting_manifest(bundle)
+    spec = manifest.stages if isinstance(manifest, TwoStageManifest) else manifest.two_stage
+    if spec is None:
+        raise BundleError(f"{bundle.path} has no two-stage segmenter: make one with maskrt export")
+    return spec, manifest.selection
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
     """bundle.json as it is written: indented, in field order."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"

@@ -20,8 +20,10 @@ MAX_PICTURES = 64
 class StageNetwork:
     """A session that takes any number of pictures of one size, in as few calls as memory allows."""
 
-    def __init__(self, role: str, session: Session, spec: TwoStageSpec, one_by_one: bool = False) -> None:
-        """one_by_one: a call for every picture; so it is, too, where the graph's batch is fixed to 1.
+    def __init__(self, role: str, session: Session, spec: TwoStageSpec, largest: int, one_by_one: bool = False) -> None:
+        """largest: side of the pictures in pixels, which decides how many a call takes.
+
+        one_by_one: a call for every picture; so it is, too, where the graph's batch is fixed to 1.
 
         Raises:
             BundleError: it has not one input and one output of the shapes that the spec declares.
@@ -44,7 +46,7 @@ class StageNetwork:
             )
         if self._shape[0] not in (None, 1):
             raise BundleError(f"{role} takes {self._shape[0]} pictures at a time: export it for 1, or for any number")
-        self._at_a_time = 1 if one_by_one or self._shape[0] == 1 else MAX_PICTURES
+        self._at_a_time = 1 if one_by_one or self._shape[0] == 1 else at_a_time(largest)
 
     @property
     def _planes(self) -> tuple[int, ...]:
@@ -71,9 +73,8 @@ class StageNetwork:
         Raises:
             NetworkError: the output has another shape than the bundle declares, or holds NaN.
         """
-        count, _, height, width = pictures.shape
-        step = at_a_time(height, width, self._at_a_time)
-        parts = [self._run(pictures[start : start + step]) for start in range(0, count, step)]
+        step = self._at_a_time
+        parts = [self._run(pictures[start : start + step]) for start in range(0, len(pictures), step)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _run(self, pictures: Floats) -> Floats:
@@ -87,9 +88,9 @@ class StageNetwork:
         return logits
 
 
-def at_a_time(height: int, width: int, most: int = MAX_PICTURES) -> int:
-    """How many pictures of a size one call takes."""
-    return max(1, min(most, MAX_PIXELS // (height * width)))
+def at_a_time(side: int) -> int:
+    """How many pictures of up to a side one call takes."""
+    return max(1, min(MAX_PICTURES, MAX_PIXELS // side**2))
 
 
 def probabilities(logits: Floats) -> Floats:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from maskrt.runtime.bundle import Bundle, SossManifest, with_overrides
+from maskrt.runtime.bundle import Bundle, Manifest, SossManifest, TwoStageManifest, with_overrides
 from maskrt.runtime.cuda_memory import Cuda
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.tensorrt_library import Messages, load_tensorrt, logger_of
@@ -211,7 +211,7 @@ def with_settings(bundle: Bundle, overrides: dict[str, Any]) -> Bundle:
         BundleError: an unknown setting, or a value of the wrong type.
     """
     manifest = bundle.manifest
-    sections = ("refine", "voting", "masks") if isinstance(manifest, SossManifest) else ("refine",)
+    sections = _sections(manifest)
     changed: dict[str, Any] = {}
     left = dict(overrides)
     for section in sections:
@@ -220,3 +220,12 @@ def with_settings(bundle: Bundle, overrides: dict[str, Any]) -> Bundle:
         own = {name: left.pop(name) for name in tuple(left) if last or name in spec.__struct_fields__}
         changed[section] = with_overrides(spec, own)
     return replace(bundle, manifest=msgspec.structs.replace(manifest, **changed))
+
+
+def _sections(manifest: Manifest) -> tuple[str, ...]:
+    """Where a bundle's settings stand; an option is of the first one that knows it."""
+    if isinstance(manifest, TwoStageManifest):
+        return ("selection",)
+    if not isinstance(manifest, SossManifest):
+        return ("refine",)
+    return ("refine", "voting", "masks") if manifest.two_stage is None else ("refine", "voting", "selection", "masks")

@@ -24,6 +24,7 @@ from maskrt.runtime.timing import timed
 from maskrt.runtime.two_stage_spec import (
     StagesSpec,
     TwoStageSpec,
+    largest_low,
     low_size,
     padded_size,
     patch_side,
@@ -75,8 +76,8 @@ class TwoStageSegmenter:
         """
         self._sessions, self._spec, self._stages, self._kernels = (low, high), spec, stages, kernels
         self._side = patch_side(spec, stages)
-        self._low = StageNetwork("low", low, spec, one_by_one)
-        self._high = StageNetwork("high", high, spec, one_by_one)
+        self._low = StageNetwork("low", low, spec, largest_low(spec), one_by_one)
+        self._high = StageNetwork("high", high, spec, self._side, one_by_one)
         if stages.windows != "off":
             self._high.require_size((self._side, self._side), f"patches={stages.patches}")
         values = np.arange(256, dtype=np.float32) / np.float32(255)

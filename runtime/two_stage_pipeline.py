@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,21 @@ from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle import Bundle, two_stage_manifest, with_overrides
 from maskrt.runtime.closing import Closing
+from maskrt.runtime.errors import InputError, MaskrtError, NetworkError
 from maskrt.runtime.recorder import Watch, unwatched
-from maskrt.runtime.region import checked_roi, in_frame
+from maskrt.runtime.region import checked_roi, cut, in_frame, stages_in_frame
 from maskrt.runtime.session import Session, open_session
 from maskrt.runtime.timing import timed
 from maskrt.runtime.two_stage import Look, TwoStageSegmenter
-from maskrt.runtime.types import Frame, Result, Roi, Segments, Stages
+from maskrt.runtime.types import Frame, Result, Roi, Segments
+
+
+@dataclass(frozen=True)
+class _View:
+    """A frame, uint8 [H, W, 3], and its region of interest, checked."""
+
+    rgb: NDArray[np.uint8]
+    roi_xywh: Roi
 
 
 class TwoStagePipeline(Closing):
@@ -57,43 +67,53 @@ class TwoStagePipeline(Closing):
             self._resources = stack.pop_all()
 
     def __call__(self, frame: Frame | NDArray[np.uint8], roi: Roi | None = None) -> Result:
-        """Segment one frame.
-
-        Args:
-            frame: a Frame, or its rgb as uint8 [H, W, 3].
-            roi: x, y, width, height in pixels; None is the whole frame.
-
-        Returns:
-            A result without segments; its `stages` say what was looked at again.
-
-        Raises:
-            InputError: the frame is not uint8 RGB, or the ROI leaves it.
-            NetworkError: a network returned NaN or infinity, or another shape than the bundle declares.
-        """
-        (result,) = self.batch([frame], [roi])
-        return result
+        """Segment one frame; arguments, answer and errors as of a batch, here raised."""
+        (found,) = self.batch([frame], [roi])
+        if isinstance(found, MaskrtError):
+            raise found
+        return found
 
     def batch(
-        self, frames: Sequence[Frame | NDArray[np.uint8]], rois: Sequence[Roi | None] | None = None
-    ) -> list[Result]:
-        """Segment several frames, the patches of all in one batch. Arguments, answers and errors as of a call.
+        self, frames: Sequence[Frame | NDArray[np.uint8]], rois: Sequence[Roi | None]
+    ) -> list[Result | InputError | NetworkError]:
+        """Segment several frames; the patches of all of them are one batch.
 
-        timings_ms of each result are a frame's share of the batch's.
+        Args:
+            frames: of any sizes, each a Frame, or its rgb as uint8 [H, W, 3].
+            rois: of each frame x, y, width, height in pixels; None is the whole frame.
+
+        Returns:
+            Of each frame the result, without segments; its `stages` say what was looked at again, its timings_ms are
+            an equal share of the batch's. Or what is wrong with it alone: an InputError where it is not uint8 RGB, the
+            ROI leaves it, or a network has fixed sides that do not fit; a NetworkError where a network failed on it,
+            or returned NaN, infinity, or another shape than the bundle declares.
         """
         pictures = [frame.rgb if isinstance(frame, Frame) else frame for frame in frames]
-        regions = [checked_roi(*pair) for pair in zip(pictures, rois or [None] * len(pictures), strict=True)]
-        crops = [cut(rgb, roi) for rgb, roi in zip(pictures, regions, strict=True)]
+        views = [_checked(rgb, roi) for rgb, roi in zip(pictures, rois, strict=True)]
+        seen = iter(self._look([view for view in views if isinstance(view, _View)]))
+        return [next(seen) if isinstance(view, _View) else view for view in views]
+
+    def _look(self, views: Sequence[_View]) -> list[Result | InputError | NetworkError]:
+        """The result of each view; where something stops those that were taken together, of each by itself."""
+        try:
+            return [*self._look_together(views)]
+        except (InputError, NetworkError) as error:
+            if len(views) == 1:
+                return [error]
+        return [found for view in views for found in self._look([view])]
+
+    def _look_together(self, views: Sequence[_View]) -> list[Result]:
         timings_ms: dict[str, float] = {}
         with thread_limit(self._threads):
-            looks = self.segmenter.look(crops, timings_ms)
+            looks = self.segmenter.look([cut(view.rgb, view.roi_xywh) for view in views], timings_ms)
         with timed(timings_ms, "assemble"):
-            found = [self._result(*of_frame) for of_frame in zip(pictures, regions, looks, strict=True)]
+            found = [self._result(view, look) for view, look in zip(views, looks, strict=True)]
         for result in found:
             result.timings_ms.update({stage: spent / len(found) for stage, spent in timings_ms.items()})
         return found
 
-    def _result(self, rgb: NDArray[np.uint8], roi: Roi, look: Look) -> Result:
-        size_hw, target = (rgb.shape[0], rgb.shape[1]), self.settings.target
+    def _result(self, view: _View, look: Look) -> Result:
+        roi, size_hw, target = view.roi_xywh, (view.rgb.shape[0], view.rgb.shape[1]), self.settings.target
         label: NDArray[np.uint8] = look.probabilities.argmax(axis=0).astype(np.uint8)  # at most 256 classes
         return Result(
             mask=in_frame(label == target, roi, size_hw),
@@ -110,14 +130,9 @@ class TwoStagePipeline(Closing):
         self._resources.close()
 
 
-def cut(rgb: NDArray[np.uint8], roi: Roi) -> NDArray[np.uint8]:
-    """The region of a frame, C-contiguous."""
-    x, y, width, height = roi
-    return np.ascontiguousarray(rgb[y : y + height, x : x + width])
-
-
-def stages_in_frame(stages: Stages, roi: Roi) -> Stages:
-    """What was looked at again in a region, in frame coordinates."""
-    x, y, _, _ = roi
-    windows = tuple((left + x, top + y, width, height) for left, top, width, height in stages.windows_xywh)
-    return Stages(stages.working_hw, stages.padded_hw, windows)
+def _checked(rgb: NDArray[np.uint8], roi: Roi | None) -> _View | InputError:
+    """The frame with its region, or what is wrong with them."""
+    try:
+        return _View(rgb, checked_roi(rgb, roi))
+    except InputError as error:
+        return error

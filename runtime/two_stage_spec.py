@@ -115,6 +115,11 @@ def low_size(spec: TwoStageSpec, working_hw: tuple[int, int]) -> tuple[int, int]
     return height, width
 
 
+def largest_low(spec: TwoStageSpec) -> int:
+    """The longest side of stage 1's input."""
+    return max(padded_size(low_size(spec, (spec.size, spec.size)), spec.multiple))
+
+
 def padded_size(size_hw: tuple[int, int], multiple: int) -> tuple[int, int]:
     """Both sides rounded up to multiples."""
     height, width = (-(-side // multiple) * multiple for side in size_hw)
