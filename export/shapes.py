@@ -185,7 +185,7 @@ class _Walker:
     def step(self, node: NodeProto) -> Step:
         """Find the sizes of a node's outputs, and their contents where a later size may follow from them."""
         if any(attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for attribute in node.attribute):
-            raise self._unknown(node, "what it runs is decided by values")
+            raise self._unknown(node, "values decide what it runs: export it without branches")
         missing = [name for name in node.input if name and name not in self._values]
         if missing:
             raise self._unknown(node, f"nothing before it makes {missing[0]}")
@@ -219,13 +219,15 @@ class _Walker:
         except (shape_inference.InferenceError, KeyError) as error:
             told = ", ".join(f"{name} {list(value.shape)}" for name, value in given.items() if not value.constant)
             first = str(error).strip().partition("\n")[0]
-            raise self._unknown(node, f"its inputs do not fit together ({told or first})") from error
+            raise self._unknown(
+                node, f"its inputs do not fit together ({told or first}): choose sizes that do"
+            ) from error
         return inferred
 
     def _measured(self, node: NodeProto, name: str, kind: TypeProto | None, constant: bool) -> Value:
         tensor = kind.tensor_type if kind is not None and kind.WhichOneof("value") == "tensor_type" else None
         if tensor is None or not tensor.HasField("shape") or not all(a.HasField("dim_value") for a in tensor.shape.dim):
-            raise self._unknown(node, f"the size of {name} does not follow from the sizes of the inputs")
+            raise self._unknown(node, f"the size of {name} follows from values: export it without them")
         return Value(name, tensor.elem_type, tuple(axis.dim_value for axis in tensor.shape.dim), constant)
 
     def _learn(self, node: NodeProto, given: list[Value], outputs: tuple[Value, ...]) -> None:

@@ -97,9 +97,10 @@ def parse_axes(texts: list[str]) -> dict[tuple[str, str, int], int]:
         if found is None:
             raise InputError(f"--size {text}: expected GRAPH.INPUT.AXIS=N, for example encoder.image.0=768")
         graph, name, axis, size = found.groups()
-        if (graph, name, int(axis)) in axes:
-            raise InputError(f"--size {graph}.{name}.{axis} is given twice")
-        axes[graph, name, int(axis)] = int(size)
+        key = graph, name, int(axis)
+        if key in axes:
+            raise InputError(f"--size {graph}.{name}.{key[2]} is given twice")
+        axes[key] = int(size)
     return axes
 
 
