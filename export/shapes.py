@@ -219,9 +219,8 @@ class _Walker:
         except (shape_inference.InferenceError, KeyError) as error:
             told = ", ".join(f"{name} {list(value.shape)}" for name, value in given.items() if not value.constant)
             first = str(error).strip().partition("\n")[0]
-            raise self._unknown(
-                node, f"its inputs do not fit together ({told or first}): choose sizes that do"
-            ) from error
+            why = f"its inputs do not fit together ({told or first}): choose sizes that do"
+            raise self._unknown(node, why) from error
         return inferred
 
     def _measured(self, node: NodeProto, name: str, kind: TypeProto | None, constant: bool) -> Value:
