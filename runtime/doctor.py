@@ -52,6 +52,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "refine": (RUNTIME, "cpu"),
     "verify": (RUNTIME, "cpu"),
     "eval": (RUNTIME, "cpu"),
+    "inspect": (("onnx",), "export"),
     "build": (("tensorrt", "cuda.bindings"), "tensorrt"),
     "scenes": (("cv2",), "demo"),
     "demo": ((*RUNTIME, "cv2", "skimage"), "cpu,demo"),
