@@ -35,6 +35,7 @@ def export_two_stage(
     out: Path,
     *,
     size: int = SIZE,
+    shrink: int = SHRINK,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     classes: tuple[str, ...] | None = None,
@@ -47,7 +48,7 @@ def export_two_stage(
 
     Args:
         low, high: unet:FILE, a checkpoint of the two-stage document's U-Net in any width, or onnx:FILE.
-        size: longest side in pixels of the picture that patches are taken from; stage 1 sees 1/8 of it.
+        size: longest side in pixels of the picture that patches are taken from; stage 1 sees 1 / shrink of it.
         mean, std: of RGB / 255 in training, or of grey / 255 one number each; where None, a U-Net gets values from 0
             to 255 as in the public code.
         classes: names in the order of the logits; of one logit, "background" and "foreground" where None.
@@ -67,13 +68,13 @@ def export_two_stage(
         raise InputError("say how the ONNX segmenters want their pictures: --mean R,G,B --std R,G,B, of RGB / 255")
     if size % selection.patches:
         raise InputError(f"{selection.patches} patches do not divide {size} pixels: choose another size or number")
-    sides = {"low": padded_size((-(-size // SHRINK),) * 2, 32)[0], "high": size // selection.patches}
+    sides = {"low": padded_size((-(-size // shrink),) * 2, 32)[0], "high": size // selection.patches}
     with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
         written = {
             role: STAGES[kind](checkpoint, folder / f"{role}.onnx", sides[role], report)
             for role, (kind, checkpoint) in kinds.items()
         }
-        spec = spec_of(written, size, mean, std, classes)
+        spec = spec_of(written, size, shrink, mean, std, classes)
         patch_side(spec, selection)
         manifest = TwoStageManifest(
             schema=SCHEMA,
@@ -99,6 +100,7 @@ def export_two_stage(
 def spec_of(
     written: dict[str, Stage],
     size: int,
+    shrink: int,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     classes: tuple[str, ...] | None,
@@ -127,7 +129,7 @@ def spec_of(
             mean=RAW_MEAN * low.channels if mean is None else mean,
             std=RAW_STD * low.channels if std is None else std,
             classes=classes,
-            shrink=SHRINK,
+            shrink=shrink,
             channels=low.channels,
             multiple=max(low.multiple, high.multiple),
         )
