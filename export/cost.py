@@ -83,8 +83,8 @@ def peak_activations(walk: Walk) -> tuple[int, str]:
 
     Inputs live throughout, outputs from where they are made to the end, anything else until it is read for the last
     time. A node's inputs and outputs live together: that an engine may compute in place, make one kernel of several
-    nodes or choose another order is left out, and so are its workspaces. Weights, and what follows from them alone, do
-    not count.
+    nodes, as of a convolution between DequantizeLinear and QuantizeLinear, or choose another order is left out, and so
+    are its workspaces. Weights, and what follows from them alone, do not count.
     """
     last_read = {v.name: i for i, step in enumerate(walk.steps) for v in step.inputs if v is not None}
     kept = {value.name for value in walk.inputs} | walk.outputs

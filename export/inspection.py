@@ -8,7 +8,7 @@ from maskrt.export.cost import GraphCost, cost_of
 from maskrt.export.onnx_file import read_model
 from maskrt.export.shapes import Shape, input_shapes, walk_model
 from maskrt.runtime.bundle import FP32, Bundle
-from maskrt.runtime.errors import CostUnknown, InputError
+from maskrt.runtime.errors import BundleError, CostUnknown, InputError
 from maskrt.runtime.tensorrt_profiles import profile_of
 
 Axis = tuple[str, str, int]  # role, input, number of the axis
@@ -55,8 +55,8 @@ def graph_reports(bundle: Bundle, chosen: Chosen) -> tuple[GraphReport, ...]:
             it for one is enough.
 
     Raises:
-        InputError: a chosen axis that no graph has, or that has a fixed or another size.
-        BundleError: a dynamic axis has no usual size, and none is chosen.
+        InputError: a chosen axis that no graph has, or that has a fixed or another size; or a dynamic axis has no usual
+            size, and none is chosen.
     """
     roles = [role for role, entry in bundle.manifest.models.items() if entry.file.endswith(".onnx")]
     strange = [role for role, _, _ in chosen if role not in roles]
@@ -115,7 +115,10 @@ def _sizes(
         )
         for name, axes in named.items()
     }
-    usual = {name: ranges[1] for name, ranges in profile_of(bundle, role, shapes).items()}
+    try:
+        usual = {name: ranges[1] for name, ranges in profile_of(bundle, role, shapes).items()}
+    except BundleError as error:
+        raise InputError(f"{error}, or choose its size with --size {role}.INPUT.AXIS=N") from error
     return shapes | usual
 
 

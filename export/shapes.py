@@ -3,8 +3,8 @@
 One pass in the order of the file. Every node is given to ONNX's own shape inference with the exact sizes before it, and
 with the values of whatever is small and known: constants, what Shape and Size say, and what small arithmetic makes of
 them, which onnx.reference computes. So a Reshape whose sizes are put together from others has a size as well, and the
-node at which a size stops being known is named. Neither weights nor activations are touched: SAM ViT-H takes as much
-memory as its file without its weights.
+node at which a size stops being known is named. Nothing is computed with weights or activations: it takes the memory of
+the parsed file, without the weights beside it, where SAM ViT-H has them.
 
 onnx.shape_inference.infer_shapes does not do: with data_prop and exact inputs it leaves 135 sizes of the demo's encoder
 open, from its Pad on, and 224 of its decoder's token side. To run the graph in ONNX Runtime with every value as an

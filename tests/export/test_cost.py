@@ -325,18 +325,26 @@ def test_the_demo_segmenter_is_what_pytorch_runs() -> None:
     assert found.multiply_adds == sum(counted) > 10**9
 
 
-def test_a_sam_decoder_is_what_pytorch_runs(decoder_file: Path, small_sam: Any, tiny_config: Any) -> None:
-    """PyTorch's own counter of FLOPs, on the module that was exported: products of every kind in one graph."""
+@pytest.mark.parametrize("hw", [(128, 128), (128, 72), (33, 128)])
+def test_a_sam_is_what_pytorch_runs(
+    encoder_file: Path, decoder_file: Path, small_sam: Any, hw: tuple[int, int]
+) -> None:
+    """PyTorch's own counter of FLOPs, on the modules that were exported: products of every kind, and attention."""
     torch = pytest.importorskip("torch", reason="needs maskrt[export]")
     from torch.utils.flop_counter import FlopCounterMode
 
     from maskrt.export.decoder import DecoderGraph
+    from maskrt.export.sam import EncoderGraph
+    from maskrt.export.vit_encoder import BandedViT
 
-    axes = input_shapes(onnx.load(decoder_file))
-    named = {"prompts": 5, "points": 3, "masks": 1}
-    sizes = {name: tuple(a if isinstance(a, int) else named[a] for a in shape) for name, shape in axes.items()}
-    feeds = [torch.ones(shape) for shape in sizes.values()]
-    module = DecoderGraph(small_sam).eval()  # computes the image's places, which are weights in the file
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(*feeds)
-    assert graph_cost(decoder_file, sizes).flops == counter.get_total_flops() > 0
+    # Made before they are counted: a decoder computes the image's places, which are weights in the file.
+    encoder, decoder = EncoderGraph(small_sam, BandedViT(small_sam.image_encoder)), DecoderGraph(small_sam)
+    named = {"height": hw[0], "width": hw[1], "prompts": 5, "points": 3, "masks": 1}
+    for module, file in ((encoder, encoder_file), (decoder, decoder_file)):
+        axes = input_shapes(onnx.load(file))
+        sizes = {name: tuple(a if isinstance(a, int) else named[a] for a in shape) for name, shape in axes.items()}
+        dtype = torch.uint8 if module is encoder else torch.float32
+        feeds = [torch.ones(size, dtype=dtype) for size in sizes.values()]
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            module.eval()(*feeds)
+        assert graph_cost(file, sizes).flops == counter.get_total_flops() > 0
