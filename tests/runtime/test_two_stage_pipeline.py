@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from tiny_bundle import write_tiny_bundle
 from tiny_two_stage import spec_of, write_tiny_two_stage
 
 import maskrt
@@ -298,9 +297,3 @@ def test_profiles_have_every_size_that_is_asked_for(two_stage: Path, tiny_bundle
     soss = soss_of_two_stages(tiny_bundle, two_stage, tmp_path / "soss")
     assert profile_of(soss, "segmenter_low", dynamic) == profile_of(open_bundle(two_stage), "low", dynamic)
     assert profile_of(soss, "segmenter_high", dynamic) == profile_of(open_bundle(two_stage), "high", dynamic)
-
-
-def test_tiny_bundles_of_one_stage_open_as_before(tmp_path: Path) -> None:
-    manifest = open_bundle(write_tiny_bundle(tmp_path / "tiny")).manifest
-    assert isinstance(manifest, SossManifest)
-    assert manifest.two_stage is None
