@@ -9,7 +9,7 @@ from maskrt.benchmarks.verify import TIE, Compared
 from maskrt.kernels import sets
 from maskrt.runtime.bundle import Bundle
 from maskrt.runtime.region import checked_roi, cut
-from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
+from maskrt.runtime.two_stage_pipeline import TwoStagePipeline, labels_of
 from maskrt.runtime.types import Roi
 
 
@@ -62,7 +62,7 @@ def certify_stages(
         start = time.perf_counter()
         (reference,) = plain.segmenter.look([region], {})
         plain_s = time.perf_counter() - start
-    differs = ours.probabilities.argmax(axis=0) != reference.probabilities.argmax(axis=0)
+    differs = labels_of(ours.probabilities) != labels_of(reference.probabilities)
     second, first = np.sort(reference.probabilities, axis=0)[-2:]
     ties = differs & (first - second < TIE)
     others = set(ours.stages.windows_xywh) ^ set(reference.stages.windows_xywh)

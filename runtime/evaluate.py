@@ -13,7 +13,7 @@ from maskrt.runtime.fusion import fuse
 from maskrt.runtime.metrics import Confusion, Metrics
 from maskrt.runtime.region import checked_roi, cut
 from maskrt.runtime.soss import Branches, SossPipeline
-from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
+from maskrt.runtime.two_stage_pipeline import TwoStagePipeline, labels_of
 from maskrt.runtime.types import Roi, Stages
 
 METHODS = ("segmenter", "hard_vote", "soss")
@@ -84,7 +84,7 @@ def compare_stages(
     (look,) = pipeline.segmenter.look([region], {})
     found = pipeline.segmenter.first_stage()([region])[0], look.probabilities
     target = pipeline.settings.target
-    masks = {name: maps.argmax(axis=0) == target for name, maps in zip(STAGES, found, strict=True)}
+    masks = {name: labels_of(maps) == target for name, maps in zip(STAGES, found, strict=True)}
     return ComparedStages(region, cut(truth, roi), masks, look.stages)
 
 

@@ -76,7 +76,7 @@ def framed(rgb: NDArray[np.uint8], windows_xywh: Sequence[Roi]) -> NDArray[np.ui
     """The image with windows framed, a new array uint8 [H, W, 3]; those of a two-stage segmenter's second look."""
     picture = rgb.copy()
     for window in windows_xywh:
-        _frame(picture, window, _line(rgb.shape), WINDOW_RGB)
+        _frame(picture, window, 2 * _line(rgb.shape), WINDOW_RGB)
     return picture
 
 

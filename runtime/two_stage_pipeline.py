@@ -114,7 +114,7 @@ class TwoStagePipeline(Closing):
 
     def _result(self, view: _View, look: Look) -> Result:
         roi, size_hw, target = view.roi_xywh, (view.rgb.shape[0], view.rgb.shape[1]), self.settings.target
-        label: NDArray[np.uint8] = look.probabilities.argmax(axis=0).astype(np.uint8)  # at most 256 classes
+        label = labels_of(look.probabilities)
         return Result(
             mask=in_frame(label == target, roi, size_hw),
             label=in_frame(label, roi, size_hw),
@@ -128,6 +128,13 @@ class TwoStagePipeline(Closing):
     def close(self) -> None:
         """Free the sessions."""
         self._resources.close()
+
+
+def labels_of(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The most probable class of each pixel, uint8 [h, w], of float32 [C, h, w]; of equal ones the first."""
+    if len(probabilities) == 2:  # argmax took 106 ms at 1920 x 1080, this 1 ms
+        return np.asarray(probabilities[1] > probabilities[0], np.uint8)
+    return np.asarray(probabilities.argmax(axis=0), np.uint8)  # at most 256 classes
 
 
 def _checked(rgb: NDArray[np.uint8], roi: Roi | None) -> _View | InputError:

@@ -39,11 +39,14 @@ def command(
     """Segment images or a video with a bundle.
 
     Writes OUT/mask/STEM.png and so on, and OUT/results.jsonl with one line per frame. Nothing else leaves the
-    process: no image is written unless --write names overlay. Exit code 3: some frames failed.
+    process: no image is written unless --write names overlay. Exit code 3: some frames failed. Settings (--set) of
+    a two-stage bundle: patches along the longest side; how many are looked at again, by one of patch_count,
+    patch_fraction and undecided; rank (probability, logit); windows (grid, sliding, off); target.
 
     \b
     Example:
       maskrt run bundles/demo ward/ --out out/ward --roi 400,200,640,480 --write mask,segments --set points_per_side=20
+      maskrt run bundles/retina fundus/ --out out/retina --set patches=4 --set windows=sliding
     """
     from maskrt.cli.batch import run_told
     from maskrt.cli.options import on_device, parse_list, parse_region, parse_settings
