@@ -6,7 +6,8 @@ import sys
 from typing import Any
 
 import pytest
-from tensorrt_standin.cuda import SIGNATURES, Device, cudaError_t, cudaMemcpyKind
+from tensorrt_standin.cuda import SIGNATURES, Device, cudaMemcpyKind
+from tensorrt_standin.streams import cudaError_t, cudaStreamCaptureMode
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_the_functions_are_those_of_cuda_bindings() -> None:
         told = re.fullmatch(rf"{name}\((.*)\)", first)[1]
         names = tuple(part.partition(":")[0].split()[-1] for part in told.split(",") if part.strip())
         assert names == parameters
-    for ours in (cudaError_t, cudaMemcpyKind):
+    for ours in (cudaError_t, cudaMemcpyKind, cudaStreamCaptureMode):
         assert all(getattr(getattr(runtime, ours.__name__), each.name) == each for each in ours)
     assert runtime.cudaStreamNonBlocking == 1
     assert runtime.cudaDeviceProp().name == b""

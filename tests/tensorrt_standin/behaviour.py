@@ -11,9 +11,11 @@ import onnx
 import onnxruntime
 
 from tensorrt_standin.cuda import Device
+from tensorrt_standin.streams import Work
 from tensorrt_standin.table import make
 
 MAGIC = b"STANDIN-PLAN\n"
+ALIGNMENT = 256  # of a tensor's address, in bytes
 # onnx element type -> DataType
 TYPES = {1: "FLOAT", 10: "HALF", 2: "UINT8", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL", 16: "BF16"}
 NUMPY = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8", "INT8": "int8", "INT32": "int32", "INT64": "int64"}
@@ -178,7 +180,11 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
             return make(trt, "IHostMemory", HostMemory(self.data))
 
     def timing_header() -> bytes:
-        return f"TIMINGS {trt.__version__} {device.name}\n".encode()
+        return f"TIMINGS {trt.__version__} {gpu_name()}\n".encode()
+
+    def gpu_name() -> str:
+        """Of the GPU that the calling thread has chosen."""
+        return device.named(device.selected)[0]
 
     def build(network: Network, config: Config) -> Any:
         profile = config.profiles[0].shapes if config.profiles else {}
@@ -199,7 +205,7 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
                     device.kernels_timed += 1
                     config.cache.data += line
         device.built += 1
-        header = {"version": trt.__version__, "gpu": device.name, "profile": profile, "flags": sorted(config.flags_set)}
+        header = {"version": trt.__version__, "gpu": gpu_name(), "profile": profile, "flags": sorted(config.flags_set)}
         data = MAGIC + json.dumps(header | {"limits": config.limits}).encode() + b"\n"
         return make(trt, "IHostMemory", HostMemory(data + network.model.SerializeToString()))
 
@@ -225,7 +231,7 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
             data = bytes(plan)
             header, _, model = data.removeprefix(MAGIC).partition(b"\n")
             found = json.loads(header) if data.startswith(MAGIC) else {}
-            if (found.get("version"), found.get("gpu")) != (trt.__version__, device.name):
+            if (found.get("version"), found.get("gpu")) != (trt.__version__, gpu_name()):
                 device.problem("an engine of another GPU or version, or none at all, was deserialised")
                 log_error("the engine plan file is not compatible with this version of TensorRT")
                 return None
@@ -240,7 +246,7 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
             self.values = {value.name: value for value in (*graph.input, *graph.output)}
             self.inputs = [value.name for value in graph.input]
             self.outputs = [value.name for value in graph.output]
-            self.profile = profile
+            self.profile, self.gpu = profile, device.selected
             self.num_io_tensors = len(self.values)
 
         def get_tensor_name(self, index: int) -> str:
@@ -273,6 +279,7 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
     class Context:
         def __init__(self, engine: CudaEngine) -> None:
             self.owner, self.shapes, self.addresses, self.running = engine, {}, {}, False
+            self.prepared: dict[str, tuple[int, ...]] | None = None  # the shapes of the last run that was not captured
 
         def set_input_shape(self, name: str, shape: Any) -> bool:
             self.check_idle()
@@ -305,6 +312,10 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
 
         def set_tensor_address(self, name: str, memory: int) -> bool:
             self.check_idle()
+            if memory % ALIGNMENT:
+                device.problem(f"{name} at {memory:#x}, which is no multiple of {ALIGNMENT}")
+                log_error("the address is not aligned")
+                return False
             self.addresses[name] = memory
             return name in self.owner.values
 
@@ -321,9 +332,33 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
                 if device.bytes_at(self.addresses[name], nbytes) is None:
                     return False
                 places[name] = self.addresses[name], nbytes, shape
-            self.running = True
-            device.later(int(stream_handle), lambda: self.compute(places), set(self.addresses.values()))
+            self.check_gpu(int(stream_handle))
+            if int(stream_handle) in device.captures:
+                if self.shapes != self.prepared:
+                    device.problem("captured before a run had prepared for the shapes")
+                if device.refuse_capture == "execute":
+                    log_error("a layer cannot be captured")
+                    return False
+            told = dict(self.shapes), dict(self.addresses)
+            reads, writes = (
+                frozenset(device.block_of(self.addresses[name]) for name in part)
+                for part in (self.owner.inputs, self.owner.outputs)
+            )
+            work = Work(lambda: self.compute(places), reads, writes, lambda: self.begin(told))
+            device.later(int(stream_handle), work)
             return True
+
+        def begin(self, told: tuple[dict[str, Any], dict[str, Any]]) -> None:
+            """Its work goes to a stream, now or from a graph that was captured earlier."""
+            self.check_idle()
+            if told != (self.shapes, self.addresses):
+                device.problem("a graph of other shapes or addresses than its execution context has by now")
+            self.prepared, self.running = dict(self.shapes), True
+
+        def check_gpu(self, stream: int) -> None:
+            used = [stream, *(device.block_of(address) for address in self.addresses.values())]
+            if {self.owner.gpu} != {device.selected, *(device.gpu_of[each] for each in used)}:
+                device.problem("an engine runs on a GPU, or with a stream or memory of one, that is not its own")
 
         def compute(self, places: dict[str, Any]) -> None:
             self.running = False
