@@ -60,12 +60,18 @@ class Cuda:
         """
         status, *values = getattr(self.runtime, name)(*arguments)
         statuses = self.runtime.cudaError_t
+        if status != statuses.cudaSuccess:
+            self.forget_error()
         if status == statuses.cudaErrorMemoryAllocation:
             raise OutOfMemory(f"out of GPU memory ({name}): close other programs on the GPU, or use a smaller model")
         if status != statuses.cudaSuccess:
             _, text = self.runtime.cudaGetErrorString(status)
             raise NetworkError(f"CUDA says {text.decode()} ({name}, {status.name})")
         return values[0] if values else None
+
+    def forget_error(self) -> None:
+        """Clear the thread's last error, which CUDA keeps, and which TensorRT would take for one of its own calls'."""
+        self.runtime.cudaGetLastError()
 
     def gpu(self) -> Gpu:
         """The GPU that engines run on."""
@@ -118,7 +124,8 @@ class Stream(Closing):
         except BaseException:
             # Ends the capture whatever it says: its own status repeats the reason.
             _, graph = self._cuda.runtime.cudaStreamEndCapture(self._stream)
-            if graph:
+            self._cuda.forget_error()
+            if graph is not None:
                 self._cuda.call("cudaGraphDestroy", graph)
             raise
         return self._cuda.call("cudaStreamEndCapture", self._stream)

@@ -271,7 +271,7 @@ def test_what_is_kept_is_bound_where_it_lies(
                 assert (bound == np.arange(32).reshape(4, 8)[row : row + 1]).all()
     with (
         open_session(model, "cuda:1") as session,
-        pytest.raises(NetworkError, match="device 2, this .* device 1: open"),
+        pytest.raises(NetworkError, match=r"device 2, this .* device 1: open both"),
     ):
         session.run({"x": array, "y": found["y"]})
 

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 
 from tensorrt_standin.cuda import Device
-from tensorrt_standin.streams import Work
+from tensorrt_standin.streams import Work, cudaError_t
 from tensorrt_standin.table import make
 
 MAGIC = b"STANDIN-PLAN\n"
@@ -247,6 +247,7 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
             self.inputs = [value.name for value in graph.input]
             self.outputs = [value.name for value in graph.output]
             self.profile, self.gpu = profile, device.selected
+            self.known_sizes: dict[Any, dict[str, Any]] = {}  # shapes of the inputs -> output -> its shape
             self.num_io_tensors = len(self.values)
 
         def get_tensor_name(self, index: int) -> str:
@@ -304,8 +305,11 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
             if self.is_static(name):
                 return trt.Dims(sizes_of(self.owner.values[name]))
             # The graphs' sizes do not depend on values: those of zeros are those of all.
-            feeds = {key: np.zeros(shape, self.dtype(key)) for key, shape in self.shapes.items()}
-            return trt.Dims(self.owner.session.run([name], feeds)[0].shape)
+            known = self.owner.known_sizes.setdefault(tuple(sorted(self.shapes.items())), {})
+            if not known:
+                feeds = {key: np.zeros(shape, self.dtype(key)) for key, shape in self.shapes.items()}
+                known |= zip(self.owner.outputs, (v.shape for v in self.owner.session.run(None, feeds)), strict=True)
+            return trt.Dims(known[name])
 
         def dtype(self, name: str) -> str:
             return NUMPY[data_type(self.owner.values[name]).name]
@@ -333,10 +337,14 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
                     return False
                 places[name] = self.addresses[name], nbytes, shape
             self.check_gpu(int(stream_handle))
+            if device.last_error:
+                log_error(f"{device.last_error.name}, which an earlier call has left")
+                return False
             if int(stream_handle) in device.captures:
                 if self.shapes != self.prepared:
                     device.problem("captured before a run had prepared for the shapes")
                 if device.refuse_capture == "execute":
+                    device.last_error = cudaError_t.cudaErrorStreamCaptureUnsupported
                     log_error("a layer cannot be captured")
                     return False
             told = dict(self.shapes), dict(self.addresses)

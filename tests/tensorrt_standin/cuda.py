@@ -23,6 +23,7 @@ SIGNATURES = {
     "cudaGetDeviceProperties": ("device",),
     "cudaDriverGetVersion": (),
     "cudaGetErrorString": ("error",),
+    "cudaGetLastError": (),
     "cudaMalloc": ("size",),
     "cudaFree": ("devPtr",),
     "cudaMallocHost": ("size",),
@@ -79,6 +80,15 @@ class Device(Streams):
         """The GPU that the calling thread has chosen; at first number 0, whatever other threads have chosen."""
         return getattr(self._threads, "gpu", 0)
 
+    @property
+    def last_error(self) -> cudaError_t:
+        """Of the calling thread, until it is asked for; what comes next may take it for its own."""
+        return getattr(self._threads, "error", OK)
+
+    @last_error.setter
+    def last_error(self, error: cudaError_t) -> None:
+        self._threads.error = error
+
     def named(self, gpu: int) -> tuple[str, tuple[int, int]]:
         """A GPU's name and compute capability."""
         return self.others if gpu else (self.name, self.capability)
@@ -130,13 +140,16 @@ class Device(Streams):
         def call(*args: Any) -> tuple[Any, ...]:
             if len(args) != len(parameters):
                 raise TypeError(f"{name}() takes {parameters}, got {args}")
-            if self.status != OK and name not in ("cudaGetErrorString", "cudaDriverGetVersion"):
+            if self.status != OK and name not in ("cudaGetErrorString", "cudaGetLastError", "cudaDriverGetVersion"):
                 return (self.status, None)
             with self._lock:
                 if name in NOT_IN_CAPTURE:
                     self.forbid_in_capture(name)
                 found = getattr(self, f"_{name}")(*args)
-            return found if isinstance(found, tuple) else (found,)
+            found = found if isinstance(found, tuple) else (found,)
+            if found[0] != OK and name != "cudaGetLastError":
+                self.last_error = found[0]
+            return found
 
         return call
 
@@ -158,6 +171,10 @@ class Device(Streams):
 
     def _cudaGetErrorString(self, error: cudaError_t) -> tuple[Any, ...]:
         return OK, error.name.encode()
+
+    def _cudaGetLastError(self) -> tuple[Any, ...]:
+        error, self.last_error = self.last_error, OK
+        return (error,)
 
     def _cudaMalloc(self, size: int) -> tuple[Any, ...]:
         used = sum(block.size for block in self.allocations.values())
