@@ -56,8 +56,8 @@ class Binding:
             place = self._memory.device_type, self.place.device
             binding.bind_input(name, *place, value.dtype, list(value.shape), value.address)
             return
-        # Rows that begin where no tensor may: ONNX Runtime has no copy of a part within a device. Of SAM's tensors only
-        # kernels have such rows, 384 bytes each, and for ort-tensorrt alone.
+        # Rows that begin where no tensor may go through the host, since ONNX Runtime has no copy of a part within a
+        # device. Of SAM's tensors only kernels have such rows, 384 bytes each, and for ort-tensorrt alone.
         array = value.numpy() if isinstance(value, Resident) else value
         binding.bind_cpu_input(name, np.ascontiguousarray(array))
 

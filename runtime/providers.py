@@ -28,6 +28,8 @@ class DeviceMemory:
 
     device_type: ONNX Runtime's word. alignment: of a tensor's address, in bytes; kernels load 16 at a time, TensorRT
     wants 256.
+
+    Source: NvInferRuntime.h, IExecutionContext::setTensorAddress.
     """
 
     device_type: str
