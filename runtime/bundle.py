@@ -16,7 +16,7 @@ from maskrt.runtime.errors import BundleError
 
 SpecT = TypeVar("SpecT", bound=msgspec.Struct)
 
-SCHEMA = 2  # 1 had no precisions
+SCHEMA = 3  # 1 had no precisions, 2 no structure_sha256
 FP32, LOWER = "fp32", ("fp16", "int8")
 MANIFEST = "bundle.json"
 PLAIN_ONNX, PLAIN_NPZ = (rf"[A-Za-z0-9_][A-Za-z0-9_.-]*\.{ending}" for ending in ("onnx", "npz"))
@@ -47,7 +47,8 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ONNX file and the weights beside it, or one NumPy archive.
 
     source_sha256 is that of the checkpoint it was made from. tensorrt: what TensorRT would refuse of the graph, as
-    maskrt.export.fitness found at export.
+    maskrt.export.fitness found at export. structure_sha256: of the graph without its weights' values, as
+    maskrt.export.structure defines it; empty of an archive, and where an older maskrt exported it.
     """
 
     file: str
@@ -58,15 +59,17 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parity: Parity | None = None
     data: tuple[DataFile, ...] = ()
     tensorrt: tuple[str, ...] = ()
+    structure_sha256: str = ""
 
 
 class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A graph in a lower precision: one typed ONNX file."""
+    """A graph in a lower precision: one typed ONNX file. structure_sha256: as of ModelEntry."""
 
     file: str
     sha256: str
     size_bytes: int
     error: Parity
+    structure_sha256: str = ""
 
 
 class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -68,8 +68,20 @@ def test_huge_manifest(bundle: Path) -> None:
 
 
 def test_newer_schema(bundle: Path, edit: Callable) -> None:
-    edit(lambda manifest: manifest.update(schema=3, something="new"))
-    refused(bundle, "has schema 3, this maskrt reads up to 2: update maskrt")
+    edit(lambda manifest: manifest.update(schema=4, something="new"))
+    refused(bundle, "has schema 4, this maskrt reads up to 3: update maskrt")
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_older_schemas_know_no_structure(bundle: Path, edit: Callable, schema: int) -> None:
+    def older(manifest: dict) -> None:
+        manifest["schema"] = schema
+        for entry in manifest["models"].values():
+            del entry["structure_sha256"]
+
+    assert all(len(entry.structure_sha256) == 64 for entry in open_bundle(bundle).manifest.models.values())
+    edit(older)
+    assert {entry.structure_sha256 for entry in open_bundle(bundle).manifest.models.values()} == {""}
 
 
 @pytest.fixture
