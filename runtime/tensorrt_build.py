@@ -13,15 +13,14 @@ from maskrt.runtime.errors import BundleError
 from maskrt.runtime.tensorrt_library import Messages, load_tensorrt, logger_of
 from maskrt.runtime.tensorrt_profiles import profile_of
 from maskrt.runtime.tensorrt_store import (
-    TIMING_CACHE,
-    Place,
+    EngineFiles,
     Recipe,
+    files_of,
     is_built,
     model_sha256,
-    places_of,
     store_engine,
     target_of,
-    writable_place,
+    writable_files,
     write_private,
 )
 
@@ -80,14 +79,14 @@ class EngineBuilder:
         recipe = Recipe(
             profile_of(self._bundle, role, network.shapes), self._settings.flags, self._settings.workspace_mb
         )
-        for place in places_of(model):
-            if is_built(place, digest, self.target, recipe):
-                return Built(role, place.engine, fresh=False)
-        place = writable_place(model)  # before the minutes that a build takes
-        plan = network.build(recipe, _timing_cache(place), tell)
-        store_engine(place, plan.engine, digest, self.target, recipe)
-        write_private({place.engine.with_name(TIMING_CACHE): plan.timings})
-        return Built(role, place.engine, fresh=True)
+        for files in files_of(model, self.target):
+            if is_built(files, digest, self.target, recipe):
+                return Built(role, files.engine, fresh=False)
+        files = writable_files(model, self.target)  # before the minutes that a build takes
+        plan = network.build(recipe, _timing_cache(files), tell)
+        store_engine(files, plan.engine, digest, self.target, recipe)
+        write_private({files.timings: plan.timings})
+        return Built(role, files.engine, fresh=True)
 
 
 @dataclass(frozen=True)
@@ -196,10 +195,10 @@ def _monitor(tensorrt: Any, tell: Tell) -> Any:
     return Monitor()
 
 
-def _timing_cache(place: Place) -> bytes:
+def _timing_cache(files: EngineFiles) -> bytes:
     """What earlier builds have measured; empty where there is none."""
     try:
-        return place.engine.with_name(TIMING_CACHE).read_bytes()
+        return files.timings.read_bytes()
     except FileNotFoundError:
         return b""
 

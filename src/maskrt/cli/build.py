@@ -24,8 +24,8 @@ def command(
 
     An engine is code for one GPU, driver and TensorRT: build where it will run, and again when one of them changes.
     Engines that are there already are kept. They take the sizes that the bundle's settings ask for: give --set
-    points_per_batch or tile here as you will to maskrt run and maskrt refine. They go to BUNDLE/engines, or to the
-    user's cache where that cannot be written, and can be read by you alone.
+    points_per_batch or tile here as you will to maskrt run and maskrt refine. They go to BUNDLE/engines/TARGET, or to
+    your cache where that cannot be written, and can be read by you alone.
 
     \b
     Example:
