@@ -259,12 +259,7 @@ def open_bundle(path: Path | str, precision: str = FP32) -> Bundle:
         BundleError: with what is wrong and what to do.
     """
     folder = Path(path)
-    file = folder / MANIFEST
-    if not file.is_file():
-        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with maskrt export")
-    if file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{file} is larger than {MAX_MANIFEST_BYTES} bytes: not written by maskrt")
-    manifest = _decode(file)
+    file, manifest = folder / MANIFEST, _read_manifest(folder)
     for role, entry in manifest.models.items():
         _verify(folder, role, entry)
     for name, lower in manifest.precisions.items():
@@ -273,6 +268,25 @@ def open_bundle(path: Path | str, precision: str = FP32) -> Bundle:
         for role, artifact in lower.models.items():
             _verify_file(folder, f"{role} in {name}", artifact, PLAIN_ONNX, "NAME.onnx")
     return Bundle(folder, manifest).at(precision)
+
+
+def entry_of(model: Path) -> ModelEntry | Artifact:
+    """What the bundle that a file lies in says of it; that file is verified, and no other.
+
+    Raises:
+        BundleError: with what is wrong and what to do.
+    """
+    manifest = _read_manifest(model.parent)
+    for role, entry in manifest.models.items():
+        if entry.file == model.name:
+            _verify(model.parent, role, entry)
+            return entry
+    for lower in manifest.precisions.values():
+        for role, artifact in lower.models.items():
+            if artifact.file == model.name:
+                _verify_file(model.parent, role, artifact, PLAIN_ONNX, "NAME.onnx")
+                return artifact
+    raise BundleError(f"{model.parent} names no file {model.name}: copy the whole folder again")
 
 
 def soss_manifest(bundle: Bundle) -> SossManifest:
@@ -310,7 +324,12 @@ def with_overrides(spec: SpecT, overrides: dict[str, Any]) -> SpecT:
         raise BundleError(f"option not understood: {error}; known: {known}") from error
 
 
-def _decode(file: Path) -> Manifest:
+def _read_manifest(folder: Path) -> Manifest:
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with maskrt export")
+    if file.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{file} is larger than {MAX_MANIFEST_BYTES} bytes: not written by maskrt")
     try:
         raw = msgspec.json.decode(file.read_bytes())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

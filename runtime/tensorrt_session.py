@@ -1,6 +1,7 @@
 """A session that runs a cached TensorRT engine."""
 
 import queue
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from maskrt.runtime.bundle import entry_of
 from maskrt.runtime.closing import Closing
 from maskrt.runtime.cuda_memory import Buffer, Cuda, Stream
 from maskrt.runtime.engines import Array, Engine, Ports
-from maskrt.runtime.errors import BundleError, OutOfMemory
+from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory
 from maskrt.runtime.tensorrt_library import Messages, load_tensorrt, logger_of, numpy_type
+from maskrt.runtime.tensorrt_refit import Refit, require_structure
 from maskrt.runtime.tensorrt_store import build_command, read_engine, target_of
 
 TENSORRT = "tensorrt"  # the provider
@@ -52,6 +55,9 @@ class TensorRtSession(Engine):
             ports[is_input][name] = word, shape
         super().__init__(path.name, ports[True], ports[False])
         self._cuda, self._messages, self._command = cuda, messages, build_command(path)
+        # Read now: the bundle may be exported anew while the engine runs.
+        self._structure = entry_of(path).structure_sha256 if self._engine.refittable else ""
+        self._callers, self._refitting = callers, threading.Lock()
         # One place per caller; its lane is opened when it is first needed.
         self._lanes: queue.LifoQueue[_Lane | None] = queue.LifoQueue()
         for _ in range(callers):
@@ -64,6 +70,8 @@ class TensorRtSession(Engine):
             raise ValueError(f"it takes {', '.join(self.inputs)}, not {', '.join(feeds)}")
         lane = self._lanes.get()
         try:
+            if self._engine is None:
+                raise ValueError("the session was closed when its weights could not be set: open it again")
             if lane is None:
                 lane = _Lane(self._name, self._command, self._engine, self._cuda, self._messages)
             values = lane.run(feeds, tuple(self.outputs))
@@ -74,6 +82,42 @@ class TensorRtSession(Engine):
             raise
         self._lanes.put(lane)
         return values
+
+    def refit(self, model: Path) -> None:
+        """Go on with the weights of another file of the same structure.
+
+        Runs that are under way end with the former weights, those that begin meanwhile wait for the new ones. Execution
+        contexts and buffers stay. The engine on disk keeps its weights; maskrt build --refit-from makes another.
+
+        Args:
+            model: an ONNX file in a bundle, in the precision of this one.
+
+        Raises:
+            BundleError: the file is not what its bundle says, it differs from this one in more than its weights, or the
+                engine was not built to be refitted. The session goes on as before.
+            NetworkError: TensorRT refuses the weights, and the session goes on as before; or it fails while it sets
+                them, and the session is closed, since it would compute with a part of them.
+        """
+        with self._refitting:  # two that hold a part of the lanes each would wait for each other
+            if self._engine is None:
+                raise NetworkError(f"{self._name}: the session is closed: open it again")
+            if not self._engine.refittable:
+                raise BundleError(f"{self._name}: its engine was not built to be refitted: run {self._command}")
+            require_structure(model.name, self._structure, entry_of(model).structure_sha256)
+            lanes = [self._lanes.get() for _ in range(self._callers)]
+            try:
+                self._set_weights(model)
+            finally:
+                for lane in reversed(lanes):
+                    self._lanes.put(lane)
+
+    def _set_weights(self, model: Path) -> None:
+        weights = Refit(load_tensorrt(), self._engine, model)
+        try:
+            weights.commit()
+        except NetworkError as error:
+            self._engine = self._runtime = None  # a lane that is open holds the engine until it is closed
+            raise type(error)(f"{error}: the session is closed: open it again") from error
 
     def close(self) -> None:
         """Free the contexts, then the engine. No caller may be running."""

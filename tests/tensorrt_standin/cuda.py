@@ -87,6 +87,8 @@ class Device:
         self.most_contexts = self.built = self.deserialised = self.kernels_timed = self.copies_in = 0
         self.refuse_contexts = False
         self.unsupported: set[str] = set()
+        self.refitted = 0
+        self.withheld: set[str] = set()  # weights that no file's refit reaches
         self._lock = threading.RLock()
         self._addresses = itertools.count(0x7F00_0000_0000, 1 << 32)
 
