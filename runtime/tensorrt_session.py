@@ -117,7 +117,7 @@ class TensorRtSession(Engine):
             weights.commit()
         except NetworkError as error:
             self._engine = self._runtime = None  # a lane that is open holds the engine until it is closed
-            raise type(error)(f"{error}: the session is closed: open it again") from error
+            raise type(error)(f"{error}: the session is closed, open it again") from error
 
     def close(self) -> None:
         """Free the contexts, then the engine. No caller may be running."""

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from maskrt.runtime.bundle import MANIFEST, MasksSpec, VotingSpec, encode_manifest, open_bundle, with_overrides
+from maskrt.runtime.bundle import (
+    MANIFEST,
+    MasksSpec,
+    VotingSpec,
+    encode_manifest,
+    entry_of,
+    open_bundle,
+    with_overrides,
+)
 from maskrt.runtime.errors import BundleError, InputError
 
 
@@ -116,6 +124,22 @@ def test_precisions(with_int8: Path) -> None:
         lower.at("fp8")
     with pytest.raises(BundleError, match="has no teacher"):
         lower.model_path("teacher")
+
+
+def test_what_a_bundle_says_of_one_file(with_int8: Path) -> None:
+    models = open_bundle(with_int8).manifest.models
+    (with_int8 / "encoder.onnx").write_bytes(b"altered")  # no matter: another file
+    assert entry_of(with_int8 / "decoder.onnx") == models["decoder"]
+    assert entry_of(with_int8 / "segmenter.int8.onnx").error.max_abs == 0.1
+    with pytest.raises(BundleError, match=r"names no file teacher\.onnx: copy the whole folder again"):
+        entry_of(with_int8 / "teacher.onnx")
+    for name in ("encoder.onnx", "segmenter.int8.onnx"):
+        (with_int8 / name).write_bytes(b"altered")
+        with pytest.raises(BundleError, match=rf"{name}: 7 bytes, the bundle says"):
+            entry_of(with_int8 / name)
+    (with_int8 / MANIFEST).unlink()
+    with pytest.raises(BundleError, match="is not a bundle"):
+        entry_of(with_int8 / "decoder.onnx")
 
 
 def test_files_of_precisions_are_verified_too(with_int8: Path, edit: Callable) -> None:

@@ -243,6 +243,12 @@ def link_folder(files: EngineFiles) -> None:
     files.place.folder.symlink_to("elsewhere")
 
 
+def test_a_file_where_the_engines_would_be(tensorrt_device: Any, bundle: Path, tmp_path: Path) -> None:
+    (bundle / "engines").write_text("in the way")
+    assert build(bundle).engine.is_relative_to(tmp_path / "cache/maskrt/engines")
+    run(bundle)
+
+
 PLANTED: dict[str, tuple[Callable[[EngineFiles], Any], str]] = {
     "an open folder": (lambda files: files.place.folder.chmod(0o777), "others than its owner can change it"),
     "an open folder above": (lambda files: files.place.root.chmod(0o775), "others than its owner can change it"),
