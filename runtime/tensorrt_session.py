@@ -87,7 +87,8 @@ class TensorRtSession(Engine):
         """Go on with the weights of another file of the same structure.
 
         Runs that are under way end with the former weights, those that begin meanwhile wait for the new ones. Execution
-        contexts and buffers stay. The engine on disk keeps its weights; maskrt build --refit-from makes another.
+        contexts and buffers stay, and so does what other networks have been given of the former weights' outputs. The
+        engine on disk keeps its weights; maskrt build --refit-from makes another.
 
         Args:
             model: an ONNX file in a bundle, in the precision of this one.
