@@ -116,7 +116,8 @@ class EngineBuilder:
         if self._refit_from is None:
             return None, ""
         if REFIT not in recipe.flags:
-            return None, f"TensorRT {self.target.tensorrt} builds no engine of {role} to be refitted"
+            wrong = f"TensorRT {self.target.tensorrt} gets engines wrong that can be"
+            return None, wrong if role in REFITTABLE else "only engines of SAM's decoder are"
         model = self._bundle.model_path(role)
         tell("refitting", 0, 1)
         try:

@@ -20,9 +20,24 @@ def require_structure(name: str, ours: str, theirs: str) -> None:
         BundleError: they differ in more, or nothing is known of one of them.
     """
     if not (ours and theirs):
-        raise BundleError(f"{name}: an older maskrt exported it or its engine's graph, without structure_sha256")
+        raise BundleError(
+            f"{name}: its bundle or its engine's has no structure_sha256, as those of older versions: export them again"
+        )
     if ours != theirs:
         raise BundleError(f"{name}: it and its engine's graph differ in more than their weights")
+
+
+def require_refittable(engine: Any, name: str) -> None:
+    """Make sure that an ICudaEngine was built to be refitted. name: of its model.
+
+    Raises:
+        BundleError: it was not.
+    """
+    if not engine.refittable:
+        raise BundleError(
+            f"{name}: its engine was not built to be refitted: maskrt build makes those of SAM's decoder so, unless "
+            "TensorRT is a version that gets them wrong"
+        )
 
 
 class Refit:
@@ -41,8 +56,7 @@ class Refit:
         self._name = model.name
         logger, self._messages = logger_of(tensorrt)
         self._messages.clear()
-        if not engine.refittable:
-            raise BundleError(f"{self._name}: its engine was not built to be refitted")
+        require_refittable(engine, self._name)
         self._refitter = tensorrt.Refitter(engine, logger)
         self._parser = tensorrt.OnnxParserRefitter(self._refitter, logger)  # holds the weights until commit
         if not self._parser.refit_from_file(str(model)):

@@ -15,7 +15,7 @@ from maskrt.runtime.cuda_memory import Buffer, Cuda, Stream
 from maskrt.runtime.engines import Array, Engine, Ports
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory
 from maskrt.runtime.tensorrt_library import Messages, load_tensorrt, logger_of, numpy_type
-from maskrt.runtime.tensorrt_refit import Refit, require_structure
+from maskrt.runtime.tensorrt_refit import Refit, require_refittable, require_structure
 from maskrt.runtime.tensorrt_store import build_command, read_engine, target_of
 
 TENSORRT = "tensorrt"  # the provider
@@ -56,7 +56,7 @@ class TensorRtSession(Engine):
         super().__init__(path.name, ports[True], ports[False])
         self._cuda, self._messages, self._command = cuda, messages, build_command(path)
         # Read now: the bundle may be exported anew while the engine runs.
-        self._structure = entry_of(path).structure_sha256 if self._engine.refittable else ""
+        self._structure = _structure_of(path) if self._engine.refittable else ""
         self._callers, self._refitting = callers, threading.Lock()
         # One place per caller; its lane is opened when it is first needed.
         self._lanes: queue.LifoQueue[_Lane | None] = queue.LifoQueue()
@@ -102,8 +102,7 @@ class TensorRtSession(Engine):
         with self._refitting:  # two that hold a part of the lanes each would wait for each other
             if self._engine is None:
                 raise NetworkError(f"{self._name}: the session is closed: open it again")
-            if not self._engine.refittable:
-                raise BundleError(f"{self._name}: its engine was not built to be refitted: run {self._command}")
+            require_refittable(self._engine, self._name)
             require_structure(model.name, self._structure, entry_of(model).structure_sha256)
             lanes = [self._lanes.get() for _ in range(self._callers)]
             try:
@@ -128,6 +127,14 @@ class TensorRtSession(Engine):
                 if lane is not None:
                     stack.callback(lane.close)
         self._engine = self._runtime = None
+
+
+def _structure_of(model: Path) -> str:
+    """Its structure_sha256; empty where its bundle does not say, which hinders nothing but a refit."""
+    try:
+        return entry_of(model).structure_sha256
+    except BundleError:
+        return ""
 
 
 class _Lane(Closing):

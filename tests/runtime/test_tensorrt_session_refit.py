@@ -91,7 +91,10 @@ def altered(bundle: Path) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "other network": (other_operator, r"decoder\.onnx: it and its engine's graph differ in more than their weights"),
-    "no structure": (as_of_schema_2, "an older maskrt exported it .*without structure_sha256"),
+    "no structure": (
+        as_of_schema_2,
+        "its bundle or its engine's has no structure_sha256.*: export them again",
+    ),
     "altered": (altered, "sha256 differs from the bundle's"),
     "no file": (lambda bundle: (bundle / "decoder.onnx").unlink(), r"decoder\.onnx \(decoder\) is missing"),
     "no bundle": (lambda bundle: (bundle / "bundle.json").unlink(), "is not a bundle"),
@@ -187,6 +190,17 @@ def test_callers_that_wait_while_weights_fail(
         with pytest.raises(NetworkError, match="closed when its weights could not be set: open it again"):
             slow.call.result(30)  # type: ignore[attr-defined]
     monkeypatch.setattr(session._lanes, "get", get)
+
+
+def test_a_session_of_a_file_that_no_bundle_describes(tensorrt_device: Any, old: Path, new: Path, feeds: Feeds) -> None:
+    """It runs as ever; what its structure is, nobody says."""
+    build(old)
+    edit(old, lambda manifest: manifest["models"].pop("decoder"))
+    with TensorRtSession(old / "decoder.onnx") as session:
+        before = masks(session, feeds)
+        with pytest.raises(BundleError, match="has no structure_sha256"):
+            session.refit(new / "decoder.onnx")
+        assert (masks(session, feeds) == before).all()
 
 
 def test_engines_that_take_no_weights(tensorrt_device: Any, old: Path, new: Path) -> None:
