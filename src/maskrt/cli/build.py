@@ -33,7 +33,7 @@ def command(
     your cache where that cannot be written, and can be read by you alone.
 
     After a decoder was trained further, --refit-from gives the engines of the bundle that it was trained from the new
-    weights, in seconds. Where an engine cannot be refitted it is built, and the line says why.
+    weights without building them again. Where an engine cannot be refitted it is built, and the line says why.
 
     \b
     Example:
