@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from maskrt.export.fitness import findings
+from maskrt.export.structure import structure_sha256
 from maskrt.runtime.bundle import MANIFEST, DataFile, ModelEntry, Parity, sha256_of
 
 
@@ -19,6 +20,7 @@ def model_entry(path: Path, kind: str, checkpoint: Path, parity: Parity | None) 
         parity=parity,
         data=(DataFile(data.name, sha256_of(data), data.stat().st_size),) if data.exists() else (),
         tensorrt=findings(path) if path.suffix == ".onnx" else (),
+        structure_sha256=structure_sha256(path) if path.suffix == ".onnx" else "",
     )
 
 

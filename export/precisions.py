@@ -15,6 +15,7 @@ from maskrt.export.entries import is_bundle, maskrt_version
 from maskrt.export.folder import whole_folder
 from maskrt.export.fp16 import convert_fp16, write_rounded
 from maskrt.export.int8 import convert_int8, has_inner_layers
+from maskrt.export.structure import structure_sha256
 from maskrt.runtime.bundle import (
     FP32,
     LOWER,
@@ -151,7 +152,7 @@ def _artifact(folder: Path, bundle: Bundle, role: str, precision: str, runs: Seq
             f"{reason}; {precision} is too narrow for it: leave it in float32 with --keep {role}"
         ) from reason
     report(f"{target.name}: {target.stat().st_size / 1e6:.1f} MB, off by {parity.max_rel:.1e} of the largest output")
-    return Artifact(target.name, sha256_of(target), target.stat().st_size, parity)
+    return Artifact(target.name, sha256_of(target), target.stat().st_size, parity, structure_sha256(target))
 
 
 def _proof(folder: Path, target: Path) -> Path:

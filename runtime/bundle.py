@@ -18,7 +18,7 @@ from maskrt.runtime.two_stage_spec import TwoStageSpec as TwoStageSpec
 
 SpecT = TypeVar("SpecT", bound=msgspec.Struct)
 
-SCHEMA = 2  # 1 had no precisions
+SCHEMA = 3  # 1 had no precisions, 2 no structure_sha256
 FP32, LOWER = "fp32", ("fp16", "int8")
 MANIFEST = "bundle.json"
 PLAIN_ONNX, PLAIN_NPZ = (rf"[A-Za-z0-9_][A-Za-z0-9_.-]*\.{ending}" for ending in ("onnx", "npz"))
@@ -49,7 +49,8 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ONNX file and the weights beside it, or one NumPy archive.
 
     source_sha256 is that of the checkpoint it was made from. tensorrt: what TensorRT would refuse of the graph, as
-    maskrt.export.fitness found at export.
+    maskrt.export.fitness found at export. structure_sha256: of the graph without its weights' values, as
+    maskrt.export.structure defines it; empty of an archive, and where an older maskrt exported it.
     """
 
     file: str
@@ -60,15 +61,17 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parity: Parity | None = None
     data: tuple[DataFile, ...] = ()
     tensorrt: tuple[str, ...] = ()
+    structure_sha256: str = ""
 
 
 class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A graph in a lower precision: one typed ONNX file."""
+    """A graph in a lower precision: one typed ONNX file. structure_sha256: as of ModelEntry."""
 
     file: str
     sha256: str
     size_bytes: int
     error: Parity
+    structure_sha256: str = ""
 
 
 class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -289,12 +292,7 @@ def open_bundle(path: Path | str, precision: str = FP32) -> Bundle:
         BundleError: with what is wrong and what to do.
     """
     folder = Path(path)
-    file = folder / MANIFEST
-    if not file.is_file():
-        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with maskrt export")
-    if file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{file} is larger than {MAX_MANIFEST_BYTES} bytes: not written by maskrt")
-    manifest = _decode(file)
+    file, manifest = folder / MANIFEST, _read_manifest(folder)
     for role, entry in manifest.models.items():
         _verify(folder, role, entry)
     for name, lower in manifest.precisions.items():
@@ -303,6 +301,25 @@ def open_bundle(path: Path | str, precision: str = FP32) -> Bundle:
         for role, artifact in lower.models.items():
             _verify_file(folder, f"{role} in {name}", artifact, PLAIN_ONNX, "NAME.onnx")
     return Bundle(folder, manifest).at(precision)
+
+
+def entry_of(model: Path) -> ModelEntry | Artifact:
+    """What the bundle that a file lies in says of it; that file is verified, and no other.
+
+    Raises:
+        BundleError: with what is wrong and what to do.
+    """
+    manifest = _read_manifest(model.parent)
+    for role, entry in manifest.models.items():
+        if entry.file == model.name:
+            _verify(model.parent, role, entry)
+            return entry
+    for lower in manifest.precisions.values():
+        for role, artifact in lower.models.items():
+            if artifact.file == model.name:
+                _verify_file(model.parent, role, artifact, PLAIN_ONNX, "NAME.onnx")
+                return artifact
+    raise BundleError(f"{model.parent} names no file {model.name}: copy the whole folder again")
 
 
 def soss_manifest(bundle: Bundle) -> SossManifest:
@@ -387,7 +404,12 @@ def with_overrides(spec: SpecT, overrides: dict[str, Any]) -> SpecT:
         raise BundleError(f"option not understood: {error}; known: {known}") from error
 
 
-def _decode(file: Path) -> Manifest:
+def _read_manifest(folder: Path) -> Manifest:
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with maskrt export")
+    if file.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{file} is larger than {MAX_MANIFEST_BYTES} bytes: not written by maskrt")
     try:
         raw = msgspec.json.decode(file.read_bytes())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

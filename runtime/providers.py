@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrt.runtime.engine_cache import engine_cache
+from maskrt.runtime.engine_places import unsigned_cache
 from maskrt.runtime.errors import InputError, ProviderUnavailable
 
 # What works on a graph, in that order. ONNX Runtime itself adds the CPU for what none of them takes: sizes above all.
@@ -98,7 +98,7 @@ def with_options(provider: str, device: int, model: Path) -> list[tuple[str, dic
     cuda = ("CUDAExecutionProvider", asdict(CudaOptions(device)))
     if provider == "cuda":
         return [cuda]
-    cache = engine_cache(model, provider)
+    cache = unsigned_cache(model, provider)
     # What kernels take in time belongs to no model: all share it.
     return [("TensorrtExecutionProvider", asdict(TensorrtOptions(device, str(cache), str(cache.parent)))), cuda]
 

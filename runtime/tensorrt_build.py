@@ -3,29 +3,37 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from maskrt.runtime.bundle import Bundle, Manifest, SossManifest, TwoStageManifest, with_overrides
 from maskrt.runtime.cuda_memory import Cuda
-from maskrt.runtime.errors import BundleError
-from maskrt.runtime.tensorrt_library import Messages, load_tensorrt, logger_of
+from maskrt.runtime.errors import BundleError, InputError, NetworkError
+from maskrt.runtime.mask_decoder import SPLIT_DECODER
+from maskrt.runtime.tensorrt_library import Messages, load_tensorrt, logger_of, parser_errors
 from maskrt.runtime.tensorrt_profiles import profile_of
+from maskrt.runtime.tensorrt_refit import refitted_plan, require_structure
 from maskrt.runtime.tensorrt_store import (
-    TIMING_CACHE,
-    Place,
+    EngineFiles,
     Recipe,
+    files_of,
+    find_engine,
     is_built,
     model_sha256,
-    places_of,
     store_engine,
     target_of,
-    writable_place,
+    writable_files,
     write_private,
 )
 
 Tell = Callable[[str, int, int], None]  # phase, steps done, steps in all
+
+REFIT = "REFIT"  # the builder's flag: new weights may come; it leaves the builder fewer kernels to choose from
+REFITTABLE = ("decoder", *SPLIT_DECODER)  # roles that are trained on while the rest of SAM stays as it is
+# Versions whose engines may be wrong when built for it, before any refit: a bias of a matrix product may be lost.
+# Source: TensorRT 11.3.0's documentation, "Refitting an Engine".
+UNSOUND_REFIT = ("11.3",)
 
 
 @dataclass(frozen=True)
@@ -47,28 +55,39 @@ class BuildSettings:
 
 @dataclass(frozen=True)
 class Built:
-    """One engine. fresh: built now and not found."""
+    """One engine. how: it was there, was another bundle's with new weights, or was built; why: it was not refitted."""
 
     role: str
     engine: Path
-    fresh: bool
+    how: Literal["found", "refitted", "built"]
+    why: str = ""
 
 
 class EngineBuilder:
     """Builds the engines of a bundle for one GPU of this machine, one timing cache for all."""
 
-    def __init__(self, bundle: Bundle, settings: BuildSettings, device: int = 0) -> None:
-        """Raises ProviderUnavailable where TensorRT, its CUDA bindings or the GPU of this number is absent."""
+    def __init__(
+        self, bundle: Bundle, settings: BuildSettings, *, device: int = 0, refit_from: Bundle | None = None
+    ) -> None:
+        """device: the GPU's number; refit_from: an older bundle in the same precision, whose engines take this one's
+        weights where they fit.
+
+        Raises:
+            ProviderUnavailable: TensorRT, its CUDA bindings or the GPU of this number is absent.
+            InputError: refit_from is the bundle itself.
+        """
+        if refit_from is not None and refit_from.path.resolve() == bundle.path.resolve():
+            raise InputError(f"--refit-from {refit_from.path} is the bundle itself: name the one it was trained from")
         self._tensorrt = load_tensorrt()
         cuda = Cuda(device)
         cuda.select()  # TensorRT builds for the calling thread's GPU
         self.target = target_of(self._tensorrt, cuda)
         self._logger, self._messages = logger_of(self._tensorrt)
-        self._bundle, self._settings = bundle, settings
+        self._bundle, self._settings, self._refit_from = bundle, settings, refit_from
         self.roles = tuple(role for role, entry in bundle.manifest.models.items() if entry.file.endswith(".onnx"))
 
     def build(self, role: str, tell: Tell) -> Built:
-        """Build one engine unless the place where it would be holds it already.
+        """Build one engine, or refit an older one, unless the place where it would be holds it already.
 
         Raises:
             BundleError: TensorRT does not take the graph, or the graph has an axis that no profile knows.
@@ -80,16 +99,39 @@ class EngineBuilder:
         digest = model_sha256(model)
         network = _Network(self._tensorrt, self._logger, self._messages, model)
         recipe = Recipe(
-            profile_of(self._bundle, role, network.shapes), self._settings.flags, self._settings.workspace_mb
+            profile_of(self._bundle, role, network.shapes),
+            (*_refit_flags(role, self.target.tensorrt), *self._settings.flags),
+            self._settings.workspace_mb,
         )
-        for place in places_of(model):
-            if is_built(place, digest, self.target, recipe):
-                return Built(role, place.engine, fresh=False)
-        place = writable_place(model)  # before the minutes that a build takes
-        plan = network.build(recipe, _timing_cache(place), tell)
-        store_engine(place, plan.engine, digest, self.target, recipe)
-        write_private({place.engine.with_name(TIMING_CACHE): plan.timings})
-        return Built(role, place.engine, fresh=True)
+        for files in files_of(model, self.target):
+            if is_built(files, digest, self.target, recipe):
+                return Built(role, files.engine, "found")
+        files = writable_files(model, self.target)  # before the minutes that a build takes
+        refitted, why = self._refit(role, recipe, tell)
+        if refitted is not None:
+            store_engine(files, refitted, digest, self.target, recipe)
+            return Built(role, files.engine, "refitted")
+        plan = network.build(recipe, _timing_cache(files), tell)
+        store_engine(files, plan.engine, digest, self.target, recipe)
+        write_private({files.timings: plan.timings})
+        return Built(role, files.engine, "built", why)
+
+    def _refit(self, role: str, recipe: Recipe, tell: Tell) -> tuple[bytes | None, str]:
+        """The older bundle's engine with this one's weights; None where there is no such engine, and why."""
+        if self._refit_from is None:
+            return None, ""
+        if REFIT not in recipe.flags:
+            wrong = f"TensorRT {self.target.tensorrt} gets engines wrong that can be"
+            return None, wrong if role in REFITTABLE else "only engines of SAM's decoder are"
+        model = self._bundle.model_path(role)
+        tell("refitting", 0, 1)
+        try:
+            older = self._refit_from.model(role)
+            require_structure(model.name, older.structure_sha256, self._bundle.model(role).structure_sha256)
+            plan = find_engine(self._refit_from.model_path(role), self.target, recipe)
+            return refitted_plan(self._tensorrt, plan, model), ""
+        except (BundleError, NetworkError) as error:
+            return None, str(error)
 
 
 @dataclass(frozen=True)
@@ -111,10 +153,8 @@ class _Network:
         self._network = self._builder.create_network(0 if flag is None else 1 << int(flag))
         self._parser = tensorrt.OnnxParser(self._network, logger)
         if not self._parser.parse_from_file(str(model)):
-            errors = [self._parser.get_error(index) for index in range(self._parser.num_errors)]
-            told = "; ".join(f"{error.node_operator()} {error.node_name()}: {error.desc()}" for error in errors)
             raise BundleError(
-                f"TensorRT {tensorrt.__version__} does not take {model.name} ({told or 'no reason given'}): "
+                f"TensorRT {tensorrt.__version__} does not take {model.name} ({parser_errors(self._parser)}): "
                 "export the bundle again with this maskrt"
             )
         inputs = [self._network.get_input(index) for index in range(self._network.num_inputs)]
@@ -147,8 +187,9 @@ class _Network:
         """Time the kernels and write the engine. Raises NetworkError, OutOfMemory, or what `tell` has raised."""
         tensorrt = self._tensorrt
         config = self._builder.create_builder_config()
-        if "TF32" not in recipe.flags:  # it is on in every new config
-            config.clear_flag(tensorrt.BuilderFlag.TF32)
+        config.clear_flag(tensorrt.BuilderFlag.TF32)  # it is on in every new config
+        for flag in recipe.flags:
+            config.set_flag(getattr(tensorrt.BuilderFlag, flag))
         if recipe.workspace_mb is not None:
             config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, recipe.workspace_mb * 10**6)
         if recipe.profile:
@@ -198,10 +239,16 @@ def _monitor(tensorrt: Any, tell: Tell) -> Any:
     return Monitor()
 
 
-def _timing_cache(place: Place) -> bytes:
+def _refit_flags(role: str, tensorrt: str) -> tuple[str, ...]:
+    """What the builder is told of later weights for the engine of a role."""
+    sound = tensorrt.split(".")[:2] not in [version.split(".") for version in UNSOUND_REFIT]
+    return (REFIT,) if role in REFITTABLE and sound else ()
+
+
+def _timing_cache(files: EngineFiles) -> bytes:
     """What earlier builds have measured; empty where there is none."""
     try:
-        return place.engine.with_name(TIMING_CACHE).read_bytes()
+        return files.timings.read_bytes()
     except FileNotFoundError:
         return b""
 

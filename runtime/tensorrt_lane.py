@@ -74,6 +74,10 @@ class Lane(Closing):
         copies = {name: buffer.view(shape, dtype).copy() for name, (buffer, shape, dtype) in fetched.items()}
         return [kept[name] if name in kept else copies[name] for name in outputs]
 
+    def drop_graph(self) -> None:
+        """Capture anew from the next run but one, since the engine's weights change. No run is under way."""
+        self._replay.close()
+
     def _execute(self) -> None:
         if not self._context.execute_async_v3(self._stream.handle):
             raise self._messages.error(f"{self._name} failed")

@@ -6,13 +6,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from maskrt.runtime.bundle import entry_of
 from maskrt.runtime.cuda_graph import Refusal
 from maskrt.runtime.cuda_memory import Cuda
 from maskrt.runtime.engines import Engine, Ports
-from maskrt.runtime.errors import BundleError, OutOfMemory
+from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory
 from maskrt.runtime.resident import Place, Tensor
 from maskrt.runtime.tensorrt_lane import Lane
 from maskrt.runtime.tensorrt_library import load_tensorrt, logger_of, numpy_type
+from maskrt.runtime.tensorrt_refit import Refit, require_refittable, require_structure
 from maskrt.runtime.tensorrt_store import build_command, read_engine, target_of
 
 
@@ -54,8 +56,12 @@ class TensorRtSession(Engine):
         self.place = Place("TensorRT", device)
         self._cuda, self._messages, self._command = cuda, messages, build_command(path, device)
         self._refusal = Refusal()
+        # Read now: the bundle may be exported anew while the engine runs.
+        self._structure = _structure_of(path) if self._engine.refittable else ""
         # One place per caller; its lane is opened when it is first needed.
+        self._callers = callers
         self._idle: list[Lane | None] = [None] * callers
+        self._refits = 0  # that are under way, or wait for runs to end
         self._changed = threading.Condition()
 
     @property
@@ -68,6 +74,8 @@ class TensorRtSession(Engine):
             raise ValueError("the session is closed")
         lane = self._take()
         try:
+            if self._engine is None:
+                raise ValueError("the session was closed when its weights could not be set: open it again")
             self._cuda.select()
             if lane is None:
                 lane = self._open_lane()
@@ -87,7 +95,7 @@ class TensorRtSession(Engine):
     def _take(self) -> Lane | None:
         """A place that no caller has. First those that find the memory of their outputs, and so their graph, again."""
         with self._changed:
-            self._changed.wait_for(lambda: self._idle)
+            self._changed.wait_for(lambda: self._idle and not self._refits)
             lane = min(self._idle, key=lambda lane: 1 if lane is None else 0 if lane.all_back else 2)
             self._idle.remove(lane)
             return lane
@@ -95,7 +103,48 @@ class TensorRtSession(Engine):
     def _give_back(self, lane: Lane | None) -> None:
         with self._changed:
             self._idle.append(lane)
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def refit(self, model: Path) -> None:
+        """Go on with the weights of another file of the same structure.
+
+        Runs that are under way end with the former weights, those that begin meanwhile wait for the new ones. Execution
+        contexts and buffers stay, and so does what other networks have been given of the former weights' outputs; CUDA
+        graphs are captured anew. The engine on disk keeps its weights; maskrt build --refit-from makes another.
+
+        Args:
+            model: an ONNX file in a bundle, in the precision of this one.
+
+        Raises:
+            BundleError: the file is not what its bundle says, it differs from this one in more than its weights, or the
+                engine was not built to be refitted. The session goes on as before.
+            NetworkError: TensorRT refuses the weights, and the session goes on as before; or it fails while it sets
+                them, and the session is closed, since it would compute with a part of them.
+        """
+        with self._changed:
+            self._refits += 1
+            try:
+                self._changed.wait_for(lambda: len(self._idle) == self._callers)
+                if self._engine is None:
+                    raise NetworkError(f"{self._name}: the session is closed: open it again")
+                require_refittable(self._engine, self._name)
+                require_structure(model.name, self._structure, entry_of(model).structure_sha256)
+                self._cuda.select()
+                self._set_weights(model)
+            finally:
+                self._refits -= 1
+                self._changed.notify_all()
+
+    def _set_weights(self, model: Path) -> None:
+        weights = Refit(load_tensorrt(), self._engine, model)
+        for lane in self._idle:
+            if lane is not None:
+                lane.drop_graph()
+        try:
+            weights.commit()
+        except NetworkError as error:
+            self._engine = self._runtime = None  # a lane that is open holds the engine until it is closed
+            raise type(error)(f"{error}: the session is closed, open it again") from error
 
     def close(self) -> None:
         """Free the contexts, then the engine. No caller may be running; residents that are left keep their memory."""
@@ -106,3 +155,11 @@ class TensorRtSession(Engine):
                     stack.callback(lane.close)
             self._idle = [None] * len(self._idle)
         self._engine = self._runtime = None
+
+
+def _structure_of(model: Path) -> str:
+    """Its structure_sha256; empty where its bundle does not say, which hinders nothing but a refit."""
+    try:
+        return entry_of(model).structure_sha256
+    except BundleError:
+        return ""

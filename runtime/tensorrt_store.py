@@ -1,15 +1,13 @@
 """Where engines are kept, and which of them may run.
 
-An engine is executable code for one GPU, driver and TensorRT. It lies with its record in BUNDLE/engines, or, where the
-bundle cannot be written, in the user's cache; its owner alone can read or change it; and it is deserialised only after
-its record, its size and its sha256 have shown that it is the one which was built here for this model.
+An engine is executable code for one GPU, driver and TensorRT. It lies with its record in BUNDLE/engines/TARGET, or,
+where the bundle cannot be written, in the user's cache; its owner alone can read or change it; and it is deserialised
+only after its record, its size and its sha256 have shown that it is the one which was built here for this model.
 """
 
 import errno
 import hashlib
 import os
-import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,14 @@ import msgspec
 from maskrt.runtime.atomic import write_files
 from maskrt.runtime.bundle import MAX_MANIFEST_BYTES, sha256_of
 from maskrt.runtime.cuda_memory import Cuda
-from maskrt.runtime.engine_cache import FOLDER, user_cache
+from maskrt.runtime.engine_places import Place, bundle_places, open_to_others, plain
 from maskrt.runtime.errors import BundleError, MaskrtError
 
 Ranges = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # least, usual and largest shape
 
 TIMING_CACHE = "timing.cache"
-READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+# A bundle that cannot be written, as it should be where others use it, or in which others could write.
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +37,11 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __str__(self) -> str:
         return f"TensorRT {self.tensorrt} on {self.gpu} ({self.compute_capability}), driver for CUDA {self.driver}"
+
+    @property
+    def key(self) -> str:
+        """The name of its engines' folder: different targets have different ones."""
+        return f"{plain(self.gpu)[:40]}-{hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:12]}"
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,15 +67,26 @@ class EngineRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a model's engine is, and its record."""
+class EngineFiles:
+    """Where a model's engine is, and its record. name: the model's, without its ending."""
 
-    engine: Path
+    place: Place
+    name: str
+
+    @property
+    def engine(self) -> Path:
+        """PLACE/NAME.engine."""
+        return self.place.folder / f"{self.name}.engine"
 
     @property
     def record(self) -> Path:
-        """NAME.json beside NAME.engine."""
-        return self.engine.with_suffix(".json")
+        """PLACE/NAME.json."""
+        return self.place.folder / f"{self.name}.json"
+
+    @property
+    def timings(self) -> Path:
+        """The timing cache that all engines of the place share."""
+        return self.place.folder / TIMING_CACHE
 
 
 def target_of(tensorrt: Any, cuda: Cuda) -> Target:
@@ -87,43 +102,33 @@ def model_sha256(model: Path) -> str:
     return hashlib.sha256((own + sha256_of(data)).encode()).hexdigest() if data.exists() else own
 
 
-def places_of(model: Path) -> tuple[Place, Place]:
-    """In the bundle, and in the user's cache under the bundle's name and a hash of its place."""
-    bundle = model.parent.resolve()
-    cache = user_cache() / "maskrt" / FOLDER
-    name = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', bundle.name)}-{hashlib.sha256(os.fsencode(bundle)).hexdigest()[:12]}"
-    file = f"{model.stem}.engine"
-    return Place(bundle / FOLDER / file), Place(cache / name / file)
+def files_of(model: Path, target: Target) -> tuple[EngineFiles, EngineFiles]:
+    """Of a model's engine for a target: in the bundle, and in the user's cache."""
+    bundle, cache = bundle_places(model.parent, target.key)
+    return EngineFiles(bundle, model.stem), EngineFiles(cache, model.stem)
 
 
-def writable_place(model: Path) -> Place:
-    """The first of the two places that can be written; its folder is made, for its owner alone.
+def writable_files(model: Path, target: Target) -> EngineFiles:
+    """The first of the two that can be written; their folder is made, for its owner alone.
 
     Raises:
         MaskrtError: neither can.
     """
-    bundle, cache = places_of(model)
+    bundle, cache = files_of(model, target)
     try:
-        return _prepared(bundle)
+        bundle.place.make()
+        return bundle
     except OSError as error:
-        if error.errno not in READ_ONLY:
+        if error.errno not in NOT_OURS:
             raise _cannot_store(bundle.engine, error) from error
     try:
-        return _prepared(cache)
+        cache.place.make()
+        return cache
     except OSError as error:
         raise _cannot_store(cache.engine, error) from error
 
 
-def _prepared(place: Place) -> Place:
-    """A place whose folder is there and can be written."""
-    folder = place.engine.parent
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()
-    return place
-
-
-def store_engine(place: Place, plan: bytes, model: str, target: Target, recipe: Recipe) -> None:
+def store_engine(files: EngineFiles, plan: bytes, model: str, target: Target, recipe: Recipe) -> None:
     """Write an engine and its record, each whole or not at all; what was there stays until then.
 
     Args:
@@ -135,7 +140,7 @@ def store_engine(place: Place, plan: bytes, model: str, target: Target, recipe: 
     record = EngineRecord(model, target, recipe, hashlib.sha256(plan).hexdigest(), len(plan))
     # Should the process die between the two renames, the record does not fit its engine, which is then refused.
     write_private(
-        {place.engine: plan, place.record: msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"}
+        {files.engine: plan, files.record: msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"}
     )
 
 
@@ -151,14 +156,12 @@ def write_private(files: dict[Path, bytes]) -> None:
         raise _cannot_store(next(iter(files)), error) from error
 
 
-def is_built(place: Place, model: str, target: Target, recipe: Recipe) -> bool:
-    """Whether a place holds exactly this engine, whole."""
+def is_built(files: EngineFiles, model: str, target: Target, recipe: Recipe) -> bool:
+    """Whether there is exactly this engine, whole."""
     try:
-        record = _read_record(place)
-        _read_plan(place, record)
-    except (BundleError, FileNotFoundError):
+        return _read(files, model, target, recipe) is not None
+    except BundleError:
         return False
-    return (record.model_sha256, record.target, record.recipe) == (model, target, recipe)
 
 
 def read_engine(model: Path, target: Target, device: int = 0) -> bytes:
@@ -167,20 +170,42 @@ def read_engine(model: Path, target: Target, device: int = 0) -> bytes:
     Raises:
         BundleError: there is none, or none that may run here; with what is wrong and the command that mends it.
     """
+    try:
+        return find_engine(model, target, None)
+    except BundleError as error:
+        raise BundleError(f"{error}: run {build_command(model, device)}") from error
+
+
+def find_engine(model: Path, target: Target, recipe: Recipe | None) -> bytes:
+    """The engine of a model for a target; of this recipe, where one is given.
+
+    Raises:
+        BundleError: there is none, or none that may run; with what is wrong.
+    """
     wrong: BundleError | None = None
     sha256 = model_sha256(model)
-    for place in places_of(model):
-        if not place.record.is_file():
-            continue
+    for files in files_of(model, target):
         try:
-            record = _read_record(place)
-            _check(place, record, sha256, target)
-            return _read_plan(place, record)
+            if (plan := _read(files, sha256, target, recipe)) is not None:
+                return plan
         except BundleError as error:
             wrong = wrong or error
-    if wrong is None:
-        raise BundleError(f"{model.name} has no TensorRT engine yet: run {build_command(model, device)}")
-    raise BundleError(f"{wrong}: run {build_command(model, device)}") from wrong
+    raise wrong or _stale(model, target) or BundleError(f"{model.name} has no TensorRT engine yet")
+
+
+def _stale(model: Path, target: Target) -> BundleError | None:
+    """What to say of an engine for another target; rather of one for this GPU, which an update has left behind."""
+    found: list[tuple[Path, Target]] = []
+    for files in files_of(model, target):
+        for record in sorted(files.place.folder.parent.glob(f"*/{files.record.name}")):
+            try:
+                found.append((record.with_suffix(".engine"), _read_record(record).target))
+            except (BundleError, OSError):
+                continue  # it is not what would have been used
+    if not found:
+        return None
+    engine, other = min(found, key=lambda each: each[1].gpu != target.gpu)
+    return BundleError(f"{engine}: engine built for {other}, found {target}")
 
 
 def build_command(model: Path, device: int = 0) -> str:
@@ -190,39 +215,49 @@ def build_command(model: Path, device: int = 0) -> str:
     return f"maskrt build {model.parent} --engine tensorrt{options}"
 
 
-def _read_record(place: Place) -> EngineRecord:
-    """Raises FileNotFoundError where there is none, BundleError where it cannot be used."""
-    with place.record.open("rb") as file:
+def _read(files: EngineFiles, model: str, target: Target, recipe: Recipe | None) -> bytes | None:
+    """The engine that is there, None where there is none; raises BundleError where it may not run."""
+    try:
+        if not files.record.is_file():
+            return None
+        files.place.check()
+        record = _read_record(files.record)
+    except OSError as error:
+        raise BundleError(f"{files.engine} is not used ({error.filename}: {error.strerror})") from error
+    if record.target != target:
+        raise BundleError(f"{files.engine}: engine built for {record.target}, found {target}")
+    if record.model_sha256 != model:
+        raise BundleError(f"{files.engine}: engine built from another model than the bundle's")
+    if recipe is not None and record.recipe != recipe:
+        raise BundleError(f"{files.engine}: engine built for other sizes or with other options")
+    return _read_plan(files.engine, record)
+
+
+def _read_record(path: Path) -> EngineRecord:
+    """Raises OSError where it cannot be read, BundleError where it cannot be used."""
+    with path.open("rb") as file:
         data = file.read(MAX_MANIFEST_BYTES)
     try:
         return msgspec.json.decode(data, type=EngineRecord)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{place.record} is not a record of maskrt ({error})") from error
+        raise BundleError(f"{path} is not a record of maskrt ({error})") from error
 
 
-def _check(place: Place, record: EngineRecord, model: str, target: Target) -> None:
-    if record.target != target:
-        raise BundleError(f"{place.engine}: engine built for {record.target}, found {target}")
-    if record.model_sha256 != model:
-        raise BundleError(f"{place.engine}: engine built from another model than the bundle's")
-
-
-def _read_plan(place: Place, record: EngineRecord) -> bytes:
+def _read_plan(path: Path, record: EngineRecord) -> bytes:
     """The engine, if it is the file that was written."""
     try:
-        with place.engine.open("rb") as file:
+        # Not through a link, which could lead to whatever others can change.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NOFOLLOW", 0))) as file:
             found = os.fstat(file.fileno())
-            if os.name == "posix" and (found.st_mode & 0o022 or found.st_uid not in (0, os.geteuid())):
-                raise BundleError(f"{place.engine} is code, and others than its owner can change it")
+            if open_to_others(found):
+                raise BundleError(f"{path} is code, and others than its owner can change it")
             if found.st_size != record.size_bytes:
-                raise BundleError(
-                    f"{place.engine}: {found.st_size} bytes, its record says {record.size_bytes}: truncated"
-                )
+                raise BundleError(f"{path}: {found.st_size} bytes, its record says {record.size_bytes}: truncated")
             plan = file.read()
     except OSError as error:
-        raise BundleError(f"{place.engine} cannot be read ({error.strerror or error})") from error
+        raise BundleError(f"{path} cannot be read ({error.strerror or error})") from error
     if hashlib.sha256(plan).hexdigest() != record.plan_sha256:
-        raise BundleError(f"{place.engine}: sha256 differs from its record's: altered or damaged")
+        raise BundleError(f"{path}: sha256 differs from its record's: altered or damaged")
     return plan
 
 

@@ -1,4 +1,4 @@
-"""A bundle of three tiny ONNX graphs that keep the contracts of the real ones; needs no PyTorch and no export code.
+"""A bundle of three tiny ONNX graphs that keep the contracts of the real ones; needs no PyTorch.
 
 The segmenter calls bright pixels class 1. The decoder draws three discs around the prompted point, with predicted IoUs
 0.97, 0.94 and 0.5 for radii 5, 9 and 14 in pixels of a 64-pixel input, so that masks are real and differ.
@@ -11,8 +11,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from maskrt.export.structure import structure_sha256
 from maskrt.runtime.bundle import (
     MANIFEST,
+    SCHEMA,
     MasksSpec,
     ModelEntry,
     SamSpec,
@@ -27,19 +29,29 @@ IMAGE_SIZE, LOW_RES, EMBEDDING, INPUT_HW = 64, 32, 4, (24, 32)
 RADII, PRED_IOU = (5.0, 9.0, 14.0), (0.97, 0.94, 0.5)
 
 
-def write_tiny_bundle(folder: Path, fill: float = 0.0) -> Path:
-    """Write the bundle; `fill` is added to the segmenter's logits (NaN makes every frame fail)."""
+def write_tiny_bundle(folder: Path, fill: float = 0.0, radii: tuple[float, ...] = RADII) -> Path:
+    """Write the bundle; `fill` is added to the segmenter's logits (NaN makes every frame fail).
+
+    radii: of the decoder's discs, which are weights of its graph.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    graphs = {"segmenter": _segmenter(fill), "encoder": _encoder(), "decoder": _decoder()}
+    graphs = {"segmenter": _segmenter(fill), "encoder": _encoder(), "decoder": _decoder(radii)}
     entries = {}
     for role, graph in graphs.items():
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
         onnx.checker.check_model(model)
         file = folder / f"{role}.onnx"
         onnx.save(model, file)
-        entries[role] = ModelEntry(file.name, sha256_of(file), file.stat().st_size, "tests/tiny_bundle.py", "0" * 64)
+        entries[role] = ModelEntry(
+            file.name,
+            sha256_of(file),
+            file.stat().st_size,
+            "tests/tiny_bundle.py",
+            "0" * 64,
+            structure_sha256=structure_sha256(file),
+        )
     manifest = SossManifest(
-        schema=1,
+        schema=SCHEMA,
         maskrt="0.1.0",
         precision="fp32",
         opset=OPSET,
@@ -80,13 +92,13 @@ def _encoder() -> onnx.GraphProto:
     return graph
 
 
-def _decoder() -> onnx.GraphProto:
+def _decoder(radii: tuple[float, ...]) -> onnx.GraphProto:
     """low_res_masks = radius^2 - distance^2 to the first point; boundaries are so steep that every disc is stable."""
     centres = ((np.arange(LOW_RES) + 0.5) * IMAGE_SIZE / LOW_RES).astype(np.float32)
     constants = {
         "grid_x": centres[None, None, None, :],
         "grid_y": centres[None, None, :, None],
-        "squares": (np.array(RADII, np.float32) ** 2)[None, :, None, None],
+        "squares": (np.array(radii, np.float32) ** 2)[None, :, None, None],
         "quality": np.array([PRED_IOU], np.float32),
         "zero": np.array(0, np.int64),
         "one": np.array(1, np.int64),

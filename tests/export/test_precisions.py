@@ -14,6 +14,7 @@ from tiny_bundle import write_tiny_bundle
 from maskrt.export import precisions
 from maskrt.export.answers import Calibration
 from maskrt.export.precisions import export_precisions
+from maskrt.export.structure import structure_sha256
 from maskrt.runtime.bundle import MANIFEST, Bundle, open_bundle
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.pipeline import open_pipeline
@@ -43,7 +44,7 @@ def test_what_is_written(lower: tuple[Path, list[str]], tiny_bundle: Path) -> No
     out, lines = lower
     manifest, before = open_bundle(out).manifest, open_bundle(tiny_bundle).manifest
     assert manifest.models == before.models
-    assert (manifest.schema, manifest.segmenter, manifest.masks) == (2, before.segmenter, before.masks)
+    assert (manifest.schema, manifest.segmenter, manifest.masks) == (3, before.segmenter, before.masks)
     names = {"segmenter.onnx", "encoder.onnx", "decoder.onnx", MANIFEST, "segmenter.int8.onnx"}
     names |= {"segmenter.fp16.onnx", "encoder.fp16.onnx", "decoder.fp16.onnx"}
     assert {path.name for path in out.iterdir()} == names
@@ -57,6 +58,8 @@ def test_what_is_written(lower: tuple[Path, list[str]], tiny_bundle: Path) -> No
         assert found.frames == 3
         assert 0.98 <= found.worst_iou <= found.mean_iou <= 1
         assert found.segments_iou > 0.9
+        for artifact in spec.models.values():
+            assert artifact.structure_sha256 == structure_sha256(out / artifact.file)
         assert 0 < spec.models["segmenter"].error.max_rel < 0.05
     assert sum(line.startswith("fp16: soss: mean IoU ") for line in lines) == 1
     assert [line.partition(":")[0] for line in lines if line.startswith("segmenter.")] == [

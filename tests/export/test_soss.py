@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,15 +18,18 @@ import onnx  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from maskrt.export import graph, sams, soss  # noqa: E402
+from maskrt.export.entries import model_entry  # noqa: E402
 from maskrt.export.fitness import findings  # noqa: E402
 from maskrt.export.folder import whole_folder  # noqa: E402
 from maskrt.export.sam import SamConfig  # noqa: E402
 from maskrt.export.segmenters import copy_onnx  # noqa: E402
 from maskrt.export.soss import export_soss  # noqa: E402
-from maskrt.runtime.bundle import MANIFEST, Bundle, MasksSpec, ModelEntry, VotingSpec, open_bundle  # noqa: E402
+from maskrt.runtime.bundle import MANIFEST, Bundle, MasksSpec, ModelEntry, VotingSpec, encode_manifest, open_bundle  # noqa: E402
 from maskrt.runtime.errors import BundleError, CheckpointError, ExportError, InputError  # noqa: E402
+from maskrt.runtime.mask_decoder import SPLIT_DECODER, SplitDecoder  # noqa: E402
 from maskrt.runtime.pipeline import open_pipeline  # noqa: E402
-from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder  # noqa: E402
+from maskrt.runtime.session import open_session  # noqa: E402
+from maskrt.runtime.tensorrt_build import REFITTABLE, BuildSettings, EngineBuilder  # noqa: E402
 
 HW = (64, 96)
 
@@ -59,7 +64,7 @@ def test_every_graph_becomes_an_engine(
     builder = EngineBuilder(bundle, BuildSettings())
     assert set(builder.roles) == {"segmenter", *sams.WRITERS}
     for role in builder.roles:
-        assert builder.build(role, lambda *_: None).fresh
+        assert builder.build(role, lambda *_: None).how == "built"
     options = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0, "uncovered": "segmenter"}
     with (
         open_pipeline(bundle.path, threads=2, **options) as cpu,
@@ -70,6 +75,50 @@ def test_every_graph_becomes_an_engine(
             ours, theirs = tensorrt(rgb), cpu(rgb)
             assert len(ours.segments) == len(theirs.segments) > 3
             assert (ours.label != theirs.label).mean() < 0.001
+
+
+def _trained(bundle: Path, rng: np.random.Generator) -> Path:
+    """Change the weights of the decoder's graphs, as training does, and the manifest with them."""
+    manifest = open_bundle(bundle).manifest
+    entries = dict(manifest.models)
+    for role in REFITTABLE:
+        file = bundle / entries[role].file
+        model = onnx.load(file)
+        for tensor in model.graph.initializer:
+            if tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) > 1:
+                value = numpy_helper.to_array(tensor)
+                noisy = value * (1 + 0.01 * rng.standard_normal(value.shape))
+                tensor.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), tensor.name))
+        onnx.save(model, file)
+        entries[role] = model_entry(file, "sam", file, None)
+        assert entries[role].sha256 != manifest.models[role].sha256
+    (bundle / MANIFEST).write_bytes(encode_manifest(msgspec.structs.replace(manifest, models=entries)))
+    return bundle
+
+
+def _masks(bundle: Path, provider: str) -> np.ndarray:
+    """What the decoder in three graphs draws, of a random embedding and four prompts."""
+    opened, rng = open_bundle(bundle), np.random.default_rng(3)
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(open_session(opened.model_path(role), provider)) for role in SPLIT_DECODER]
+        embedding = rng.standard_normal(sessions[0].inputs["image_embeddings"][1], np.float32)
+        coords, labels = rng.uniform(0, 128, (4, 2, 2)).astype(np.float32), np.ones((4, 2), np.float32)
+        return soss._decode(SplitDecoder(*sessions, opened.manifest.sam), embedding, coords, labels)[1]
+
+
+def test_a_trained_decoder_takes_the_engines_that_are_there(
+    tensorrt_machine: Any, exported: tuple[Bundle, list[str]], tmp_path: Path, rng: np.random.Generator
+) -> None:
+    older, newer = (open_bundle(shutil.copytree(exported[0].path, tmp_path / name)) for name in ("older", "newer"))
+    newer = open_bundle(_trained(newer.path, rng))
+    for bundle, refit_from in ((older, None), (newer, older)):
+        builder = EngineBuilder(bundle, BuildSettings(), refit_from=refit_from)
+        how = {role: builder.build(role, lambda *_: None).how for role in builder.roles}
+    assert how == {role: "refitted" if role in REFITTABLE else "built" for role in how}
+    found = [(_masks(bundle.path, "tensorrt"), _masks(bundle.path, "cpu")) for bundle in (older, newer)]
+    scale = np.abs(found[0][1]).max()
+    assert all(np.abs(ours - theirs).max() < 1e-3 * scale for ours, theirs in found)
+    assert np.abs(found[0][1] - found[1][1]).max() > 1e-2 * scale
 
 
 @pytest.fixture(scope="module")

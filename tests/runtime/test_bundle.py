@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from maskrt.runtime.bundle import MANIFEST, MasksSpec, VotingSpec, encode_manifest, open_bundle, with_overrides
+from maskrt.runtime.bundle import (
+    MANIFEST,
+    MasksSpec,
+    VotingSpec,
+    encode_manifest,
+    entry_of,
+    open_bundle,
+    with_overrides,
+)
 from maskrt.runtime.errors import BundleError, InputError
 
 
@@ -68,8 +76,20 @@ def test_huge_manifest(bundle: Path) -> None:
 
 
 def test_newer_schema(bundle: Path, edit: Callable) -> None:
-    edit(lambda manifest: manifest.update(schema=3, something="new"))
-    refused(bundle, "has schema 3, this maskrt reads up to 2: update maskrt")
+    edit(lambda manifest: manifest.update(schema=4, something="new"))
+    refused(bundle, "has schema 4, this maskrt reads up to 3: update maskrt")
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_older_schemas_know_no_structure(bundle: Path, edit: Callable, schema: int) -> None:
+    def older(manifest: dict) -> None:
+        manifest["schema"] = schema
+        for entry in manifest["models"].values():
+            del entry["structure_sha256"]
+
+    assert all(len(entry.structure_sha256) == 64 for entry in open_bundle(bundle).manifest.models.values())
+    edit(older)
+    assert {entry.structure_sha256 for entry in open_bundle(bundle).manifest.models.values()} == {""}
 
 
 @pytest.fixture
@@ -104,6 +124,22 @@ def test_precisions(with_int8: Path) -> None:
         lower.at("fp8")
     with pytest.raises(BundleError, match="has no teacher"):
         lower.model_path("teacher")
+
+
+def test_what_a_bundle_says_of_one_file(with_int8: Path) -> None:
+    models = open_bundle(with_int8).manifest.models
+    (with_int8 / "encoder.onnx").write_bytes(b"altered")  # no matter: another file
+    assert entry_of(with_int8 / "decoder.onnx") == models["decoder"]
+    assert entry_of(with_int8 / "segmenter.int8.onnx").error.max_abs == 0.1
+    with pytest.raises(BundleError, match=r"names no file teacher\.onnx: copy the whole folder again"):
+        entry_of(with_int8 / "teacher.onnx")
+    for name in ("encoder.onnx", "segmenter.int8.onnx"):
+        (with_int8 / name).write_bytes(b"altered")
+        with pytest.raises(BundleError, match=rf"{name}: 7 bytes, the bundle says"):
+            entry_of(with_int8 / name)
+    (with_int8 / MANIFEST).unlink()
+    with pytest.raises(BundleError, match="is not a bundle"):
+        entry_of(with_int8 / "decoder.onnx")
 
 
 def test_files_of_precisions_are_verified_too(with_int8: Path, edit: Callable) -> None:

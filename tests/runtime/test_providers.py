@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrt.runtime import engine_cache as engine_caches
-from maskrt.runtime import providers
-from maskrt.runtime.engine_cache import engine_cache
+from maskrt.runtime import engine_places, providers
+from maskrt.runtime.engine_places import unsigned_cache
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, OutOfMemory, ProviderUnavailable
 from maskrt.runtime.session import PROVIDERS, open_session
 
@@ -126,7 +125,9 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Runtime]:
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file in a bundle, and the user's cache beside that."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "bundle" / "encoder.onnx"
     path.parent.mkdir()
     path.write_bytes(b"some model")
@@ -155,18 +156,19 @@ def test_the_cpu_is_told_nothing(runtime: Callable[..., Runtime], model: Path) -
     assert module.preloaded == 0
 
 
-def test_ort_tensorrt(runtime: Callable[..., Runtime], model: Path) -> None:
+def test_ort_tensorrt(runtime: Callable[..., Runtime], model: Path, tmp_path: Path) -> None:
     module = runtime()
     open_session(model, "ort-tensorrt:1").close()
     (tensorrt, options), cuda = module.given["providers"]
     cache = Path(options.pop("trt_engine_cache_path"))
     assert (tensorrt, cuda) == ("TensorrtExecutionProvider", ("CUDAExecutionProvider", {"device_id": 1, **CUDA}))
-    assert cache.parents[2] == model.parent
+    assert cache.parents[1] == tmp_path / "cache/maskrt/engines"
+    assert not (model.parent / "engines").exists()
     assert options == {
         "device_id": 1,
         "trt_engine_cache_enable": True,
         "trt_timing_cache_enable": True,
-        "trt_timing_cache_path": str(model.parent / "engines" / "ort-tensorrt"),
+        "trt_timing_cache_path": str(cache.parent),
     }
     assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
 
@@ -281,47 +283,63 @@ def test_every_provider_of_onnxruntime_has_an_extra() -> None:
     assert set(providers.DEVICE_MEMORY) < set(providers.ON_GPU) < set(PROVIDERS)
 
 
-def test_engines_are_kept_by_content(model: Path) -> None:
-    first = engine_cache(model, "ort-tensorrt")
-    assert first == engine_cache(model, "ort-tensorrt")
-    assert first != engine_cache(model, "another")
-    assert stat.S_IMODE(first.stat().st_mode) == stat.S_IMODE((model.parent / "engines").stat().st_mode) == 0o700
+def test_engines_are_kept_by_content(model: Path, tmp_path: Path) -> None:
+    first = unsigned_cache(model, "ort-tensorrt")
+    assert first == unsigned_cache(model, "ort-tensorrt")
+    assert first != unsigned_cache(model, "another")
+    root = tmp_path / "cache/maskrt/engines"
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in (first, first.parent, root)} == {0o700}
     found = {first}
     for file, content in ((model, b"another"), (model.with_name("encoder.onnx.data"), b"weights"), (model, b"third")):
         file.write_bytes(content)
-        found.add(engine_cache(model, "ort-tensorrt"))
+        found.add(unsigned_cache(model, "ort-tensorrt"))
     assert len(found) == 4
     assert {folder.parent for folder in found} == {first.parent}
 
 
-def test_engines_of_a_bundle_that_cannot_be_written(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Root may write anywhere, so the folder's name is taken by a file instead."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (model.parent / "engines").write_text("in the way")
-    found = engine_cache(model, "ort-tensorrt")
-    assert found.is_relative_to(tmp_path / "cache" / "maskrt" / "engines" / "ort-tensorrt")
-    (tmp_path / "cache" / "maskrt" / "engines").chmod(0o777)
-    with pytest.raises(ProviderUnavailable, match="no folder for its engines that this user alone can write to"):
-        engine_cache(model, "ort-tensorrt")
+def test_engines_that_came_along_with_a_bundle(model: Path) -> None:
+    """ONNX Runtime runs whatever it finds in the folder that it is given."""
+    key = unsigned_cache(model, "ort-tensorrt").name
+    for folder in (model.parent / "engines/ort-tensorrt" / key, model.parent / "engines/another" / key):
+        folder.mkdir(parents=True, mode=0o700)
+    for engine in ("ort-tensorrt", "another"):
+        assert not unsigned_cache(model, engine).is_relative_to(model.parent)
 
 
-@pytest.mark.parametrize("how", ["others may write", "a link", "another's"])
-def test_engines_that_others_could_have_put_there(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    beside = model.parent / "engines"
-    if how == "a link":
-        (tmp_path / "elsewhere").mkdir(mode=0o700)
-        beside.symlink_to(tmp_path / "elsewhere")
-    else:
-        beside.mkdir()
-        beside.chmod(0o775 if how == "others may write" else 0o755)
-    if how == "another's":
-        monkeypatch.setattr(engine_caches.os, "getuid", lambda: beside.stat().st_uid + 1)
-        with pytest.raises(ProviderUnavailable):  # what is made in the user's cache is not this stranger's either
-            engine_cache(model, "ort-tensorrt")
-    else:
-        assert engine_cache(model, "ort-tensorrt").is_relative_to(tmp_path / "cache")
+def _open(folder: Path) -> None:
+    folder.chmod(0o775)
+
+
+def _link(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+    folder.symlink_to(folder.with_name("elsewhere"))
+
+
+def _file(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+    folder.write_text("in the way")
+
+
+SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
+    "others may write": (_open, "others than its owner can change it"),
+    "a link": (_link, "a link or a file where a folder should be"),
+    "a file": (_file, "File exists"),
+}
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("how", SPOILT)
+def test_engines_that_others_could_have_put_there(model: Path, how: str, level: int) -> None:
+    spoil, reason = SPOILT[how]
+    folder = (found := unsigned_cache(model, "ort-tensorrt"), *found.parents)[level]
+    spoil(folder)
+    with pytest.raises(ProviderUnavailable, match=rf"this user alone can write to \({folder}.*: {reason}\): remove"):
+        unsigned_cache(model, "ort-tensorrt")
+
+
+def test_engines_of_another_user(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = unsigned_cache(model, "ort-tensorrt")
+    assert found.stat().st_uid in engine_places.trusted_owners()
+    monkeypatch.setattr(engine_places, "trusted_owners", lambda: (found.stat().st_uid + 1,))
+    with pytest.raises(ProviderUnavailable, match="others than its owner can change it"):
+        unsigned_cache(model, "ort-tensorrt")

@@ -17,21 +17,23 @@ from tensorrt_standin import install
 from tensorrt_standin.behaviour import check_plan
 from tiny_bundle import INPUT_HW, write_tiny_bundle
 
+import maskrt.kernels.device  # noqa: F401 - Numba looks for CUDA's bindings before the stand-in's are there
 from maskrt.runtime.bundle import open_bundle
 from maskrt.runtime.doctor import examine
 from maskrt.runtime.errors import BundleError, MaskrtError, OutOfMemory, ProviderUnavailable
 from maskrt.runtime.session import open_session
 from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder
-from maskrt.runtime.tensorrt_store import Place, places_of
+from maskrt.runtime.tensorrt_store import EngineFiles, files_of
 
 Maskrt = Callable[..., tuple[int, str, str]]
 FEEDS = {"image": np.zeros((1, 3, *INPUT_HW), np.float32)}
 
 
-def build(bundle: Path, role: str = "segmenter", **settings: Any) -> Place:
-    """Build one engine."""
-    built = EngineBuilder(open_bundle(bundle), BuildSettings(**settings)).build(role, lambda *_: None)
-    return Place(built.engine)
+def build(bundle: Path, role: str = "segmenter", **settings: Any) -> EngineFiles:
+    """Build one engine; its files."""
+    builder = EngineBuilder(open_bundle(bundle), BuildSettings(**settings))
+    built = builder.build(role, lambda *_: None)
+    return next(files for files in files_of(bundle / f"{role}.onnx", builder.target) if files.engine == built.engine)
 
 
 def run(bundle: Path, role: str = "segmenter") -> None:
@@ -46,23 +48,23 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     return shutil.copytree(tiny_bundle, tmp_path / "ward")
 
 
-def change_record(place: Place, change: Callable[[dict[str, Any]], None]) -> None:
+def change_record(place: EngineFiles, change: Callable[[dict[str, Any]], None]) -> None:
     record = msgspec.json.decode(place.record.read_bytes())
     change(record)
     place.record.write_bytes(msgspec.json.encode(record))
 
 
-def cut(place: Place) -> None:
+def cut(place: EngineFiles) -> None:
     place.engine.write_bytes(place.engine.read_bytes()[:-1])
 
 
-def alter(place: Place) -> None:
+def alter(place: EngineFiles) -> None:
     data = bytearray(place.engine.read_bytes())
     data[-5] ^= 1
     place.engine.write_bytes(data)
 
 
-WRONG: dict[str, tuple[Callable[[Place], Any], str]] = {
+WRONG: dict[str, tuple[Callable[[EngineFiles], Any], str]] = {
     "other version": (
         lambda p: change_record(p, lambda r: r["target"].update(tensorrt="10.13.0.1")),
         r"engine built for TensorRT 10\.13\.0\.1 on NVIDIA L4 \(8\.9\), driver for CUDA 13\.0, found TensorRT 1",
@@ -123,8 +125,10 @@ def test_the_model_was_exported_again(tensorrt_device: Any, bundle: Path) -> Non
 
 def test_only_the_owner_can_read_an_engine(tensorrt_device: Any, bundle: Path) -> None:
     place = build(bundle)
-    assert place.engine.parent == bundle / "engines"
-    assert stat.S_IMODE(place.engine.parent.stat().st_mode) == 0o700
+    assert place.engine.parent.parent == bundle / "engines"
+    assert place.engine.parent.name.startswith("NVIDIA_L4-")
+    for folder in (place.engine.parent, bundle / "engines"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     files = list(place.engine.parent.iterdir())
     assert {file.name for file in files} == {"segmenter.engine", "segmenter.json", "timing.cache"}
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
@@ -147,11 +151,13 @@ def test_a_bundle_that_cannot_be_written(
     assert told.count(f": built: {folder}/ward-") == 3
     assert not (bundle / "engines").exists()
     run(bundle)
-    # An engine in the bundle that was built on another machine does not hide it.
-    os.mkdir(bundle / "engines")
-    for file in places_of(bundle / "segmenter.onnx")[1].engine.parent.iterdir():
-        shutil.copy2(file, bundle / "engines")
-    change_record(Place(bundle / "engines/segmenter.engine"), lambda r: r["target"].update(gpu="NVIDIA T4"))
+    # An engine in the bundle that is not what it says it is does not hide it.
+    in_bundle, in_cache = files_of(
+        bundle / "segmenter.onnx", EngineBuilder(open_bundle(bundle), BuildSettings()).target
+    )
+    os.mkdir(bundle / "engines", 0o700)
+    shutil.copytree(in_cache.place.folder, in_bundle.place.folder)
+    change_record(in_bundle, lambda r: r["target"].update(gpu="NVIDIA T4"))
     run(bundle)
 
 
@@ -195,13 +201,82 @@ def test_settings_reach_the_builder(tensorrt_device: Any, bundle: Path) -> None:
     assert tensorrt_device.built == 2
 
 
-def test_timings_of_another_gpu_are_left(tensorrt_device: Any, bundle: Path) -> None:
-    place = build(bundle)
-    timings, timed = place.engine.with_name("timing.cache"), tensorrt_device.kernels_timed
+def test_two_gpus_share_a_bundle(tensorrt_device: Any, bundle: Path) -> None:
+    """Neither replaces the other's engines or timings; each finds its own again."""
+    first, timed = build(bundle), tensorrt_device.kernels_timed
+    kept = {file: file.read_bytes() for file in first.place.folder.iterdir()}
     tensorrt_device.name = "NVIDIA T4"
+    with pytest.raises(
+        BundleError,
+        match=rf"{first.engine}: engine built for TensorRT .* on NVIDIA L4 .*, found TensorRT .* on NVIDIA T4",
+    ):
+        run(bundle)
+    second = build(bundle)
+    assert (second.place.folder != first.place.folder, tensorrt_device.kernels_timed) == (True, 2 * timed)
+    run(bundle)
+    tensorrt_device.name = "NVIDIA L4"
+    run(bundle)
     build(bundle)
-    assert tensorrt_device.kernels_timed == 2 * timed
-    assert b"NVIDIA T4" in timings.read_bytes()
+    assert tensorrt_device.built == 2
+    assert {file: file.read_bytes() for file in first.place.folder.iterdir()} == kept
+
+
+def test_what_an_update_left_behind_is_named_first(tensorrt_device: Any, bundle: Path) -> None:
+    for name, driver in (("NVIDIA A2", 13000), ("NVIDIA L4", 12080)):
+        tensorrt_device.name, tensorrt_device.driver = name, driver
+        build(bundle)
+    tensorrt_device.driver = 13000
+    with pytest.raises(
+        BundleError, match=r"on NVIDIA L4 \(8\.9\), driver for CUDA 12\.8, found .* CUDA 13\.0: run maskrt build"
+    ):
+        run(bundle)
+    assert tensorrt_device.deserialised == 0
+
+
+def link_engine(files: EngineFiles) -> None:
+    files.engine.rename(files.engine.with_name("elsewhere"))
+    files.engine.symlink_to("elsewhere")
+
+
+def link_folder(files: EngineFiles) -> None:
+    files.place.folder.rename(files.place.root / "elsewhere")
+    files.place.folder.symlink_to("elsewhere")
+
+
+def test_a_file_where_the_engines_would_be(tensorrt_device: Any, bundle: Path, tmp_path: Path) -> None:
+    (bundle / "engines").write_text("in the way")
+    assert build(bundle).engine.is_relative_to(tmp_path / "cache/maskrt/engines")
+    run(bundle)
+
+
+PLANTED: dict[str, tuple[Callable[[EngineFiles], Any], str]] = {
+    "an open folder": (lambda files: files.place.folder.chmod(0o777), "others than its owner can change it"),
+    "an open folder above": (lambda files: files.place.root.chmod(0o775), "others than its owner can change it"),
+    "a link": (link_engine, "cannot be read"),
+    "a linked folder": (link_folder, "a link or a file where a folder should be"),
+}
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_what_others_could_have_put_there(tensorrt_device: Any, bundle: Path, case: str) -> None:
+    spoil, reason = PLANTED[case]
+    files = build(bundle)
+    spoil(files)
+    with pytest.raises(BundleError, match=rf"{reason}.*: run maskrt build {bundle} --engine tensorrt$"):
+        run(bundle)
+    assert tensorrt_device.deserialised == 0
+    again = build(bundle)  # beside it, or in the user's cache where the folder cannot be trusted
+    assert (again.place == files.place) == (case == "a link")
+    run(bundle)
+
+
+def test_another_users_engine(monkeypatch: pytest.MonkeyPatch, tensorrt_device: Any, bundle: Path) -> None:
+    owner = build(bundle).engine.stat().st_uid
+    monkeypatch.setattr("maskrt.runtime.engine_places.trusted_owners", lambda: (owner + 1,))
+    with pytest.raises(BundleError, match="others than its owner can change it"):
+        run(bundle)
+    with pytest.raises(MaskrtError, match=r"cannot write .*: others than its owner can change it: make it writable"):
+        build(bundle)
 
 
 def test_a_graph_that_tensorrt_does_not_take(tensorrt_device: Any, bundle: Path) -> None:
@@ -222,7 +297,7 @@ def test_ctrl_c_stops_a_build(tensorrt_device: Any, bundle: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         EngineBuilder(open_bundle(bundle), BuildSettings()).build("segmenter", interrupt)
-    assert (tensorrt_device.built, list((bundle / "engines").iterdir())) == (0, [])
+    assert (tensorrt_device.built, list((bundle / "engines").glob("*/*"))) == (0, [])
 
 
 def test_ctrl_c_keeps_what_is_built(
@@ -235,7 +310,7 @@ def test_ctrl_c_keeps_what_is_built(
     monkeypatch.setattr("maskrt.cli.progress.PhaseProgress.tell", tell)
     code, _, told = maskrt("build", bundle, "--engine", "tensorrt")
     assert (code, told) == (130, "interrupted: engines built so far are kept; the same command builds the rest\n")
-    assert [file.name for file in (bundle / "engines").glob("*.engine")] == ["segmenter.engine"]
+    assert [file.name for file in (bundle / "engines").glob("*/*.engine")] == ["segmenter.engine"]
 
 
 def test_memory_that_does_not_suffice(tensorrt_device: Any, bundle: Path) -> None:

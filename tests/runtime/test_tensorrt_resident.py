@@ -32,7 +32,7 @@ IN, OUT, WITHIN = (
 
 def build(bundle: Path, roles: tuple[str, ...], device: int = 0, **settings: Any) -> Path:
     """Build engines of a bundle."""
-    builder = EngineBuilder(with_settings(open_bundle(bundle), settings), BuildSettings(), device)
+    builder = EngineBuilder(with_settings(open_bundle(bundle), settings), BuildSettings(), device=device)
     for role in roles:
         builder.build(role, lambda *_: None)
     return bundle

@@ -4,9 +4,12 @@ import inspect
 import json
 import re
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 from tensorrt_standin.behaviour import MAGIC
@@ -67,6 +70,88 @@ def test_a_network_whose_types_tensorrt_would_choose() -> None:
         trt = install(patched, "10.16", device)
         trt.Builder(trt.ILogger()).create_network()
     assert "not strongly typed" in device.problems[0]
+
+
+def plan_of(trt: Any, path: Path, flags: tuple[Any, ...]) -> Any:
+    """An engine of a file, serialised."""
+    builder, logger = trt.Builder(trt.ILogger()), trt.ILogger()
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    assert trt.OnnxParser(network, logger).parse_from_file(str(path))
+    config = builder.create_builder_config()
+    for flag in flags:
+        config.set_flag(flag)
+    return builder.build_serialized_network(network, config)
+
+
+@pytest.fixture
+def add(tmp_path: Path) -> Callable[..., Path]:
+    """add(values, name, operator) -> a file that computes y = x + values."""
+
+    def write(values: list[float], name: str = "w", operator: str = "Add") -> Path:
+        ends = [onnx.helper.make_tensor_value_info(end, onnx.TensorProto.FLOAT, [len(values)]) for end in "xy"]
+        weights = onnx.numpy_helper.from_array(np.array(values, np.float32), name)
+        node = onnx.helper.make_node(operator, ["x", name], ["y"])
+        graph = onnx.helper.make_graph([node], "add", ends[:1], ends[1:], [weights])
+        path = tmp_path / f"{operator}-{name}-{values}.onnx"
+        onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), path)
+        return path
+
+    return write
+
+
+def computed(engine: Any) -> list[float]:
+    return engine._standin.session.run(None, {"x": np.zeros(2, np.float32)})[0].tolist()
+
+
+def test_an_engine_is_refitted(trt: Any, add: Callable[..., Path]) -> None:
+    runtime, logger = trt.Runtime(trt.ILogger()), trt.ILogger()
+    engine = runtime.deserialize_cuda_engine(plan_of(trt, add([1.0, 2.0]), (trt.BuilderFlag.REFIT,)))
+    assert engine.refittable
+    refitter = trt.Refitter(engine, logger)
+    assert (refitter.get_all_weights(), refitter.get_missing_weights()) == (["w"], [])
+    parser = trt.OnnxParserRefitter(refitter, logger)
+    for wrong in (add([1.0, 2.0, 3.0]), add([1.0, 2.0], "v"), Path("no file")):
+        errors = parser.num_errors
+        assert not parser.refit_from_file(str(wrong))
+        assert parser.num_errors == errors + 1
+    assert re.match("Only successfully refitted 0 weights out of 1", parser.get_error(1).desc())
+    # Another operator goes unseen, as by the real one.
+    assert parser.refit_from_file(str(add([3.0, 4.0], operator="Sub")))
+    assert computed(engine) == [1, 2]
+    assert refitter.refit_cuda_engine()
+    assert computed(engine) == [3, 4]
+    for flags, refittable in (((), False), ((trt.SerializationFlag.INCLUDE_REFIT,), True)):
+        config = engine.create_serialization_config()
+        for flag in flags:
+            config.set_flag(flag)
+        again = runtime.deserialize_cuda_engine(engine.serialize_with_config(config))
+        assert (computed(again), again.refittable) == ([3, 4], refittable)
+
+
+def test_a_refit_that_fails_halfway(trt: Any, tensorrt_device: Any, add: Callable[..., Path]) -> None:
+    plan = plan_of(trt, add([1.0, 2.0]), (trt.BuilderFlag.REFIT,))
+    logger, messages = logger_of(trt)
+    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    refitter = trt.Refitter(engine, logger)
+    assert trt.OnnxParserRefitter(refitter, logger).refit_from_file(str(add([3.0, float("nan")])))
+    assert not refitter.refit_cuda_engine()
+    assert "weights w hold NaN or infinity" in str(messages.error("it"))
+    assert (computed(engine), tensorrt_device.refitted) == ([1, 2], 0)
+
+
+def test_an_engine_that_is_not_to_be_refitted(trt: Any, add: Callable[..., Path]) -> None:
+    engine = trt.Runtime(trt.ILogger()).deserialize_cuda_engine(plan_of(trt, add([1.0, 2.0]), ()))
+    assert not engine.refittable
+    with pytest.raises(TypeError, match="factory function returned nullptr"):
+        trt.Refitter(engine, trt.ILogger())
+
+
+def test_a_refit_under_work_that_is_not_done(trt: Any, tensorrt_device: Any, add: Callable[..., Path]) -> None:
+    engine = trt.Runtime(trt.ILogger()).deserialize_cuda_engine(plan_of(trt, add([1.0, 2.0]), (trt.BuilderFlag.REFIT,)))
+    context, refitter = engine.create_execution_context(), trt.Refitter(engine, trt.ILogger())
+    context._standin.running = True
+    assert refitter.refit_cuda_engine()
+    assert tensorrt_device.problems.pop() == "an engine refitted under work that is not done"
 
 
 def test_misused_memory_is_noted() -> None:
@@ -169,7 +254,7 @@ def double(trt: Any) -> Any:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    header = {"version": trt.__version__, "gpu": "NVIDIA L4", "profile": {"x": [[1], [4], [64]]}}
+    header = {"version": trt.__version__, "gpu": "NVIDIA L4", "profile": {"x": [[1], [4], [64]]}, "flags": []}
     plan = MAGIC + json.dumps(header).encode() + b"\n" + model.SerializeToString()
     runtime = trt.Runtime(logger_of(trt)[0])
     return lambda: runtime.deserialize_cuda_engine(plan).create_execution_context()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import types
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import onnxruntime
 
 from tensorrt_standin.cuda import Device
 from tensorrt_standin.execution import context_class, sizes_of
+from tensorrt_standin.refit import refit_behaviours
 from tensorrt_standin.table import make
 
 MAGIC = b"STANDIN-PLAN\n"
@@ -203,8 +205,10 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
                     config.cache.data += line
         device.built += 1
         header = {"version": trt.__version__, "gpu": gpu_name(), "profile": profile, "flags": sorted(config.flags_set)}
-        data = MAGIC + json.dumps(header | {"limits": config.limits}).encode() + b"\n"
-        return make(trt, "IHostMemory", HostMemory(data + network.model.SerializeToString()))
+        return plan_of(header | {"limits": config.limits}, network.model.SerializeToString())
+
+    def plan_of(header: dict[str, Any], model: bytes) -> Any:
+        return make(trt, "IHostMemory", HostMemory(MAGIC + json.dumps(header).encode() + b"\n" + model))
 
     def told(config: Config, layers: int) -> bool:
         """Tell the monitor of a phase and one within it; False where it wants to stop."""
@@ -232,20 +236,39 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
                 device.problem("an engine of another GPU or version, or none at all, was deserialised")
                 log_error("the engine plan file is not compatible with this version of TensorRT")
                 return None
-            return make(trt, "ICudaEngine", CudaEngine(model, found["profile"]))
+            return make(trt, "ICudaEngine", CudaEngine(model, found))
 
     class CudaEngine:
-        def __init__(self, model: bytes, profile: dict[str, Any]) -> None:
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 3
-            self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        def __init__(self, model: bytes, header: dict[str, Any]) -> None:
+            self.header, self.profile, self.refittable = header, header["profile"], "REFIT" in header["flags"]
+            self.contexts: weakref.WeakSet[Context] = weakref.WeakSet()
+            self.refits = -1  # how many times its weights were replaced
+            self.load(model)
             graph = onnx.load_from_string(model).graph
             self.values = {value.name: value for value in (*graph.input, *graph.output)}
             self.inputs = [value.name for value in graph.input]
             self.outputs = [value.name for value in graph.output]
-            self.profile, self.gpu = profile, device.selected
+            self.gpu = device.selected
             self.known_sizes: dict[Any, dict[str, Any]] = {}  # shapes of the inputs -> output -> its shape
             self.num_io_tensors = len(self.values)
+
+        def load(self, model: bytes) -> None:
+            """Compute with a model from now on, in contexts that are there too."""
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 3
+            self.model = model
+            self.refits += 1
+            self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+        def create_serialization_config(self) -> Any:
+            return make(trt, "ISerializationConfig", extra["ISerializationConfig"]())
+
+        def serialize_with_config(self, config: Any) -> Any:
+            # "Remain refittable if originally so": without the flag it does not.
+            flags = [
+                flag for flag in self.header["flags"] if flag != "REFIT" or "INCLUDE_REFIT" in config._standin.names
+            ]
+            return plan_of(self.header | {"flags": flags}, self.model)
 
         def get_tensor_name(self, index: int) -> str:
             return (*self.inputs, *self.outputs)[index]
@@ -269,7 +292,9 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
             if device.refuse_contexts:
                 log_error("CUDA error 2: out of memory, allocating 1073741824 bytes")
                 return None
-            context = make(trt, "IExecutionContext", Context(self))
+            behaviour = Context(self)
+            self.contexts.add(behaviour)
+            context = make(trt, "IExecutionContext", behaviour)
             device.contexts.add(context)
             device.most_contexts = max(device.most_contexts, len(device.contexts))
             return context
@@ -279,7 +304,8 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
     def data_type(value: Any) -> Any:
         return trt.DataType[TYPES[value.type.tensor_type.elem_type]]
 
-    return {
+    extra = refit_behaviours(trt, device, log_error, ParserError)
+    return extra | {
         "ILogger": Silent,
         "IProgressMonitor": Silent,
         "Dims": Dims,

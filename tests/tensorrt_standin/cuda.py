@@ -72,6 +72,8 @@ class Device(Streams):
         self.copies = dict.fromkeys(cudaMemcpyKind, 0)
         self.refuse_contexts = False
         self.unsupported: set[str] = set()
+        self.refitted = 0
+        self.withheld: set[str] = set()  # weights that no file's refit reaches
         self._lock = threading.RLock()
         self._threads = threading.local()
 

@@ -85,7 +85,7 @@ def context_class(trt: Any, device: Device, log_error: Callable[[str], None]) ->
                     device.last_error = cudaError_t.cudaErrorStreamCaptureUnsupported
                     log_error("a layer cannot be captured")
                     return False
-            told = dict(self.shapes), dict(self.addresses)
+            told = dict(self.shapes), dict(self.addresses), self.owner.refits
             reads, writes = (
                 frozenset(device.block_of(self.addresses[name]) for name in part)
                 for part in (self.owner.inputs, self.owner.outputs)
@@ -94,11 +94,13 @@ def context_class(trt: Any, device: Device, log_error: Callable[[str], None]) ->
             device.later(int(stream_handle), work)
             return True
 
-        def begin(self, told: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        def begin(self, told: tuple[dict[str, Any], dict[str, Any], int]) -> None:
             """Its work goes to a stream, now or from a graph that was captured earlier."""
             self.check_idle()
-            if told != (self.shapes, self.addresses):
+            if told[:2] != (self.shapes, self.addresses):
                 device.problem("a graph of other shapes or addresses than its execution context has by now")
+            if told[2] != self.owner.refits:
+                device.problem("a graph from before its engine was refitted")
             self.prepared, self.running = dict(self.shapes), True
 
         def check_gpu(self, stream: int) -> None:

@@ -1,5 +1,6 @@
 """`maskrt build`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -18,6 +19,10 @@ def command(
         bool, typer.Option("--tf32", help="Round float32 products to 10 bits: faster, and the answer changes a little.")
     ] = False,
     device: Device = None,
+    refit_from: Annotated[
+        Path | None,
+        typer.Option("--refit-from", metavar="OLD", help="A bundle whose decoder's engines take the new weights."),
+    ] = None,
     precision: Precision = "fp32",
     settings: Settings = None,
 ) -> None:
@@ -25,13 +30,17 @@ def command(
 
     An engine is code for one GPU, driver and TensorRT: build where it will run, and again when one of them changes.
     Engines that are there already are kept. They take the sizes that the bundle's settings ask for: give --set
-    points_per_batch, tile or patches here as you will to maskrt run and maskrt refine. They go to BUNDLE/engines, or to
-    the user's cache where that cannot be written, and can be read by you alone.
+    points_per_batch, tile or patches here as you will to maskrt run and maskrt refine. They go to
+    BUNDLE/engines/TARGET, or to your cache where that cannot be written, and can be read by you alone.
+
+    After a decoder was trained further, --refit-from gives the engines of the bundle that it was trained from the new
+    weights without building them again. Where an engine cannot be refitted it is built, and the line says why.
 
     \b
     Example:
       maskrt build bundles/ward --engine tensorrt --workspace 4000
       maskrt run bundles/ward ward/ --out out/ward --provider tensorrt
+      maskrt build bundles/tuned --engine tensorrt --workspace 4000 --refit-from bundles/ward
     """
     from maskrt.cli.options import parse_settings
     from maskrt.cli.progress import PhaseProgress
@@ -39,14 +48,16 @@ def command(
     from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
 
     opened = with_settings(open_bundle(bundle, precision), parse_settings(settings or []))
-    builder = EngineBuilder(opened, BuildSettings(workspace, tf32), device or 0)
+    older = None if refit_from is None else open_bundle(refit_from, precision)
+    builder = EngineBuilder(opened, BuildSettings(workspace, tf32), device=device or 0, refit_from=older)
     print(f"{bundle}: for {builder.target}")
     try:
         with PhaseProgress() as progress:
             for number, role in enumerate(builder.roles, 1):
                 at = f"{number} of {len(builder.roles)}, {role}"
                 built = builder.build(role, lambda phase, *steps, at=at: progress.tell(f"{at}: {phase}", *steps))
-                print(f"  {role}: {'built' if built.fresh else 'is there already'}: {built.engine}", flush=True)
+                why = f" (not refitted: {built.why})" if built.why else ""
+                print(f"  {role}: {built.how}: {built.engine}{why}", flush=True)
     except INTERRUPTS as error:
         if not is_interrupt(error):
             raise
