@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tiny_two_stage import write_tiny_two_stage
 
 from maskrt.kernels import sets, voting
 from maskrt.kernels.low_res import Placement, Window, window_of
@@ -21,9 +22,10 @@ from maskrt.kernels.pixel_decoder.tables import axis_table
 from maskrt.kernels.sampling.reference import OUTSIDE, Taps, resize_taps
 from maskrt.kernels.selections.reference import squares_of
 from maskrt.kernels.sets import REFERENCE, KernelSet
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle import StagesSpec, open_bundle
 from maskrt.runtime.rle import encode_rle
 from maskrt.runtime.soss import SossPipeline
+from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
 
 pytestmark = [] if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else [pytest.mark.gpu]
 
@@ -335,6 +337,20 @@ def test_a_whole_pipeline(gpu: KernelSet, rng: np.random.Generator, tiny_bundle:
     np.testing.assert_array_equal(found.segments.stability_score, expected.segments.stability_score)
     np.testing.assert_array_equal(found.segment_classes, expected.segment_classes)
     np.testing.assert_array_equal(found.label, expected.label)
+
+
+def test_two_stages(gpu: KernelSet, rng: np.random.Generator, tmp_path: Path) -> None:
+    rgb = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    bundle = open_bundle(write_tiny_two_stage(tmp_path / "two_stage", size=32, selection=StagesSpec(patches=1)))
+    for options in ({}, {"windows": "sliding"}):
+        results = []
+        for kernels in (gpu, sets.CPU):
+            with TwoStagePipeline(bundle, threads=1, options=options, kernels=kernels) as pipeline:
+                results.append(pipeline(rgb))
+        found, expected = results
+        assert found.stages == expected.stages
+        assert found.stages.windows_xywh
+        np.testing.assert_allclose(found.probability, expected.probability, rtol=0, atol=1e-5)
 
 
 def test_arrays_on_the_device(gpu: KernelSet, rng: np.random.Generator) -> None:
