@@ -22,6 +22,7 @@ OPSET = 20
 TOLERANCE = 1e-4  # of max|a - b| / max|b|; float32 graphs of SAM ViT-B come out near 1e-6
 # A protobuf message ends at 2 GiB; past this the weights go into NAME.onnx.data beside the graph.
 MAX_INLINE_BYTES = 1_900_000_000
+MAX_IMAGES = 1024  # of a batch, where the graph has such an axis
 
 Report = Callable[[str], None]
 # Axis -> its name and the largest size it can have, or an expression over torch.export.Dim.

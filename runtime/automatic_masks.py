@@ -118,7 +118,7 @@ class AutomaticMasks:
         with timed(timings_ms, "encoder"):
             # Pillow, as upstream: its antialiased uint8 resampling in the graph would not be equal.
             image = np.array(Image.fromarray(rgb).resize(input_hw[::-1], Image.Resampling.BILINEAR))
-            embeddings = self._encoder.run({"image": image})["image_embeddings"]
+            embeddings = self._encoder.run({"image": image}, keep=("image_embeddings",))["image_embeddings"]
         placement = Placement(self._sam.image_size, input_hw, (rgb.shape[0], rgb.shape[1]))
         with timed(timings_ms, "decoder"):
             shared = self._finder.prepare(embeddings)

@@ -55,12 +55,14 @@ class Built:
 
 
 class EngineBuilder:
-    """Builds the engines of a bundle for the first GPU of this machine, one timing cache for all."""
+    """Builds the engines of a bundle for one GPU of this machine, one timing cache for all."""
 
-    def __init__(self, bundle: Bundle, settings: BuildSettings) -> None:
-        """Raises ProviderUnavailable where TensorRT, its CUDA bindings or a GPU is absent."""
+    def __init__(self, bundle: Bundle, settings: BuildSettings, device: int = 0) -> None:
+        """Raises ProviderUnavailable where TensorRT, its CUDA bindings or the GPU of this number is absent."""
         self._tensorrt = load_tensorrt()
-        self.target = target_of(self._tensorrt, Cuda())
+        cuda = Cuda(device)
+        cuda.select()  # TensorRT builds for the calling thread's GPU
+        self.target = target_of(self._tensorrt, cuda)
         self._logger, self._messages = logger_of(self._tensorrt)
         self._bundle, self._settings = bundle, settings
         self.roles = tuple(role for role, entry in bundle.manifest.models.items() if entry.file.endswith(".onnx"))

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
-from maskrt.cli.shared import BundlePath, Precision, Settings
+from maskrt.cli.shared import BundlePath, Device, Precision, Settings
 
 
 def command(
@@ -17,10 +17,11 @@ def command(
     tf32: Annotated[
         bool, typer.Option("--tf32", help="Round float32 products to 10 bits: faster, and the answer changes a little.")
     ] = False,
+    device: Device = None,
     precision: Precision = "fp32",
     settings: Settings = None,
 ) -> None:
-    """Build a bundle's engines for this machine's GPU, for use with --provider tensorrt.
+    """Build a bundle's engines for a GPU of this machine, for use with --provider tensorrt.
 
     An engine is code for one GPU, driver and TensorRT: build where it will run, and again when one of them changes.
     Engines that are there already are kept. They take the sizes that the bundle's settings ask for: give --set
@@ -38,7 +39,7 @@ def command(
     from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
 
     opened = with_settings(open_bundle(bundle, precision), parse_settings(settings or []))
-    builder = EngineBuilder(opened, BuildSettings(workspace, tf32))
+    builder = EngineBuilder(opened, BuildSettings(workspace, tf32), device or 0)
     print(f"{bundle}: for {builder.target}")
     try:
         with PhaseProgress() as progress:
