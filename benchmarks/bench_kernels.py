@@ -232,3 +232,37 @@ def test_settle_squares(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bo
         return found
 
     measure(benchmark, kernels, work)
+
+
+@each
+def test_patch_means(benchmark: Any, kernels: KernelSet) -> None:
+    low = np.random.default_rng(7).random((1, 54, 96), np.float32)
+
+    def work(kernels: KernelSet) -> NDArray[np.float32]:
+        means = np.empty((1, 5, 8))
+        kernels.patch_means(low, (432, 768), 96, means)
+        return means.astype(np.float32)
+
+    measure(benchmark, kernels, work)
+
+
+@each
+def test_gather_and_blend_patches(benchmark: Any, kernels: KernelSet) -> None:
+    """Eight windows of 96 pixels, of which two overlap and one reaches over the border."""
+    rng = np.random.default_rng(8)
+    picture, table = rng.integers(0, 256, (432, 768, 3), dtype=np.uint8), rng.random((3, 256), np.float32)
+    corners = np.array([[0, 0], [40, 60], *rng.integers(0, (336, 672), (5, 2)), [400, 700]])
+
+    def work(kernels: KernelSet) -> NDArray[np.float32]:
+        patches, blended = np.empty((8, 3, 96, 96), np.float32), np.zeros((1, 432, 768), np.float32)
+        kernels.gather_patches(picture, corners, table, patches)
+        kernels.blend_patches(np.ascontiguousarray(patches[:, :1]), corners, 12, blended)
+        return blended
+
+    measure(benchmark, kernels, work)
+
+
+@each
+def test_choose_windows(benchmark: Any, kernels: KernelSet) -> None:
+    undecided = np.random.default_rng(9).random((54, 96))
+    measure(benchmark, kernels, lambda kernels: kernels.choose_windows(undecided, 12, 8, 0.01))

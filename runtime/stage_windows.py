@@ -16,8 +16,8 @@ Corners = NDArray[np.int64]
 Size = tuple[int, int]
 
 NOTHING_LEFT = 0.01  # mean undecidedness of a sliding window below which none is worth a look
-# Windows -> what share of a window's side its border fades over; 0: nothing fades.
-RAMPS = {"grid": 0, "sliding": 8, "off": 0}
+# Windows -> the share of a window's side over which it fades towards a border; 0: nothing fades.
+RAMPS = {"grid": 0.0, "sliding": 1 / 8, "off": 0.0}
 
 
 def find_windows(

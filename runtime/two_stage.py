@@ -101,10 +101,12 @@ class TwoStageSegmenter:
     def look(self, regions: Sequence[Bytes], timings_ms: dict[str, float]) -> list[Look]:
         """As a call, with what stage 2 looked at; adds stage -> milliseconds to `timings_ms`."""
         with timed(timings_ms, "resize"):
-            pictures = [self._picture(region) for region in regions]
-            sizes_hw = [(picture.shape[0], picture.shape[1]) for picture in pictures]
+            images = [self._image(region) for region in regions]
+            sizes_hw = [working_size(self._spec, (region.shape[0], region.shape[1])) for region in regions]
+            pictures = [self._scaled(*one) for one in zip(images, sizes_hw, strict=True)]
+            small = [self._scaled(image, low_size(self._spec, hw)) for image, hw in zip(images, sizes_hw, strict=True)]
         with timed(timings_ms, "stage_1"):
-            logits = self._first([self._small(*of_region) for of_region in zip(regions, sizes_hw, strict=True)])
+            logits = self._first(small)
             maps = [self._resized(probabilities(low), size_hw) for low, size_hw in zip(logits, sizes_hw, strict=True)]
         with timed(timings_ms, "select"):
             corners = [
@@ -117,17 +119,13 @@ class TwoStageSegmenter:
             found = zip(regions, sizes_hw, corners, maps, strict=True)
             return [self._looked(*of_region) for of_region in found]
 
-    def _picture(self, region: Bytes) -> Bytes:
-        return self._scaled(region, working_size(self._spec, (region.shape[0], region.shape[1])))
-
-    def _small(self, region: Bytes, working_hw: tuple[int, int]) -> Bytes:
-        return self._scaled(region, low_size(self._spec, working_hw))
-
-    def _scaled(self, region: Bytes, size_hw: tuple[int, int]) -> Bytes:
-        """uint8 [H, W, channels]; one channel is Pillow's luma, of a grey picture the grey itself."""
+    def _image(self, region: Bytes) -> Image.Image:
+        """In the networks' channels; one is Pillow's luma, of a grey picture the grey itself."""
         image = Image.fromarray(region)
-        if self._spec.channels == 1:
-            image = image.convert("L")
+        return image.convert("L") if self._spec.channels == 1 else image
+
+    def _scaled(self, image: Image.Image, size_hw: tuple[int, int]) -> Bytes:
+        """uint8 [H, W, channels]."""
         scaled = np.asarray(image.resize(size_hw[::-1], Image.Resampling.BILINEAR))
         return np.ascontiguousarray(scaled.reshape(*size_hw, self._spec.channels))
 
@@ -158,7 +156,7 @@ class TwoStageSegmenter:
         for picture, places, part in zip(pictures, corners, own, strict=True):
             self._kernels.gather_patches(picture, places, self._table, batch[part])
         found = np.stack([probabilities(logits) for logits in self._high(batch)])
-        ramp = self._side // RAMPS[self._stages.windows] if RAMPS[self._stages.windows] else 0
+        ramp = int(self._side * RAMPS[self._stages.windows])
         for places, part, probability in zip(corners, own, maps, strict=True):
             self._kernels.blend_patches(found[part], places, ramp, probability)
 

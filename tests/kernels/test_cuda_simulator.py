@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-CASES = Path(__file__).with_name("test_cuda.py")
+CASES = [Path(__file__).with_name(name) for name in ("test_cuda.py", "test_cuda_patches.py")]
 
 
 # In the simulator these take from seconds to minutes, by how its Python threads happen to take turns.
@@ -17,10 +17,21 @@ LONG = "low_res_masks or whole_pipeline"
 
 def run_cases(which: str, summary: str) -> None:
     """In a process of its own: Numba decides for or against the simulator when it is imported."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", str(CASES), "-k", which]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--no-header",
+        *map(str, CASES),
+        "-k",
+        which,
+    ]
     done = subprocess.run(
         command,
-        cwd=CASES.parents[2],
+        cwd=CASES[0].parents[2],
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
         capture_output=True,
         text=True,
