@@ -22,6 +22,7 @@ OPSET = 20
 TOLERANCE = 1e-4  # of max|a - b| / max|b|; float32 graphs of SAM ViT-B come out near 1e-6
 # A protobuf message ends at 2 GiB; past this the weights go into NAME.onnx.data beside the graph.
 MAX_INLINE_BYTES = 1_900_000_000
+MAX_IMAGES = 1024  # of a batch, where the graph has such an axis
 
 Report = Callable[[str], None]
 # Axis -> its name and the largest size it can have, or an expression over torch.export.Dim.
@@ -78,6 +79,21 @@ def export_graph(
         )
     report(f"{path.name}: differs from PyTorch by at most {parity.max_rel:.1e} of the largest output")
     return parity
+
+
+class OneByOne(nn.Module):
+    """A network that takes a batch, given its images one after the other: what a batch has to answer.
+
+    Of ViT-H, the plain attention of three images at a time would take 10 GB.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """[B, ...] -> [B, ...]."""
+        return torch.cat([self.module(image[None]) for image in batch])
 
 
 def compare(
