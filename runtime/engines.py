@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.closing import Closing
-from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory, ProviderUnavailable
+from maskrt.runtime.errors import BundleError, NetworkError, NotFinite, OutOfMemory, ProviderUnavailable
 from maskrt.runtime.providers import WITH_DEVICES, require_loaded, require_offered, with_options
 
 Array = NDArray[Any]
@@ -39,7 +39,8 @@ class Engine(Closing):
             check: outputs that are searched for NaN and infinity; all where None.
 
         Raises:
-            NetworkError: the engine failed, or a floating-point output holds NaN or infinity.
+            NetworkError: the engine failed.
+            NotFinite: a floating-point output holds NaN or infinity.
             OutOfMemory: it failed for lack of memory.
         """
         try:
@@ -56,7 +57,7 @@ class Engine(Closing):
                 continue
             # The sum is finite only if every element is; it costs one pass and no temporary.
             if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value.sum(dtype=np.float64)):
-                raise NetworkError(f"{self._name} returned NaN or infinity in {name}: check the input and the export")
+                raise NotFinite(f"{self._name} returned NaN or infinity in {name}: check the input and the export")
         return outputs
 
     @abstractmethod
@@ -196,7 +197,7 @@ def _lacks_memory(error: Exception) -> bool:
 def _out_of_memory(name: str, error: Exception) -> OutOfMemory:
     return OutOfMemory(
         f"{name} ran out of memory ({_first_line(error)}): end other programs that hold it, set a smaller "
-        "points_per_batch or tile, or, on a GPU, use --provider cpu"
+        "--batch, points_per_batch or tile, or, on a GPU, use --provider cpu"
     )
 
 

@@ -139,7 +139,7 @@ class _Lane(Closing):
             least, _, most = (tuple(shape) for shape in ranges)
             raise ValueError(
                 f"{name} has shape {value.shape}, its engine takes {least} to {most}: build it again for the settings "
-                f"that are used: {self._command} --set KEY=VALUE"
+                f"that are used: {self._command} --batch N --set KEY=VALUE"
             )
 
     def _bind(self, name: str, buffer: Buffer) -> None:

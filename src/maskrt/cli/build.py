@@ -17,15 +17,18 @@ def command(
     tf32: Annotated[
         bool, typer.Option("--tf32", help="Round float32 products to 10 bits: faster, and the answer changes a little.")
     ] = False,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, help="The most that maskrt run --batch will ask for.")
+    ] = 1,
     precision: Precision = "fp32",
     settings: Settings = None,
 ) -> None:
     """Build a bundle's engines for this machine's GPU, for use with --provider tensorrt.
 
     An engine is code for one GPU, driver and TensorRT: build where it will run, and again when one of them changes.
-    Engines that are there already are kept. They take the sizes that the bundle's settings ask for: give --set
-    points_per_batch or tile here as you will to maskrt run and maskrt refine. They go to BUNDLE/engines, or to the
-    user's cache where that cannot be written, and can be read by you alone.
+    Engines that are there already are kept. They take the sizes that the bundle's settings ask for: give --batch, and
+    --set points_per_batch or tile, here as you will to maskrt run and maskrt refine. They go to BUNDLE/engines, or to
+    the user's cache where that cannot be written, and can be read by you alone.
 
     \b
     Example:
@@ -38,7 +41,7 @@ def command(
     from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
 
     opened = with_settings(open_bundle(bundle, precision), parse_settings(settings or []))
-    builder = EngineBuilder(opened, BuildSettings(workspace, tf32))
+    builder = EngineBuilder(opened, BuildSettings(workspace, tf32, batch))
     print(f"{bundle}: for {builder.target}")
     try:
         with PhaseProgress() as progress:
