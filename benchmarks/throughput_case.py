@@ -75,8 +75,8 @@ def notes(bundle: Path, recording: Recording, options: BenchOptions) -> tuple[st
     _, _, width, height = recording.rois[0]
     return (
         f"{options.providers[0]}, {options.frames} held-out scenes at 1920x1080 (seeds {HELD_OUT} to "
-        f"{HELD_OUT + options.frames - 1}) in memory, each with a region of interest of {width}x{height} about its own, as "
-        "of a camera that stays; times are of all of them",
+        f"{HELD_OUT + options.frames - 1}) in memory, each with a region of interest of {width}x{height} about its "
+        "own, as of a camera that stays; times are of all of them",
         f"bundle: {bundle.name}, {open_bundle(bundle).manifest.note or 'no note'}",
         f"{PEER}: threads as the engine chooses; others: cores / (processes x streams) each, the streams of a "
         "process with one pipeline",
