@@ -17,6 +17,7 @@ CASES = {
     "voting": "maskrt.benchmarks.voting_case",
     "precision": "maskrt.benchmarks.precision_case",
     "refine": "maskrt.benchmarks.refine_case",
+    "two-stage": "maskrt.benchmarks.two_stage_case",
     "latency": "maskrt.benchmarks.latency_case",
     "throughput": "maskrt.benchmarks.throughput_case",
 }
@@ -27,9 +28,10 @@ class BenchOptions:
     """How to measure.
 
     threads: of every contestant; None is every usable core. work: for models made on the way. pictures: of refine;
-    sides: those of its contestants that run beside ours, all where empty. Of latency and throughput: bundle, the demo's
-    where None; frames, how many scenes; providers, of throughput one. Of throughput: processes, streams in each, and
-    batch, frames at a time in each stream; what it measures by itself where all three are empty.
+    sides: those of its contestants that run beside ours, all where empty. Of two-stage, latency and throughput: bundle,
+    the demo's where None; frames, how many scenes. Of latency and throughput: providers, of throughput one. Of
+    throughput: processes, streams in each, and batch, frames at a time in each stream; what it measures by itself where
+    all three are empty.
     """
 
     size: str = "all"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from maskrt.benchmarks.demo_report import Report, write_report
 from maskrt.benchmarks.scenes import draw_scene
 from maskrt.runtime.atomic import write_bytes
-from maskrt.runtime.evaluate import Compared, Scores, compare_methods
+from maskrt.runtime.evaluate import ComparedMethods, Scores, compare_methods
 from maskrt.runtime.figures import comparison, row, stack
 from maskrt.runtime.overlay import overlay, segments_picture
 from maskrt.runtime.pipeline import open_pipeline
@@ -67,7 +67,7 @@ def run_demo(bundle: Path, out: Path, scenes: int, threads: int | None, report: 
     return demo.scores
 
 
-def _scene(pipeline: SossPipeline, number: int, out: Path, demo: Demo) -> Compared:
+def _scene(pipeline: SossPipeline, number: int, out: Path, demo: Demo) -> ComparedMethods:
     scene = draw_scene(number)
     compared = compare_methods(pipeline, scene.rgb, scene.truth, scene.roi_xywh)
     mask = in_frame(compared.masks["soss"], scene.roi_xywh, (scene.rgb.shape[0], scene.rgb.shape[1]))

@@ -16,7 +16,7 @@ from PIL import Image
 from maskrt import __version__
 from maskrt.runtime.atomic import write_bytes
 from maskrt.runtime.bundle import open_bundle
-from maskrt.runtime.evaluate import METHODS, Scores
+from maskrt.runtime.evaluate import Scores
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>maskrt demo</title><style>
@@ -64,7 +64,7 @@ def write_report(path: Path, report: Report) -> None:
     page = PAGE.format(
         note=html.escape(open_bundle(report.bundle).manifest.note),
         images=report.scores.images,
-        scores=_table(["", *METHODS], [[name, *values] for name, values in report.scores.rows()]),
+        scores=_table(["", *report.scores.methods], [[name, *values] for name, values in report.scores.rows()]),
         pictures="\n".join(_image(picture) for picture in report.pictures),
         photograph=_image(np.asarray(Image.open(report.photograph))),
         timings=_table(["stage", "ms"], [[name, f"{value:.0f}"] for name, value in stages.items()]),

@@ -145,7 +145,9 @@ class _Known:
         self.outputs = {"image_embeddings": ("tensor(float)", embedding.shape)}
         self._embedding = embedding
 
-    def run(self, feeds: Mapping[str, Any], check: Collection[str] | None = None) -> dict[str, Any]:
+    def run(
+        self, feeds: Mapping[str, Any], check: Collection[str] | None = None, *, keep: Collection[str] = ()
+    ) -> dict[str, Any]:
         return {"image_embeddings": self._embedding}
 
     def close(self) -> None:

@@ -39,7 +39,8 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
 
     peak_rss_mb: 10^6 bytes, of its worker, or all of them; loaded_rss_mb: their peak before the first iteration. Of
     refiners only: iou and mba of its masks against the truth, 0 to 1, and decoded_fraction, the share of the turns'
-    pixels decoded. Of latency only: p99_s. Of throughput only: frames_per_s, by the median.
+    pixels decoded. Of latency only: p99_s. Of throughput only: frames_per_s, by the median. Of two-stage only: dice and
+    gflops of a frame.
     """
 
     name: str
@@ -54,6 +55,8 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     decoded_fraction: float | None = None
     p99_s: float | None = None
     frames_per_s: float | None = None
+    dice: float | None = None
+    gflops: float | None = None
 
 
 class Spread(msgspec.Struct, frozen=True):

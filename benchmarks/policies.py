@@ -31,7 +31,7 @@ THIN = 6  # pixels of the frame
 class PolicyRow(msgspec.Struct, frozen=True):
     """One policy over all scenes.
 
-    soss: the six scores of its answer; iou_with_grid: between its answer and the grid's, pooled; masks: per scene;
+    soss: the scores of its answer; iou_with_grid: between its answer and the grid's, pooled; masks: per scene;
     thin_cable_recall: share of the pixels of cables under 6 px wide that it calls occlusion, None without any;
     grid_time_ratio: the grid's time over its own, scene by scene.
     """

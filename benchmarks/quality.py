@@ -1,4 +1,4 @@
-"""How good the demo models are on held-out scenes: six metrics, and how well SAM's masks fit the drawn objects.
+"""How good the demo models are on held-out scenes: seven metrics, and how well SAM's masks fit the drawn objects.
 
 python -m maskrt.benchmarks.quality --scenes 50 --json benchmarks/results/quality.json
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from maskrt.benchmarks.held_out import Progress, measure_held_out
 from maskrt.benchmarks.scenes import Scene, draw_scene
-from maskrt.runtime.evaluate import Compared, Scores, compare_methods
+from maskrt.runtime.evaluate import ComparedMethods, Scores, compare_methods
 from maskrt.runtime.fusion import fuse
 from maskrt.runtime.metrics import Confusion, Metrics
 from maskrt.runtime.pipeline import open_pipeline
@@ -27,7 +27,7 @@ MIN_INSTANCE_AREA = 400  # pixels inside the region of interest
 class Quality(msgspec.Struct, frozen=True):
     """The measured figures; scores between 0 and 1.
 
-    methods: method -> six metrics, uncovered pixels as the bundle says; soss_uncovered: the same for both ways of
+    methods: method -> seven metrics, uncovered pixels as the bundle says; soss_uncovered: the same for both ways of
     treating uncovered pixels. instance_iou: mean IoU of every drawn object of 400 px and more with the mask that fits
     it best; mask_iou: mean IoU of every mask with the object that it fits best, among those objects.
     """
@@ -86,7 +86,7 @@ def measure_quality(pipeline: SossPipeline, seeds: Sequence[int], progress: Prog
     )
 
 
-def _gather(gathered: _Gathered, pipeline: SossPipeline, scene: Scene, compared: Compared) -> None:
+def _gather(gathered: _Gathered, pipeline: SossPipeline, scene: Scene, compared: ComparedMethods) -> None:
     gathered.scores.add(compared)
     branches = compared.branches
     for name, confusion in gathered.uncovered.items():

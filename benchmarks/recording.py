@@ -67,7 +67,7 @@ class FrameByFrame:
 
     def __call__(self) -> Callable[[], tuple[dict[str, float], None]]:
         """Load the bundle."""
-        pipeline, frames = _load(self.setup)
+        pipeline, frames = load_setup(self.setup)
         rois = self.setup.recording.rois
         done = 0
 
@@ -96,7 +96,7 @@ class Share:
         """Load the bundle."""
         from maskrt.runtime.batches import raised
 
-        pipeline, frames = _load(self.setup)
+        pipeline, frames = load_setup(self.setup)
         pool = ThreadPoolExecutor(self.streams)
 
         rois = self.setup.recording.rois
@@ -113,9 +113,9 @@ class Share:
         return iterate
 
 
-def _load(setup: Setup) -> tuple[Any, NDArray[np.uint8]]:
-    """The pipeline, as `maskrt run` would have it, and the frames in memory."""
+def load_setup(setup: Setup, **options: Any) -> tuple[Any, NDArray[np.uint8]]:
+    """The pipeline, as `maskrt run` would have it with these settings, and the frames in memory."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as maskrt.cli.main, before the kernels load their threads
     from maskrt.runtime.pipeline import open_pipeline
 
-    return open_pipeline(setup.bundle, setup.provider, setup.threads), np.load(setup.recording.frames)
+    return open_pipeline(setup.bundle, setup.provider, setup.threads, **options), np.load(setup.recording.frames)

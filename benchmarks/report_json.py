@@ -129,7 +129,12 @@ def print_report(report: CaseReport, console: Console | None = None) -> None:
     table = Table(box=None, pad_edge=False, show_edge=False)
     table.add_column("contestant", no_wrap=True)
     # Some cases have more to say of a row; a column that no row of this one fills is left out.
-    further = {"p99 s": [row.p99_s for row in report.rows], "frames/s": [row.frames_per_s for row in report.rows]}
+    further = {
+        "p99 s": [row.p99_s for row in report.rows],
+        "frames/s": [row.frames_per_s for row in report.rows],
+        "Dice": [row.dice for row in report.rows],
+        "GFLOPs": [row.gflops for row in report.rows],
+    }
     further = {column: values for column, values in further.items() if any(value is not None for value in values)}
     for column in ("median s", "p95 s", "runs", "peak RSS MB", *further):
         table.add_column(column, justify="right", no_wrap=True)

@@ -26,7 +26,7 @@ StructT = TypeVar("StructT", bound=msgspec.Struct)
 ROOT = Path(__file__).resolve().parents[1]  # resolved: the package reaches this folder through a link
 README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "results"
 OPENING = "<!-- bench:"
-BLOCK = re.compile(r"(<!-- bench:(?P<name>[a-z0-9_]+) -->\n)(?P<body>.*?)(<!-- /bench -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- bench:(?P<name>[a-z0-9_-]+) -->\n)(?P<body>.*?)(<!-- /bench -->)", re.DOTALL)
 
 
 class QualityFile(msgspec.Struct, frozen=True):
@@ -176,10 +176,11 @@ CASE_COLUMNS: dict[str, dict[str, Callable[[Row], str]]] = {
         "IoU": lambda row: _percent(row.iou),
         "mBA": lambda row: _percent(row.mba),
     },
+    "two-stage": {"Dice": lambda row: _score(row.dice), "GFLOPs": lambda row: f"{row.gflops:.2f}"},
     "latency": {"p99": lambda row: _seconds(row.p99_s or 0)},
     "throughput": {"frames/s": lambda row: f"{row.frames_per_s:.2f}"},
 }
-RATIO_ENDINGS = {"refine": ("2k", "4k", "6k"), "latency": ("",), "throughput": ("",)}
+RATIO_ENDINGS = {"refine": ("2k", "4k", "6k"), "two-stage": ("",), "latency": ("",), "throughput": ("",)}
 TABLES: dict[str, Callable[[Path], str]] = {
     "quality": quality_markdown,
     "policies": policies_markdown,

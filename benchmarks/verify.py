@@ -18,7 +18,9 @@ from maskrt.runtime.types import Roi
 TIE = 1e-4  # of a probability: nearer to a half, rounding decides
 
 
-class _Compared(msgspec.Struct, frozen=True, kw_only=True):
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """What every certificate of one image says; seconds of one run each."""
+
     source: str
     ties: int
     different: int
@@ -31,7 +33,7 @@ class _Compared(msgspec.Struct, frozen=True, kw_only=True):
         return self.different == 0
 
 
-class Certificate(_Compared, frozen=True, kw_only=True):
+class Certificate(Compared, frozen=True, kw_only=True):
     """What was compared on one image.
 
     masks, identical_rles, ties, different: as of benchmarks.equality; label_differences: pixels whose class differs;
@@ -51,7 +53,7 @@ class Certificate(_Compared, frozen=True, kw_only=True):
         )
 
 
-class RefinerCertificate(_Compared, frozen=True, kw_only=True):
+class RefinerCertificate(Compared, frozen=True, kw_only=True):
     """What was compared of a refiner on one image.
 
     pixels: of the image; ties: those whose label differs and whose plain probability is within TIE of a half;

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from maskrt.runtime.agreement import AgreementCount
-from maskrt.runtime.bundle import Agreement, Bundle, SossManifest
+from maskrt.runtime.bundle import Agreement, Bundle, SossManifest, TwoStageManifest
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.images import MAX_PIXELS
 from maskrt.runtime.recorder import Watch, unwatched
@@ -17,10 +17,11 @@ from maskrt.runtime.region import checked_roi
 from maskrt.runtime.run import RoiOf
 from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.sources import BadFrame, open_source
+from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
 from maskrt.runtime.types import Frame, Result, Roi
 
-SOSS, REFINER = "soss", "refiner"
-Answers = dict[str, dict[str, Result]]  # SOSS or REFINER -> frame's name -> answer
+SOSS, REFINER, TWO_STAGE = "soss", "refiner", "two_stage"
+Answers = dict[str, dict[str, Result]]  # SOSS, REFINER or TWO_STAGE -> frame's name -> answer
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,11 @@ def answer(
     options: dict[str, Any] | None = None,
     watch: Watch = unwatched,
 ) -> Answers:
-    """What a bundle's SOSS and its refiner, where it has them, make of every frame, each by itself.
+    """What a bundle's SOSS and its refiner, where it has them, or its two stages make of every frame, each by itself.
 
     Args:
         reference: another precision's answers, of which the refiner is to refine SOSS's; None: it refines this one's.
-        options: override the bundle's mask and voting settings.
+        options: override the bundle's mask and voting settings, or those of its two stages.
         watch: as of the pipelines.
 
     Raises:
@@ -74,7 +75,10 @@ def answer(
     if isinstance(bundle.manifest, SossManifest):
         with SossPipeline(bundle, provider, threads, {**(options or {}), "select": "off"}, watch=watch) as soss:
             found[SOSS] = {frame.source: _lean(soss(frame, roi)) for frame, roi in calibration.frames()}
-    if bundle.manifest.refiner is not None:
+    if isinstance(bundle.manifest, TwoStageManifest):
+        with TwoStagePipeline(bundle, provider, threads, options, watch=watch) as two_stage:
+            found[TWO_STAGE] = {frame.source: _lean(two_stage(frame, roi)) for frame, roi in calibration.frames()}
+    elif bundle.manifest.refiner is not None:
         soss_answers = (reference or found).get(SOSS)
         rough_of = _rough_of(calibration, soss_answers)
         with RefinePipeline(bundle, rough_of, provider, threads, watch=watch) as refiner:

@@ -27,14 +27,13 @@ from onnx import (
     NodeProto,
     TensorProto,
     ValueInfoProto,
-    external_data_helper,
     inliner,
     numpy_helper,
 )
 
+from maskrt.export.onnx_file import SMALL, elements, read_model
+
 TABLE = Path(__file__).parent / "tensorrt_operators.json"
-# Elements. Larger constants are no sizes, axes or zero points: shapes are inferred without their values.
-SMALL = 1 << 16
 Sources = frozenset[str]  # names of the graph's inputs
 
 # Operator -> inputs whose values decide the sizes of its outputs, or, of If and Loop, what is run.
@@ -88,17 +87,13 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def findings(path: Path) -> tuple[str, ...]:
     """What TensorRT would refuse of an ONNX file, a line each; empty where it fits."""
-    model = onnx.load(path, load_external_data=False)
-    for tensor in model.graph.initializer:  # weights beside the file are not read, sizes are
-        if external_data_helper.uses_external_data(tensor) and _elements(tensor) <= SMALL:
-            external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
-    return model_findings(model)
+    return model_findings(read_model(path))
 
 
 def model_findings(model: ModelProto) -> tuple[str, ...]:
     """As findings, of a loaded model, which is changed: large constants lose their values."""
     for tensor in model.graph.initializer:
-        if _elements(tensor) > SMALL:
+        if elements(tensor) > SMALL:
             tensor.ClearField("raw_data")
     if model.functions:
         model = inliner.inline_local_functions(model)  # the parser does so too
@@ -271,10 +266,3 @@ def _union(sets: Iterable[Sources | None]) -> Sources:
 
 def _type_name(number: int) -> str:
     return str(TensorProto.DataType.Name(number))
-
-
-def _elements(tensor: TensorProto) -> int:
-    count = 1
-    for size in tensor.dims:
-        count *= size
-    return count

@@ -12,6 +12,7 @@ from maskrt.export.checkpoints import State, fitting_hint, load_state_dict, load
 from maskrt.export.deeplab import ENCODERS, deeplabv3plus_for
 from maskrt.export.sam import SAM_CONFIGS, build_sam
 from maskrt.export.torchvision_deeplab import AUXILIARY, torchvision_deeplabv3_for
+from maskrt.export.unet import unet_for
 from maskrt.runtime.errors import CheckpointError, InputError
 
 
@@ -39,6 +40,7 @@ SEGMENTER_ARCHITECTURES = {
 KNOWN: dict[str, Callable[[Mapping[str, Tensor]], nn.Module]] = {
     **{kind: architecture.build for kind, architecture in SEGMENTER_ARCHITECTURES.items()},
     **{kind: lambda _, config=config: build_sam(config) for kind, config in SAM_CONFIGS.items()},  # type: ignore[misc]
+    "unet": unet_for,
 }
 
 

@@ -62,6 +62,18 @@ def copy_onnx(checkpoint: Path, path: Path, input_hw: tuple[int, int], report: R
     Raises:
         InputError: not an ONNX file, in several files, or with other inputs or outputs.
     """
+    copy_checked(checkpoint, path)
+    classes = _run_once(checkpoint, path, input_hw)
+    report(f"{path.name}: {checkpoint.name} as it is, {classes} classes")
+    return classes, None
+
+
+def copy_checked(checkpoint: Path, path: Path) -> None:
+    """Copy an ONNX file of somebody else's, if it is a valid model that needs no other file.
+
+    Raises:
+        InputError: it is not, or it is too large.
+    """
     if not checkpoint.is_file():
         raise InputError(f"{checkpoint} does not exist or is not a file")
     if checkpoint.stat().st_size > MAX_MODEL_BYTES:
@@ -80,9 +92,6 @@ def copy_onnx(checkpoint: Path, path: Path, input_hw: tuple[int, int], report: R
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{checkpoint} is not a valid ONNX model: {reason}") from error
-    classes = _run_once(checkpoint, path, input_hw)
-    report(f"{path.name}: {checkpoint.name} as it is, {classes} classes")
-    return classes, None
 
 
 SEGMENTERS: dict[str, Writer] = {

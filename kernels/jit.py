@@ -19,6 +19,11 @@ def kernel(function: KernelT) -> KernelT:
     return cast(KernelT, numba.njit(cache=True, nogil=True)(function))
 
 
+def parallel_kernel(function: KernelT) -> KernelT:
+    """Threads over `prange`, IEEE arithmetic as written."""
+    return cast(KernelT, numba.njit(cache=True, nogil=True, parallel=True)(function))
+
+
 def contracted_kernel(function: KernelT) -> KernelT:
     """Threads over `prange`; a product feeding a sum may become one fused multiply-add, rounded once.
 

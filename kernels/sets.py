@@ -13,6 +13,8 @@ from maskrt.kernels.mask_stats import reference as mask_stats_reference
 from maskrt.kernels.morphology import cpu as morphology_cpu
 from maskrt.kernels.morphology import reference as morphology_reference
 from maskrt.kernels.nms import reference as nms_reference
+from maskrt.kernels.patches import cpu as patches_cpu
+from maskrt.kernels.patches import reference as patches_reference
 from maskrt.kernels.pixel_decoder import cpu as pixel_decoder_cpu
 from maskrt.kernels.pixel_decoder import reference as pixel_decoder_reference
 from maskrt.kernels.regions import cpu as regions_cpu
@@ -47,6 +49,10 @@ class KernelSet:
     decode_pixels: Kernel
     dilate: Kernel
     settle_squares: Kernel
+    patch_means: Kernel
+    gather_patches: Kernel
+    blend_patches: Kernel
+    choose_windows: Kernel
 
 
 def _gather(*families: ModuleType) -> KernelSet:
@@ -70,6 +76,7 @@ CPU = _gather(
     pixel_decoder_cpu,
     selections_cpu,
     morphology_cpu,
+    patches_cpu,
 )
 REFERENCE = _gather(
     resample_reference,
@@ -82,6 +89,7 @@ REFERENCE = _gather(
     pixel_decoder_reference,
     selections_reference,
     morphology_reference,
+    patches_reference,
 )
 
 
@@ -90,7 +98,7 @@ def cuda() -> KernelSet:
     """The kernels for an NVIDIA GPU, whose answers are those of REFERENCE as the CPU's are.
 
     Connected regions (`remove_small_regions`, `region_boxes`) stay the CPU's: joining them is one chain of steps, each
-    on what the last one found.
+    on what the last one found. So is choosing windows (`choose_windows`), each from what the last one left.
 
     Numba's CUDA target is imported by the first call, not before.
 
@@ -105,6 +113,7 @@ def cuda() -> KernelSet:
     from maskrt.kernels.mask_stats import cuda as mask_stats_cuda
     from maskrt.kernels.morphology import cuda as morphology_cuda
     from maskrt.kernels.nms import cuda as nms_cuda
+    from maskrt.kernels.patches import cuda as patches_cuda
     from maskrt.kernels.pixel_decoder import cuda as pixel_decoder_cuda
     from maskrt.kernels.resample import cuda as resample_cuda
     from maskrt.kernels.sampling import cuda as sampling_cuda
@@ -116,10 +125,12 @@ def cuda() -> KernelSet:
         mask_stats_cuda,
         morphology_cuda,
         nms_cuda,
+        patches_cuda,
         pixel_decoder_cuda,
         resample_cuda,
         sampling_cuda,
         selections_cuda,
         voting_cuda,
         regions_cpu,
+        patches_cpu,  # what its CUDA twin has is taken from that one, which comes first
     )

@@ -16,9 +16,10 @@ from maskrt.runtime.candidates import Candidate, CandidateFinder, Points, draw_r
 from maskrt.runtime.clean_up import clean_rle
 from maskrt.runtime.crops import Crop, crop_boxes, cut_by_crop
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
-from maskrt.runtime.mask_decoder import Floats, MaskDecoder, Tensors, require_names
+from maskrt.runtime.mask_decoder import MaskDecoder, Tensors, require_names
 from maskrt.runtime.prompts import coarse_points, guided_points, inside_any, point_grid
 from maskrt.runtime.region import fit_size_hw
+from maskrt.runtime.resident import Tensor
 from maskrt.runtime.rle import Rle, move_rle, rle_area
 from maskrt.runtime.session import Session
 from maskrt.runtime.timing import timed, timed_together
@@ -144,7 +145,7 @@ class AutomaticMasks:
                     search.error = error
         return [search.error or self._distinct_segments(search) for search in searches]
 
-    def _encoded(self, searches: Sequence[_Search], number: int) -> list[tuple[Floats, Placement]]:
+    def _encoded(self, searches: Sequence[_Search], number: int) -> list[tuple[Tensor, Placement]]:
         """The embedding of one crop of each image, float32 [1, C, e, e], and where its low-res masks lie."""
         side = self._sam.image_size
         with timed_together([search.timings_ms for search in searches], "encoder"):
@@ -155,7 +156,7 @@ class AutomaticMasks:
                 np.array(Image.fromarray(part).resize(size_hw[::-1], Image.Resampling.BILINEAR))
                 for part, size_hw in zip(parts, sizes, strict=True)
             ]
-            found: dict[int, Floats] = {}
+            found: dict[int, Tensor] = {}
             for indices in groups(sizes):
                 runs = in_halves(self._embed, [resized[index] for index in indices])
                 found |= zip(indices, (embedding for run in runs for embedding in run), strict=True)
@@ -164,14 +165,14 @@ class AutomaticMasks:
         ]
         return [(found[index], place) for index, place in enumerate(places)]
 
-    def _embed(self, images: Sequence[NDArray[np.uint8]]) -> list[Floats]:
+    def _embed(self, images: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
         """Run the encoder once on images of one size."""
-        embeddings = self._encoder.run({"image": np.stack(images)})["image_embeddings"]
+        embeddings = self._encoder.run({"image": np.stack(images)}, keep=("image_embeddings",))["image_embeddings"]
         if len(embeddings) != len(images):
             raise NetworkError(f"the encoder returned {len(embeddings)} embeddings of {len(images)}: export again")
         return [embeddings[index : index + 1] for index in range(len(images))]
 
-    def _crop(self, search: _Search, number: int, embedding: Floats, placement: Placement) -> list[_Mask]:
+    def _crop(self, search: _Search, number: int, embedding: Tensor, placement: Placement) -> list[_Mask]:
         """The distinct masks of one crop, those that it cuts left out."""
         layer, crop = search.crops[number]
         x0, y0, x1, y1 = crop

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from maskrt.runtime.errors import BundleError
+from maskrt.runtime.two_stage_spec import StagesSpec as StagesSpec
+from maskrt.runtime.two_stage_spec import TwoStageSpec as TwoStageSpec
 
 SpecT = TypeVar("SpecT", bound=msgspec.Struct)
 
@@ -184,7 +186,11 @@ class _Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 
 
 class SossManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="soss", kw_only=True):
-    """bundle.json of a segmenter and a SAM; with a refiner, its answer can be refined."""
+    """bundle.json of a segmenter and a SAM; with a refiner, its answer can be refined.
+
+    two_stage: the segmenter is one of two stages, "segmenter_low" and "segmenter_high" in place of "segmenter", and
+    `selection` is how it is run; its classes are the segmenter's.
+    """
 
     segmenter: SegmenterSpec
     sam: SamSpec
@@ -192,6 +198,17 @@ class SossManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="soss",
     voting: VotingSpec = VotingSpec()
     refiner: RefinerSpec | None = None
     refine: RefineSpec = RefineSpec(select="off")
+    two_stage: TwoStageSpec | None = None
+    selection: StagesSpec = StagesSpec()
+
+    def __post_init__(self) -> None:
+        if self.two_stage is not None and self.two_stage.classes != self.segmenter.classes:
+            raise ValueError("two_stage and segmenter name different classes")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that a pixel may have."""
+        return self.segmenter.classes
 
 
 class RefineManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="refine", kw_only=True):
@@ -201,7 +218,23 @@ class RefineManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="refi
     refine: RefineSpec = RefineSpec()
 
 
-Manifest = SossManifest | RefineManifest
+class TwoStageManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="two_stage", kw_only=True):
+    """bundle.json of a two-stage segmenter: models "low" and "high".
+
+    Each has one input, float32 [B, channels, H, W], and one output, logits float32 [B, number of classes or 1, H, W].
+    Sizes of an axis are dynamic, or fixed to what the pipeline asks for; B fixed to 1 means one picture at a time.
+    """
+
+    stages: TwoStageSpec
+    selection: StagesSpec = StagesSpec()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that a pixel may have."""
+        return self.stages.classes
+
+
+Manifest = SossManifest | RefineManifest | TwoStageManifest
 
 
 @dataclass(frozen=True)
@@ -278,9 +311,56 @@ def soss_manifest(bundle: Bundle) -> SossManifest:
     Raises:
         BundleError: the bundle is of another kind.
     """
-    if not isinstance(bundle.manifest, SossManifest):
+    manifest = segmenting_manifest(bundle)
+    if not isinstance(manifest, SossManifest):
+        raise BundleError(f"{bundle.path} holds a two-stage segmenter: this needs a bundle with a SAM")
+    return manifest
+
+
+def segmenting_manifest(bundle: Bundle) -> SossManifest | TwoStageManifest:
+    """The manifest of a bundle that needs nothing but frames.
+
+    Raises:
+        BundleError: it holds a refiner alone.
+    """
+    if isinstance(bundle.manifest, RefineManifest):
         raise BundleError(f"{bundle.path} holds a refiner alone: use it with maskrt refine")
     return bundle.manifest
+
+
+def refiner_manifest(bundle: Bundle) -> SossManifest | RefineManifest:
+    """The manifest of a bundle that has, or can have, a refiner.
+
+    Raises:
+        BundleError: the bundle is of another kind.
+    """
+    if isinstance(bundle.manifest, TwoStageManifest):
+        raise BundleError(f"{bundle.path} has no refiner: it holds a two-stage segmenter")
+    return bundle.manifest
+
+
+def two_stage_manifest(bundle: Bundle) -> TwoStageManifest:
+    """The manifest of a two-stage segmenter.
+
+    Raises:
+        BundleError: the bundle is of another kind.
+    """
+    if not isinstance(bundle.manifest, TwoStageManifest):
+        raise BundleError(f"{bundle.path} is no two-stage segmenter: make one with maskrt export")
+    return bundle.manifest
+
+
+def two_stage_of(bundle: Bundle) -> tuple[TwoStageSpec, StagesSpec]:
+    """The two stages of a bundle that is one, or whose SOSS has one, and how they are run.
+
+    Raises:
+        BundleError: it has none.
+    """
+    manifest = segmenting_manifest(bundle)
+    spec = manifest.stages if isinstance(manifest, TwoStageManifest) else manifest.two_stage
+    if spec is None:
+        raise BundleError(f"{bundle.path} has no two-stage segmenter: make one with maskrt export")
+    return spec, manifest.selection
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

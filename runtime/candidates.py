@@ -11,6 +11,7 @@ from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batches import in_halves
 from maskrt.runtime.bundle import MasksSpec, SamSpec
 from maskrt.runtime.mask_decoder import MASKS_PER_POINT, MaskDecoder, Tensors
+from maskrt.runtime.resident import Tensor
 from maskrt.runtime.rle import Rle
 from maskrt.runtime.timing import timed
 
@@ -74,7 +75,7 @@ class CandidateFinder:
         self._spec = spec
         self._kernels = kernels
 
-    def prepare(self, embeddings: Floats) -> Tensors:
+    def prepare(self, embeddings: Tensor) -> Tensors:
         """What all prompts of one image share."""
         return self._decoder.prepare(embeddings)
 

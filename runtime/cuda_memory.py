@@ -1,7 +1,6 @@
 """GPU memory, streams and copies, through cuda.bindings.runtime. The status of every call is checked."""
 
 import ctypes
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import NetworkError, OutOfMemory, ProviderUnavailable
-
-DEVICE = 0  # the first that CUDA_VISIBLE_DEVICES leaves
 
 
 @dataclass(frozen=True)
@@ -25,21 +22,34 @@ class Gpu:
 
 
 class Cuda:
-    """The CUDA runtime of this process."""
+    """The CUDA runtime of this process, and one of the GPUs that CUDA_VISIBLE_DEVICES leaves it."""
 
-    def __init__(self) -> None:
-        """Raises ProviderUnavailable where the bindings or a GPU are absent."""
+    def __init__(self, device: int = 0) -> None:
+        """Raises ProviderUnavailable where the bindings or the GPU of this number are absent."""
         try:
             from cuda.bindings import runtime
         except ImportError as error:
             raise ProviderUnavailable(f"CUDA cannot be loaded ({error}): pip install 'maskrt[tensorrt]'") from error
         self.runtime: Any = runtime
+        self.device = device
         try:
             count = self.call("cudaGetDeviceCount")
         except NetworkError as error:
             raise ProviderUnavailable(f"{error}: see whether nvidia-smi finds the GPU and its driver") from error
         if not count:
             raise ProviderUnavailable("CUDA finds no GPU: see nvidia-smi, and what CUDA_VISIBLE_DEVICES hides")
+        if device >= count:
+            raise ProviderUnavailable(
+                f"GPU {device} requested, CUDA finds {count}, counted from 0: see nvidia-smi, and what "
+                "CUDA_VISIBLE_DEVICES hides"
+            )
+
+    def select(self) -> None:
+        """Let the calling thread allocate, create and launch on this GPU.
+
+        Each thread starts on the first, and other libraries may have changed it since: whoever begins work asks again.
+        """
+        self.call("cudaSetDevice", self.device)
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Call a function of the runtime; its value, or None where it returns its status alone.
@@ -50,6 +60,8 @@ class Cuda:
         """
         status, *values = getattr(self.runtime, name)(*arguments)
         statuses = self.runtime.cudaError_t
+        if status != statuses.cudaSuccess:
+            self.forget_error()
         if status == statuses.cudaErrorMemoryAllocation:
             raise OutOfMemory(f"out of GPU memory ({name}): close other programs on the GPU, or use a smaller model")
         if status != statuses.cudaSuccess:
@@ -57,9 +69,13 @@ class Cuda:
             raise NetworkError(f"CUDA says {text.decode()} ({name}, {status.name})")
         return values[0] if values else None
 
+    def forget_error(self) -> None:
+        """Clear the thread's last error, which CUDA keeps, and which TensorRT would take for one of its own calls'."""
+        self.runtime.cudaGetLastError()
+
     def gpu(self) -> Gpu:
         """The GPU that engines run on."""
-        properties = self.call("cudaGetDeviceProperties", DEVICE)
+        properties = self.call("cudaGetDeviceProperties", self.device)
         driver = self.call("cudaDriverGetVersion")
         name = properties.name.partition(b"\0")[0].decode()
         return Gpu(name, f"{properties.major}.{properties.minor}", f"{driver // 1000}.{driver % 1000 // 10}")
@@ -86,9 +102,37 @@ class Stream(Closing):
         """From device to host, once the stream gets to it."""
         self._copy(host, device, nbytes, self._cuda.runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost)
 
+    def copy_within(self, target: int, source: int, nbytes: int) -> None:
+        """From one place on the device to another, once the stream gets to it."""
+        self._copy(target, source, nbytes, self._cuda.runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice)
+
     def _copy(self, target: int, source: int, nbytes: int, kind: Any) -> None:
         if nbytes:
             self._cuda.call("cudaMemcpyAsync", target, source, nbytes, kind, self._stream)
+
+    def capture(self, enqueue: Callable[[], None]) -> Any:
+        """The graph of what `enqueue` gives to the stream; nothing of it is done.
+
+        Raises:
+            NetworkError: something in it cannot be captured. The stream is as it was.
+        """
+        # Calls of other threads neither disturb this capture nor enter it.
+        mode = self._cuda.runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._cuda.call("cudaStreamBeginCapture", self._stream, mode)
+        try:
+            enqueue()
+        except BaseException:
+            # Ends the capture whatever it says: its own status repeats the reason.
+            _, graph = self._cuda.runtime.cudaStreamEndCapture(self._stream)
+            self._cuda.forget_error()
+            if graph is not None:
+                self._cuda.call("cudaGraphDestroy", graph)
+            raise
+        return self._cuda.call("cudaStreamEndCapture", self._stream)
+
+    def launch(self, executable: Any) -> None:
+        """All of an executable graph, once the stream gets to it."""
+        self._cuda.call("cudaGraphLaunch", executable, self._stream)
 
     def wait(self) -> None:
         """Until everything is done."""
@@ -105,16 +149,15 @@ class Stream(Closing):
 
 
 class Buffer(Closing):
-    """Memory of one tensor twice: on the device, and pinned on the host, from where copies run beside the host's work.
+    """Memory of one tensor on the device and, of what crosses, pinned on the host, where copies run beside other work.
 
     device: its address there.
     """
 
     def __init__(self, cuda: Cuda) -> None:
         self._cuda = cuda
-        self._size = 0
+        self._size = self._host_size = 0
         self._host = self.device = 0
-        self._sent: Callable[[], Any] = _nothing
 
     def reserve(self, nbytes: int) -> None:
         """Make room; what it held is lost where it grows. No stream may be using it."""
@@ -123,42 +166,36 @@ class Buffer(Closing):
         self.close()
         self._size = max(nbytes, 1)  # an empty tensor has an address too
         self.device = self._cuda.call("cudaMalloc", self._size)
-        self._host = self._cuda.call("cudaMallocHost", self._size)
 
     def view(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """The host's memory as an array; valid until it grows or is closed."""
         count = int(np.prod(shape, dtype=np.int64))
-        block = memoryview((ctypes.c_uint8 * self._size).from_address(self._host))
+        block = memoryview((ctypes.c_uint8 * self._host_size).from_address(self._host))
         view: NDArray[Any] = np.frombuffer(block, dtype, count).reshape(shape)
         return view
 
     def send(self, value: NDArray[Any], stream: Stream) -> None:
-        """Copy an array to the device, once the stream gets to it.
-
-        One that cannot change, read-only and with memory of its own, is copied the first time only.
-        """
-        if self._sent() is value:
-            return
+        """Copy an array to the device, once the stream gets to it."""
         self.reserve(value.nbytes)
+        self._pin()
         self.view(value.shape, value.dtype)[...] = value
         stream.copy_in(self.device, self._host, value.nbytes)
-        fixed = value.flags.owndata and not value.flags.writeable
-        self._sent = weakref.ref(value) if fixed else _nothing
 
     def fetch(self, nbytes: int, stream: Stream) -> None:
         """Copy from the device to where `view` shows it, once the stream gets to it."""
+        self._pin()
         stream.copy_out(self._host, self.device, nbytes)
+
+    def _pin(self) -> None:
+        """The host's memory, as large as the device's. Only what crosses needs it."""
+        if not self._host:
+            self._host, self._host_size = self._cuda.call("cudaMallocHost", self._size), self._size
 
     def close(self) -> None:
         """Free both."""
         device, host = self.device, self._host
-        self._sent = _nothing
-        self.device = self._host = self._size = 0
+        self.device = self._host = self._size = self._host_size = 0
         if device:
             self._cuda.call("cudaFree", device)
         if host:
             self._cuda.call("cudaFreeHost", host)
-
-
-def _nothing() -> None:
-    """Stands for an array that is not there."""

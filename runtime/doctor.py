@@ -17,10 +17,9 @@ import numpy as np
 from maskrt.kernels import __file__ as kernels_file
 from maskrt.runtime.cuda_memory import Cuda
 from maskrt.runtime.errors import MaskrtError
-from maskrt.runtime.providers import EXTRA
+from maskrt.runtime.providers import EXTRA, TENSORRT
 from maskrt.runtime.session import PROVIDERS, open_session, usable_cpus
 from maskrt.runtime.tensorrt_library import load_tensorrt
-from maskrt.runtime.tensorrt_session import TENSORRT
 from maskrt.runtime.tensorrt_store import target_of
 
 # Distribution -> module.
@@ -52,6 +51,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "refine": (RUNTIME, "cpu"),
     "verify": (RUNTIME, "cpu"),
     "eval": (RUNTIME, "cpu"),
+    "inspect": (("onnx",), "export"),
     "build": (("tensorrt", "cuda.bindings"), "tensorrt"),
     "scenes": (("cv2",), "demo"),
     "demo": ((*RUNTIME, "cv2", "skimage"), "cpu,demo"),

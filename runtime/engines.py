@@ -3,16 +3,18 @@
 import sys
 import threading
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import BundleError, NetworkError, NotFinite, OutOfMemory, ProviderUnavailable
-from maskrt.runtime.providers import WITH_DEVICES, require_loaded, require_offered, with_options
+from maskrt.runtime.onnxruntime_binding import Binding
+from maskrt.runtime.providers import DEVICE_MEMORY, require_loaded, require_offered, with_options
+from maskrt.runtime.resident import Place, Resident, Tensor
 
 Array = NDArray[Any]
 Ports = dict[str, tuple[str, tuple[int | None, ...]]]
@@ -25,26 +27,45 @@ _ELEMENT_TYPES = {"f32": "float", "u8": "uint8", "i64": "int64", "i32": "int32",
 
 
 class Engine(Closing):
-    """What the engines share: names, and the search for NaN."""
+    """What the engines share: names, where they take residents from, and the search for NaN.
+
+    place: where it leaves the outputs that are kept; None: on the host.
+    """
+
+    place: Place | None = None
 
     def __init__(self, name: str, inputs: Ports, outputs: Ports) -> None:
         self._name = name
         self.inputs = inputs
         self.outputs = outputs
 
-    def run(self, feeds: Mapping[str, Array], check: Collection[str] | None = None) -> dict[str, Array]:
+    @overload
+    def run(self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None) -> dict[str, Array]: ...
+
+    @overload
+    def run(
+        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep: Collection[str]
+    ) -> dict[str, Any]: ...
+
+    def run(
+        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep: Collection[str] = ()
+    ) -> dict[str, Any]:
         """Run the model once.
 
         Args:
-            check: outputs that are searched for NaN and infinity; all where None.
+            feeds: arrays, and residents of this engine and device.
+            check: outputs that are searched for NaN and infinity; all where None. What stays on a device is not
+                searched: what is made from it and comes to the host is.
+            keep: outputs that stay where the engine computes them: residents on a GPU, arrays as ever on a CPU.
 
         Raises:
-            NetworkError: the engine failed.
+            NetworkError: the engine failed, or a feed lies on another device.
             NotFinite: a floating-point output holds NaN or infinity.
             OutOfMemory: it failed for lack of memory.
         """
         try:
-            values = self._infer(feeds)
+            self._check(feeds, keep)
+            values = self._infer(feeds, keep)
         except NetworkError:
             raise
         except Exception as error:  # the engines have no common base class for their errors
@@ -53,16 +74,29 @@ class Engine(Closing):
             raise NetworkError(f"{self._name} failed: {_first_line(error)}") from error
         outputs = dict(zip(self.outputs, values, strict=True))
         for name, value in outputs.items():
-            if check is not None and name not in check:
+            if isinstance(value, Resident) or (check is not None and name not in check):
                 continue
             # The sum is finite only if every element is; it costs one pass and no temporary.
             if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value.sum(dtype=np.float64)):
                 raise NotFinite(f"{self._name} returned NaN or infinity in {name}: check the input and the export")
         return outputs
 
+    def _check(self, feeds: Mapping[str, Tensor], keep: Collection[str]) -> None:
+        """Some engines would go on with whatever an input held before, or with another device's address."""
+        if unknown := set(keep) - set(self.outputs):
+            raise ValueError(f"it returns {', '.join(self.outputs)}, and no {', '.join(sorted(unknown))} to keep")
+        if set(feeds) != set(self.inputs):
+            raise ValueError(f"it takes {', '.join(self.inputs)}, not {', '.join(feeds)}")
+        for name, value in feeds.items():
+            if isinstance(value, Resident) and value.place != self.place:
+                raise ValueError(
+                    f"{name} lies on {value.place}, this session computes on {self.place or 'the CPU'}: "
+                    "open both on one provider and device, or feed what numpy() returns"
+                )
+
     @abstractmethod
-    def _infer(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """The values of the outputs, in their order."""
+    def _infer(self, feeds: Mapping[str, Tensor], keep: Collection[str]) -> Sequence[Tensor]:
+        """The values of the outputs, in their order. The feeds are those of the inputs, residents from its place."""
 
 
 class OnnxRuntimeSession(Engine):
@@ -99,30 +133,21 @@ class OnnxRuntimeSession(Engine):
                 ) from error
             raise BundleError(f"{path.name} cannot be loaded by ONNX Runtime: {_first_line(error)}") from error
         require_loaded(provider, self._session)
-        self._gpu = device if provider in WITH_DEVICES else None
-        self._held: dict[str, tuple[Array, Any]] = {}  # input -> a read-only array, and its copy on the GPU
-        self._on_device: Any = onnxruntime.OrtValue.ortvalue_from_numpy
+        self._binding: Binding | None = None
+        if provider in DEVICE_MEMORY:
+            self._binding = Binding(self._session, self._run_options, DEVICE_MEMORY[provider], device)
+            self.place = self._binding.place
         super().__init__(path.name, _ports(self._session.get_inputs()), _ports(self._session.get_outputs()))
 
-    def _infer(self, feeds: Mapping[str, Array]) -> list[Array]:
-        given = feeds if self._gpu is None else {name: self._placed(name, value) for name, value in feeds.items()}
-        values: list[Array] = self._session.run(None, dict(given), self._run_options)
+    def _infer(self, feeds: Mapping[str, Tensor], keep: Collection[str]) -> Sequence[Tensor]:
+        if self._binding is not None:
+            return self._binding.run(feeds, self.outputs, keep)
+        values: list[Array] = self._session.run(None, dict(feeds), self._run_options)
         return values
 
-    def _placed(self, name: str, value: Array) -> Any:
-        """A read-only array as it lies on the GPU, copied there once: what all prompts of an image share."""
-        if value.flags.writeable:
-            return value
-        array, held = self._held.get(name, (None, None))
-        if array is not value:
-            held = self._on_device(value, "cuda", self._gpu)
-            self._held[name] = value, held
-        return held
-
     def close(self) -> None:
-        """Free the model's memory."""
-        self._session = None
-        self._held.clear()
+        """Free the model's memory. Residents that are left keep theirs, and with it the session's arena."""
+        self._session = self._binding = None
 
 
 class OpenVinoSession(Engine):
@@ -156,9 +181,7 @@ class OpenVinoSession(Engine):
         self._requests = threading.local()
         super().__init__(path.name, _openvino_ports(self._compiled.inputs), _openvino_ports(self._compiled.outputs))
 
-    def _infer(self, feeds: Mapping[str, Array]) -> list[Array]:
-        if set(feeds) != set(self.inputs):  # OpenVINO would go on with whatever an input held before
-            raise ValueError(f"it takes {', '.join(self.inputs)}, not {', '.join(feeds)}")
+    def _infer(self, feeds: Mapping[str, Tensor], keep: Collection[str]) -> Sequence[Tensor]:
         if not hasattr(self._requests, "request"):
             self._requests.request = self._compiled.create_infer_request()
         request = self._requests.request

@@ -9,6 +9,7 @@ MaskrtError                 anything maskrt refuses or fails at; exit code 1
     NotFinite               it returned NaN or infinity
     OutOfMemory             there was not enough memory, of the GPU or of the machine, to load or run it
   ExportError               an exported graph differs from its PyTorch model
+  CostUnknown               what a graph costs follows from values, not from the sizes of its inputs
 """
 
 
@@ -50,3 +51,7 @@ class OutOfMemory(NetworkError):
 
 class ExportError(MaskrtError):
     """An exported graph failed its checks; nothing was written."""
+
+
+class CostUnknown(MaskrtError):
+    """What a graph costs cannot be read from it."""

@@ -1,4 +1,5 @@
-"""Scores of the segmenter alone, hard voting and SOSS against ground truth, inside the region of interest."""
+"""Scores against ground truth, inside the region of interest: of the segmenter alone, hard voting and SOSS; or, of a
+two-stage segmenter, of stage 1 alone and both stages."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,28 +11,44 @@ from numpy.typing import NDArray
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.fusion import fuse
 from maskrt.runtime.metrics import Confusion, Metrics
+from maskrt.runtime.region import checked_roi, cut
 from maskrt.runtime.soss import Branches, SossPipeline
-from maskrt.runtime.types import Roi
+from maskrt.runtime.two_stage_pipeline import TwoStagePipeline, labels_of
+from maskrt.runtime.types import Roi, Stages
 
 METHODS = ("segmenter", "hard_vote", "soss")
+STAGES = ("stage_1", "two_stage")
 
 
 @dataclass(frozen=True)
 class Compared:
     """One image, cut to its region of interest.
 
-    rgb: uint8 [h, w, 3]; truth: bool [h, w]; masks: method -> bool [h, w]; branches: what the masks were made from.
+    rgb: uint8 [h, w, 3]; truth: bool [h, w]; masks: method -> bool [h, w].
     """
 
     rgb: NDArray[np.uint8]
     truth: NDArray[np.bool_]
     masks: dict[str, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class ComparedMethods(Compared):
+    """branches: what the masks were made from."""
+
     branches: Branches
+
+
+@dataclass(frozen=True)
+class ComparedStages(Compared):
+    """stages: what the second one looked at again, in pixels of the region."""
+
+    stages: Stages
 
 
 def compare_methods(
     pipeline: SossPipeline, rgb: NDArray[np.uint8], truth: NDArray[np.bool_], roi: Roi | None = None
-) -> Compared:
+) -> ComparedMethods:
     """Run both branches once and fuse them by each method.
 
     The segmenter's mask is its most probable class; "hard_vote" and "soss" differ in the ballots only, and treat
@@ -45,14 +62,8 @@ def compare_methods(
     Raises:
         InputError: truth and image differ in size, or the ROI leaves the image.
     """
-    if truth.shape != rgb.shape[:2]:
-        raise InputError(
-            f"truth is {truth.shape[1]} x {truth.shape[0]}, the image {rgb.shape[1]} x {rgb.shape[0]}: "
-            "both must come from the same frame, unscaled"
-        )
+    _require_same_size(truth, rgb)
     branches = pipeline.branches(rgb, roi)
-    x, y, width, height = branches.roi_xywh
-    window = (slice(y, y + height), slice(x, x + width))
     spec = pipeline.voting
     labels = {
         "segmenter": branches.probabilities.argmax(axis=0),
@@ -60,15 +71,41 @@ def compare_methods(
         "soss": fuse(branches.probabilities, branches.segments, msgspec.structs.replace(spec, vote="soft"))[0],
     }
     masks = {method: labels[method] == spec.target for method in METHODS}
-    return Compared(rgb[window], truth[window], masks, branches)
+    return ComparedMethods(cut(rgb, branches.roi_xywh), cut(truth, branches.roi_xywh), masks, branches)
+
+
+def compare_stages(
+    pipeline: TwoStagePipeline, rgb: NDArray[np.uint8], truth: NDArray[np.bool_], roi: Roi | None = None
+) -> ComparedStages:
+    """Run stage 1 alone, then both. Arguments and errors as of compare_methods."""
+    _require_same_size(truth, rgb)
+    roi = checked_roi(rgb, roi)
+    region = cut(rgb, roi)
+    (look,) = pipeline.segmenter.look([region], {})
+    found = pipeline.segmenter.first_stage()([region])[0], look.probabilities
+    target = pipeline.settings.target
+    masks = {name: labels_of(maps) == target for name, maps in zip(STAGES, found, strict=True)}
+    return ComparedStages(region, cut(truth, roi), masks, look.stages)
+
+
+def _require_same_size(truth: NDArray[np.bool_], rgb: NDArray[np.uint8]) -> None:
+    if truth.shape != rgb.shape[:2]:
+        raise InputError(
+            f"truth is {truth.shape[1]} x {truth.shape[0]}, the image {rgb.shape[1]} x {rgb.shape[0]}: "
+            "both must come from the same frame, unscaled"
+        )
 
 
 @dataclass
 class Scores:
-    """Pooled counts of every method over the images added."""
+    """Counts of every method over the images added."""
 
+    methods: tuple[str, ...] = METHODS
     images: int = 0
-    confusions: dict[str, Confusion] = field(default_factory=lambda: {method: Confusion() for method in METHODS})
+    confusions: dict[str, Confusion] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.confusions = {method: Confusion() for method in self.methods}
 
     def add(self, compared: Compared) -> None:
         """Count one image."""
@@ -77,12 +114,12 @@ class Scores:
             self.confusions[method].add(compared.truth, mask)
 
     def metrics(self) -> dict[str, Metrics]:
-        """Method -> its six scores over all pixels counted so far."""
+        """Method -> its scores over all images added so far."""
         return {method: confusion.metrics() for method, confusion in self.confusions.items()}
 
     def rows(self) -> Iterator[tuple[str, list[str]]]:
         """Metric name and its value per method in percent, as the source document's table has them."""
         metrics = self.metrics()
         for name in Metrics.__struct_fields__:
-            values = (getattr(metrics[method], name) for method in METHODS)
+            values = (getattr(metrics[method], name) for method in self.methods)
             yield name, ["-" if np.isnan(value) else f"{100 * value:.1f}" for value in values]

@@ -6,15 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from maskrt.runtime.evaluate import Compared
-from maskrt.runtime.overlay import segments_picture
+from maskrt.runtime.evaluate import ComparedMethods, ComparedStages
+from maskrt.runtime.overlay import framed, segments_picture
 
+STAGE_CAPTIONS = ("input", "truth", "stage 1", "both stages", "looked at again")
 CAPTIONS = ("input", "truth", "SAM segments", "segmenter alone", "SOSS")
 MARGIN = 6
 CAPTION_HEIGHT = 26
 
 
-def comparison(compared: Compared, panel_width: int = 360) -> NDArray[np.uint8]:
+def comparison(compared: ComparedMethods, panel_width: int = 360) -> NDArray[np.uint8]:
     """One row of panels: input, truth, SAM's segments, the segmenter's mask, SOSS's mask.
 
     Source: the layout of figure 8 of the SOSS document.
@@ -27,6 +28,17 @@ def comparison(compared: Compared, panel_width: int = 360) -> NDArray[np.uint8]:
         _white(compared.masks["soss"]),
     )
     return row(panels, CAPTIONS, panel_width)
+
+
+def stages_comparison(compared: ComparedStages, panel_width: int = 360) -> NDArray[np.uint8]:
+    """One row of panels: input, truth, stage 1's mask, both stages' mask, and what stage 2 looked at again."""
+    panels = (
+        compared.rgb,
+        _white(compared.truth),
+        *(_white(mask) for mask in compared.masks.values()),
+        framed(compared.rgb, compared.stages.windows_xywh),
+    )
+    return row(panels, STAGE_CAPTIONS, panel_width)
 
 
 def row(panels: Sequence[NDArray[np.uint8]], captions: Sequence[str], panel_width: int = 360) -> NDArray[np.uint8]:

@@ -10,23 +10,31 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.bundle import Bundle, SamSpec, soss_manifest
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
+from maskrt.runtime.providers import ON_GPU, split_device
 from maskrt.runtime.recorder import Watch, unwatched
+from maskrt.runtime.resident import Resident, Tensor
 from maskrt.runtime.session import Session, open_session, usable_cpus
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
-Tensors = Mapping[str, NDArray[Any]]
+Tensors = Mapping[str, Tensor]  # on the host or, of an engine on a GPU, there
 
 SPLIT_DECODER = ("image_side", "token_side", "upscale")  # roles of SplitDecoder's graphs, in its order
 MASKS_PER_POINT = 3  # SAM's multimask outputs: whole, part, subpart
+# A GPU runs what its callers send in turn: a few keep it busy while the others measure masks. One for every core would
+# hold an execution context with its memory for each, and wait.
+GPU_WORKERS = 4
 
 
 @dataclass(frozen=True)
 class Prompted:
-    """What the decoder says of B prompts: pred_iou float32 [B, 3], and what `masks` needs to draw them."""
+    """What the decoder says of B prompts: pred_iou float32 [B, 3], and what `masks` needs to draw them.
+
+    state: of an engine on a GPU, it holds memory there until it is dropped.
+    """
 
     pred_iou: Floats
-    state: Tensors
+    state: Mapping[str, Any]
 
 
 class MaskDecoder(Protocol):
@@ -40,7 +48,8 @@ class MaskDecoder(Protocol):
     def workers(self) -> int:
         """Threads that may call it at the same time, and should."""
 
-    def prepare(self, embeddings: Floats) -> Tensors: ...
+    def prepare(self, embeddings: Tensor) -> Tensors:
+        """What all prompts of an image share. embeddings: float32 [1, C, e, e], where the encoder has left them."""
 
     def prompt(self, image: Tensors, coords: Floats, labels: Floats) -> Prompted: ...
 
@@ -75,7 +84,7 @@ class WholeDecoder:
         self._low_res_hw = sam.low_res_hw
         self._no_mask = no_mask(sam.low_res_hw)
 
-    def prepare(self, embeddings: Floats) -> Tensors:
+    def prepare(self, embeddings: Tensor) -> Tensors:
         """Nothing to prepare."""
         return {"image_embeddings": embeddings}
 
@@ -133,22 +142,20 @@ class SplitDecoder:
         self._image_side, self._token_side, self._upscale = image_side, token_side, upscale
         self.workers = workers
         self._low_res_hw = sam.low_res_hw
-        self._state = [name for name in token_side.outputs if name in upscale.inputs and name != "kernels"]
+        self._state = [name for name in token_side.outputs if name in upscale.inputs]
 
-    def prepare(self, embeddings: Floats) -> Tensors:
+    def prepare(self, embeddings: Tensor) -> Tensors:
         """The tensors that all prompts of the image share."""
-        shared = self._image_side.run({"image_embeddings": embeddings})
-        for value in shared.values():
-            value.flags.writeable = False  # so that an engine on a GPU can keep its copy for all prompts
-        return shared
+        return self._image_side.run({"image_embeddings": embeddings}, keep=self._image_side.outputs)
 
     def prompt(self, image: Tensors, coords: Floats, labels: Floats) -> Prompted:
         """Predicted IoUs. No mask is drawn."""
         feeds = {name: image[name] for name in self._token_side.inputs if name in image}
         # The state is not searched for NaN: pred_iou is made from it, and so are the masks.
-        outputs = self._token_side.run({**feeds, "point_coords": coords, "point_labels": labels}, check=("pred_iou",))
+        feeds |= {"point_coords": coords, "point_labels": labels}
+        outputs = self._token_side.run(feeds, check=("pred_iou",), keep=self._state)
         _check_shapes("decoder", (outputs["pred_iou"].shape,), ((len(coords), MASKS_PER_POINT),))
-        return Prompted(outputs["pred_iou"], outputs)
+        return Prompted(outputs["pred_iou"], {name: outputs[name] for name in self._state})
 
     def masks(self, image: Tensors, prompted: Prompted, wanted: NDArray[np.bool_]) -> tuple[Indices, Floats]:
         """Prompt by prompt, the wanted masks only; see MaskDecoder."""
@@ -159,10 +166,10 @@ class SplitDecoder:
         for prompt in np.flatnonzero(wanted.any(axis=1)):
             ranks = np.flatnonzero(wanted[prompt])
             state = {name: prompted.state[name][prompt : prompt + 1] for name in self._state}
-            kernels = prompted.state["kernels"][prompt : prompt + 1, ranks]
-            masks = self._upscale.run({**shared, **state, "kernels": kernels})["low_res_masks"]
-            _check_shapes("decoder", (masks.shape,), ((1, ranks.size, *self._low_res_hw),))
-            low_res[drawn : drawn + ranks.size] = masks[0]
+            state["kernels"], places = _kernels_of(state["kernels"], ranks)
+            masks = self._upscale.run({**shared, **state})["low_res_masks"]
+            _check_shapes("decoder", (masks.shape,), ((1, state["kernels"].shape[1], *self._low_res_hw),))
+            low_res[drawn : drawn + ranks.size] = masks[0, places]
             drawn += ranks.size
         return indices, low_res
 
@@ -192,8 +199,21 @@ def open_decoder(
         return WholeDecoder(load("decoder", threads), sam)
     shared, *each = SPLIT_DECODER
     workers = threads or usable_cpus()
+    if split_device(provider)[0] in ON_GPU:
+        workers = min(workers, GPU_WORKERS)
     token_side, upscale = (load(role, 1, workers) for role in each)
     return SplitDecoder(load(shared, threads), token_side, upscale, sam, workers)
+
+
+def _kernels_of(kernels: Tensor, ranks: Indices) -> tuple[Tensor, Indices | slice]:
+    """The kernels [1, k, c] of a prompt's masks with these ranks, and where those are among the k that are drawn.
+
+    On a GPU all three are drawn: nothing has to be gathered there, and shapes that stay the same let an engine launch
+    its work as a whole. A CPU takes a sixth longer for three than for one, so it draws what is wanted.
+    """
+    if isinstance(kernels, Resident):
+        return kernels, ranks
+    return kernels[:, ranks], slice(None)
 
 
 def no_mask(low_res_hw: tuple[int, int]) -> Tensors:

@@ -1,5 +1,7 @@
 """Pictures for people: a mask over its image, and segments in colours. They contain the patient's image."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -8,6 +10,7 @@ from maskrt.runtime.types import Roi, Segments
 
 MASK_RGB = (255, 64, 160)  # pink: neither skin, linen nor equipment
 ROI_RGB = (255, 220, 0)
+WINDOW_RGB = (0, 200, 255)
 TINT = 0.4  # share of the mask's colour; the picture below stays readable
 
 
@@ -28,9 +31,9 @@ def overlay(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], roi: Roi) -> NDArra
     for channel, colour in enumerate(MASK_RGB):
         table = ((1 - TINT) * values + TINT * colour + 0.5).astype(np.uint8)
         np.copyto(picture[:, :, channel], table[rgb[:, :, channel]], where=mask)
-    width = max(1, round(min(mask.shape) / 540))
+    width = _line(mask.shape)
     picture[outline(mask, width)] = MASK_RGB
-    _frame(picture, roi, width)
+    _frame(picture, roi, width, ROI_RGB)
     return picture
 
 
@@ -69,9 +72,22 @@ def segments_picture(segments: Segments, size_hw: tuple[int, int] | None = None,
     return picture
 
 
-def _frame(picture: NDArray[np.uint8], roi: Roi, width: int) -> None:
-    """Draw the ROI's border inside it, in place."""
-    x, y, w, h = roi
+def framed(rgb: NDArray[np.uint8], windows_xywh: Sequence[Roi]) -> NDArray[np.uint8]:
+    """The image with windows framed, a new array uint8 [H, W, 3]; those of a two-stage segmenter's second look."""
+    picture = rgb.copy()
+    for window in windows_xywh:
+        _frame(picture, window, 2 * _line(rgb.shape), WINDOW_RGB)
+    return picture
+
+
+def _line(shape: tuple[int, ...]) -> int:
+    """Width of a line in pixels that is seen in a picture [H, W, ...]."""
+    return max(1, round(min(shape[:2]) / 540))
+
+
+def _frame(picture: NDArray[np.uint8], window: Roi, width: int, colour: tuple[int, int, int]) -> None:
+    """Draw a window's border inside it, in place."""
+    x, y, w, h = window
     inside = picture[y : y + h, x : x + w]
     for side in (inside[:width], inside[-width:], inside[:, :width], inside[:, -width:]):
-        side[:] = ROI_RGB
+        side[:] = colour

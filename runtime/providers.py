@@ -17,9 +17,27 @@ ONNXRUNTIME = {
     "cuda": ("CUDAExecutionProvider",),
     "ort-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
 }
-WITH_DEVICES = ("cuda", "ort-tensorrt")
+TENSORRT = "tensorrt"  # the provider of TensorRT's own engines
 EXTRA = {"cpu": "cpu", "cuda": "gpu", "ort-tensorrt": "ort-trt"}
 TENSORRT_MAJOR = 10  # ONNX Runtime 1.31 links libnvinfer.so.10
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """Where a provider keeps tensors.
+
+    device_type: ONNX Runtime's word. alignment: of a tensor's address, in bytes; kernels load 16 at a time, TensorRT
+    wants 256.
+
+    Source: NvInferRuntime.h, IExecutionContext::setTensorAddress.
+    """
+
+    device_type: str
+    alignment: int
+
+
+DEVICE_MEMORY = {"cuda": DeviceMemory("cuda", 16), "ort-tensorrt": DeviceMemory("cuda", 256)}  # others: the host's
+ON_GPU = (*DEVICE_MEMORY, TENSORRT)
 
 
 @dataclass(frozen=True)
@@ -62,8 +80,8 @@ def split_device(provider: str) -> tuple[str, int]:
     name, colon, number = provider.partition(":")
     if not colon:
         return name, 0
-    if name not in WITH_DEVICES or not (number.isascii() and number.isdigit()):
-        raise InputError(f"provider {provider!r}: a GPU's number goes behind {' or '.join(WITH_DEVICES)}, as in cuda:1")
+    if name not in ON_GPU or not (number.isascii() and number.isdigit()):
+        raise InputError(f"provider {provider!r}: a GPU's number goes behind {' or '.join(ON_GPU)}, as in cuda:1")
     return name, int(number)
 
 

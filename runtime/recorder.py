@@ -4,11 +4,13 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 
 from maskrt.runtime.closing import Closing
 from maskrt.runtime.engines import Array
+from maskrt.runtime.resident import Resident, Tensor
 from maskrt.runtime.session import Session
 
 Watch = Callable[[str, Session], Session]  # from a role and its session to what the pipeline is to use in its place
@@ -61,12 +63,26 @@ class _Watched(Closing):
         self.inputs, self.outputs = session.inputs, session.outputs
         self._role, self._session, self._recorder = role, session, recorder
 
-    def run(self, feeds: Mapping[str, Array], check: Collection[str] | None = None) -> dict[str, Array]:
-        """As of Session."""
-        outputs = self._session.run(feeds, check)
-        self._recorder.add(self._role, Run(dict(feeds), outputs))
+    @overload
+    def run(self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None) -> dict[str, Array]: ...
+
+    @overload
+    def run(
+        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep: Collection[str]
+    ) -> dict[str, Any]: ...
+
+    def run(
+        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """As of Session. What stays on a device is recorded as it was then: its memory is soon used again."""
+        outputs = self._session.run(feeds, check, keep=keep)
+        self._recorder.add(self._role, Run(_on_host(feeds), _on_host(outputs)))
         return outputs
 
     def close(self) -> None:
         """Free the session."""
         self._session.close()
+
+
+def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
+    return {name: value.numpy() if isinstance(value, Resident) else value for name, value in tensors.items()}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.atomic import cannot_write
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.types import Stages
 
 try:
     import fcntl
@@ -30,7 +31,10 @@ class RunSettings(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One line. files: path below the folder -> sha256. frame_sha256: of the decoded pixels, not of the file."""
+    """One line. files: path below the folder -> sha256. frame_sha256: of the decoded pixels, not of the file.
+
+    stages: of a two-stage segmenter, what was looked at again, and at what size.
+    """
 
     source: str
     index: int
@@ -43,6 +47,7 @@ class Record(msgspec.Struct, frozen=True):
     files: dict[str, str] = {}  # msgspec copies the default
     segments: int | None = None
     timings_ms: dict[str, float] = {}
+    stages: Stages | None = None
 
 
 class Records:

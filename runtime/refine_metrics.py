@@ -13,6 +13,7 @@ from maskrt.kernels import sets
 from maskrt.kernels.morphology.reference import contour, ellipse
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.metrics import image_dice
 
 Mask = NDArray[np.bool_]
 STEPS = 5
@@ -57,13 +58,14 @@ def radii(shape: tuple[int, ...]) -> list[int]:
 
 @dataclass
 class RefineScores:
-    """IoU pooled over the pictures added, and the mean of their boundary accuracies.
+    """IoU pooled over the pictures added, and the means of their Dice (image_dice) and their boundary accuracies.
 
-    without_boundary: pictures whose truth has none; they count for the IoU only.
+    without_boundary: pictures whose truth has none; they do not count for it.
     """
 
     intersection: int = 0
     union: int = 0
+    dices: list[float] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
     without_boundary: int = 0
 
@@ -76,6 +78,7 @@ class RefineScores:
         accuracy = boundary_accuracy(truth, mask)
         self.intersection += int(np.count_nonzero(truth & mask))
         self.union += int(np.count_nonzero(truth | mask))
+        self.dices.append(image_dice(truth, mask))
         if math.isnan(accuracy):
             self.without_boundary += 1
         else:
@@ -85,6 +88,11 @@ class RefineScores:
     def iou(self) -> float:
         """0 to 1; NaN when neither truth nor masks have a pixel."""
         return self.intersection / self.union if self.union else math.nan
+
+    @property
+    def dice(self) -> float:
+        """0 to 1; NaN without a picture."""
+        return float(np.mean(self.dices)) if self.dices else math.nan
 
     @property
     def mba(self) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.batches import attempt
-from maskrt.runtime.bundle import Bundle, RefinerSpec, sha256_of, with_overrides
+from maskrt.runtime.bundle import Bundle, RefinerSpec, refiner_manifest, sha256_of, with_overrides
 from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.images import read_labels, read_rough
@@ -92,7 +92,7 @@ def open_refiner(
     Raises:
         BundleError, ProviderUnavailable: as of RefinePipeline.
     """
-    spec, settings = refiner_spec(bundle), bundle.manifest.refine
+    spec, settings = refiner_spec(bundle), refiner_manifest(bundle).refine
     if settings.select == "off":  # after SOSS; here a refinement was asked for
         settings = msgspec.structs.replace(settings, select="full")
     return Refiner(bundle, spec, with_overrides(settings, options or {}), provider, threads, watch=watch)
@@ -104,9 +104,10 @@ def refiner_spec(bundle: Bundle) -> RefinerSpec:
     Raises:
         BundleError: it has none.
     """
-    if bundle.manifest.refiner is None:
+    refiner = refiner_manifest(bundle).refiner
+    if refiner is None:
         raise BundleError(f"{bundle.path} has no refiner: export one with maskrt export refiner")
-    return bundle.manifest.refiner
+    return refiner
 
 
 def refine_labels(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.rle import move_rle
-from maskrt.runtime.types import Roi, Segments
+from maskrt.runtime.types import Roi, Segments, Stages
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
@@ -28,6 +28,12 @@ def checked_roi(rgb: NDArray[np.uint8], roi: Roi | None) -> Roi:
     if w < 1 or h < 1 or x < 0 or y < 0 or x + w > width or y + h > height:
         raise InputError(f"ROI x={x} y={y} width={w} height={h} does not lie in the {width} x {height} frame")
     return x, y, w, h
+
+
+def cut(values: NDArray[ScalarT], roi: Roi) -> NDArray[ScalarT]:
+    """The region of a frame, [h, w, ...] of [H, W, ...], C-contiguous."""
+    x, y, width, height = roi
+    return np.ascontiguousarray(values[y : y + height, x : x + width])
 
 
 def in_frame(values: NDArray[ScalarT], roi: Roi, size_hw: tuple[int, int]) -> NDArray[ScalarT]:
@@ -50,6 +56,13 @@ def segments_in_frame(segments: Segments, roi: Roi, size_hw: tuple[int, int]) ->
         boxes_xyxy=segments.boxes_xyxy + np.array([x, y, x, y], np.int32),
         points_xy=segments.points_xy + np.array([x, y], np.float64),
     )
+
+
+def stages_in_frame(stages: Stages, roi: Roi) -> Stages:
+    """What a two-stage segmenter looked at again in the ROI, in frame coordinates."""
+    x, y, _, _ = roi
+    windows = tuple((left + x, top + y, width, height) for left, top, width, height in stages.windows_xywh)
+    return dataclasses.replace(stages, windows_xywh=windows)
 
 
 def fit_size_hw(size_hw: tuple[int, int], limit_hw: tuple[int, int]) -> tuple[int, int]:

@@ -4,12 +4,13 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, overload
 
 from maskrt.runtime.engines import OPENVINO, Array, OnnxRuntimeSession, OpenVinoSession, Ports
 from maskrt.runtime.errors import ProviderUnavailable
-from maskrt.runtime.providers import ONNXRUNTIME, split_device
-from maskrt.runtime.tensorrt_session import TENSORRT, TensorRtSession
+from maskrt.runtime.providers import ONNXRUNTIME, TENSORRT, split_device
+from maskrt.runtime.resident import Tensor
+from maskrt.runtime.tensorrt_session import TensorRtSession
 
 PROVIDERS = (*ONNXRUNTIME, *OPENVINO, TENSORRT)
 
@@ -23,7 +24,13 @@ class Session(Protocol):
     inputs: Ports
     outputs: Ports
 
-    def run(self, feeds: Mapping[str, Array], check: Collection[str] | None = None) -> dict[str, Array]: ...
+    @overload
+    def run(self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None) -> dict[str, Array]: ...
+
+    @overload
+    def run(
+        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep: Collection[str]
+    ) -> dict[str, Any]: ...
 
     def close(self) -> None: ...
 
@@ -56,7 +63,7 @@ def open_session(
     if name in OPENVINO:
         return OpenVinoSession(path, name, threads, callers)
     if name == TENSORRT:
-        return TensorRtSession(path, callers)
+        return TensorRtSession(path, callers, device)
     raise ProviderUnavailable(f"unknown provider {provider!r}; maskrt knows: {', '.join(PROVIDERS)}")
 
 

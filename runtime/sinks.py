@@ -111,6 +111,7 @@ class FolderSink(Closing):
                 segments=len(result.segments),
                 timings_ms={stage: round(value, 3) for stage, value in result.timings_ms.items()},
                 settings=self._settings,
+                stages=result.stages,
             )
         )
 

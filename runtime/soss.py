@@ -3,7 +3,7 @@
 Source: "Hybrid Deep Learning-Based for Enhanced Occlusion Segmentation in PICU Patient Monitoring", algorithm 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.automatic_masks import AutomaticMasks
 from maskrt.runtime.batches import attempt, raised
-from maskrt.runtime.bundle import Bundle, soss_manifest, with_overrides
+from maskrt.runtime.bundle import Bundle, SossManifest, soss_manifest, with_overrides
 from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import InputError, NetworkError, NotFinite
 from maskrt.runtime.fusion import fuse
@@ -29,6 +29,7 @@ from maskrt.runtime.region import checked_roi, in_frame, segments_in_frame
 from maskrt.runtime.segmenter import Segmenter
 from maskrt.runtime.session import Session, open_session
 from maskrt.runtime.timing import timed, timed_together
+from maskrt.runtime.two_stage import TwoStageSegmenter
 from maskrt.runtime.types import Frame, Result, Roi, Segments
 
 
@@ -63,9 +64,9 @@ class _View:
 class SossPipeline(Closing):
     """Frame in, occlusion mask out. Both branches see the region of interest only.
 
-    Options override fields of the bundle's `masks`, `voting` and `refine` sections, for example
-    `open_pipeline(bundle, points_per_side=20, uncovered="segmenter")`. Where the bundle holds a refiner and
-    `select` is not "off", the label map is refined in the end, class by class.
+    Options override fields of the bundle's `masks`, `voting` and `refine` sections, and of `selection` where its
+    segmenter has two stages, for example `open_pipeline(bundle, points_per_side=20, uncovered="segmenter")`. Where the
+    bundle holds a refiner and `select` is not "off", the label map is refined in the end, class by class.
     """
 
     def __init__(
@@ -85,12 +86,14 @@ class SossPipeline(Closing):
         manifest, options = soss_manifest(bundle), options or {}
         self._kernels = kernels
         self._threads = threads
-        voting, refine = (
+        voting, refine, stages = (
             {name: value for name, value in options.items() if name in spec.__struct_fields__}
-            for spec in (manifest.voting, manifest.refine)
+            for spec in (manifest.voting, manifest.refine, manifest.selection)
         )
+        if manifest.two_stage is None:
+            stages = {}
         self.voting = with_overrides(manifest.voting, voting)
-        masks = with_overrides(manifest.masks, {k: v for k, v in options.items() if k not in voting | refine})
+        masks = with_overrides(manifest.masks, {k: v for k, v in options.items() if k not in voting | refine | stages})
         self._refiner: Refiner | None = None
         if not 0 <= self.voting.target < len(manifest.segmenter.classes):
             raise InputError(f"target {self.voting.target} is not one of {len(manifest.segmenter.classes)} classes")
@@ -101,7 +104,7 @@ class SossPipeline(Closing):
                 return stack.enter_context(watch(role, open_session(bundle.model_path(role), provider, threads)))
 
             decoder = open_decoder(bundle, provider, threads, split_decoder, stack, watch)
-            self.segmenter = Segmenter(load("segmenter"), manifest.segmenter, kernels)
+            self.segmenter = _open_segmenter(manifest, stages, load, kernels)
             self.automatic_masks = AutomaticMasks(load("encoder"), decoder, manifest.sam, masks, kernels)
             if with_overrides(manifest.refine, refine).select != "off":
                 self._refiner = stack.enter_context(open_refiner(bundle, provider, threads, refine, watch))
@@ -187,3 +190,13 @@ class SossPipeline(Closing):
     def close(self) -> None:
         """Free the sessions."""
         self._resources.close()
+
+
+def _open_segmenter(
+    manifest: SossManifest, stages: dict[str, Any], load: Callable[[str], Session], kernels: KernelSet
+) -> Segmenter | TwoStageSegmenter:
+    """The bundle's segmenter, of one stage or two; `stages` overrides how the latter is run."""
+    if manifest.two_stage is None:
+        return Segmenter(load("segmenter"), manifest.segmenter, kernels)
+    settings = with_overrides(manifest.selection, stages)
+    return TwoStageSegmenter(load("segmenter_low"), load("segmenter_high"), manifest.two_stage, settings, kernels)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from maskrt.runtime.bundle import Bundle, SossManifest, with_overrides
+from maskrt.runtime.bundle import Bundle, Manifest, SossManifest, TwoStageManifest, with_overrides
 from maskrt.runtime.cuda_memory import Cuda
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.tensorrt_library import Messages, load_tensorrt, logger_of
@@ -57,12 +57,14 @@ class Built:
 
 
 class EngineBuilder:
-    """Builds the engines of a bundle for the first GPU of this machine, one timing cache for all."""
+    """Builds the engines of a bundle for one GPU of this machine, one timing cache for all."""
 
-    def __init__(self, bundle: Bundle, settings: BuildSettings) -> None:
-        """Raises ProviderUnavailable where TensorRT, its CUDA bindings or a GPU is absent."""
+    def __init__(self, bundle: Bundle, settings: BuildSettings, device: int = 0) -> None:
+        """Raises ProviderUnavailable where TensorRT, its CUDA bindings or the GPU of this number is absent."""
         self._tensorrt = load_tensorrt()
-        self.target = target_of(self._tensorrt, Cuda())
+        cuda = Cuda(device)
+        cuda.select()  # TensorRT builds for the calling thread's GPU
+        self.target = target_of(self._tensorrt, cuda)
         self._logger, self._messages = logger_of(self._tensorrt)
         self._bundle, self._settings = bundle, settings
         self.roles = tuple(role for role, entry in bundle.manifest.models.items() if entry.file.endswith(".onnx"))
@@ -215,7 +217,7 @@ def with_settings(bundle: Bundle, overrides: dict[str, Any]) -> Bundle:
         BundleError: an unknown setting, or a value of the wrong type.
     """
     manifest = bundle.manifest
-    sections = ("refine", "voting", "masks") if isinstance(manifest, SossManifest) else ("refine",)
+    sections = _sections(manifest)
     changed: dict[str, Any] = {}
     left = dict(overrides)
     for section in sections:
@@ -224,3 +226,12 @@ def with_settings(bundle: Bundle, overrides: dict[str, Any]) -> Bundle:
         own = {name: left.pop(name) for name in tuple(left) if last or name in spec.__struct_fields__}
         changed[section] = with_overrides(spec, own)
     return replace(bundle, manifest=msgspec.structs.replace(manifest, **changed))
+
+
+def _sections(manifest: Manifest) -> tuple[str, ...]:
+    """Where a bundle's settings stand; an option is of the first one that knows it."""
+    if isinstance(manifest, TwoStageManifest):
+        return ("selection",)
+    if not isinstance(manifest, SossManifest):
+        return ("refine",)
+    return ("refine", "voting", "masks") if manifest.two_stage is None else ("refine", "voting", "selection", "masks")

@@ -5,13 +5,15 @@ What the pipelines can ask for under a bundle's settings, and no more: the large
 
 from collections.abc import Callable, Mapping
 
-from maskrt.runtime.bundle import Bundle, RefineSpec, soss_manifest
+from maskrt.runtime.bundle import Bundle, RefineSpec, refiner_manifest, soss_manifest, two_stage_of
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.mask_decoder import MASKS_PER_POINT, SplitDecoder
 from maskrt.runtime.refine_pipeline import refiner_spec
 from maskrt.runtime.refine_turn import LEAST_TILE, STRIDE
 from maskrt.runtime.refine_windows import BACKBONE_TILES
+from maskrt.runtime.stage_network import at_a_time
 from maskrt.runtime.tensorrt_store import Ranges
+from maskrt.runtime.two_stage_spec import largest_low, patch_side
 
 Range = tuple[int, int, int]  # least, usual, largest
 Axes = dict[int, Range]
@@ -97,7 +99,7 @@ def _split_batch(bundle: Bundle) -> int:
 
 
 def _backbone(bundle: Bundle) -> dict[str, Axes]:
-    largest = backbone_side(bundle.manifest.refine, refiner_spec(bundle).halo)
+    largest = backbone_side(refiner_manifest(bundle).refine, refiner_spec(bundle).halo)
     sides: Range = (1, largest // 2, largest)
     return {"pixels": {2: sides, 3: sides}}
 
@@ -117,9 +119,30 @@ def _fusion(bundle: Bundle) -> dict[str, Axes]:
     }
 
 
+def _stage_1(bundle: Bundle) -> dict[str, Axes]:
+    """Regions have any proportions: the shorter side is anything up to the longest."""
+    spec, _ = two_stage_of(bundle)
+    largest = largest_low(spec)
+    sides: Range = (spec.multiple, largest, largest)
+    return {EVERY: {0: (1, 1, at_a_time(largest)), 2: sides, 3: sides}}
+
+
+def _stage_2(bundle: Bundle) -> dict[str, Axes]:
+    spec, settings = two_stage_of(bundle)
+    side = patch_side(spec, settings)
+    most = at_a_time(side)
+    sides: Range = (side, side, side)
+    usual = min(most, settings.budget(settings.patches**2))
+    return {EVERY: {0: (1, usual, most), 2: sides, 3: sides}}
+
+
 # Role -> the dynamic axes of its inputs. What is not here has none.
 AXES: dict[str, Callable[[Bundle], dict[str, Axes]]] = {
     "segmenter": _segmenter,
+    "segmenter_low": _stage_1,
+    "segmenter_high": _stage_2,
+    "low": _stage_1,
+    "high": _stage_2,
     "encoder": _encoder,
     "decoder": _decoder,
     "token_side": _token_side,
@@ -149,5 +172,5 @@ def cells_side(settings: RefineSpec) -> int:
 
 def _ranged(bundle: Bundle, size: Callable[[int], int]) -> Range:
     """A size that follows the cells of a tile; the usual tile is a whole one at full scale."""
-    settings = bundle.manifest.refine
+    settings = refiner_manifest(bundle).refine
     return size(1), size(settings.tile // 2 + 1), size(cells_side(settings))

@@ -75,7 +75,7 @@ class Place:
 
 
 def target_of(tensorrt: Any, cuda: Cuda) -> Target:
-    """This machine."""
+    """This machine, with the GPU of `cuda`."""
     gpu = cuda.gpu()
     return Target(tensorrt.__version__, gpu.name, gpu.compute_capability, gpu.driver)
 
@@ -161,8 +161,8 @@ def is_built(place: Place, model: str, target: Target, recipe: Recipe) -> bool:
     return (record.model_sha256, record.target, record.recipe) == (model, target, recipe)
 
 
-def read_engine(model: Path, target: Target) -> bytes:
-    """The engine of a model for this machine.
+def read_engine(model: Path, target: Target, device: int = 0) -> bytes:
+    """The engine of a model for this machine's GPU of that number.
 
     Raises:
         BundleError: there is none, or none that may run here; with what is wrong and the command that mends it.
@@ -179,14 +179,15 @@ def read_engine(model: Path, target: Target) -> bytes:
         except BundleError as error:
             wrong = wrong or error
     if wrong is None:
-        raise BundleError(f"{model.name} has no TensorRT engine yet: run {build_command(model)}")
-    raise BundleError(f"{wrong}: run {build_command(model)}") from wrong
+        raise BundleError(f"{model.name} has no TensorRT engine yet: run {build_command(model, device)}")
+    raise BundleError(f"{wrong}: run {build_command(model, device)}") from wrong
 
 
-def build_command(model: Path) -> str:
-    """What builds the engines of a model's bundle, in the precision that the file's name says."""
+def build_command(model: Path, device: int = 0) -> str:
+    """What builds the engines of a model's bundle for a GPU, in the precision that the file's name says."""
     precision = model.stem.partition(".")[2]
-    return f"maskrt build {model.parent} --engine tensorrt" + (f" --precision {precision}" if precision else "")
+    options = (f" --precision {precision}" if precision else "") + (f" --device {device}" if device else "")
+    return f"maskrt build {model.parent} --engine tensorrt{options}"
 
 
 def _read_record(place: Place) -> EngineRecord:

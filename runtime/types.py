@@ -61,6 +61,20 @@ class Segments:
 
 
 @dataclass(frozen=True)
+class Stages:
+    """What a two-stage segmenter looked at again.
+
+    working_hw: the region's size as the second network sees it; padded_hw: that of the grid of patches over it, whose
+    last ones are padded with black where the two differ. windows_xywh: x, y, width, height in pixels, the least decided
+    first; without what lies beyond the region.
+    """
+
+    working_hw: tuple[int, int]
+    padded_hw: tuple[int, int]
+    windows_xywh: tuple[Roi, ...]
+
+
+@dataclass(frozen=True)
 class Result:
     """What a pipeline says about one frame; every array is in frame coordinates.
 
@@ -68,6 +82,7 @@ class Result:
     pixel (0 outside the ROI); uint16 of a refined label map with classes past 255. probability: float32 [H, W], of the
     class of interest by the segmenter, or after refinement of the class that is surest (0 outside the ROI). segments:
     masks in frame coordinates; segment_classes: int64 [N], the class each was voted. timings_ms: stage -> milliseconds.
+    stages: of a two-stage segmenter.
     """
 
     mask: NDArray[np.bool_]
@@ -77,3 +92,4 @@ class Result:
     segments: Segments
     segment_classes: NDArray[np.int64]
     timings_ms: dict[str, float] = field(default_factory=dict)
+    stages: Stages | None = None

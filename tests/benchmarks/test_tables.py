@@ -143,8 +143,8 @@ def test_quality_is_a_table_of_scores(place: list[str], tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("<!-- bench:quality -->\n<!-- /bench -->")
     assert tables.main(place) == 0
     text = (tmp_path / "README.md").read_text()
-    assert "|  | accuracy | f1 | precision | recall | iou | auc |\n| --- | ---: |" in text
-    assert "| soss | 0.900 | 0.800 | - | 0.600 | 0.500 | 0.400 |" in text
+    assert "|  | accuracy | f1 | precision | recall | iou | auc | dice |\n| --- | ---: |" in text
+    assert "| soss | 0.900 | 0.800 | - | 0.600 | 0.500 | 0.400 | - |" in text
     assert "seeds 1000 to 1019" in text
 
 

@@ -38,7 +38,7 @@ def test_eval_writes_scores_and_only_the_pictures_asked_for(tiny_bundle, frames,
     report = json.loads(scores.read_text())
     assert report["images"] == 2
     assert report["failed"] == []
-    assert set(report["soss"]) == {"accuracy", "f1", "precision", "recall", "iou", "auc"}
+    assert set(report["soss"]) == {"accuracy", "f1", "precision", "recall", "iou", "auc", "dice"}
     assert not (frames / "figures").exists()
     assert run(*common, "--figures", frames / "figures") == 0
     assert sorted(path.name for path in (frames / "figures").iterdir()) == ["a.png", "b.png"]

@@ -205,7 +205,9 @@ def test_eval_scores_a_refiner(run: Run, folders: Path, sure_refiner_bundle: Pat
             scores["rough"].add(truth, rough)
             scores["refined"].add(truth, refiner(pixels(folders / "images" / name), rough).mask)
     for name, expected in scores.items():
-        assert report[name] == pytest.approx({"iou": expected.iou, "mba": expected.mba}, abs=2e-3)
+        assert report[name] == pytest.approx(
+            {"iou": expected.iou, "dice": expected.dice, "mba": expected.mba}, abs=2e-3
+        )
         assert f"{100 * report[name]['iou']:.2f}" in out
         assert f"{100 * report[name]['mba']:.2f}" in out
     assert report["rough"]["iou"] == pytest.approx(22 / 28)

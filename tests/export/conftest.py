@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 from maskrt.export.deeplab import build_deeplabv3plus  # noqa: E402
 from maskrt.export.sam import SamConfig, build_sam  # noqa: E402
-from maskrt.export.sams import write_decoder  # noqa: E402
+from maskrt.export.sams import write_decoder, write_encoder  # noqa: E402
 
 SamWriter = Callable[[Path, SamConfig], str]
 
@@ -45,6 +45,14 @@ def small_sam(tiny_config: SamConfig) -> Any:
 @pytest.fixture(scope="session")
 def sam_spec(tiny_config: SamConfig, tmp_path_factory: pytest.TempPathFactory) -> str:
     return _write_sam(tmp_path_factory.mktemp("sam"), tiny_config)
+
+
+@pytest.fixture(scope="session")
+def encoder_file(small_sam: Any, tiny_config: SamConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The encoder of `small_sam`."""
+    path = tmp_path_factory.mktemp("encoder") / "encoder.onnx"
+    write_encoder(small_sam, tiny_config, path, lambda _: None)
+    return path
 
 
 @pytest.fixture(scope="session")

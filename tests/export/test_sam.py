@@ -30,13 +30,6 @@ def resnet_config(tiny_config: SamConfig) -> SamConfig:
     return msgspec.structs.replace(tiny_config, encoder="resnet", width_mult=0.125, feature_channels=8)
 
 
-@pytest.fixture(scope="module")
-def encoder_file(small_sam: Any, tiny_config: SamConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("encoder") / "encoder.onnx"
-    write_encoder(small_sam, tiny_config, path, lambda _: None)
-    return path
-
-
 def relative(found: Any, expected: Any) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 

@@ -9,6 +9,7 @@ import numpy as np
 from maskrt.kernels import low_res, mask_stats, regions, resample, voting
 from maskrt.kernels.morphology import cpu as morphology
 from maskrt.kernels.morphology.reference import contour, disk
+from maskrt.kernels.patches import cpu as patches
 from maskrt.kernels.pixel_decoder import cpu as pixel_decoder
 from maskrt.kernels.pixel_decoder.reference import DecoderWeights, Grid
 from maskrt.kernels.pixel_decoder.tables import axis_table
@@ -47,6 +48,14 @@ weights = DecoderWeights(**{k: rng.random(v).astype(np.float32) - 0.5 for k, v i
 grid, probability = Grid.of(axis_table(20, 10), axis_table(30, 15), weights), np.empty(600, np.float32)
 features = rng.random((10, 15, 8)).astype(np.float32)
 pixel_decoder.decode_pixels(features, (0, 0), grid, np.arange(600), weights, probability)
+means, window_corners = np.empty((2, 3, 3)), np.array([[0, 0], [5, 3]])
+patches.patch_means(out[:, :20, :20].copy(), (90, 80), 32, means)
+patch, blended = np.empty((2, 3, 16, 16), np.float32), out[:, :40, :40].copy()
+picture, table = rng.integers(0, 256, (30, 20, 3), np.uint8), rng.random((3, 256), np.float32)
+patches.gather_patches(picture, window_corners, table, patch)
+patches.blend_patches(patch[:, :2].copy(), window_corners, 4, blended)
+chosen = patches.choose_windows(rng.random((30, 20)), 4, 6, 0.01)
+print(means.sum(), patch.sum(), blended.sum(), chosen.tolist())
 print(near.sum(), filled.sum(), squares.sum(), boxes_of.region_boxes(clean).tolist())
 print(bright.sum(), summed.sum(), probability.sum())
 print(stability.tolist(), low_res.mask_counts(window, 16, placement, 0, boxes[0]).sum())

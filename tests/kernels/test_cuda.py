@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from maskrt.kernels import sets, voting
 from maskrt.kernels.low_res import Placement, Window, window_of
 from maskrt.kernels.morphology.reference import disk
+from maskrt.kernels.patches.reference import grid_of
 from maskrt.kernels.pixel_decoder.reference import DecoderWeights, Grid
 from maskrt.kernels.pixel_decoder.tables import axis_table
 from maskrt.kernels.sampling.reference import OUTSIDE, Taps, resize_taps
@@ -74,10 +75,15 @@ def decoder(rng: np.random.Generator, channels: int, layers: int) -> DecoderWeig
 
 
 def test_the_set_is_the_devices(gpu: KernelSet) -> None:
-    """All but the connected regions."""
+    """All but the connected regions and the choice of windows."""
     own = {field.name for field in fields(KernelSet) if getattr(gpu, field.name).__module__.endswith(".cuda")}
-    assert own == {field.name for field in fields(KernelSet)} - {"remove_small_regions", "region_boxes"}
+    assert own == {field.name for field in fields(KernelSet)} - {
+        "remove_small_regions",
+        "region_boxes",
+        "choose_windows",
+    }
     assert gpu.remove_small_regions is sets.CPU.remove_small_regions
+    assert gpu.choose_windows is sets.CPU.choose_windows
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -269,6 +275,42 @@ def test_resize_bilinear(
         assert planes == 0 or (found == expected).mean() > 0.999
 
 
+@pytest.mark.parametrize(("low_hw", "size_hw"), [((1, 1), (1, 1)), ((3, 4), (20, 31)), ((9, 7), (5, 4))])
+def test_patch_means(
+    gpu: KernelSet, rng: np.random.Generator, low_hw: tuple[int, int], size_hw: tuple[int, int]
+) -> None:
+    for side in (1, 6, 40):
+        values = rng.standard_normal((2, *low_hw)).astype(np.float32)
+        found, expected = np.full((2, 2, *grid_of(size_hw, side)), np.nan)
+        gpu.patch_means(values, size_hw, side, found)
+        REFERENCE.patch_means(values, size_hw, side, expected)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gather_patches(gpu: KernelSet, rng: np.random.Generator, channels: int) -> None:
+    picture = rng.integers(0, 256, (11, 9, channels), dtype=np.uint8)
+    table = rng.standard_normal((channels, 256)).astype(np.float32)
+    for count, hw in ((0, (3, 3)), (4, (5, 7)), (1, (16, 1))):
+        corners = rng.integers(0, (11, 9), (count, 2))
+        found, expected = np.full((2, count, channels, *hw), np.nan, np.float32)
+        gpu.gather_patches(picture, corners, table, found)
+        REFERENCE.gather_patches(picture, corners, table, expected)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("ramp", [0, 1, 3])
+def test_blend_patches(gpu: KernelSet, rng: np.random.Generator, ramp: int) -> None:
+    for count in (0, 1, 5):
+        corners = rng.integers(0, (13, 9), (count, 2))
+        corners[:1] = 0
+        patches, below = rng.random((count, 2, 6, 6), np.float32), rng.random((2, 13, 9), np.float32)
+        found, expected = below.copy(), below.copy()
+        gpu.blend_patches(patches, corners, ramp, found)
+        REFERENCE.blend_patches(patches, corners, ramp, expected)
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_dilate(gpu: KernelSet, rng: np.random.Generator, shape: tuple[int, int]) -> None:
     for reach in (disk(0), disk(3), rng.integers(0, 9, 5), disk(40)):
@@ -348,3 +390,10 @@ def test_refuses_wrong_arguments(gpu: KernelSet) -> None:
         gpu.resize_bilinear(np.zeros((1, 0, 4), np.float32), out)
     with pytest.raises(ValueError, match="out"):
         gpu.dilate(decoded, disk(1), decoded[:4].copy())
+    with pytest.raises(ValueError, match="leaves a picture"):
+        gpu.blend_patches(np.zeros((1, 1, 2, 2), np.float32), np.array([[0, 6]]), 0, out)
+    picture, corner = np.zeros((5, 7, 3), np.uint8), np.zeros((1, 2), np.int64)
+    with pytest.raises(ValueError, match="table"):
+        gpu.gather_patches(picture, corner, np.zeros((1, 256), np.float32), np.zeros((1, 3, 2, 2), np.float32))
+    with pytest.raises(ValueError, match="out"):
+        gpu.patch_means(np.zeros((1, 2, 2), np.float32), (8, 8), 4, np.zeros((1, 2, 3)))

@@ -50,6 +50,10 @@ def call_everything(modules: dict[str, Any]) -> None:
     grid = Grid.of(axis_table(4, 2), axis_table(6, 3), weights)
     modules["pixel_decoder"].decode_pixels(floats(2, 3, 8), (0, 0), grid, np.arange(24), weights, floats(24))
     modules["selections"].settle_squares(floats(3, 4), mask, 2, 0.1, np.ones((1, 2), np.bool_))
+    corners = np.zeros((2, 2), np.int64)
+    modules["patches"].patch_means(floats(2, 3, 4), (8, 6), 4, np.empty((2, 2, 2)))
+    modules["patches"].gather_patches(np.ones((8, 6, 3), np.uint8), corners, floats(3, 256), floats(2, 3, 4, 4))
+    modules["patches"].blend_patches(floats(2, 1, 4, 4), corners, 2, floats(1, 8, 6))
     modules["morphology"].dilate(mask, np.ones(3, np.int64), mask.copy())
 
 
@@ -102,7 +106,7 @@ def test_all_compile(assembly: dict[str, str]) -> None:
     assert all(".visible .entry" in code for code in assembly.values())
 
 
-@pytest.mark.parametrize("kernel", ["selections._settle", "nms._compare"])
+@pytest.mark.parametrize("kernel", ["selections._settle", "nms._compare", "patches._blend"])
 def test_products_are_rounded(assembly: dict[str, str], kernel: str) -> None:
     assert count(assembly[kernel], "mul.rn.f32") > 0
     assert count(assembly[kernel], "fma.rn.f32") == 0

@@ -26,11 +26,11 @@ class Narrow:
         self.inputs, self.outputs, self._session, self._room = session.inputs, session.outputs, session, room
         self.asked: list[int] = []
 
-    def run(self, feeds: dict[str, Any], check: Any = None) -> dict[str, Any]:
+    def run(self, feeds: dict[str, Any], check: Any = None, *, keep: Any = ()) -> dict[str, Any]:
         self.asked.append(len(feeds["point_coords"]))
         if self.asked[-1] > self._room:
             raise OutOfMemory(f"decoder.onnx ran out of memory at {self.asked[-1]} prompts")
-        return self._session.run(feeds, check)
+        return self._session.run(feeds, check, keep=keep)
 
 
 @pytest.fixture

@@ -36,13 +36,29 @@ def test_pooled_counts_equal_one_large_image(rng: np.random.Generator) -> None:
     pooled = Confusion()
     for one_truth, one_predicted in zip(truth, predicted, strict=True):
         pooled.add(one_truth, one_predicted)
-    assert pooled.metrics() == binary_metrics(truth.reshape(-1, 5), predicted.reshape(-1, 5))
+    whole = binary_metrics(truth.reshape(-1, 5), predicted.reshape(-1, 5))
+    singly = [binary_metrics(*pair).dice for pair in zip(truth, predicted, strict=True)]
+    assert pooled.metrics() == msgspec.structs.replace(whole, dice=np.mean(singly))
+    assert whole.dice != pooled.metrics().dice
 
 
 def test_perfect_and_inverted() -> None:
     truth = np.array([[True, False]])
     assert set(msgspec.structs.asdict(binary_metrics(truth, truth)).values()) == {1.0}
-    assert set(msgspec.structs.asdict(binary_metrics(truth, ~truth)).values()) == {0.0}
+    inverted = msgspec.structs.asdict(binary_metrics(truth, ~truth))
+    assert inverted.pop("dice") == 1 / 3  # its 1 above and below keeps it from 0
+    assert set(inverted.values()) == {0.0}
+
+
+def test_dice_is_a_mean_over_images() -> None:
+    """One image of four true pixels, of which two are found and one more; and one with nothing to find."""
+    truth, predicted = np.zeros((2, 2, 4), bool), np.zeros((2, 2, 4), bool)
+    truth[0, 0], predicted[0, 0, :2], predicted[0, 1, 0] = True, True, True
+    confusion = Confusion()
+    for pair in zip(truth, predicted, strict=True):
+        confusion.add(*pair)
+    assert confusion.metrics().dice == ((2 * 2 + 1) / (4 + 3 + 1) + 1) / 2
+    assert confusion.metrics().f1 == 4 / 7
 
 
 @pytest.mark.parametrize(
@@ -63,6 +79,7 @@ def test_undefined_scores_are_nan_and_null_in_json(truth: bool, predicted: bool,
 
 def test_no_pixels() -> None:
     assert math.isnan(Confusion().metrics().accuracy)
+    assert math.isnan(Confusion().metrics().dice)
 
 
 @pytest.mark.parametrize("predicted", [np.zeros((2, 3), bool), np.zeros((2, 2), np.uint8)])

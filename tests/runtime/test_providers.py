@@ -30,6 +30,32 @@ NO_MEMORY = [
 ]
 
 
+class Binding:
+    """Keeps what is bound; every output is 4 x 8 floats at an address."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, Any] = {}
+        self.outputs: dict[str, tuple[Any, ...]] = {}
+
+    def bind_input(self, name: str, *place: Any) -> None:
+        self.inputs[name] = place
+
+    def bind_cpu_input(self, name: str, array: np.ndarray) -> None:
+        self.inputs[name] = array
+
+    def bind_output(self, name: str, *place: Any) -> None:
+        self.outputs[name] = place
+
+    def get_outputs(self) -> list[Any]:
+        value = types.SimpleNamespace(
+            shape=lambda: [4, 8],
+            data_type=lambda: "tensor(float)",
+            data_ptr=lambda: 0x7000,
+            numpy=lambda: np.arange(32, dtype=np.float32).reshape(4, 8),
+        )
+        return [value for _ in self.outputs]
+
+
 class Runtime(types.ModuleType):
     """Stands in for onnxruntime: keeps what it is given, offers and loads what it is told to."""
 
@@ -40,7 +66,6 @@ class Runtime(types.ModuleType):
         self.preloaded = 0
         self.fails: Exception | None = None
         self.run_fails: Exception | None = None
-        self.fed: dict[str, Any] = {}
         runtime = self
 
         class SessionOptions:
@@ -59,26 +84,26 @@ class Runtime(types.ModuleType):
                 return runtime.loaded
 
             def get_inputs(self) -> list[Any]:
-                return []
+                return [
+                    types.SimpleNamespace(name=name, type="tensor(float)", shape=["n", 8]) for name in runtime.names
+                ]
 
             get_outputs = get_inputs
 
-            def run(self, _: None, feeds: dict[str, Any], options: Any) -> list[Any]:
-                runtime.fed = feeds
+            def io_binding(self) -> Binding:
+                runtime.bound = Binding()
+                return runtime.bound
+
+            def run_with_iobinding(self, binding: Binding, options: Any) -> None:
                 if runtime.run_fails is not None:
                     raise runtime.run_fails
-                return []
 
-        self.OrtValue = types.SimpleNamespace(ortvalue_from_numpy=self.placed)
-        self.copies: list[tuple[Any, str, int]] = []
+        self.names: tuple[str, ...] = ()
+        self.bound = Binding()
         self.SessionOptions, self.RunOptions, self.InferenceSession = SessionOptions, RunOptions, InferenceSession
 
     def get_available_providers(self) -> list[str]:
         return self.offered
-
-    def placed(self, array: np.ndarray, kind: str, device: int) -> str:
-        self.copies.append((array, kind, device))
-        return f"copy {len(self.copies)}"
 
     def preload_dlls(self) -> None:
         print("Failed to load libcublas: nobody should see this")
@@ -202,7 +227,7 @@ def test_a_device_that_does_not_work_is_not_the_files_fault(runtime: Callable[..
 
 @pytest.mark.parametrize("provider", ["cpu:0", "openvino:1", "cuda:", "cuda:-1", "cuda:x", "cuda:1:0", "tpu:0"])
 def test_devices_that_are_none(model: Path, provider: str) -> None:
-    with pytest.raises(InputError, match="goes behind cuda or ort-tensorrt, as in cuda:1"):
+    with pytest.raises(InputError, match="goes behind cuda or ort-tensorrt or tensorrt, as in cuda:1"):
         open_session(model, provider)
 
 
@@ -222,57 +247,38 @@ def test_a_lack_of_memory_is_told_apart(runtime: Callable[..., Runtime], model: 
         open_session(model, "cuda")
 
 
-def test_read_only_inputs_are_copied_to_the_gpu_once(runtime: Callable[..., Runtime], model: Path) -> None:
+@pytest.mark.parametrize(("provider", "rows_by_address"), [("cuda:2", [0, 1, 2]), ("ort-tensorrt:2", [0])])
+def test_what_is_kept_is_bound_where_it_lies(
+    runtime: Callable[..., Runtime], model: Path, provider: str, rows_by_address: list[int]
+) -> None:
+    """Rows of 32 bytes: kernels of CUDA take any multiple of 16, TensorRT multiples of 256."""
     module = runtime()
-    shared, other, prompts = np.ones(3), np.ones(3), np.zeros(2)
-    shared.flags.writeable = other.flags.writeable = False
-    with open_session(model, "cuda:2") as session:
-        for given, expected in ((shared, "copy 1"), (shared, "copy 1"), (other, "copy 2"), (shared, "copy 3")):
-            session.run({"shared": given, "prompts": prompts})
-            assert module.fed["shared"] == expected
-            assert module.fed["prompts"] is prompts
-    assert [(array is other, *place) for array, *place in module.copies] == [
-        (False, "cuda", 2),
-        (True, "cuda", 2),
-        (False, "cuda", 2),
-    ]
-    with open_session(model) as session:
-        session.run({"shared": shared})
-    assert module.fed["shared"] is shared
-    assert len(module.copies) == 3
-
-
-def test_what_lies_on_a_device_gives_the_same_answer(tiny_bundle: Path, rng: np.random.Generator) -> None:
-    """ONNX Runtime itself, with its own values on the only device that is here."""
-    import onnxruntime
-
-    feeds = {
-        "image_embeddings": rng.standard_normal((1, 3, 4, 4), np.float32),
-        "point_coords": rng.uniform(0, 64, (5, 2, 2)).astype(np.float32),
-        "point_labels": np.tile(np.array([1, -1], np.float32), (5, 1)),
-        "mask_input": np.zeros((1, 1, 32, 32), np.float32),
-        "has_mask_input": np.zeros(1, np.float32),
-    }
-    placed: list[Any] = []
-
-    def place(array: np.ndarray, kind: str, device: int) -> Any:
-        placed.append(onnxruntime.OrtValue.ortvalue_from_numpy(array))
-        return placed[-1]
-
-    with open_session(tiny_bundle / "decoder.onnx", threads=1) as session:
-        expected = session.run(feeds)
-        session._gpu, session._on_device = 0, place
-        for name in ("image_embeddings", "mask_input"):
-            feeds[name].flags.writeable = False
-        for _ in range(2):
-            found = session.run(feeds)
-            assert all((found[name] == expected[name]).all() for name in expected)
-    assert len(placed) == 2
+    module.names = ("x", "y")
+    array = np.ones((4, 8), np.float32)
+    with open_session(model, provider) as session:
+        found = session.run({"x": array, "y": array}, keep=("y",))
+        assert module.bound.outputs == {"x": ("cpu",), "y": ("cuda", 2)}
+        assert (module.bound.inputs["x"] == array).all()
+        assert isinstance(found["x"], np.ndarray)
+        session.run({"x": array, "y": found["y"]})
+        assert module.bound.inputs["y"] == ("cuda", 2, np.float32, [4, 8], 0x7000)
+        for row in range(3):
+            session.run({"x": array, "y": found["y"][row : row + 1]})
+            bound = module.bound.inputs["y"]
+            if row in rows_by_address:
+                assert bound == ("cuda", 2, np.float32, [1, 8], 0x7000 + 32 * row)
+            else:
+                assert (bound == np.arange(32).reshape(4, 8)[row : row + 1]).all()
+    with (
+        open_session(model, "cuda:1") as session,
+        pytest.raises(NetworkError, match=r"device 2, this .* device 1: open both"),
+    ):
+        session.run({"x": array, "y": found["y"]})
 
 
 def test_every_provider_of_onnxruntime_has_an_extra() -> None:
     assert set(providers.EXTRA) == set(providers.ONNXRUNTIME) <= set(PROVIDERS)
-    assert set(providers.WITH_DEVICES) < set(PROVIDERS)
+    assert set(providers.DEVICE_MEMORY) < set(providers.ON_GPU) < set(PROVIDERS)
 
 
 def test_engines_are_kept_by_content(model: Path) -> None:

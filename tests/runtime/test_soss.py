@@ -60,13 +60,13 @@ class Meddling:
     def watch(self, role: str, session: Any) -> Any:
         run = session.run
 
-        def watched(feeds: Any, check: Any = None) -> Any:
+        def watched(feeds: Any, check: Any = None, *, keep: Any = ()) -> Any:
             feed = next(iter(feeds.values()))
             self.batches[role].append(len(feed))
             error = self.fails(feed) if role == self.role else None
             if error is not None:
                 raise error
-            return run(feeds, check)
+            return run(feeds, check, keep=keep)
 
         session.run = watched
         return session
@@ -232,7 +232,7 @@ def test_an_encoder_that_drops_an_image(tiny_bundle: Path, frames: list[np.ndarr
     def shortened(role: str, session: Any) -> Any:
         run = session.run
         if role == "encoder":
-            session.run = lambda feeds: {name: value[:1] for name, value in run(feeds).items()}
+            session.run = lambda feeds, keep: {name: value[:1] for name, value in run(feeds).items()}
         return session
 
     with SossPipeline(open_bundle(tiny_bundle), watch=shortened) as pipeline:

@@ -18,7 +18,6 @@ from tiny_bundle import IMAGE_SIZE, INPUT_HW, write_tiny_bundle
 from maskrt.kernels import sets
 from maskrt.kernels.pixel_decoder.tables import axis_table
 from maskrt.runtime.bundle import Bundle, RefineSpec, open_bundle
-from maskrt.runtime.cuda_memory import Buffer, Cuda, Stream
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.pipeline import open_pipeline
 from maskrt.runtime.refine_pipeline import open_refiner
@@ -192,33 +191,6 @@ def test_a_tile_never_reads_more_cells_than_its_profile_has(rng: np.random.Gener
         assert cells[rows.stop - 1, 1] + 1 - cells[rows.start, 0] <= longest
 
 
-def test_what_cannot_change_is_sent_once(tensorrt_device: Any) -> None:
-    cuda = Cuda()
-    with Stream(cuda) as stream, Buffer(cuda) as buffer:
-        value = np.arange(6, dtype=np.float32)
-        for _ in range(2):
-            buffer.send(value, stream)
-            stream.wait()
-        value.flags.writeable = False
-        assert tensorrt_device.copies_in == 2
-        for _ in range(2):
-            buffer.send(value, stream)
-            stream.wait()
-        assert tensorrt_device.copies_in == 3
-        buffer.send(np.zeros(600, np.float32), stream)
-        stream.wait()
-        buffer.send(value, stream)  # other values lie there now
-        stream.wait()
-        assert tensorrt_device.copies_in == 5
-        for base in (np.zeros(6, np.float32), np.ones(6, np.float32)):
-            view = base[:]
-            view.flags.writeable = False  # its base can still change
-            for _ in range(2):
-                buffer.send(view, stream)
-                stream.wait()
-        assert tensorrt_device.copies_in == 9
-
-
 def test_a_uint8_input_is_read_by_a_cast_alone(tensorrt_machine: Any, tiny_bundle: Path, tmp_path: Path) -> None:
     """As exporters write it: the sizes are those of the input, and TensorRT has no other operator for uint8."""
     bundle = shutil.copytree(tiny_bundle, tmp_path / "shape")
@@ -288,4 +260,5 @@ def test_a_precision_is_built_by_name(tiny_bundle: Path) -> None:
     bundle = replace(open_bundle(tiny_bundle), precision="fp16")
     assert with_settings(bundle, {"points_per_batch": 3}).precision == "fp16"
     assert build_command(Path("ward/encoder.onnx")) == "maskrt build ward --engine tensorrt"
+    assert build_command(Path("ward/encoder.onnx"), 1) == "maskrt build ward --engine tensorrt --device 1"
     assert build_command(Path("ward/encoder.fp16.onnx")) == "maskrt build ward --engine tensorrt --precision fp16"

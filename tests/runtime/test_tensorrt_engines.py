@@ -253,7 +253,7 @@ def test_memory_that_does_not_suffice(tensorrt_device: Any, bundle: Path) -> Non
 
 
 def test_a_machine_without_tensorrt(monkeypatch: pytest.MonkeyPatch, tensorrt_device: Any, bundle: Path) -> None:
-    from tensorrt_standin.cuda import cudaError_t
+    from tensorrt_standin.streams import cudaError_t
 
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "tensorrt", None)

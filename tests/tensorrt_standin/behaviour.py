@@ -6,17 +6,16 @@ import types
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
 
 from tensorrt_standin.cuda import Device
+from tensorrt_standin.execution import context_class, sizes_of
 from tensorrt_standin.table import make
 
 MAGIC = b"STANDIN-PLAN\n"
 # onnx element type -> DataType
 TYPES = {1: "FLOAT", 10: "HALF", 2: "UINT8", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL", 16: "BF16"}
-NUMPY = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8", "INT8": "int8", "INT32": "int32", "INT64": "int64"}
 
 
 def behaviours(trt: Any, device: Device) -> dict[str, type]:
@@ -178,7 +177,11 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
             return make(trt, "IHostMemory", HostMemory(self.data))
 
     def timing_header() -> bytes:
-        return f"TIMINGS {trt.__version__} {device.name}\n".encode()
+        return f"TIMINGS {trt.__version__} {gpu_name()}\n".encode()
+
+    def gpu_name() -> str:
+        """Of the GPU that the calling thread has chosen."""
+        return device.named(device.selected)[0]
 
     def build(network: Network, config: Config) -> Any:
         profile = config.profiles[0].shapes if config.profiles else {}
@@ -199,7 +202,7 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
                     device.kernels_timed += 1
                     config.cache.data += line
         device.built += 1
-        header = {"version": trt.__version__, "gpu": device.name, "profile": profile, "flags": sorted(config.flags_set)}
+        header = {"version": trt.__version__, "gpu": gpu_name(), "profile": profile, "flags": sorted(config.flags_set)}
         data = MAGIC + json.dumps(header | {"limits": config.limits}).encode() + b"\n"
         return make(trt, "IHostMemory", HostMemory(data + network.model.SerializeToString()))
 
@@ -225,7 +228,7 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
             data = bytes(plan)
             header, _, model = data.removeprefix(MAGIC).partition(b"\n")
             found = json.loads(header) if data.startswith(MAGIC) else {}
-            if (found.get("version"), found.get("gpu")) != (trt.__version__, device.name):
+            if (found.get("version"), found.get("gpu")) != (trt.__version__, gpu_name()):
                 device.problem("an engine of another GPU or version, or none at all, was deserialised")
                 log_error("the engine plan file is not compatible with this version of TensorRT")
                 return None
@@ -240,7 +243,8 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
             self.values = {value.name: value for value in (*graph.input, *graph.output)}
             self.inputs = [value.name for value in graph.input]
             self.outputs = [value.name for value in graph.output]
-            self.profile = profile
+            self.profile, self.gpu = profile, device.selected
+            self.known_sizes: dict[Any, dict[str, Any]] = {}  # shapes of the inputs -> output -> its shape
             self.num_io_tensors = len(self.values)
 
         def get_tensor_name(self, index: int) -> str:
@@ -270,73 +274,7 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
             device.most_contexts = max(device.most_contexts, len(device.contexts))
             return context
 
-    class Context:
-        def __init__(self, engine: CudaEngine) -> None:
-            self.owner, self.shapes, self.addresses, self.running = engine, {}, {}, False
-
-        def set_input_shape(self, name: str, shape: Any) -> bool:
-            self.check_idle()
-            least, _, most = self.owner.ranges(name)
-            sizes = tuple(int(size) for size in shape)
-            inside = all(low <= size <= high for low, size, high in zip(least, sizes, most, strict=False))
-            if len(sizes) != len(least) or not inside:
-                log_error(f"{name}: {sizes} is not within the profile")
-                return False
-            self.shapes[name] = sizes
-            return True
-
-        def infer_shapes(self) -> list[str]:
-            return [name for name in self.owner.inputs if name not in self.shapes and not self.is_static(name)]
-
-        def is_static(self, name: str) -> bool:
-            return -1 not in sizes_of(self.owner.values[name])
-
-        def get_tensor_shape(self, name: str) -> Any:
-            if name in self.shapes:
-                return trt.Dims(self.shapes[name])
-            if self.is_static(name):
-                return trt.Dims(sizes_of(self.owner.values[name]))
-            # The graphs' sizes do not depend on values: those of zeros are those of all.
-            feeds = {key: np.zeros(shape, self.dtype(key)) for key, shape in self.shapes.items()}
-            return trt.Dims(self.owner.session.run([name], feeds)[0].shape)
-
-        def dtype(self, name: str) -> str:
-            return NUMPY[data_type(self.owner.values[name]).name]
-
-        def set_tensor_address(self, name: str, memory: int) -> bool:
-            self.check_idle()
-            self.addresses[name] = memory
-            return name in self.owner.values
-
-        def execute_async_v3(self, stream_handle: int) -> bool:
-            self.check_idle()
-            names = (*self.owner.inputs, *self.owner.outputs)
-            if int(stream_handle) not in device.streams or set(self.addresses) != set(names) or self.infer_shapes():
-                log_error("a stream, an address or a shape is missing")
-                return False
-            places = {}
-            for name in names:
-                shape = tuple(self.get_tensor_shape(name))
-                nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(self.dtype(name)).itemsize
-                if device.bytes_at(self.addresses[name], nbytes) is None:
-                    return False
-                places[name] = self.addresses[name], nbytes, shape
-            self.running = True
-            device.later(int(stream_handle), lambda: self.compute(places), set(self.addresses.values()))
-            return True
-
-        def compute(self, places: dict[str, Any]) -> None:
-            self.running = False
-            memory = {name: device.bytes_at(address, nbytes) for name, (address, nbytes, _) in places.items()}
-            if any(found is None for found in memory.values()):
-                return
-            feeds = {n: memory[n].view(self.dtype(n)).reshape(places[n][2]).copy() for n in self.owner.inputs}
-            for name, value in zip(self.owner.outputs, self.owner.session.run(None, feeds), strict=True):
-                memory[name][:] = np.ascontiguousarray(value).view(np.uint8).reshape(-1)
-
-        def check_idle(self) -> None:
-            if self.running:
-                device.problem("an execution context used again before its stream was waited for")
+    Context = context_class(trt, device, log_error)  # noqa: N806, RUF100
 
     def data_type(value: Any) -> Any:
         return trt.DataType[TYPES[value.type.tensor_type.elem_type]]
@@ -349,11 +287,6 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
         "OnnxParser": Parser,
         "Runtime": Runtime,
     }
-
-
-def sizes_of(value: Any) -> tuple[int, ...]:
-    """The sizes of an ONNX value, -1 for a dynamic axis."""
-    return tuple(d.dim_value if d.HasField("dim_value") else -1 for d in value.type.tensor_type.shape.dim)
 
 
 def wrong_profile(sizes: tuple[int, ...], ranges: list[list[int]] | None) -> str:

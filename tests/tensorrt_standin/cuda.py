@@ -7,7 +7,6 @@ GPU would answer with wrong numbers or a crash is written down in `problems`, wh
 import ctypes
 import enum
 import importlib.machinery
-import itertools
 import threading
 import types
 import weakref
@@ -16,12 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from tensorrt_standin.streams import BAD, OK, Handle, Streams, Work, cudaError_t, cudaStreamCaptureMode
+
 # Function -> its parameters, as cuda-bindings 13.5 documents them; test_standin compares where that is installed.
 SIGNATURES = {
     "cudaGetDeviceCount": (),
     "cudaGetDeviceProperties": ("device",),
     "cudaDriverGetVersion": (),
     "cudaGetErrorString": ("error",),
+    "cudaGetLastError": (),
     "cudaMalloc": ("size",),
     "cudaFree": ("devPtr",),
     "cudaMallocHost": ("size",),
@@ -30,18 +32,15 @@ SIGNATURES = {
     "cudaStreamCreateWithFlags": ("flags",),
     "cudaStreamSynchronize": ("stream",),
     "cudaStreamDestroy": ("stream",),
+    "cudaSetDevice": ("device",),
+    "cudaStreamBeginCapture": ("stream", "mode"),
+    "cudaStreamEndCapture": ("stream",),
+    "cudaGraphInstantiate": ("graph", "flags"),
+    "cudaGraphLaunch": ("graphExec", "stream"),
+    "cudaGraphDestroy": ("graph",),
+    "cudaGraphExecDestroy": ("graphExec",),
 }
-
-
-class cudaError_t(enum.IntEnum):  # noqa: N801, RUF100
-    """The statuses that the stand-in returns, with CUDA's numbers."""
-
-    cudaSuccess = 0
-    cudaErrorInvalidValue = 1
-    cudaErrorMemoryAllocation = 2
-    cudaErrorInsufficientDriver = 35
-    cudaErrorNoDevice = 100
-    cudaErrorInvalidResourceHandle = 400
+NOT_IN_CAPTURE = ("cudaMalloc", "cudaFree", "cudaMallocHost", "cudaFreeHost", "cudaStreamSynchronize")
 
 
 class cudaMemcpyKind(enum.IntEnum):  # noqa: N801, RUF100
@@ -54,51 +53,60 @@ class cudaMemcpyKind(enum.IntEnum):  # noqa: N801, RUF100
     cudaMemcpyDefault = 4
 
 
-class Stream:
-    """A handle; int() is its address."""
-
-    def __init__(self, address: int) -> None:
-        self._address = address
-
-    def __int__(self) -> int:
-        return self._address
-
-    def __index__(self) -> int:
-        return self._address
-
-
-OK, BAD = cudaError_t.cudaSuccess, cudaError_t.cudaErrorInvalidValue
-
-
-class Device:
-    """One GPU: its memory, its streams, and what a program did wrong with them."""
+class Device(Streams):
+    """The GPUs of a machine: their memory, their streams, and what a program did wrong with them."""
 
     def __init__(self, name: str = "NVIDIA L4", capability: tuple[int, int] = (8, 9), driver: int = 13000) -> None:
+        super().__init__()
         self.name, self.capability, self.driver = name, capability, driver
+        self.others = ("NVIDIA T4", (7, 5))  # all GPUs but the first
         self.memory_bytes = 1 << 32
-        self.problems: list[str] = []
         self.allocations: dict[int, np.ndarray] = {}
         self.pinned: dict[int, Any] = {}
-        self.streams: dict[int, list[tuple[Callable[[], None], set[int]]]] = {}
-        self.status = OK  # of every call, to act a machine without a driver
+        self.gpu_of: dict[int, int] = {}  # address of memory or of a stream -> number of its GPU
+        self.status = OK
         self.devices = 1
         # What the TensorRT stand-in counts and obeys.
         self.contexts: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.most_contexts = self.built = self.deserialised = self.kernels_timed = self.copies_in = 0
+        self.most_contexts = self.built = self.deserialised = self.kernels_timed = 0
+        self.copies = dict.fromkeys(cudaMemcpyKind, 0)
         self.refuse_contexts = False
         self.unsupported: set[str] = set()
         self._lock = threading.RLock()
-        self._addresses = itertools.count(0x7F00_0000_0000, 1 << 32)
+        self._threads = threading.local()
+
+    @property
+    def selected(self) -> int:
+        """The GPU that the calling thread has chosen; at first number 0, whatever other threads have chosen."""
+        return getattr(self._threads, "gpu", 0)
+
+    @property
+    def last_error(self) -> cudaError_t:
+        """Of the calling thread, until it is asked for; what comes next may take it for its own."""
+        return getattr(self._threads, "error", OK)
+
+    @last_error.setter
+    def last_error(self, error: cudaError_t) -> None:
+        self._threads.error = error
+
+    def named(self, gpu: int) -> tuple[str, tuple[int, int]]:
+        """A GPU's name and compute capability."""
+        return self.others if gpu else (self.name, self.capability)
+
+    def block_of(self, address: int) -> int:
+        """The beginning of the memory that an address is in; the address where it is in none."""
+        with self._lock:
+            for begin, block in (*self.allocations.items(), *self.pinned.items()):
+                if begin <= address < begin + len(block):
+                    return begin
+        return address
 
     @property
     def held(self) -> dict[str, int]:
         """What is not freed."""
         kinds = {"device": self.allocations, "pinned": self.pinned, "streams": self.streams, "contexts": self.contexts}
+        kinds |= {"graphs": self.graphs, "executables": self.executables}
         return {kind: len(items) for kind, items in kinds.items() if items}
-
-    def problem(self, text: str) -> None:
-        """Note what a real GPU would not forgive."""
-        self.problems.append(text)
 
     def bytes_at(self, address: int, size: int) -> np.ndarray | None:
         """Device memory, if all of it is allocated."""
@@ -118,15 +126,12 @@ class Device:
         self.problem(f"{size} bytes at {address:#x} are not pinned memory")
         return None
 
-    def later(self, stream: int, work: Callable[[], None], addresses: set[int]) -> None:
-        """Append work to a stream, and what memory it will use."""
-        self.streams[stream].append((work, addresses))
-
     def module(self) -> types.ModuleType:
         """cuda.bindings.runtime."""
         module = types.ModuleType("cuda.bindings.runtime")
         module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
         module.cudaError_t, module.cudaMemcpyKind, module.cudaStreamNonBlocking = cudaError_t, cudaMemcpyKind, 1
+        module.cudaStreamCaptureMode = cudaStreamCaptureMode
         for name, parameters in SIGNATURES.items():
             setattr(module, name, self._function(name, parameters))
         return module
@@ -135,11 +140,16 @@ class Device:
         def call(*args: Any) -> tuple[Any, ...]:
             if len(args) != len(parameters):
                 raise TypeError(f"{name}() takes {parameters}, got {args}")
-            if self.status != OK and name not in ("cudaGetErrorString", "cudaDriverGetVersion"):
+            if self.status != OK and name not in ("cudaGetErrorString", "cudaGetLastError", "cudaDriverGetVersion"):
                 return (self.status, None)
             with self._lock:
+                if name in NOT_IN_CAPTURE:
+                    self.forbid_in_capture(name)
                 found = getattr(self, f"_{name}")(*args)
-            return found if isinstance(found, tuple) else (found,)
+            found = found if isinstance(found, tuple) else (found,)
+            if found[0] != OK and name != "cudaGetLastError":
+                self.last_error = found[0]
+            return found
 
         return call
 
@@ -147,14 +157,24 @@ class Device:
         return OK, self.devices
 
     def _cudaGetDeviceProperties(self, device: int) -> tuple[Any, ...]:
-        major, minor = self.capability
-        return OK, types.SimpleNamespace(name=self.name.encode() + bytes(8), major=major, minor=minor)
+        name, (major, minor) = self.named(device)
+        return OK, types.SimpleNamespace(name=name.encode() + bytes(8), major=major, minor=minor)
+
+    def _cudaSetDevice(self, device: int) -> Any:
+        if not 0 <= device < self.devices:
+            return cudaError_t.cudaErrorInvalidDevice
+        self._threads.gpu = device
+        return OK
 
     def _cudaDriverGetVersion(self) -> tuple[Any, ...]:
         return OK, self.driver
 
     def _cudaGetErrorString(self, error: cudaError_t) -> tuple[Any, ...]:
         return OK, error.name.encode()
+
+    def _cudaGetLastError(self) -> tuple[Any, ...]:
+        error, self.last_error = self.last_error, OK
+        return (error,)
 
     def _cudaMalloc(self, size: int) -> tuple[Any, ...]:
         used = sum(block.size for block in self.allocations.values())
@@ -163,6 +183,7 @@ class Device:
         address = next(self._addresses)
         # Rubbish, as real memory has; nan in every float type.
         self.allocations[address] = np.full(int(size), 0xFF, np.uint8)
+        self.gpu_of[address] = self.selected
         return OK, address
 
     def _cudaFree(self, address: int) -> Any:
@@ -177,7 +198,7 @@ class Device:
         return self._free(self.pinned, address, "pinned")
 
     def _free(self, blocks: dict[int, Any], address: int, kind: str) -> Any:
-        if any(address in used for work in self.streams.values() for _, used in work):
+        if any(address in work.reads | work.writes for queued in self.streams.values() for work in queued):
             self.problem(f"{kind} memory freed under work that is not done")
         if blocks.pop(address, None) is None:
             self.problem(f"{address:#x} is no {kind} memory: freed twice?")
@@ -185,11 +206,15 @@ class Device:
         return OK
 
     def _cudaMemcpyAsync(self, target: int, source: int, count: int, kind: Any, stream: Any) -> Any:
-        host_first = kind == cudaMemcpyKind.cudaMemcpyDeviceToHost
-        if (not host_first and kind != cudaMemcpyKind.cudaMemcpyHostToDevice) or int(stream) not in self.streams:
+        ends = {
+            cudaMemcpyKind.cudaMemcpyHostToDevice: (self.bytes_at, self.host_bytes),
+            cudaMemcpyKind.cudaMemcpyDeviceToHost: (self.host_bytes, self.bytes_at),
+            cudaMemcpyKind.cudaMemcpyDeviceToDevice: (self.bytes_at, self.bytes_at),
+        }
+        if kind not in ends or int(stream) not in self.streams:
             self.problem(f"a copy of kind {kind!r} on stream {int(stream):#x}")
             return BAD
-        find = (self.host_bytes, self.bytes_at) if host_first else (self.bytes_at, self.host_bytes)
+        find = ends[kind]
 
         def copy() -> None:
             to, origin = find[0](target, count), find[1](source, count)
@@ -198,26 +223,15 @@ class Device:
 
         if find[0](target, count) is None or find[1](source, count) is None:
             return BAD
-        self.copies_in += not host_first
-        self.later(int(stream), copy, {target, source})
+        reads, writes = self.block_of(source), self.block_of(target)
+        if len({self.gpu_of[each] for each in (int(stream), reads, writes) if each in self.gpu_of}) > 1:
+            self.problem("a copy between GPUs, or on the stream of another")
+        self.copies[kind] += 1
+        self.later(int(stream), Work(copy, frozenset({reads}), frozenset({writes})))
         return OK
 
     def _cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
         address = next(self._addresses)
         self.streams[address] = []
-        return OK, Stream(address)
-
-    def _cudaStreamSynchronize(self, stream: Any) -> Any:
-        if int(stream) not in self.streams:
-            self.problem("waited for a stream that there is not")
-            return cudaError_t.cudaErrorInvalidResourceHandle
-        work, self.streams[int(stream)] = self.streams[int(stream)], []
-        for each, _ in work:
-            each()
-        return OK
-
-    def _cudaStreamDestroy(self, stream: Any) -> Any:
-        work = self.streams.pop(int(stream), None)
-        if work is None or work:
-            self.problem("a stream destroyed twice, or with work that is not done")
-        return OK if work is not None else cudaError_t.cudaErrorInvalidResourceHandle
+        self.gpu_of[address] = self.selected
+        return OK, Handle(address)

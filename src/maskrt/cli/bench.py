@@ -13,7 +13,7 @@ def command(
         str,
         typer.Argument(
             metavar="CASE",
-            help="soss, its parts encoder, decoder, masks and voting; refine; precision; latency, throughput.",
+            help="soss, its parts encoder, decoder, masks, voting; refine; two-stage; precision; latency, throughput.",
         ),
     ],
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
@@ -27,12 +27,13 @@ def command(
     pictures: Annotated[str, typer.Option(help="Of refine: 2k, 4k, 6k; several with commas.")] = "2k",
     sides: Annotated[str, typer.Option(help="Of refine: contestants beside ours, with commas; all if left out.")] = "",
     bundle: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="Of latency and throughput; the demo's if left out.")
+        Path | None,
+        typer.Option(metavar="BUNDLE", help="Of two-stage, latency and throughput; the demo's if left out."),
     ] = None,
     provider: Annotated[
         str, typer.Option(help="Of latency, several with commas; of throughput, one. cuda:1 is the second GPU.")
     ] = "cpu",
-    frames: Annotated[int, typer.Option(min=1, help="Scenes drawn for latency and throughput.")] = 8,
+    frames: Annotated[int, typer.Option(min=1, help="Scenes drawn for two-stage, latency and throughput.")] = 8,
     processes: Annotated[str | None, typer.Option(help="Of throughput: how many at a time, with commas.")] = None,
     streams: Annotated[str | None, typer.Option(help="Of throughput: threads in each process, with commas.")] = None,
     batch: Annotated[
@@ -48,6 +49,9 @@ def command(
     1080p, whatever the size. Needs maskrt[cpu,export,demo,openvino]. soss at vit_b with --points-per-side 16 took 66 s
     per pair on two cores.
 
+    two-stage: one U-Net on the whole picture, stage 1 alone, 2 to 16 patches and sliding windows, on --frames scenes:
+    Dice, GFLOPs, time and memory; a pair is a frame, so --pairs is at least --frames.
+
     latency: a bundle's whole pipeline, --pairs frames one at a time, p50, p95 and p99, every --provider in turns.
     throughput: frames per second of every combination of --processes, --streams and --batch against one of each; a
     pair is all --frames. What is left out is 1; without any of the three, two processes, two streams, both, and batches
@@ -56,6 +60,7 @@ def command(
     \b
     Example:
       maskrt bench soss --json out/bench/soss.json --size demo
+      maskrt bench two-stage --frames 20 --pairs 60
       maskrt bench latency --pairs 100 --provider cpu,openvino
       maskrt bench throughput --frames 8 --batch 1,2,4,8
     """

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
-from maskrt.cli.shared import BundlePath, Precision, Settings
+from maskrt.cli.shared import BundlePath, Device, Precision, Settings
 
 
 def command(
@@ -20,15 +20,16 @@ def command(
     batch: Annotated[
         int, typer.Option("--batch", metavar="N", min=1, help="The most that maskrt run --batch will ask for.")
     ] = 1,
+    device: Device = None,
     precision: Precision = "fp32",
     settings: Settings = None,
 ) -> None:
-    """Build a bundle's engines for this machine's GPU, for use with --provider tensorrt.
+    """Build a bundle's engines for a GPU of this machine, for use with --provider tensorrt.
 
     An engine is code for one GPU, driver and TensorRT: build where it will run, and again when one of them changes.
     Engines that are there already are kept. They take the sizes that the bundle's settings ask for: give --batch, and
-    --set points_per_batch or tile, here as you will to maskrt run and maskrt refine. They go to BUNDLE/engines, or to
-    the user's cache where that cannot be written, and can be read by you alone.
+    --set points_per_batch, tile or patches, here as you will to maskrt run and maskrt refine. They go to
+    BUNDLE/engines, or to the user's cache where that cannot be written, and can be read by you alone.
 
     \b
     Example:
@@ -41,7 +42,7 @@ def command(
     from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
 
     opened = with_settings(open_bundle(bundle, precision), parse_settings(settings or []))
-    builder = EngineBuilder(opened, BuildSettings(workspace, tf32, batch))
+    builder = EngineBuilder(opened, BuildSettings(workspace, tf32, batch), device or 0)
     print(f"{bundle}: for {builder.target}")
     try:
         with PhaseProgress() as progress:

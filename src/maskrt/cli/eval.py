@@ -29,7 +29,8 @@ def command(
     roi_from: RegionFrom = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON.")] = None,
     figures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write DIR/STEM.png: input, truth, segments, both masks.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write DIR/STEM.png: input, truth, masks, and what they came from."),
     ] = None,
     provider: Provider = "cpu",
     device: Device = None,
@@ -38,11 +39,12 @@ def command(
     settings: Settings = None,
     max_megapixels: MaxMegapixels = 50,
 ) -> None:
-    """Score the segmenter alone, hard voting and SOSS against ground truth; with --masks, a refiner.
+    """Score against ground truth: the segmenter alone, hard voting and SOSS; or stage 1 alone and both stages.
 
     Accuracy, F1, precision, recall, IoU and AUC of the class of interest, pooled over all pixels inside the regions of
-    interest. With --masks: IoU and mean boundary accuracy (mBA) of the rough masks and of the refined ones. No image is
-    written unless --figures asks for it. Exit code 3: some images have no score.
+    interest, and Dice, the mean over the images. With --masks: IoU, Dice and mean boundary accuracy (mBA) of the rough
+    masks and of the refined ones. No image is written unless --figures asks for it; of a two-stage bundle, its last
+    panel frames what was looked at again. Exit code 3: some images have no score.
 
     \b
     Example:
@@ -65,8 +67,8 @@ def command(
     from maskrt.cli.scores import print_scores
     from maskrt.runtime.atomic import write_bytes
     from maskrt.runtime.errors import InputError, NetworkError
-    from maskrt.runtime.evaluate import Scores, compare_methods
-    from maskrt.runtime.figures import comparison
+    from maskrt.runtime.evaluate import Scores
+    from maskrt.runtime.evaluations import EVALUATIONS
     from maskrt.runtime.images import read_truth
     from maskrt.runtime.pipeline import open_pipeline
     from maskrt.runtime.run import SOME_FRAMES_FAILED
@@ -77,22 +79,24 @@ def command(
         raise InputError(f"{truth}: no such folder; it should hold a STEM.png per image")
     region = parse_region(roi, roi_from)
     max_pixels = int(max_megapixels * 1e6)
-    scores, failed = Scores(), []
+    failed = []
     with (
         open_source(images, max_pixels) as source,
         open_pipeline(bundle, provider, threads, precision, **parse_settings(settings or [])) as pipeline,
         FrameProgress(source.length, "images") as progress,
     ):
+        evaluation = EVALUATIONS[type(pipeline)]
+        scores = Scores(evaluation.methods)
         for item in source:
             try:
                 if isinstance(item, BadFrame):
                     raise InputError(item.reason)
                 mask = read_truth(truth / f"{item.source}.png", max_pixels)
                 own = region(item.source) if callable(region) else region
-                compared = compare_methods(pipeline, item.rgb, mask, own)
+                compared = evaluation.compare(pipeline, item.rgb, mask, own)
                 scores.add(compared)
                 if figures is not None:
-                    write_bytes(figures / f"{item.source}.png", png_bytes(comparison(compared)))
+                    write_bytes(figures / f"{item.source}.png", png_bytes(evaluation.picture(compared)))
             except (InputError, NetworkError) as error:
                 failed.append({"source": item.source, "reason": str(error)})
                 progress.report(f"failed: {item.source}: {error}")

@@ -59,10 +59,10 @@ def score_refiner(
                 progress.report(f"failed: {item.source}: {error}")
             progress.advance()
     table = Table(box=None, pad_edge=False)
-    for column in ("%", "IoU", "mBA"):
+    for column in ("%", "IoU", "Dice", "mBA"):
         table.add_column(column, justify="left" if column == "%" else "right")
     for name, found in scores.items():
-        table.add_row(name, f"{100 * found.iou:.2f}", f"{100 * found.mba:.2f}")
+        table.add_row(name, *(f"{100 * score:.2f}" for score in (found.iou, found.dice, found.mba)))
     console = Console()
     console.print(table)
     console.print(
@@ -70,7 +70,7 @@ def score_refiner(
     )
     bare = scores["refined"].without_boundary
     if bare:
-        console.print(f"{bare} images whose truth has no boundary count for the IoU alone")
+        console.print(f"{bare} images whose truth has no boundary do not count for the mBA")
     if json is not None:
         import msgspec
 
@@ -79,7 +79,7 @@ def score_refiner(
             "failed": failed,
             "without_boundary": bare,
             "decoded_fraction": sum(fractions) / len(fractions) if fractions else None,
-            **{name: {"iou": found.iou, "mba": found.mba} for name, found in scores.items()},
+            **{name: {"iou": found.iou, "dice": found.dice, "mba": found.mba} for name, found in scores.items()},
         }
         write_bytes(json, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     return SOME_FRAMES_FAILED if failed else 0

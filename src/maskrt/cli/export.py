@@ -104,6 +104,57 @@ def refiner(
     export_refiner(crm, out, refine=refine, note=note, overwrite=overwrite, report=print)
 
 
+@app.command("two-stage")
+def two_stage(
+    low: Annotated[str, typer.Option(metavar="KIND:FILE", help="unet:FILE or onnx:FILE; sees 1/8 of the size.")],
+    high: Annotated[str, typer.Option(metavar="KIND:FILE", help="Likewise; sees patches at full size.")],
+    out: Annotated[Path, typer.Option("--out", help="The bundle's folder.")],
+    patches: Annotated[
+        int, typer.Option(min=1, help="Along the longest side, and how many are looked at again, as in the paper.")
+    ] = 8,
+    size: Annotated[int, typer.Option(min=32, help="Longest side in pixels of the picture with the patches.")] = 768,
+    mean: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="Of RGB / 255 in training; a U-Net's is left at 0 to 255.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="R,G,B", help="Of RGB / 255 in training; likewise.")] = None,
+    classes: Annotated[str | None, typer.Option(metavar="A,B,...", help="Names in the order of the logits.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Further setting to write, as windows=sliding; may repeat."),
+    ] = None,
+    note: Annotated[str, typer.Option(help="Kept in the bundle.")] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Export two segmenters that work one after the other: the second looks again where the first is undecided.
+
+    unet: a checkpoint of the two-stage document's U-Net, any width, with the public code's keys; it is compared with
+    PyTorch, and so is the whole pipeline. onnx: any segmenter, [B, 3, H, W] to logits [B, C, H, W]; both of one kind
+    of picture and with the same classes. Networks of one logit have two classes.
+
+    \b
+    Example:
+      maskrt export two-stage --low unet:low.pth --high unet:high.pth --patches 8 --out bundles/cells
+      maskrt run bundles/cells photos/ --out out/cells --set patch_fraction=0.25
+    """
+    from maskrt.cli.options import parse_list, parse_numbers, parse_settings
+    from maskrt.export.two_stage import export_two_stage
+    from maskrt.runtime.bundle import StagesSpec, with_overrides
+
+    export_two_stage(
+        low,
+        high,
+        out,
+        size=size,
+        mean=None if mean is None else parse_numbers(mean, "--mean"),
+        std=None if std is None else parse_numbers(std, "--std"),
+        classes=None if classes is None else parse_list(classes),
+        selection=with_overrides(StagesSpec(), {"patches": patches, **parse_settings(settings or [])}),
+        note=note,
+        overwrite=overwrite,
+        report=print,
+    )
+
+
 @app.command("precisions")
 def precisions(
     bundle: BundlePath,

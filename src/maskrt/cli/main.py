@@ -20,7 +20,7 @@ from maskrt import __version__
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
 from maskrt.runtime.errors import MaskrtError
 
-COMMANDS = ("demo", "run", "refine", "eval", "verify", "bench", "export", "build", "scenes", "doctor")
+COMMANDS = ("demo", "run", "refine", "eval", "verify", "bench", "export", "build", "inspect", "scenes", "doctor")
 # Optional module -> the extra that installs it.
 EXTRAS = {
     "onnxruntime": "cpu",

@@ -1,5 +1,6 @@
 """Option values that need more than their type."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,23 @@ def parse_triple(text: str, option: str) -> tuple[float, float, float]:
     Raises:
         InputError: not three of them.
     """
-    try:
-        red, green, blue = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"{option} {text}: expected three numbers, for example 0.485,0.456,0.406") from error
+    numbers = parse_numbers(text, option)
+    if len(numbers) != 3:
+        raise InputError(f"{option} {text}: expected three numbers, for example 0.485,0.456,0.406")
+    red, green, blue = numbers
     return red, green, blue
+
+
+def parse_numbers(text: str, option: str) -> tuple[float, ...]:
+    """Comma-separated numbers.
+
+    Raises:
+        InputError: something else among them.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} {text}: expected numbers, for example 0.485,0.456,0.406") from error
 
 
 def parse_settings(texts: list[str]) -> dict[str, Any]:
@@ -82,6 +95,25 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
         except msgspec.DecodeError:
             settings[key] = value
     return settings
+
+
+def parse_axes(texts: list[str]) -> dict[tuple[str, str, int], int]:
+    """GRAPH.INPUT.AXIS=N texts -> (graph, input, axis): size.
+
+    Raises:
+        InputError: another form, a size below 1, or an axis twice.
+    """
+    axes: dict[tuple[str, str, int], int] = {}
+    for text in texts:
+        found = re.fullmatch(r"([^.=]+)\.([^=]+)\.([0-9]+)=([1-9][0-9]*)", text)
+        if found is None:
+            raise InputError(f"--size {text}: expected GRAPH.INPUT.AXIS=N, for example encoder.image.1=768")
+        graph, name, axis, size = found.groups()
+        key = graph, name, int(axis)
+        if key in axes:
+            raise InputError(f"--size {graph}.{name}.{key[2]} is given twice")
+        axes[key] = int(size)
+    return axes
 
 
 def on_device(provider: str, device: int | None) -> str:

@@ -42,7 +42,9 @@ def command(
     """Segment images or a video with a bundle.
 
     Writes OUT/mask/STEM.png and so on, and OUT/results.jsonl with one line per frame. Nothing else leaves the
-    process: no image is written unless --write names overlay. Exit code 3: some frames failed.
+    process: no image is written unless --write names overlay. Exit code 3: some frames failed. Settings (--set) of
+    a two-stage bundle: patches along the longest side; how many are looked at again, by one of patch_count,
+    patch_fraction and undecided; rank (probability, logit); windows (grid, sliding, off); target.
 
     With --batch, N frames are read, segmented and written at a time. The encoder takes regions of one shape together;
     masks and their order do not depend on N, memory does. Engines for --provider tensorrt are built with it too.
@@ -50,10 +52,11 @@ def command(
     \b
     Example:
       maskrt run bundles/demo ward/ --out out/ward --roi 400,200,640,480 --write mask,segments --set points_per_side=20
+      maskrt run bundles/retina fundus/ --out out/retina --set patches=4 --set windows=sliding
     """
     from maskrt.cli.batch import run_told
     from maskrt.cli.options import on_device, parse_list, parse_region, parse_settings
-    from maskrt.runtime.bundle import MANIFEST, open_bundle, sha256_of, soss_manifest
+    from maskrt.runtime.bundle import MANIFEST, open_bundle, segmenting_manifest, sha256_of
     from maskrt.runtime.pipeline import open_pipeline
     from maskrt.runtime.records import RunSettings
     from maskrt.runtime.sinks import FolderSink
@@ -61,9 +64,9 @@ def command(
 
     region = parse_region(roi, roi_from)
     overrides = parse_settings(settings or [])
-    manifest = soss_manifest(open_bundle(bundle, precision))
+    manifest = segmenting_manifest(open_bundle(bundle, precision))
     told = {**overrides, "provider": provider, "precision": precision}
-    run_settings = RunSettings(sha256_of(bundle / MANIFEST), manifest.segmenter.classes, told)
+    run_settings = RunSettings(sha256_of(bundle / MANIFEST), manifest.classes, told)
     with ExitStack() as stack:
         frames = stack.enter_context(open_source(source, int(max_megapixels * 1e6)))
         provider = on_device(provider, device)

@@ -3,12 +3,12 @@
 from rich.console import Console
 from rich.table import Table
 
-from maskrt.runtime.evaluate import METHODS, Scores
+from maskrt.runtime.evaluate import Scores
 
 
 def print_scores(scores: Scores) -> None:
-    """Six metrics of every method in percent, on stdout."""
-    table = Table("percent", *METHODS, title=f"{scores.images} images", title_justify="left")
+    """Every metric of every method in percent, on stdout."""
+    table = Table("percent", *scores.methods, title=f"{scores.images} images", title_justify="left")
     for name, values in scores.rows():
         table.add_row(name, *values)
     Console().print(table)

@@ -39,8 +39,8 @@ def command(
     Without --image: the files against their sha256, and that every network loads. With it: the whole pipeline once
     plain (ONNX Runtime on the CPU in float32, SAM's decoder in one graph, NumPy kernels) and once fast, as maskrt run
     does it on --provider, and how many masks and pixels differ. The plain way takes minutes for a full grid; --set
-    points_per_side=10 is a quick check. With --masks too: the refiner, plain without tiles. Exit code 1: something
-    differs by more than rounding.
+    points_per_side=10 is a quick check. A two-stage bundle is run patch by patch for the plain way. With --masks too:
+    the refiner, plain without tiles. Exit code 1: something differs by more than rounding.
 
     With another --precision than fp32, the comparison is with fp32 on the CPU, and the IoU of the final masks decides:
     its mean over the images must reach the tolerance that the bundle was exported with.
@@ -52,17 +52,17 @@ def command(
     import msgspec
 
     from maskrt.benchmarks.verify import (
-        Certificate,
+        Compared,
         PrecisionCertificate,
-        RefinerCertificate,
         certify,
         certify_precision,
         certify_refiner,
     )
+    from maskrt.benchmarks.verify_stages import certify_stages
     from maskrt.cli.options import on_device, parse_roi, parse_settings
     from maskrt.export.answers import Calibration, told
     from maskrt.runtime.atomic import write_bytes
-    from maskrt.runtime.bundle import FP32, Artifact, open_bundle
+    from maskrt.runtime.bundle import FP32, Artifact, TwoStageManifest, open_bundle
     from maskrt.runtime.errors import InputError
     from maskrt.runtime.refine_pipeline import rough_reader
     from maskrt.runtime.refiner import read_weights
@@ -86,7 +86,8 @@ def command(
             print(f"    TensorRT would refuse: {finding}")
     if precision != FP32:
         print(f"  {precision} at export: {told(opened.manifest.precisions[precision].agreement)}")
-    certificates: list[Certificate | RefinerCertificate | PrecisionCertificate] = []
+    certificates: list[Compared | PrecisionCertificate] = []
+    certify_image = certify_stages if isinstance(opened.manifest, TwoStageManifest) else certify
     max_pixels = int(max_megapixels * 1e6)
     rough_of = rough_reader(masks, False, max_pixels) if masks is not None else None
     region = parse_roi(roi) if roi is not None else None
@@ -101,7 +102,7 @@ def command(
                 if isinstance(item, BadFrame):
                     raise InputError(f"{item.source}: {item.reason}")
                 if rough_of is None:
-                    found = certify(opened, item.source, item.rgb, region, overrides, provider, threads)
+                    found: Compared = certify_image(opened, item.source, item.rgb, region, overrides, provider, threads)
                 else:
                     rough = rough_of(item.source)
                     found = certify_refiner(opened, item.source, item.rgb, rough, overrides, provider, threads)

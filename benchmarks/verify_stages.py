@@ -1,0 +1,79 @@
+"""The certificate of a two-stage segmenter: the same answer, plain and fast, on this machine and this image."""
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.benchmarks.verify import TIE, Compared
+from maskrt.kernels import sets
+from maskrt.runtime.bundle import Bundle
+from maskrt.runtime.region import checked_roi, cut
+from maskrt.runtime.two_stage_pipeline import TwoStagePipeline, labels_of
+from maskrt.runtime.types import Roi
+
+
+class StagesCertificate(Compared, frozen=True, kw_only=True):
+    """What was compared of a two-stage segmenter on one image.
+
+    windows: looked at again; window_differences: of them, those that only one of both ways looked at. pixels: of the
+    region; ties: those of another class whose two largest plain probabilities are within TIE; different: those of
+    another class otherwise; largest: difference of two probabilities; seconds as of Certificate.
+    """
+
+    windows: int
+    window_differences: int
+    pixels: int
+    largest: float
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        return (
+            f"{self.windows} windows, {self.window_differences} others; {self.pixels} pixels, {self.ties} ties, "
+            f"{self.different} different; probabilities within {self.largest:.1e}"
+        )
+
+
+def certify_stages(
+    bundle: Bundle,
+    source: str,
+    rgb: NDArray[np.uint8],
+    roi: Roi | None,
+    options: dict[str, object],
+    provider: str = "cpu",
+    threads: int | None = None,
+) -> StagesCertificate:
+    """Segment twice and count the differences: plain, and fast.
+
+    Plain: ONNX Runtime on the CPU, patch by patch; kernels/*/reference.py, so that means are taken of stage 1's map at
+    full size. Fast: what `maskrt run` does on the provider asked for.
+
+    Raises:
+        InputError, NetworkError: as of the pipeline.
+    """
+    region = cut(rgb, checked_roi(rgb, roi))
+    with TwoStagePipeline(bundle, provider, threads, options) as fast:
+        fast.segmenter([region])  # compiles, or loads, the kernels
+        start = time.perf_counter()
+        (ours,) = fast.segmenter.look([region], {})
+        fast_s = time.perf_counter() - start
+    with TwoStagePipeline(bundle, "cpu", threads, options, sets.REFERENCE, one_by_one=True) as plain:
+        start = time.perf_counter()
+        (reference,) = plain.segmenter.look([region], {})
+        plain_s = time.perf_counter() - start
+    differs = labels_of(ours.probabilities) != labels_of(reference.probabilities)
+    second, first = np.sort(reference.probabilities, axis=0)[-2:]
+    ties = differs & (first - second < TIE)
+    others = set(ours.stages.windows_xywh) ^ set(reference.stages.windows_xywh)
+    return StagesCertificate(
+        source=source,
+        windows=len(reference.stages.windows_xywh),
+        window_differences=len(others),
+        pixels=differs.size,
+        ties=int(ties.sum()),
+        different=int((differs & ~ties).sum()),
+        largest=float(np.abs(ours.probabilities - reference.probabilities).max()),
+        plain_s=plain_s,
+        fast_s=fast_s,
+    )

@@ -1,0 +1,120 @@
+"""The networks of a two-stage pipeline: one function per kind of checkpoint writes low.onnx or high.onnx."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from maskrt.export.checkpoints import load_state_dict, load_strict
+from maskrt.export.graph import MAX_IMAGES, Report, export_graph
+from maskrt.export.kinds import KNOWN
+from maskrt.export.segmenters import copy_checked
+from maskrt.export.unet import MULTIPLE, UNet, unet_for
+from maskrt.runtime.bundle import Parity
+from maskrt.runtime.engines import Array
+from maskrt.runtime.errors import InputError, NetworkError
+from maskrt.runtime.session import Session, open_session
+
+MAX_SIDE = 16384  # of a working picture
+
+
+class Stage(NamedTuple):
+    """What was written.
+
+    channels: of its pictures; logits: per pixel; multiple: of its pictures' sides; network: where PyTorch made it.
+    """
+
+    channels: int
+    logits: int
+    multiple: int
+    parity: Parity | None = None
+    network: nn.Module | None = None
+
+
+# checkpoint, ONNX file to write, a side of the square pictures that it will get, report
+Writer = Callable[[Path, Path, int, Report], Stage]
+
+
+def write_unet(checkpoint: Path, path: Path, side: int, report: Report) -> Stage:
+    """Export a U-Net of any width for any number of pictures of any size: float32 [B, channels, H, W] -> logits.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, holds code, or is no U-Net of the two-stage document.
+        ExportError: the graph differs from PyTorch.
+    """
+    network = read_unet(checkpoint)
+    channels = network.conv[0].in_channels
+    rows, columns = (torch.export.Dim(name, min=1, max=MAX_SIDE // MULTIPLE) for name in ("rows", "columns"))
+
+    def case(count: int, rows: int, columns: int) -> tuple[torch.Tensor]:
+        random = torch.Generator().manual_seed(count)
+        return (torch.randn(count, channels, MULTIPLE * rows, MULTIPLE * columns, generator=random),)
+
+    parity = export_graph(
+        network,
+        case(2, 2, 3),
+        path,
+        inputs=("image",),
+        outputs=("logits",),
+        dynamic={"image": {0: ("batch", MAX_IMAGES), 2: MULTIPLE * rows, 3: MULTIPLE * columns}},
+        cases=(case(1, 1, 1), case(3, 4, 2), case(1, -(-side // MULTIPLE), -(-side // MULTIPLE))),
+        report=report,
+    )
+    return Stage(channels, network.final.out_channels, MULTIPLE, parity, network)
+
+
+def read_unet(checkpoint: Path) -> UNet:
+    """The network of a checkpoint with the public code's keys, in evaluation mode; raises as write_unet."""
+    state = load_state_dict(checkpoint)
+    network = unet_for(state)
+    load_strict(network, state, f"unet: {checkpoint}", KNOWN)
+    network.eval()
+    return network
+
+
+def take_onnx(checkpoint: Path, path: Path, side: int, report: Report) -> Stage:
+    """Take an ONNX file as it is, after running it on pictures of the size it will get.
+
+    One input float32 [B, 1 or 3, H, W] and one output of logits, float32 [B, L, H, W]; B, H and W dynamic, or B fixed
+    to 1, H and W to the size.
+
+    Raises:
+        InputError: not an ONNX file, in several files, or with other inputs or outputs.
+    """
+    copy_checked(checkpoint, path)
+    with open_session(path) as session:
+        if len(session.inputs) != 1 or len(session.outputs) != 1:
+            found = f"inputs {list(session.inputs)} and outputs {list(session.outputs)}"
+            raise InputError(f"{checkpoint} has {found}; a segmenter has one of each")
+        ((name, (kind, shape)),) = session.inputs.items()
+        wanted = f"tensor(float) [B, 1 or 3, {side}, {side}], each but the second open or fixed, B to 1"
+        if kind != "tensor(float)" or not _fits(shape, side):
+            raise InputError(f"{checkpoint} takes {kind} {list(shape)}, expected {wanted}: export it again for that")
+        channels = shape[1]
+        assert channels is not None  # by _fits
+        logits = _run(checkpoint, session, name, np.zeros((1, channels, side, side), np.float32))
+        # Sides that are open are asked for in multiples of 32, as the document's U-Net needs them.
+        fixed = None not in shape[2:]
+    report(f"{path.name}: {checkpoint.name} as it is, {logits.shape[1]} logits")
+    return Stage(channels, int(logits.shape[1]), side if fixed else MULTIPLE)
+
+
+STAGES: dict[str, Writer] = {"unet": write_unet, "onnx": take_onnx}
+
+
+def _fits(shape: tuple[int | None, ...], side: int) -> bool:
+    return len(shape) == 4 and shape[0] in (None, 1) and shape[1] in (1, 3) and set(shape[2:]) <= {None, side}
+
+
+def _run(checkpoint: Path, session: Session, name: str, pictures: Array) -> Array:
+    try:
+        (logits,) = session.run({name: pictures}).values()
+    except NetworkError as error:
+        raise InputError(f"{checkpoint} does not run on {list(pictures.shape)}: {error}") from error
+    if logits.dtype != np.float32 or logits.ndim != 4 or logits.shape[2:] != pictures.shape[2:]:
+        expected = f"float32 [1, L, {pictures.shape[2]}, {pictures.shape[3]}]"
+        raise InputError(f"{checkpoint} returns {logits.dtype} {list(logits.shape)}, expected {expected} logits")
+    return logits

@@ -1,0 +1,82 @@
+"""Runs of an ONNX Runtime session whose tensors lie on a device."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.providers import DeviceMemory
+from maskrt.runtime.resident import Place, Resident, Tensor
+
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
+
+
+class Binding:
+    """Binds a session's inputs and outputs to where they lie, run by run. Any number of callers.
+
+    ONNX Runtime ends a run when the device is done with it, so what a run has returned can be read by any other.
+    Source: onnxruntime/core/session/inference_session.cc, disable_synchronize_execution_providers, off by default.
+    """
+
+    def __init__(self, session: Any, run_options: Any, memory: DeviceMemory, device: int) -> None:
+        """session: an InferenceSession; memory: of its device, whose number is `device`."""
+        self.place = Place("ONNX Runtime", device)
+        self._session, self._run_options, self._memory = session, run_options, memory
+
+    def run(self, feeds: Mapping[str, Tensor], outputs: Collection[str], keep: Collection[str]) -> list[Tensor]:
+        """The values of the outputs, in their order: those to keep as residents, the others on the host.
+
+        Args:
+            feeds: residents of this place; arrays are copied to the device.
+        """
+        binding = self._session.io_binding()
+        for name, value in feeds.items():
+            self._bind(binding, name, value)
+        for name in outputs:
+            if name in keep:
+                binding.bind_output(name, self._memory.device_type, self.place.device)
+            else:
+                binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding, self._run_options)
+        found = zip(outputs, binding.get_outputs(), strict=True)
+        return [self._resident(value) if name in keep else value.numpy() for name, value in found]
+
+    def _bind(self, binding: Any, name: str, value: Tensor) -> None:
+        if isinstance(value, Resident) and value.address % self._memory.alignment == 0:
+            place = self._memory.device_type, self.place.device
+            binding.bind_input(name, *place, value.dtype, list(value.shape), value.address)
+            return
+        # Rows that begin where no tensor may go through the host, since ONNX Runtime has no copy of a part within a
+        # device. Of SAM's tensors only kernels have such rows, 384 bytes each, and for ort-tensorrt alone.
+        array = value.numpy() if isinstance(value, Resident) else value
+        binding.bind_cpu_input(name, np.ascontiguousarray(array))
+
+    def _resident(self, value: Any) -> Resident:
+        memory = _OrtMemory(value, self._session)
+        return Resident(self.place, memory, tuple(value.shape()), np.dtype(_DTYPES[value.data_type()]))
+
+
+@dataclass(frozen=True)
+class _OrtMemory:
+    """An OrtValue, which gives its block back to the session's arena when it goes, and the session, which has it."""
+
+    value: Any
+    session: Any
+
+    @property
+    def address(self) -> int:
+        return int(self.value.data_ptr())
+
+    def fetch(self, offset: int, nbytes: int) -> NDArray[np.uint8]:
+        flat: NDArray[np.uint8] = self.value.numpy().reshape(-1).view(np.uint8)
+        return flat[offset : offset + nbytes].copy()

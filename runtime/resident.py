@@ -1,0 +1,87 @@
+"""Tensors that stay on a device between the graphs of a pipeline."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an engine keeps tensors. Sessions of one place take each other's residents."""
+
+    engine: str
+    device: int
+
+    def __str__(self) -> str:
+        return f"{self.engine}'s device {self.device}"
+
+
+class Memory(Protocol):
+    """A block on a device. Its owner has it back when the last resident on it is gone."""
+
+    @property
+    def address(self) -> int:
+        """Where it begins, in the device's memory."""
+
+    def fetch(self, offset: int, nbytes: int) -> NDArray[np.uint8]:
+        """A part of it, copied to the host: uint8 [nbytes]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Resident:
+    """A tensor that a session has left on its device, whole or some rows of it.
+
+    It is indexed as an array is, by a slice of the leading axis, and nothing is copied. References own the memory: it
+    is given back at once when the last resident on it is dropped, also after its session was closed. No `close` has to
+    be called, so none can be forgotten on the way of an error, or be called while a part is still in use.
+
+    shape and dtype: as of an array; place: whose sessions take it; offset: of its first byte in the memory.
+    """
+
+    place: Place
+    memory: Memory
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int = 0
+    part: bool = False
+
+    @property
+    def address(self) -> int:
+        """Of its first byte."""
+        return self.memory.address + self.offset
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> "Resident":
+        """Some rows of the leading axis, on the same memory.
+
+        Raises:
+            ValueError: the rows do not lie side by side.
+        """
+        first, last, step = rows.indices(len(self))
+        if step != 1:
+            raise ValueError("rows of a resident lie side by side: index what numpy() returns")
+        count = max(0, last - first)
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        return replace(
+            self,
+            shape=(count, *self.shape[1:]),
+            offset=self.offset + first * row_bytes,
+            part=self.part or count < len(self),
+        )
+
+    def numpy(self) -> NDArray[Any]:
+        """A copy on the host, in the resident's shape and dtype."""
+        return self.memory.fetch(self.offset, self.nbytes).view(self.dtype).reshape(self.shape)
+
+
+Tensor = NDArray[Any] | Resident

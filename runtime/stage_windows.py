@@ -1,0 +1,99 @@
+"""Where stage 2 looks: the windows of a working picture that stage 1 is least sure of."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.kernels.patches.reference import STEP, grid_of
+from maskrt.kernels.sets import KernelSet
+from maskrt.runtime.stage_network import RANKED, probabilities
+from maskrt.runtime.two_stage_spec import StagesSpec, TwoStageSpec, patch_side
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Corners = NDArray[np.int64]
+Size = tuple[int, int]
+
+NOTHING_LEFT = 0.01  # mean undecidedness of a sliding window below which none is worth a look
+# Windows -> what share of a window's side its border fades over; 0: nothing fades.
+RAMPS = {"grid": 0, "sliding": 8, "off": 0}
+
+
+def find_windows(
+    logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: StagesSpec, kernels: KernelSet
+) -> Corners:
+    """The corners of the windows to look at again, the least decided first.
+
+    Args:
+        logits: float32 [C or 1, h, w], stage 1's of the picture without padding.
+        working_hw: the working picture's size.
+
+    Returns:
+        int64 [K, 2], top and left in pixels of the working picture.
+    """
+    return FINDERS[stages.windows](logits, working_hw, spec, stages, kernels)
+
+
+def _grid(logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: StagesSpec, kernels: KernelSet) -> Corners:
+    """Of the grid's patches those with the least decided mean; of equal ones the first in reading order."""
+    side = patch_side(spec, stages)
+    grid = grid_of(working_hw, side)
+    values = RANKED[stages.rank](logits)
+    means = np.empty((len(values), *grid), np.float64)
+    kernels.patch_means(values, working_hw, side, means)
+    # Rounded, so that patches that differ by rounding errors are equal, whichever way their means are taken.
+    scores = np.rint(undecidedness(means).ravel() / STEP)
+    order = np.argsort(-scores, kind="stable")[: stages.budget(scores.size)]
+    if stages.undecided is not None:
+        order = order[scores[order] * STEP >= _least(stages.undecided)]
+    corners: Corners = np.stack(np.unravel_index(order, grid), axis=1).astype(np.int64) * side
+    return corners
+
+
+def _sliding(logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: StagesSpec, kernels: KernelSet) -> Corners:
+    """Windows on stage 1's pixels, chosen greedily by the undecidedness under them that none covers yet.
+
+    Never more than the grid has patches. A window is side / shrink of stage 1's pixels wide, rounded half up.
+    """
+    side = patch_side(spec, stages)
+    cells = max(1, (2 * side + spec.shrink) // (2 * spec.shrink))
+    undecided = np.ascontiguousarray(np.clip(undecidedness(probabilities(logits).astype(np.float64)), 0, 1))
+    least = NOTHING_LEFT if stages.undecided is None else max(NOTHING_LEFT, _least(stages.undecided))
+    rows, columns = grid_of(working_hw, side)
+    chosen: Corners = kernels.choose_windows(undecided, cells, stages.budget(rows * columns), least)
+    scale = np.array(working_hw) / undecided.shape
+    last = np.maximum(0, np.array(working_hw) - side)
+    corners: Corners = np.minimum((chosen * scale + 0.5).astype(np.int64), last)
+    return corners
+
+
+def _off(logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: StagesSpec, kernels: KernelSet) -> Corners:
+    return np.zeros((0, 2), np.int64)
+
+
+def undecidedness(values: Doubles) -> Doubles:
+    """From 0, sure, to 1: of two classes 1 - |2 p - 1|, of more the entropy over its largest value.
+
+    Args:
+        values: float64 [1, ...], of one class of two; or [C, ...], of all, which sum to 1.
+
+    Returns:
+        float64 [...]; below 0 for a value that is no probability, as a logit of rank=logit.
+    """
+    if len(values) == 1:
+        return np.asarray(1 - np.abs(2 * values[0] - 1))
+    logs = np.log(np.maximum(values, np.finfo(np.float64).tiny))
+    return np.asarray(-(values * logs).sum(axis=0) / np.log(len(values)))
+
+
+def _least(undecided: float) -> float:
+    """The undecidedness of a mean that is `undecided` away from a half."""
+    return 1 - 2 * undecided
+
+
+FINDERS: dict[str, Callable[[Floats, Size, TwoStageSpec, StagesSpec, KernelSet], Corners]] = {
+    "grid": _grid,
+    "sliding": _sliding,
+    "off": _off,
+}

@@ -1,0 +1,135 @@
+"""What one caller at a time runs a TensorRT engine with."""
+
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from maskrt.runtime.closing import Closing
+from maskrt.runtime.cuda_blocks import Block, Blocks
+from maskrt.runtime.cuda_graph import Refusal, Replay
+from maskrt.runtime.cuda_memory import Buffer, Cuda, Stream
+from maskrt.runtime.resident import Place, Resident, Tensor
+from maskrt.runtime.tensorrt_library import Messages, numpy_type
+
+
+class Lane(Closing):
+    """An execution context, a stream, buffers that grow as they must, and the blocks that it hands over.
+
+    A run ends when its stream is done, so what it hands over is whole, and what it was fed is no longer in use.
+    """
+
+    def __init__(
+        self, name: str, command: str, engine: Any, cuda: Cuda, place: Place, messages: Messages, refusal: Refusal
+    ) -> None:
+        """name: of the model; command: what builds its engine; place: of the residents."""
+        self._name, self._command, self._engine, self._messages = name, command, engine, messages
+        messages.clear()
+        self._context: Any = engine.create_execution_context()
+        if self._context is None:
+            raise messages.error(f"{name}: no execution context")
+        self._place = place
+        self._stream = Stream(cuda)
+        self._buffers: dict[str, Buffer] = {}
+        self._blocks = Blocks(cuda)
+        self._replay = Replay(cuda, self._stream, refusal)
+        self._shapes: dict[str, tuple[int, ...]] = {}  # what the context was told last
+        self._addresses: dict[str, int] = {}
+        self._cuda = cuda
+
+    @property
+    def all_back(self) -> bool:
+        """Whether the memory of its outputs is as its last run found it."""
+        return self._blocks.all_back
+
+    def run(self, feeds: Mapping[str, Tensor], outputs: Collection[str], keep: Collection[str]) -> list[Tensor]:
+        """The outputs' values: residents of those to keep, copies of the others."""
+        self._messages.clear()
+        for name, value in feeds.items():
+            self._set_shape(name, value)
+        if missing := self._context.infer_shapes():
+            raise ValueError(f"the engine wants shapes of {', '.join(missing)} too")
+        for name, value in feeds.items():
+            self._bind(name, self._placed(name, value))
+        kept: dict[str, Resident] = {}
+        fetched: dict[str, tuple[Buffer, tuple[int, ...], np.dtype[Any]]] = {}
+        for name in outputs:
+            shape, dtype = self._output(name)
+            nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+            memory: Block | Buffer
+            if name in keep:
+                memory = self._blocks.take(name, nbytes)
+                kept[name] = Resident(self._place, memory, shape, dtype)
+                self._bind(name, memory.address)
+            else:
+                memory = self._buffers.setdefault(name, Buffer(self._cuda))
+                memory.reserve(nbytes)
+                fetched[name] = memory, shape, dtype
+                self._bind(name, memory.device)
+        self._replay.enqueue((dict(self._shapes), dict(self._addresses)), self._execute)
+        for buffer, shape, dtype in fetched.values():
+            buffer.fetch(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, self._stream)
+        self._stream.wait()
+        copies = {name: buffer.view(shape, dtype).copy() for name, (buffer, shape, dtype) in fetched.items()}
+        return [kept[name] if name in kept else copies[name] for name in outputs]
+
+    def _execute(self) -> None:
+        if not self._context.execute_async_v3(self._stream.handle):
+            raise self._messages.error(f"{self._name} failed")
+
+    def _set_shape(self, name: str, value: Tensor) -> None:
+        dtype, _ = numpy_type(self._engine.get_tensor_dtype(name))
+        if value.dtype != dtype:  # the GPU would read the bytes as they are
+            raise ValueError(f"{name} is {value.dtype}, the graph takes {np.dtype(dtype).name}")
+        if self._shapes.get(name) == value.shape:
+            return
+        if not self._context.set_input_shape(name, value.shape):
+            fixed = tuple(self._engine.get_tensor_shape(name))
+            ranges = self._engine.get_tensor_profile_shape(name, 0) if min(fixed, default=0) < 0 else [fixed] * 3
+            least, _, most = (tuple(shape) for shape in ranges)
+            raise ValueError(
+                f"{name} has shape {value.shape}, its engine takes {least} to {most}: build it again for the settings "
+                f"that are used: {self._command} --batch N --set KEY=VALUE"
+            )
+        self._shapes[name] = value.shape
+
+    def _output(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """The shape and type that an output will have."""
+        dtype, _ = numpy_type(self._engine.get_tensor_dtype(name))
+        shape = tuple(int(size) for size in self._context.get_tensor_shape(name))
+        if min(shape, default=0) < 0:
+            raise ValueError(f"the size of {name} depends on the data, which maskrt's graphs never do: export again")
+        return shape, np.dtype(dtype)
+
+    def _placed(self, name: str, value: Tensor) -> int:
+        """The address of a feed on the device, where it will be once the stream gets to it."""
+        if isinstance(value, Resident) and not value.part:
+            return value.address
+        buffer = self._buffers.setdefault(name, Buffer(self._cuda))
+        if not isinstance(value, Resident):
+            buffer.send(value, self._stream)
+            return buffer.device
+        # Copied, 2 MB for a prompt of ViT-B: rows begin where TensorRT takes no address, which wants multiples of 256,
+        # and each elsewhere, so that no graph could be used twice.
+        buffer.reserve(value.nbytes)
+        self._stream.copy_within(buffer.device, value.address, value.nbytes)
+        return buffer.device
+
+    def _bind(self, name: str, address: int) -> None:
+        if self._addresses.get(name) == address:
+            return
+        if not self._context.set_tensor_address(name, address):
+            raise self._messages.error(f"{self._name}: {name} takes no address")
+        self._addresses[name] = address
+
+    def close(self) -> None:
+        """Wait for the stream, then free everything, whatever fails on the way."""
+        with ExitStack() as stack:
+            stack.callback(self._blocks.close)
+            for buffer in self._buffers.values():
+                stack.callback(buffer.close)
+            stack.callback(self._replay.close)
+            stack.callback(self._stream.close)  # last in, first out: nothing is freed under running work
+        self._buffers.clear()
+        self._context = None

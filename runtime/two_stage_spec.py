@@ -1,0 +1,126 @@
+"""What a bundle says of a two-stage segmenter, and the sizes that follow from it.
+
+Source: D. Teixeira e Silva, R. Cruz, T. Goncalves, D. Carneiro, "Two-stage Semantic Segmentation in Neural Networks".
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.region import fit_size_hw
+
+LEAST_SIDE = 32  # of a patch in pixels: below, five halvings leave nothing
+
+
+class TwoStageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the networks of both stages want their input, and what they answer.
+
+    size: longest side in pixels of the working picture, which stage 2 sees patches of (the paper's hi_size). shrink:
+    stage 1 sees 1 / shrink of it. mean, std: of RGB / 255, or of luma / 255 where channels is 1. classes: names; of two
+    a network may answer one logit, that of the second (sigmoid); else one logit each (softmax). channels: 3 (RGB), or
+    1 (its luma). multiple: sides of the networks' inputs are multiples of it.
+    """
+
+    size: Annotated[int, msgspec.Meta(ge=LEAST_SIDE)]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    shrink: Annotated[int, msgspec.Meta(ge=1)] = 8
+    channels: Literal[1, 3] = 3
+    multiple: Annotated[int, msgspec.Meta(ge=1)] = 32
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean and std must have {self.channels} numbers each, as many as channels")
+        if not 2 <= len(self.classes) <= 256:
+            raise ValueError(f"{len(self.classes)} classes: expected 2 to 256, the background among them")
+        if min(self.std) <= 0:
+            raise ValueError("std must be above 0")
+
+    @property
+    def planes(self) -> int:
+        """Maps that stand for the classes' probabilities: of two classes the second's, else one each."""
+        return 1 if len(self.classes) == 2 else len(self.classes)
+
+
+class StagesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What stage 2 looks at again; the defaults are the paper's.
+
+    patches: along the longest side (the paper's Np); a patch's side is size / patches. How many are looked at, by at
+    most one of: patch_count (None: as many as `patches`, as in the paper); patch_fraction, of the picture's patches,
+    rounded half up and at least one; undecided, every patch with |mean - 0.5| within it (0.25 in the public code's
+    avg_sorted). More than two classes: 0.5 * (1 - entropy of the mean probabilities / log of their number) in place of
+    |mean - 0.5|. rank: take the mean of probabilities as the paper has it, or of logits as the public code does; of
+    two classes only. windows: "grid"; "sliding", at any place on stage 1's pixels and blended, which changes the
+    answer; "off", stage 1 alone. target: the class of interest.
+    """
+
+    patches: Annotated[int, msgspec.Meta(ge=1)] = 8
+    patch_count: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    patch_fraction: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    undecided: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    rank: Literal["probability", "logit"] = "probability"
+    windows: Literal["grid", "sliding", "off"] = "grid"
+    target: Annotated[int, msgspec.Meta(ge=0)] = 1
+
+    def __post_init__(self) -> None:
+        budgets = {name: getattr(self, name) for name in ("patch_count", "patch_fraction", "undecided")}
+        given = [name for name, value in budgets.items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other: set all but one to null")
+        if self.rank == "logit" and self.windows == "sliding":
+            raise ValueError("rank=logit is of windows=grid: sliding windows go by probabilities")
+
+    def budget(self, in_picture: int) -> int:
+        """The most windows that are looked at in a picture whose grid has so many patches; never more than that."""
+        if self.undecided is not None:
+            return in_picture
+        if self.patch_fraction is not None:
+            return max(1, int(self.patch_fraction * in_picture + 0.5))
+        return min(in_picture, self.patches if self.patch_count is None else self.patch_count)
+
+
+def patch_side(spec: TwoStageSpec, stages: StagesSpec) -> int:
+    """The side of a patch in pixels of the working picture, after all that spec and settings must agree on is checked.
+
+    Raises:
+        InputError: the patches are too small, or no multiple of what the network takes; a budget is larger than the
+            grid; or a setting does not fit the classes.
+    """
+    side, rest = divmod(spec.size, stages.patches)
+    if rest or side % spec.multiple or side < LEAST_SIDE:
+        raise InputError(
+            f"patches={stages.patches} makes patches of {spec.size / stages.patches:g} pixels of {spec.size}: choose a "
+            f"number that makes them a multiple of {spec.multiple} and at least {LEAST_SIDE}"
+        )
+    most = stages.patches**2
+    if stages.patch_count is not None and stages.patch_count > most:
+        raise InputError(f"patch_count={stages.patch_count}: a grid of patches={stages.patches} has {most} at most")
+    if stages.target >= len(spec.classes):
+        raise InputError(f"target {stages.target} is not one of {len(spec.classes)} classes")
+    if stages.rank == "logit" and len(spec.classes) > 2:
+        raise InputError(f"rank=logit is of two classes, the bundle has {len(spec.classes)}: use rank=probability")
+    return side
+
+
+def working_size(spec: TwoStageSpec, size_hw: tuple[int, int]) -> tuple[int, int]:
+    """The working picture of a region: its longest side is `size`, the other rounded half up."""
+    return fit_size_hw(size_hw, (spec.size, spec.size))
+
+
+def low_size(spec: TwoStageSpec, working_hw: tuple[int, int]) -> tuple[int, int]:
+    """Stage 1's picture without its padding: 1 / shrink of the working picture, rounded half up, at least a pixel."""
+    height, width = (max(1, (2 * side + spec.shrink) // (2 * spec.shrink)) for side in working_hw)
+    return height, width
+
+
+def largest_low(spec: TwoStageSpec) -> int:
+    """The longest side of stage 1's input."""
+    return max(padded_size(low_size(spec, (spec.size, spec.size)), spec.multiple))
+
+
+def padded_size(size_hw: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """Both sides rounded up to multiples."""
+    height, width = (-(-side // multiple) * multiple for side in size_hw)
+    return height, width

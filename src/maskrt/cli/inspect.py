@@ -1,0 +1,58 @@
+"""`maskrt inspect`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskrt.cli.shared import BundlePath, Settings
+
+
+def command(
+    bundle: BundlePath,
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option("--size", metavar="GRAPH.INPUT.AXIS=N", help="Size of a dynamic axis; may be repeated."),
+    ] = None,
+    ops: Annotated[bool, typer.Option("--ops", help="Say what each operator's share is.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all of it as JSON.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Say what a bundle holds, and what each of its graphs costs in one run.
+
+    Products are counted from the ONNX files, nothing is run: GFLOPs are 2 x multiply-adds / 1e9. Peak is the most bytes
+    of activations that live at once, weights apart, if the nodes run in the file's order and none in place; an engine
+    may take less, or more for its own workspace. The usual sizes are those that maskrt build makes engines for, and
+    follow --set. Totals are of each graph once, and no frame's: SOSS runs token_side for every batch of prompts.
+    Exit code 1: a size or a product does not follow from the inputs' sizes; the node is named, the rest is printed.
+
+    \b
+    Example:
+      maskrt inspect bundles/ward --ops --size encoder.image.1=768
+    """
+    import msgspec
+
+    from maskrt.cli.options import parse_axes, parse_settings
+    from maskrt.runtime.atomic import write_bytes
+    from maskrt.runtime.bundle import open_bundle
+    from maskrt.runtime.description import describe, description_lines
+    from maskrt.runtime.tensorrt_build import with_settings
+
+    opened = with_settings(open_bundle(bundle), parse_settings(settings or []))
+    chosen = parse_axes(sizes or [])
+    description = describe(opened)
+    print(f"{bundle}:", *description_lines(description), sep="\n  ", flush=True)
+
+    # Here, so that a machine without onnx has been told what the bundle holds.
+    from maskrt.cli.costs import print_costs, print_operators
+    from maskrt.export.inspection import graph_reports, totals_of
+
+    reports = graph_reports(opened, chosen)
+    totals = totals_of(opened, reports)
+    print_costs(reports, totals)
+    if ops:
+        print_operators(reports)
+    if json is not None:
+        found = {"bundle": description, "graphs": reports, "totals": totals}
+        write_bytes(json, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    raise typer.Exit(0 if all(report.cost is not None for report in reports) else 1)

@@ -1,0 +1,229 @@
+"""Export of two-stage bundles: the public checkpoint's format, parity with PyTorch, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch", reason="needs maskrt[export]")
+
+from maskrt.cli.main import app  # noqa: E402
+from maskrt.export import two_stage  # noqa: E402
+from maskrt.export.demo.train_unets import initialise  # noqa: E402
+from maskrt.export.two_stage import export_two_stage  # noqa: E402
+from maskrt.export.two_stage_plain import look_plainly  # noqa: E402
+from maskrt.export.unet import UNet, unet_for  # noqa: E402
+from maskrt.runtime.bundle import StagesSpec, open_bundle, two_stage_manifest  # noqa: E402
+from maskrt.runtime.errors import CheckpointError, ExportError, InputError  # noqa: E402
+from maskrt.runtime.pipeline import open_pipeline  # noqa: E402
+
+SIZE, PATCHES = 256, StagesSpec(patches=4)
+# Of the public code, from a checkpoint that its training would write, width 64 and three channels.
+PUBLIC = {
+    **{f"conv.{level}.weight": (64 << level, 3 if level == 0 else 32 << level, 3, 3) for level in range(5)},
+    **{f"conv.{level}.bias": (64 << level,) for level in range(5)},
+    **{f"deconv.{level}.weight": (2048 >> level, 512 >> level, 3, 3) for level in range(5)},
+    **{f"deconv.{level}.bias": (512 >> level,) for level in range(5)},
+    "final.weight": (1, 32, 1, 1),
+    "final.bias": (1,),
+}
+
+
+def write_unet(file: Path, *, channels: int = 3, width: int = 4, classes: int = 1, seed: int = 0) -> str:
+    torch.manual_seed(seed)
+    network = UNet(channels, width, classes)
+    initialise(network)
+    torch.save(network.state_dict(), file)
+    return f"unet:{file}"
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
+    """Checkpoints by what they are: one logit, grey pictures, four classes."""
+    folder = tmp_path_factory.mktemp("unets")
+    kinds: dict[str, dict[str, int]] = {"colour": {}, "grey": {"channels": 1}, "four": {"classes": 4, "width": 6}}
+    return {
+        name: (
+            write_unet(folder / f"{name}_low.pth", seed=1, **sizes),
+            write_unet(folder / f"{name}_high.pth", seed=2, **sizes),
+        )
+        for name, sizes in kinds.items()
+    }
+
+
+def test_the_keys_and_sizes_are_those_of_the_public_code() -> None:
+    assert {key: tuple(value.shape) for key, value in UNet(3).state_dict().items()} == PUBLIC
+
+
+@pytest.mark.parametrize("sizes", [(3, 64, 1), (1, 4, 2), (3, 10, 5)])
+def test_sizes_are_read_from_the_checkpoint(sizes: tuple[int, int, int]) -> None:
+    state = UNet(*sizes).state_dict()
+    unet_for(state).load_state_dict(state, strict=True)
+
+
+def test_logits_have_the_size_of_the_picture() -> None:
+    assert UNet(3, 2, 5)(torch.zeros(2, 3, 64, 96)).shape == (2, 5, 64, 96)
+
+
+@pytest.mark.parametrize("kind", ["colour", "grey", "four"])
+@pytest.mark.parametrize("selection", [StagesSpec(patches=4), StagesSpec(patches=2, patch_fraction=0.6)])
+def test_the_pipeline_is_the_plain_order_of_computation(
+    kind: str, selection: StagesSpec, pairs: dict[str, tuple[str, str]], tmp_path: Path
+) -> None:
+    low, high = pairs[kind]
+    lines: list[str] = []
+    export_two_stage(low, high, tmp_path / "b", size=SIZE, selection=selection, report=lines.append)
+    assert any(line.startswith("two stages: differ from PyTorch by at most") for line in lines)
+    networks = [two_stage.STAGES["unet"](Path(spec[5:]), tmp_path / "x.onnx", 32, str).network for spec in (low, high)]
+    manifest = two_stage_manifest(open_bundle(tmp_path / "b"))
+    rng = np.random.default_rng()
+    for height, width in ((256, 256), (90, 301), (512, 33)):
+        rgb = rng.integers(0, 256, (height, width, 3), np.uint8)
+        expected = look_plainly(*networks, manifest.stages, selection, rgb)
+        with open_pipeline(tmp_path / "b") as pipeline:
+            (found,) = pipeline.segmenter([rgb])
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_logits_can_be_ranked_as_the_public_code_does(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    selection = StagesSpec(patches=4, rank="logit")
+    export_two_stage(*pairs["colour"], tmp_path / "b", size=SIZE, selection=selection)  # compared with PyTorch
+
+
+def test_defaults_are_those_of_the_public_code(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    export_two_stage(*pairs["grey"], tmp_path / "grey", size=SIZE, selection=PATCHES)
+    spec = two_stage_manifest(open_bundle(tmp_path / "grey")).stages
+    assert (spec.channels, spec.shrink, spec.mean, spec.std) == (1, 8, (0.0,), (1 / 255,))  # values from 0 to 255
+    assert spec.classes == ("background", "foreground")
+
+
+def test_onnx_files_are_taken_as_they_are(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    export_two_stage(*pairs["colour"], tmp_path / "unets", size=SIZE, selection=PATCHES)
+    files = [f"onnx:{tmp_path / 'unets' / role}.onnx" for role in ("low", "high")]
+    raw: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3}
+    export_two_stage(*files, tmp_path / "files", size=SIZE, selection=PATCHES, **raw)
+    rgb = np.random.default_rng().integers(0, 256, (200, 150, 3), np.uint8)
+    answers = []
+    for name in ("unets", "files"):
+        with open_pipeline(tmp_path / name) as pipeline:
+            answers.append(pipeline(rgb).probability)
+    np.testing.assert_array_equal(*answers)
+    with pytest.raises(InputError, match="--mean R,G,B --std R,G,B"):
+        export_two_stage(*files, tmp_path / "other", size=SIZE, selection=PATCHES)
+
+
+def network(file: Path, *, shape: tuple[Any, ...], logits: int = 1, sizes: tuple[Any, ...] = ("H", "W")) -> str:
+    """A pointwise convolution."""
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [logits, shape[1], 1, 1], [0.1] * (logits * shape[1]))
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [shape[0], logits, *sizes])],
+        [weight],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
+    return f"onnx:{file}"
+
+
+NORMAL: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
+
+
+def test_fixed_sizes_that_fit(tmp_path: Path) -> None:
+    low = network(tmp_path / "low.onnx", shape=(1, 3, 64, 64), sizes=(64, 64))
+    high = network(tmp_path / "high.onnx", shape=(1, 3, 64, 64), sizes=(64, 64))
+    bundle = export_two_stage(low, high, tmp_path / "b", size=512, **NORMAL)
+    assert two_stage_manifest(bundle).stages.multiple == 64  # so that stage 1 is padded to the size of its graph
+    with open_pipeline(tmp_path / "b") as pipeline:
+        result = pipeline(np.zeros((100, 300, 3), np.uint8))
+    assert result.stages is not None
+    assert len(result.stages.windows_xywh) == 8
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes", "message"),
+    [
+        ((1, 3, 48, 64), (48, 64), "export it again for that"),
+        ((2, 3, "H", "W"), ("H", "W"), "export it again for that"),
+        ((1, 2, "H", "W"), ("H", "W"), "export it again for that"),
+    ],
+)
+def test_onnx_files_of_other_sizes_are_refused(
+    shape: tuple[Any, ...], sizes: tuple[Any, ...], message: str, tmp_path: Path
+) -> None:
+    low = network(tmp_path / "low.onnx", shape=shape, sizes=sizes)
+    with pytest.raises(InputError, match=message):
+        export_two_stage(low, low, tmp_path / "b", size=512, **NORMAL)
+    assert not (tmp_path / "b").exists()
+
+
+def test_networks_of_different_tasks_are_refused(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    for other in ("grey", "four"):
+        with pytest.raises(InputError, match="they must be of one task"):
+            export_two_stage(pairs["colour"][0], pairs[other][1], tmp_path / "b", size=SIZE, selection=PATCHES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 250}, "4 patches do not divide 250 pixels"),
+        ({"size": 192}, "patches=4 makes patches of 48 pixels"),
+        ({"size": 64}, "patches=4 makes patches of 16 pixels"),
+        ({"size": SIZE, "classes": ("a",)}, "1 class names given"),
+        ({"size": SIZE, "mean": (0.5,) * 3}, "give both, or neither"),
+        ({"size": SIZE, "mean": (0.5,), "std": (0.5,)}, "mean and std must have 3 numbers each"),
+        ({"size": SIZE, "mean": (0.5,) * 3, "std": (0.5, 0.0, 0.5)}, "std must be above 0"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str, pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        export_two_stage(*pairs["colour"], tmp_path / "b", selection=PATCHES, **options)
+    assert not (tmp_path / "b").exists()
+
+
+def test_checkpoints_of_something_else(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    low, high = pairs["colour"]
+    torch.save({"conv.0.weight": torch.zeros(4, 3, 3, 3)}, tmp_path / "half.pth")
+    state = UNet(3, 4).state_dict()
+    torch.save({**state, "extra": torch.zeros(1)}, tmp_path / "more.pth")
+    for file, message in (("half.pth", "no U-Net"), ("more.pth", "extra"), ("none.pth", "does not exist")):
+        with pytest.raises(CheckpointError, match=message):
+            export_two_stage(f"unet:{tmp_path / file}", high, tmp_path / "b", size=SIZE, selection=PATCHES)
+    with pytest.raises(InputError, match="known: unet, onnx"):
+        export_two_stage("resnet:x", high, tmp_path / "b")
+    with pytest.raises(InputError, match="KIND:FILE"):
+        export_two_stage(low, "x", tmp_path / "b")
+
+
+def test_a_pipeline_that_differs_is_not_written(
+    pairs: dict[str, tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other(*arguments: Any) -> Any:
+        return look_plainly(*arguments) + 0.01
+
+    monkeypatch.setattr(two_stage, "look_plainly", other)
+    with pytest.raises(ExportError, match=r"differ from PyTorch by 1\.0e-02"):
+        export_two_stage(*pairs["colour"], tmp_path / "b", size=SIZE, selection=PATCHES)
+    assert not (tmp_path / "b").exists()
+
+
+def test_on_the_command_line(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    low, high = pairs["colour"]
+    arguments = ["export", "two-stage", "--low", low, "--high", high, "--out", str(tmp_path / "b")]
+    options = ["--patches", "4", "--size", "256", "--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25"]
+    result = CliRunner().invoke(app, [*arguments, *options, "--set", "patch_fraction=0.5", "--classes", "skin,lesion"])
+    assert result.exit_code == 0, result.output
+    assert "two stages: differ from PyTorch" in result.output
+    manifest = two_stage_manifest(open_bundle(tmp_path / "b"))
+    assert (manifest.selection.patches, manifest.selection.patch_fraction) == (4, 0.5)
+    assert manifest.stages.classes == ("skin", "lesion")
+    Image.fromarray(np.full((40, 60), 77, np.uint8)).save(tmp_path / "grey.png")
+    run = ["run", str(tmp_path / "b"), str(tmp_path / "grey.png"), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, run)
+    assert result.exit_code == 0, result.output
+    assert Image.open(tmp_path / "out" / "mask" / "grey.png").size == (60, 40)

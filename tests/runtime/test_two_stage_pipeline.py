@@ -1,0 +1,299 @@
+"""The pipeline, its manifest, and SOSS with two stages for its segmenter."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from tiny_two_stage import spec_of, write_tiny_two_stage
+
+import maskrt
+from maskrt.runtime.bundle import (
+    MANIFEST,
+    Bundle,
+    SossManifest,
+    StagesSpec,
+    TwoStageManifest,
+    TwoStageSpec,
+    encode_manifest,
+    open_bundle,
+    two_stage_of,
+    with_overrides,
+)
+from maskrt.runtime.errors import BundleError, InputError, NetworkError
+from maskrt.runtime.evaluate import STAGES, Scores, compare_stages
+from maskrt.runtime.evaluations import EVALUATIONS
+from maskrt.runtime.figures import stages_comparison
+from maskrt.runtime.overlay import WINDOW_RGB
+from maskrt.runtime.refine_pipeline import open_refiner
+from maskrt.runtime.soss import SossPipeline
+from maskrt.runtime.tensorrt_build import with_settings
+from maskrt.runtime.tensorrt_profiles import profile_of
+from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
+from maskrt.runtime.types import Frame, Result
+
+ROI = (13, 7, 150, 90)
+
+
+@pytest.fixture(scope="module")
+def two_stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_two_stage(tmp_path_factory.mktemp("bundles") / "two_stage")
+
+
+@pytest.fixture
+def rgb(rng: np.random.Generator) -> np.ndarray:
+    squares = rng.integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    return squares.repeat(15, axis=0).repeat(15, axis=1)
+
+
+def test_a_result_is_in_the_frame(two_stage: Path, rgb: np.ndarray) -> None:
+    x, y, width, height = ROI
+    region = np.s_[y : y + height, x : x + width]
+    with maskrt.open_pipeline(two_stage) as pipeline:
+        assert isinstance(pipeline, TwoStagePipeline)
+        result = pipeline(Frame(rgb), ROI)
+        (look,) = pipeline.segmenter.look([np.ascontiguousarray(rgb[region])], {})
+        assert np.array_equal(pipeline(rgb, ROI).mask, result.mask)
+    assert result.mask.any()
+    assert not result.mask.all()
+    np.testing.assert_array_equal(result.label[region], look.probabilities.argmax(axis=0))
+    np.testing.assert_array_equal(result.mask, result.label == 1)
+    np.testing.assert_array_equal(result.probability[region], look.probabilities[1])
+    outside = np.ones(rgb.shape[:2], bool)
+    outside[region] = False
+    assert not result.label[outside].any()
+    assert not result.probability[outside].any()
+    assert (len(result.segments), result.roi_xywh) == (0, ROI)
+    assert set(result.timings_ms) == {"resize", "stage_1", "select", "stage_2", "assemble"}
+    assert result.stages is not None
+    assert (result.stages.working_hw, result.stages.padded_hw) == ((77, 128), (96, 128))
+    moved = [(left + x, top + y, w, h) for left, top, w, h in look.stages.windows_xywh]
+    assert list(result.stages.windows_xywh) == moved
+    assert all(x <= left and y <= top and left + w <= x + width and top + h <= y + height for left, top, w, h in moved)
+
+
+def test_a_batch_is_its_frames(two_stage: Path, rgb: np.ndarray) -> None:
+    frames, rois = [rgb, rgb[::-1].copy(), rgb[:50, :70].copy()], [ROI, None, None]
+    with maskrt.open_pipeline(two_stage) as pipeline:
+        together = pipeline.batch(frames, rois)
+        for found, frame, roi in zip(together, frames, rois, strict=True):
+            alone = pipeline(frame, roi)
+            assert isinstance(found, Result)
+            assert found.stages == alone.stages
+            np.testing.assert_allclose(found.probability, alone.probability, rtol=0, atol=1e-6)
+        assert pipeline.batch([], []) == []
+
+
+def test_errors_in_a_batch_are_of_their_frame(two_stage: Path, rgb: np.ndarray) -> None:
+    with maskrt.open_pipeline(two_stage) as pipeline:
+        found = pipeline.batch([rgb, rgb.astype(np.float32), rgb], [None, None, (0, 0, 999, 9)])
+        assert [type(one) for one in found] == [Result, InputError, InputError]
+        with pytest.raises(InputError, match="does not lie in"):
+            pipeline(rgb, (0, 0, 999, 9))
+
+
+def test_nan_of_one_frame_leaves_the_others(two_stage: Path, rgb: np.ndarray) -> None:
+    class Failing:
+        """Raises as a session does when the first picture of a call is dark."""
+
+        def __init__(self, session: Any) -> None:
+            self.session, self.inputs, self.outputs = session, session.inputs, session.outputs
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.session.close()
+
+        def run(self, feeds: dict[str, np.ndarray], check: Any = None) -> Any:
+            if (feeds["picture"].max(axis=(1, 2, 3)) < 0).any():
+                raise NetworkError("low.onnx returned NaN or infinity in logits")
+            return self.session.run(feeds, check)
+
+    def watch(role: str, session: Any) -> Any:
+        return Failing(session) if role == "low" else session
+
+    dark = np.zeros_like(rgb)
+    with TwoStagePipeline(open_bundle(two_stage), watch=watch) as pipeline:
+        found = pipeline.batch([rgb, dark, rgb], [None] * 3)
+    assert [type(one) for one in found] == [Result, NetworkError, Result]
+    np.testing.assert_array_equal(found[0].mask, found[2].mask)
+
+
+@pytest.mark.parametrize("role", ["low", "high"])
+def test_nan_from_a_network(tmp_path: Path, rgb: np.ndarray, role: str) -> None:
+    bundle = write_tiny_two_stage(tmp_path / "nan", bias={role: np.nan})
+    with maskrt.open_pipeline(bundle) as pipeline, pytest.raises(NetworkError, match=rf"{role}.onnx returned NaN"):
+        pipeline(rgb)
+
+
+def test_a_frame_that_fixed_sides_do_not_fit(tmp_path: Path, rgb: np.ndarray) -> None:
+    """Stage 1's graph takes squares of 64 pixels, as an ONNX file of a user."""
+    shapes = {"low": (1, 64, 64), "high": (1, 64, 64)}
+    bundle = write_tiny_two_stage(tmp_path / "fixed", size=512, shapes=shapes, selection=StagesSpec(patches=8))
+    with maskrt.open_pipeline(bundle) as pipeline:
+        result = pipeline(rgb, (0, 0, 100, 100))
+        assert len(result.stages.windows_xywh) == 8
+        with pytest.raises(BundleError, match="low takes pictures of 64 x 64, the region makes 64 x 32"):
+            pipeline(rgb, (0, 0, 180, 60))
+    with pytest.raises(BundleError, match="high takes pictures of 64 x 64, patches=4 makes 128 x 128"):
+        maskrt.open_pipeline(bundle, patches=4)
+    maskrt.open_pipeline(bundle, patches=4, windows="off").close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patches": 8}, "patches of 16 pixels of 128"),
+        ({"patch_count": 3, "undecided": 0.1}, "patch_count and undecided exclude each other"),
+        ({"patch_count": 3, "patch_fraction": 0.1, "undecided": 0.1}, "exclude each other"),
+        ({"patch_fraction": 1.5}, "patch_fraction"),
+        ({"rank": "logit", "windows": "sliding"}, "rank=logit is of windows=grid"),
+        ({"windows": "everywhere"}, "Invalid enum value"),
+        ({"points_per_side": 3}, "points_per_side.*known: patches, "),
+        ({"target": 5}, "target 5 is not one of 2 classes"),
+    ],
+)
+def test_options_that_do_not_fit(two_stage: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        maskrt.open_pipeline(two_stage, **options)
+
+
+def test_a_budget_replaces_the_bundles(two_stage: Path) -> None:
+    """One at a time: that of the bundle is set to null."""
+    bundle = StagesSpec(patch_count=3)
+    with pytest.raises(BundleError, match="set all but one to null"):
+        with_overrides(bundle, {"undecided": 0.25})
+    assert with_overrides(bundle, {"undecided": 0.25, "patch_count": None}).undecided == 0.25
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": [0.5]}, "mean and std must have 3 numbers"),
+        ({"channels": 1}, "mean and std must have 1 numbers"),
+        ({"std": [1.0, 0.0, 1.0]}, "std must be above 0"),
+        ({"classes": ["one"]}, "1 classes: expected 2 to 256"),
+        ({"size": 31}, "size"),
+        ({"channels": 4}, "channels"),
+    ],
+)
+def test_specs_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=message):
+        msgspec.convert(msgspec.to_builtins(spec_of(size=128)) | changes, TwoStageSpec)
+
+
+def test_what_is_not_for_this_kind(two_stage: Path, tiny_bundle: Path) -> None:
+    bundle = open_bundle(two_stage)
+    assert isinstance(bundle.manifest, TwoStageManifest)
+    with pytest.raises(BundleError, match="needs a bundle with a SAM"):
+        SossPipeline(bundle)
+    with pytest.raises(BundleError, match="no refiner: it holds a two-stage segmenter"):
+        open_refiner(bundle)
+    with pytest.raises(BundleError, match="is no two-stage segmenter"):
+        TwoStagePipeline(open_bundle(tiny_bundle))
+    with pytest.raises(BundleError, match="has no two-stage segmenter"):
+        two_stage_of(open_bundle(tiny_bundle))
+
+
+def test_a_grey_picture_is_its_luma(tmp_path: Path, rng: np.random.Generator) -> None:
+    """A network of one channel sees grey as it is, and colours by their luma."""
+    bundle = write_tiny_two_stage(tmp_path / "grey", channels=1, logits=1)
+    grey = np.repeat(rng.integers(0, 256, (40, 64, 1), dtype=np.uint8), 3, axis=2)
+    red = np.zeros_like(grey)
+    red[:, :32, 0] = 255
+    with maskrt.open_pipeline(bundle) as pipeline:
+        assert pipeline(grey).probability.std() > 0.01
+        # 0.299 * 255 rounds to 76.
+        as_grey = np.zeros_like(grey)
+        as_grey[:, :32] = 76
+        np.testing.assert_array_equal(pipeline(red).probability, pipeline(as_grey).probability)
+
+
+def test_stages_are_compared(two_stage: Path, rgb: np.ndarray) -> None:
+    truth = rgb.mean(axis=2) > 127
+    x, y, width, height = ROI
+    with maskrt.open_pipeline(two_stage) as pipeline:
+        compared = compare_stages(pipeline, rgb, truth, ROI)
+        np.testing.assert_array_equal(
+            compared.masks["two_stage"], pipeline(rgb, ROI).mask[y : y + height, x : x + width]
+        )
+        assert EVALUATIONS[type(pipeline)].methods == STAGES == tuple(compared.masks)
+        with pytest.raises(InputError, match="same frame"):
+            compare_stages(pipeline, rgb, truth[1:])
+    with maskrt.open_pipeline(two_stage, windows="off") as alone:
+        np.testing.assert_array_equal(compared.masks["stage_1"], alone(rgb, ROI).mask[y : y + height, x : x + width])
+    assert (compared.masks["stage_1"] != compared.masks["two_stage"]).any()
+    scores = Scores(STAGES)
+    scores.add(compared)
+    assert scores.metrics()["two_stage"].dice > scores.metrics()["stage_1"].dice > 0
+    assert [len(values) for _, values in scores.rows()] == [2] * 7
+    sheet = stages_comparison(compared, panel_width=width)
+    assert sheet.shape == (height + 26 + 6, 5 * (width + 6) + 6, 3)
+    left, top, _, _ = compared.stages.windows_xywh[0]
+    panel = sheet[26 : 26 + height, -width - 6 : -6]
+    assert tuple(panel[top, left]) == WINDOW_RGB
+
+
+def soss_of_two_stages(tiny_bundle: Path, two_stage: Path, folder: Path, **changes: Any) -> Bundle:
+    """The tiny SOSS with the tiny two stages in place of its segmenter."""
+    shutil.copytree(tiny_bundle, folder)
+    manifest, stages = open_bundle(tiny_bundle).manifest, open_bundle(two_stage).manifest
+    entries = {role: entry for role, entry in manifest.models.items() if role != "segmenter"}
+    for role in ("low", "high"):
+        shutil.copyfile(two_stage / f"{role}.onnx", folder / f"{role}.onnx")
+        entries[f"segmenter_{role}"] = stages.models[role]
+    segmenter = msgspec.structs.replace(manifest.segmenter, classes=stages.classes)
+    changed = {"models": entries, "segmenter": segmenter, "two_stage": stages.stages, "selection": stages.selection}
+    (folder / MANIFEST).write_bytes(encode_manifest(msgspec.structs.replace(manifest, **(changed | changes))))
+    return open_bundle(folder)
+
+
+def test_soss_with_two_stages(tiny_bundle: Path, two_stage: Path, tmp_path: Path, rgb: np.ndarray) -> None:
+    bundle = soss_of_two_stages(tiny_bundle, two_stage, tmp_path / "soss")
+    assert isinstance(bundle.manifest, SossManifest)
+    with (
+        SossPipeline(bundle, options={"uncovered": "segmenter"}) as soss,
+        TwoStagePipeline(open_bundle(two_stage)) as alone,
+    ):
+        branches, result = soss.branches(rgb, ROI), soss(rgb, ROI)
+        (look,) = alone.segmenter.look([np.ascontiguousarray(rgb[7:97, 13:163])], {})
+        np.testing.assert_array_equal(branches.probabilities, look.probabilities)
+        assert result.mask.any()
+    with SossPipeline(bundle, options={"windows": "off", "points_per_side": 3}) as off:
+        assert (off.branches(rgb, ROI).probabilities != look.probabilities).any()
+    assert with_settings(bundle, {"patches": 2}).manifest.selection.patches == 2
+    with pytest.raises(InputError, match="patches of 16"):
+        SossPipeline(bundle, options={"patches": 8})
+    # A SOSS of one stage knows no such option.
+    for refused in (
+        lambda: maskrt.open_pipeline(tiny_bundle, patches=2),
+        lambda: with_settings(open_bundle(tiny_bundle), {"patches": 2}),
+    ):
+        with pytest.raises(BundleError, match="patches"):
+            refused()
+
+
+def test_soss_of_two_stages_has_the_segmenters_classes(tiny_bundle: Path, two_stage: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="name different classes"):
+        soss_of_two_stages(
+            tiny_bundle, two_stage, tmp_path / "soss", segmenter=open_bundle(tiny_bundle).manifest.segmenter
+        )
+
+
+def test_profiles_have_every_size_that_is_asked_for(two_stage: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    """Stage 1's sides are multiples of 32 up to a square's; a patch has one size."""
+    dynamic = {"picture": (-1, 3, -1, -1)}
+    bundle = with_settings(open_bundle(two_stage), {"patches": 2})
+    assert profile_of(bundle, "low", dynamic) == {"picture": ((1, 3, 32, 32), (1, 3, 32, 32), (64, 3, 32, 32))}
+    assert profile_of(bundle, "high", dynamic) == {"picture": ((1, 3, 64, 64), (2, 3, 64, 64), (64, 3, 64, 64))}
+    assert profile_of(bundle, "high", {"picture": (1, 3, 64, 64)}) == {}
+    large = write_tiny_two_stage(tmp_path / "large", size=4096, selection=StagesSpec(patches=8, undecided=0.25))
+    sides = profile_of(open_bundle(large), "low", dynamic)["picture"]
+    assert sides == ((1, 3, 32, 32), (1, 3, 512, 512), (4, 3, 512, 512))
+    assert profile_of(open_bundle(large), "high", dynamic)["picture"][1:] == ((4, 3, 512, 512), (4, 3, 512, 512))
+    soss = soss_of_two_stages(tiny_bundle, two_stage, tmp_path / "soss")
+    assert profile_of(soss, "segmenter_low", dynamic) == profile_of(open_bundle(two_stage), "low", dynamic)
+    assert profile_of(soss, "segmenter_high", dynamic) == profile_of(open_bundle(two_stage), "high", dynamic)
