@@ -1,6 +1,7 @@
 """The networks of a two-stage pipeline: one function per kind of checkpoint writes low.onnx or high.onnx."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,30 +23,36 @@ MAX_SIDE = 16384  # of a working picture
 
 
 class Stage(NamedTuple):
-    """What was written.
+    """A network that was read.
 
-    channels: of its pictures; logits: per pixel; multiple: of its pictures' sides; network: where PyTorch made it.
+    channels: of its pictures; logits: per pixel; multiple: of its pictures' sides; write: what puts its graph into the
+    file, if it is not there yet; network: where PyTorch has it.
     """
 
     channels: int
     logits: int
     multiple: int
-    parity: Parity | None = None
+    write: Callable[[Report], Parity | None]
     network: nn.Module | None = None
 
 
-# checkpoint, ONNX file to write, a side of the square pictures that it will get, report
-Writer = Callable[[Path, Path, int, Report], Stage]
+# checkpoint, ONNX file to write, a side of the square pictures that it will get. Reading takes no time, writing does.
+Reader = Callable[[Path, Path, int], Stage]
 
 
-def write_unet(checkpoint: Path, path: Path, side: int, report: Report) -> Stage:
-    """Export a U-Net of any width for any number of pictures of any size: float32 [B, channels, H, W] -> logits.
+def read_unet_stage(checkpoint: Path, path: Path, side: int) -> Stage:
+    """A U-Net of any width; raises as read_unet."""
+    network = read_unet(checkpoint)
+    logits = network.final.out_channels
+    return Stage(network.conv[0].in_channels, logits, MULTIPLE, partial(write_unet, network, path, side), network)
+
+
+def write_unet(network: UNet, path: Path, side: int, report: Report) -> Parity:
+    """Export a U-Net for any number of pictures of any size: float32 [B, channels, H, W] -> logits.
 
     Raises:
-        CheckpointError: the checkpoint is damaged, holds code, or is no U-Net of the two-stage document.
         ExportError: the graph differs from PyTorch.
     """
-    network = read_unet(checkpoint)
     channels = network.conv[0].in_channels
     rows, columns = (torch.export.Dim(name, min=1, max=MAX_SIDE // MULTIPLE) for name in ("rows", "columns"))
 
@@ -53,7 +60,7 @@ def write_unet(checkpoint: Path, path: Path, side: int, report: Report) -> Stage
         random = torch.Generator().manual_seed(count)
         return (torch.randn(count, channels, MULTIPLE * rows, MULTIPLE * columns, generator=random),)
 
-    parity = export_graph(
+    return export_graph(
         network,
         case(2, 2, 3),
         path,
@@ -63,11 +70,14 @@ def write_unet(checkpoint: Path, path: Path, side: int, report: Report) -> Stage
         cases=(case(1, 1, 1), case(3, 4, 2), case(1, -(-side // MULTIPLE), -(-side // MULTIPLE))),
         report=report,
     )
-    return Stage(channels, network.final.out_channels, MULTIPLE, parity, network)
 
 
 def read_unet(checkpoint: Path) -> UNet:
-    """The network of a checkpoint with the public code's keys, in evaluation mode; raises as write_unet."""
+    """The network of a checkpoint with the public code's keys, in evaluation mode.
+
+    Raises:
+        CheckpointError: it is damaged, holds code, or is no U-Net of the two-stage document.
+    """
     state = load_state_dict(checkpoint)
     network = unet_for(state)
     load_strict(network, state, f"unet: {checkpoint}", KNOWN)
@@ -75,7 +85,7 @@ def read_unet(checkpoint: Path) -> UNet:
     return network
 
 
-def take_onnx(checkpoint: Path, path: Path, side: int, report: Report) -> Stage:
+def take_onnx(checkpoint: Path, path: Path, side: int) -> Stage:
     """Take an ONNX file as it is, after running it on pictures of the size it will get.
 
     One input float32 [B, 1 or 3, H, W] and one output of logits, float32 [B, L, H, W]; B, H and W dynamic, or B fixed
@@ -98,11 +108,15 @@ def take_onnx(checkpoint: Path, path: Path, side: int, report: Report) -> Stage:
         logits = _run(checkpoint, session, name, np.zeros((1, channels, side, side), np.float32))
         # Sides that are open are asked for in multiples of 32, as the document's U-Net needs them.
         fixed = None not in shape[2:]
-    report(f"{path.name}: {checkpoint.name} as it is, {logits.shape[1]} logits")
-    return Stage(channels, int(logits.shape[1]), side if fixed else MULTIPLE)
+    tell = partial(_tell, f"{path.name}: {checkpoint.name} as it is, {logits.shape[1]} logits")
+    return Stage(channels, int(logits.shape[1]), side if fixed else MULTIPLE, tell)
 
 
-STAGES: dict[str, Writer] = {"unet": write_unet, "onnx": take_onnx}
+STAGES: dict[str, Reader] = {"unet": read_unet_stage, "onnx": take_onnx}
+
+
+def _tell(line: str, report: Report) -> None:
+    report(line)
 
 
 def _fits(shape: tuple[int | None, ...], side: int) -> bool:

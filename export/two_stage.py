@@ -70,11 +70,11 @@ def export_two_stage(
         raise InputError(f"{selection.patches} patches do not divide {size} pixels: choose another size or number")
     sides = {"low": padded_size((-(-size // shrink),) * 2, 32)[0], "high": size // selection.patches}
     with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
-        written = {
-            role: STAGES[kind](checkpoint, folder / f"{role}.onnx", sides[role], report)
+        found = {
+            role: STAGES[kind](checkpoint, folder / f"{role}.onnx", sides[role])
             for role, (kind, checkpoint) in kinds.items()
         }
-        spec = spec_of(written, size, shrink, mean, std, classes)
+        spec = spec_of(found, size, shrink, mean, std, classes)
         patch_side(spec, selection)
         manifest = TwoStageManifest(
             schema=SCHEMA,
@@ -82,7 +82,7 @@ def export_two_stage(
             precision="fp32",
             opset=OPSET,
             models={
-                role: model_entry(folder / f"{role}.onnx", kind, checkpoint, written[role].parity)
+                role: model_entry(folder / f"{role}.onnx", kind, checkpoint, found[role].write(report))
                 for role, (kind, checkpoint) in kinds.items()
             },
             note=note,
@@ -90,7 +90,7 @@ def export_two_stage(
             selection=selection,
         )
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
-        _check(open_bundle(folder), written, report)
+        _check(open_bundle(folder), found, report)
     for line in fitness_lines({entry.file: entry.tensorrt for entry in manifest.models.values()}):
         report(line)
     report(f"{out}: {total_mb(manifest.models):.0f} MB, verified")
@@ -98,7 +98,7 @@ def export_two_stage(
 
 
 def spec_of(
-    written: dict[str, Stage],
+    found: dict[str, Stage],
     size: int,
     shrink: int,
     mean: tuple[float, ...] | None,
@@ -110,7 +110,7 @@ def spec_of(
     Raises:
         InputError: they take or return different things, or the options do not fit them.
     """
-    low, high = written["low"], written["high"]
+    low, high = found["low"], found["high"]
     if (low.channels, low.logits) != (high.channels, high.logits):
         raise InputError(
             f"low takes {low.channels} channels and returns {low.logits} logits, high {high.channels} and "
@@ -137,7 +137,7 @@ def spec_of(
         raise InputError(str(error)) from error
 
 
-def _check(bundle: Bundle, written: dict[str, Stage], report: Report) -> None:
+def _check(bundle: Bundle, stages: dict[str, Stage], report: Report) -> None:
     """Run the pipeline on a random picture, and where both networks are PyTorch's compare it with them.
 
     Raises:
@@ -148,7 +148,7 @@ def _check(bundle: Bundle, written: dict[str, Stage], report: Report) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (211, 160, 3), np.uint8)
     with TwoStagePipeline(bundle) as pipeline:
         found = pipeline(rgb).probability
-    low, high = written["low"].network, written["high"].network
+    low, high = stages["low"].network, stages["high"].network
     if low is None or high is None:
         return
     target = manifest.selection.target

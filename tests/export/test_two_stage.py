@@ -15,10 +15,11 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 from maskrt.cli.main import app  # noqa: E402
 from maskrt.export import two_stage  # noqa: E402
 from maskrt.export.demo.train_unets import initialise  # noqa: E402
+from maskrt.export.stages import read_unet  # noqa: E402
 from maskrt.export.two_stage import export_two_stage  # noqa: E402
 from maskrt.export.two_stage_plain import look_plainly  # noqa: E402
 from maskrt.export.unet import UNet, unet_for  # noqa: E402
-from maskrt.runtime.bundle import StagesSpec, open_bundle, two_stage_manifest  # noqa: E402
+from maskrt.runtime.bundle import StagesSpec, open_bundle, two_stage_manifest, with_overrides  # noqa: E402
 from maskrt.runtime.errors import CheckpointError, ExportError, InputError  # noqa: E402
 from maskrt.runtime.pipeline import open_pipeline  # noqa: E402
 
@@ -70,47 +71,54 @@ def test_logits_have_the_size_of_the_picture() -> None:
     assert UNet(3, 2, 5)(torch.zeros(2, 3, 64, 96)).shape == (2, 5, 64, 96)
 
 
-@pytest.mark.parametrize("kind", ["colour", "grey", "four"])
-@pytest.mark.parametrize("selection", [StagesSpec(patches=4), StagesSpec(patches=2, patch_fraction=0.6)])
+@pytest.fixture(scope="module")
+def bundles(pairs: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What each pair was exported to, and compared with PyTorch."""
+    folder, lines = tmp_path_factory.mktemp("bundles"), []
+    for name, (low, high) in pairs.items():
+        export_two_stage(low, high, folder / name, size=SIZE, selection=PATCHES, report=lines.append)
+    assert sum(line.startswith("two stages: differ from PyTorch by at most") for line in lines) == len(pairs)
+    return {name: folder / name for name in pairs}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("colour", {}),
+        ("grey", {"patches": 2}),
+        ("four", {"patches": 4, "patch_fraction": 0.3}),
+        ("colour", {"rank": "logit", "patch_count": 5}),
+    ],
+)
 def test_the_pipeline_is_the_plain_order_of_computation(
-    kind: str, selection: StagesSpec, pairs: dict[str, tuple[str, str]], tmp_path: Path
+    kind: str, settings: dict[str, Any], pairs: dict[str, tuple[str, str]], bundles: dict[str, Path]
 ) -> None:
-    low, high = pairs[kind]
-    lines: list[str] = []
-    export_two_stage(low, high, tmp_path / "b", size=SIZE, selection=selection, report=lines.append)
-    assert any(line.startswith("two stages: differ from PyTorch by at most") for line in lines)
-    networks = [two_stage.STAGES["unet"](Path(spec[5:]), tmp_path / "x.onnx", 32, str).network for spec in (low, high)]
-    manifest = two_stage_manifest(open_bundle(tmp_path / "b"))
+    networks = [read_unet(Path(spec.removeprefix("unet:"))) for spec in pairs[kind]]
+    manifest = two_stage_manifest(open_bundle(bundles[kind]))
+    selection = with_overrides(manifest.selection, settings)
     rng = np.random.default_rng()
     for height, width in ((256, 256), (90, 301), (512, 33)):
         rgb = rng.integers(0, 256, (height, width, 3), np.uint8)
         expected = look_plainly(*networks, manifest.stages, selection, rgb)
-        with open_pipeline(tmp_path / "b") as pipeline:
+        with open_pipeline(bundles[kind], **settings) as pipeline:
             (found,) = pipeline.segmenter([rgb])
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_logits_can_be_ranked_as_the_public_code_does(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
-    selection = StagesSpec(patches=4, rank="logit")
-    export_two_stage(*pairs["colour"], tmp_path / "b", size=SIZE, selection=selection)  # compared with PyTorch
-
-
-def test_defaults_are_those_of_the_public_code(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
-    export_two_stage(*pairs["grey"], tmp_path / "grey", size=SIZE, selection=PATCHES)
-    spec = two_stage_manifest(open_bundle(tmp_path / "grey")).stages
+def test_defaults_are_those_of_the_public_code(bundles: dict[str, Path]) -> None:
+    spec = two_stage_manifest(open_bundle(bundles["grey"])).stages
     assert (spec.channels, spec.shrink, spec.mean, spec.std) == (1, 8, (0.0,), (1 / 255,))  # values from 0 to 255
     assert spec.classes == ("background", "foreground")
 
 
-def test_onnx_files_are_taken_as_they_are(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
-    export_two_stage(*pairs["colour"], tmp_path / "unets", size=SIZE, selection=PATCHES)
-    files = [f"onnx:{tmp_path / 'unets' / role}.onnx" for role in ("low", "high")]
+def test_onnx_files_are_taken_as_they_are(bundles: dict[str, Path], tmp_path: Path) -> None:
+    files = [f"onnx:{bundles['colour'] / role}.onnx" for role in ("low", "high")]
     raw: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3}
     export_two_stage(*files, tmp_path / "files", size=SIZE, selection=PATCHES, **raw)
     rgb = np.random.default_rng().integers(0, 256, (200, 150, 3), np.uint8)
     answers = []
-    for name in ("unets", "files"):
-        with open_pipeline(tmp_path / name) as pipeline:
+    for bundle in (bundles["colour"], tmp_path / "files"):
+        with open_pipeline(bundle) as pipeline:
             answers.append(pipeline(rgb).probability)
     np.testing.assert_array_equal(*answers)
     with pytest.raises(InputError, match="--mean R,G,B --std R,G,B"):
