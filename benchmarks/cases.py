@@ -29,8 +29,9 @@ class BenchOptions:
 
     threads: of every contestant; None is every usable core. work: for models made on the way. pictures: of refine;
     sides: those of its contestants that run beside ours, all where empty. Of two-stage, latency and throughput: bundle,
-    the demo's where None; frames, how many scenes. Of latency and throughput: providers, of throughput one; processes
-    and streams in each of throughput.
+    the demo's where None; frames, how many scenes. Of latency and throughput: providers, of throughput one. Of
+    throughput: processes, streams in each, and batch, frames at a time in each stream; what it measures by itself where
+    all three are empty.
     """
 
     size: str = "all"
@@ -44,8 +45,9 @@ class BenchOptions:
     bundle: Path | None = None
     frames: int = 8
     providers: tuple[str, ...] = ("cpu",)
-    processes: tuple[int, ...] = (1, 2)
-    streams: tuple[int, ...] = (1, 2)
+    processes: tuple[int, ...] = ()
+    streams: tuple[int, ...] = ()
+    batch: tuple[int, ...] = ()
 
 
 def run_case(name: str, options: BenchOptions, report: Callable[[str], None]) -> CaseReport:

@@ -91,7 +91,7 @@ class EngineEncoder:
         session = open_session(
             open_bundle(self.work.bundle).model_path("encoder"), self.provider, threads=self.work.threads
         )
-        feeds = {"image": np.load(self.work.image)}
+        feeds = {"image": np.load(self.work.image)[None]}
         return lambda: ({}, session.run(feeds)["image_embeddings"])
 
 
@@ -129,7 +129,7 @@ def answer_all(models: Models, options: BenchOptions, measured: Measured) -> dic
     with ExitStack() as stack:
         decoder = open_decoder(bundle, "cpu", options.threads, True, stack)
         session = stack.enter_context(open_session(bundle.model_path("segmenter"), threads=options.threads))
-        probabilities = Segmenter(session, manifest.segmenter)(crop)
+        (probabilities,) = Segmenter(session, manifest.segmenter)([crop])
         for name, embedding in measured.values.items():
             segments = AutomaticMasks(_Known(embedding), decoder, manifest.sam, spec)(crop, {})
             answers[name] = segments, fuse(probabilities, segments, manifest.voting)[0]
@@ -139,7 +139,7 @@ def answer_all(models: Models, options: BenchOptions, measured: Measured) -> dic
 class _Known:
     """Stands for an encoder's session whose answer is known."""
 
-    inputs = {"image": ("tensor(uint8)", (None, None, 3))}  # noqa: RUF012
+    inputs = {"image": ("tensor(uint8)", (1, None, None, 3))}  # noqa: RUF012
 
     def __init__(self, embedding: Floats) -> None:
         self.outputs = {"image_embeddings": ("tensor(float)", embedding.shape)}

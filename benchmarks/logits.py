@@ -40,7 +40,7 @@ def write_prompts(models: Models, options: BenchOptions, folder: Path) -> Prompt
     image = encoder_image(models, side)
     input_hw = image.shape[0], image.shape[1]
     with open_session(bundle.model_path("encoder")) as encoder:
-        embeddings = encoder.run({"image": image})["image_embeddings"]
+        embeddings = encoder.run({"image": image[None]})["image_embeddings"]
     points = point_grid(options.points_per_side) * np.array(input_hw[::-1])
     coords = np.zeros((len(points), 2, 2), np.float32)
     coords[:, 0] = points

@@ -49,6 +49,16 @@ def draw_recording(first_seed: int, count: int, file: Path, size_wh: tuple[int, 
     return Recording(file, tuple(scene.roi_xywh for scene in scenes))
 
 
+def of_one_size(recording: Recording) -> Recording:
+    """The same frames with regions of the mean size, each about the middle of its own and moved into the frame."""
+    frame_wh = np.load(recording.frames, mmap_mode="r").shape[2:0:-1]
+    rois = np.array(recording.rois)
+    size_wh = rois[:, 2:].mean(axis=0).round().astype(int)
+    corners = np.clip(rois[:, :2] + (rois[:, 2:] - size_wh) // 2, 0, np.array(frame_wh) - size_wh)
+    width, height = size_wh.tolist()
+    return Recording(recording.frames, tuple((x, y, width, height) for x, y in corners.tolist()))
+
+
 @dataclass(frozen=True)
 class FrameByFrame:
     """The next frame in each iteration, and the first again after the last."""
@@ -72,22 +82,33 @@ class FrameByFrame:
 
 @dataclass(frozen=True)
 class Share:
-    """One process's share of a recording in each iteration: `streams` threads with one pipeline."""
+    """One process's share of a recording in each iteration: `streams` threads with one pipeline.
+
+    batch: frames that each thread gives it at a time.
+    """
 
     setup: Setup
     indices: tuple[int, ...]
     streams: int
+    batch: int = 1
 
     def __call__(self) -> Callable[[], tuple[dict[str, float], Labels]]:
         """Load the bundle."""
+        from maskrt.runtime.batches import raised
+
         pipeline, frames = load_setup(self.setup)
         pool = ThreadPoolExecutor(self.streams)
 
-        def label(index: int) -> NDArray[np.uint8]:
-            return pipeline(frames[index], self.setup.recording.rois[index]).label
+        rois = self.setup.recording.rois
+        batches = [self.indices[first : first + self.batch] for first in range(0, len(self.indices), self.batch)]
+
+        def labels(batch: tuple[int, ...]) -> list[NDArray[np.uint8]]:
+            results = pipeline.batch([frames[index] for index in batch], [rois[index] for index in batch])
+            return [raised(result).label for result in results]
 
         def iterate() -> tuple[dict[str, float], Labels]:
-            return {}, dict(zip(self.indices, pool.map(label, self.indices), strict=True))
+            found = (label for several in pool.map(labels, batches) for label in several)
+            return {}, dict(zip(self.indices, found, strict=True))
 
         return iterate
 

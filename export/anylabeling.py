@@ -21,8 +21,8 @@ from maskrt.export.entries import fitness_lines
 from maskrt.export.fitness import findings
 from maskrt.export.folder import whole_folder
 from maskrt.export.graph import Report, export_graph
-from maskrt.export.sam import SamConfig
-from maskrt.export.sams import MAX_POINTS, read_sam, write_encoder
+from maskrt.export.sam import EncoderGraph, SamConfig
+from maskrt.export.sams import MAX_POINTS, encoder_graphs, read_sam
 from maskrt.runtime.bundle import Parity
 from maskrt.runtime.errors import InputError
 
@@ -31,6 +31,18 @@ MAX_SIDE = 16384  # of the picture that the masks are drawn for
 INPUTS = (*DECODER_INPUTS, "orig_im_size")
 OUTPUTS = ("masks", "iou_predictions", "low_res_masks")
 CONFIG = "config.yaml"
+
+
+class OfficialEncoderGraph(nn.Module):
+    """The encoder for one picture of their shape and type."""
+
+    def __init__(self, graph: EncoderGraph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, image: Tensor) -> Tensor:
+        """float32 [h, w, 3] RGB with max(h, w) == image_size -> image_embeddings float32 [1, C, e, e]."""
+        return self.graph(image[None])
 
 
 class OfficialDecoderGraph(nn.Module):
@@ -111,12 +123,38 @@ def export_anylabeling(
         raise InputError(f"AnyLabeling feeds every SAM {IMAGE_SIZE} pixels; this one takes {config.image_size}")
     files = f"{name}.encoder.onnx", f"{name}.decoder.onnx", CONFIG
     with whole_folder(out, overwrite=overwrite, ours=_is_ours) as folder:
-        write_encoder(network, config, folder / files[0], report, name="input_image", dtype=torch.float32)
+        write_official_encoder(network, config, folder / files[0], report)
         write_official_decoder(network, config, folder / files[1], report)
         for line in fitness_lines({file: findings(folder / file) for file in files[:2]}):
             report(line)
         (folder / CONFIG).write_text(_config(name), encoding="utf-8")
     return tuple(Path(out) / file for file in files)
+
+
+def write_official_encoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:
+    """Export input_image float32 [h, w, 3] with max(h, w) == image_size -> image_embeddings [1, C, e, e].
+
+    Raises:
+        ExportError: the graph differs from PyTorch.
+    """
+    size = config.image_size
+    random = torch.Generator().manual_seed(0)
+
+    def image(height: int, width: int) -> Tensor:
+        return torch.randint(0, 256, (height, width, 3), generator=random).to(torch.float32)
+
+    graph, plain = encoder_graphs(sam, config)
+    return export_graph(
+        OfficialEncoderGraph(graph),
+        (image(size - 1, size - 2),),  # two unequal sizes below the largest, so that neither becomes a constant
+        path,
+        inputs=("input_image",),
+        outputs=("image_embeddings",),
+        dynamic={"input_image": {0: ("height", size), 1: ("width", size)}},
+        cases=((image(size * 3 // 4, size),), (image(size, size * 9 // 16),)),
+        report=report,
+        reference=OfficialEncoderGraph(plain),
+    )
 
 
 def write_official_decoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:

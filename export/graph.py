@@ -81,6 +81,21 @@ def export_graph(
     return parity
 
 
+class OneByOne(nn.Module):
+    """A network that takes a batch, given its images one after the other: what a batch has to answer.
+
+    Of ViT-H, the plain attention of three images at a time would take 10 GB.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """[B, ...] -> [B, ...]."""
+        return torch.cat([self.module(image[None]) for image in batch])
+
+
 def compare(
     path: Path,
     inputs: Sequence[str],

@@ -187,9 +187,9 @@ class EncoderGraph(nn.Module):
         self.register_buffer("std", sam.pixel_std.clone(), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 [h, w, 3] RGB with max(h, w) == image_size -> image_embeddings float32 [1, C, e, e]."""
+        """uint8 [B, h, w, 3] RGB with max(h, w) == image_size -> image_embeddings float32 [B, C, e, e]."""
         # The type first: TensorRT takes uint8 as an input, but moves and computes nothing in it.
-        pixels = (image.to(torch.float32).permute(2, 0, 1) - self.mean) / self.std
+        pixels = (image.to(torch.float32).permute(0, 3, 1, 2) - self.mean) / self.std
         # Padding comes after normalising: the pad is the mean colour, not black.
-        pad = (0, self.image_size - image.shape[1], 0, self.image_size - image.shape[0])
-        return self.encoder(functional.pad(pixels, pad)[None])
+        pad = (0, self.image_size - image.shape[2], 0, self.image_size - image.shape[1])
+        return self.encoder(functional.pad(pixels, pad))

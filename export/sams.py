@@ -10,7 +10,7 @@ from torch import Tensor
 from maskrt.export.checkpoints import load_state_dict, load_strict
 from maskrt.export.configs import read_config
 from maskrt.export.decoder import DECODER_INPUTS, DecoderGraph, PlainDecoderGraph
-from maskrt.export.graph import Axes, Report, check_equal, export_graph, output_shape
+from maskrt.export.graph import MAX_IMAGES, Axes, OneByOne, Report, check_equal, export_graph, output_shape
 from maskrt.export.kinds import KNOWN, split_kind
 from maskrt.export.sam import SAM_CONFIGS, EncoderGraph, SamConfig, build_sam
 from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale
@@ -42,10 +42,8 @@ def read_sam(spec: str) -> tuple[Any, SamConfig]:
     return sam, config
 
 
-def write_encoder(
-    sam: Any, config: SamConfig, path: Path, report: Report, name: str = "image", dtype: torch.dtype = torch.uint8
-) -> Parity:
-    """Export image [h, w, 3] with max(h, w) == image_size -> image_embeddings [1, C, e, e].
+def write_encoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:
+    """Export image uint8 [B, h, w, 3] with max(h, w) == image_size -> image_embeddings [B, C, e, e].
 
     Raises:
         InputError: the encoder's embedding is not of the size that the config says.
@@ -54,26 +52,34 @@ def write_encoder(
     size = config.image_size
     random = torch.Generator().manual_seed(0)
 
-    def image(height: int, width: int) -> Tensor:
-        return torch.randint(0, 256, (max(height, 1), max(width, 1), 3), generator=random).to(dtype)
+    def images(count: int, height: int, width: int) -> Tensor:
+        shape = count, max(height, 1), max(width, 1), 3
+        return torch.randint(0, 256, shape, generator=random).to(torch.uint8)
 
-    axes: Axes = {0: ("height", size), 1: ("width", size)}
-    encoder = BandedViT(sam.image_encoder) if config.encoder == "vit" else None
+    graph, plain = encoder_graphs(sam, config)
+    axes: Axes = {0: ("batch", MAX_IMAGES), 1: ("height", size), 2: ("width", size)}
     parity = export_graph(
-        EncoderGraph(sam, encoder),
-        (image(size - 1, size - 2),),  # two unequal sizes below the largest, so that neither becomes a constant
+        graph,
+        (images(2, size - 1, size - 2),),  # unequal sizes below the largest, so that none becomes a constant
         path,
-        inputs=(name,),
+        inputs=("image",),
         outputs=("image_embeddings",),
-        dynamic={name: axes},
-        cases=((image(size * 3 // 4, size),), (image(size, size * 9 // 16),)),
+        dynamic={"image": axes},
+        cases=((images(1, size * 3 // 4, size),), (images(3, size, size * 9 // 16),)),
         report=report,
-        reference=EncoderGraph(sam),
+        reference=OneByOne(plain),
     )
-    found = output_shape(path, "image_embeddings")
-    if found != config.embedding_shape:
-        raise InputError(f"SAM config: the encoder's embedding is {found}, the sizes say {config.embedding_shape}")
+    _, *found = output_shape(path, "image_embeddings")
+    _, *expected = config.embedding_shape
+    if found != expected:
+        raise InputError(f"SAM config: the encoder's embedding is {found}, the sizes say {expected}")
     return parity
+
+
+def encoder_graphs(sam: Any, config: SamConfig) -> tuple[EncoderGraph, EncoderGraph]:
+    """What is exported of the image branch, and what defines its answer."""
+    plain = EncoderGraph(sam)
+    return (EncoderGraph(sam, BandedViT(sam.image_encoder)) if config.encoder == "vit" else plain), plain
 
 
 def write_decoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 
-from maskrt.export.graph import Report, export_graph, output_shape
+from maskrt.export.graph import MAX_IMAGES, TOLERANCE, OneByOne, Report, export_graph, output_shape
 from maskrt.export.kinds import SEGMENTER_ARCHITECTURES, load_architecture
 from maskrt.runtime.bundle import MAX_MODEL_BYTES, Parity
 from maskrt.runtime.errors import ExportError, InputError, NetworkError
-from maskrt.runtime.session import open_session
+from maskrt.runtime.session import Session, open_session
 
 # checkpoint, ONNX file to write, (height, width), report -> number of classes, and parity where PyTorch made the graph
 Writer = Callable[[Path, Path, tuple[int, int], Report], tuple[int, Parity | None]]
@@ -23,7 +24,7 @@ Writer = Callable[[Path, Path, tuple[int, int], Report], tuple[int, Parity | Non
 def write_network(
     kind: str, checkpoint: Path, path: Path, input_hw: tuple[int, int], report: Report
 ) -> tuple[int, Parity]:
-    """Export one of our architectures at a fixed input size: image float32 [1, 3, H, W] -> logits [1, C, H, W].
+    """Export one of our architectures at a fixed input size: image float32 [B, 3, H, W] -> logits [B, C, H, W].
 
     Raises:
         InputError: the input size does not suit the network, or the checkpoint does not fit.
@@ -34,16 +35,17 @@ def write_network(
         raise InputError(f"input size {input_hw[0]}x{input_hw[1]}: {kind} needs multiples of {multiple}")
     model = load_architecture(kind, checkpoint)
     random = torch.Generator().manual_seed(0)
-    first, second = (torch.randn(1, 3, *input_hw, generator=random) for _ in range(2))
+    one, two, three = (torch.randn(count, 3, *input_hw, generator=random) for count in (1, 2, 3))
     parity = export_graph(
         model,
-        (first,),
+        (two,),
         path,
         inputs=("image",),
         outputs=("logits",),
-        dynamic={},
-        cases=((first,), (second,)),
+        dynamic={"image": {0: ("batch", MAX_IMAGES)}},
+        cases=((one,), (three,)),
         report=report,
+        reference=OneByOne(model),
     )
     _, classes, *_ = output_shape(path, "logits")
     if classes is None:
@@ -53,6 +55,9 @@ def write_network(
 
 def copy_onnx(checkpoint: Path, path: Path, input_hw: tuple[int, int], report: Report) -> tuple[int, None]:
     """Take an ONNX file as it is, after running it once: one input [1, 3, H, W], one output [1, C, H, W] of logits.
+
+    Where the first axis is fixed at 1 it gets one picture at a time; where it is not fixed, several at a time have to
+    get the answers of each alone.
 
     Raises:
         InputError: not an ONNX file, in several files, or with other inputs or outputs.
@@ -126,13 +131,31 @@ def _run_once(checkpoint: Path, path: Path, input_hw: tuple[int, int]) -> int:
                 f"{checkpoint} takes {kind} {list(shape)}, expected tensor(float) {expected_in}: export it again for "
                 "that, or give the input size it was made for"
             )
-        image = np.random.default_rng(0).standard_normal(expected_in, dtype=np.float32)
+        images = np.random.default_rng(0).standard_normal((2, *expected_in[1:]), dtype=np.float32)
         try:
-            (logits,) = session.run({name: image}).values()
+            (logits,) = session.run({name: images[:1]}).values()
         except NetworkError as error:
             raise InputError(f"{checkpoint} does not run on {expected_in}: {error}") from error
+        if shape[0] is None:
+            _check_batch(checkpoint, session, name, images)
     if logits.dtype != np.float32 or logits.ndim != 4 or (logits.shape[0], *logits.shape[2:]) != (1, *input_hw):
         raise InputError(f"{checkpoint} returns {logits.dtype} {list(logits.shape)}, expected {expected_out} logits")
     if logits.shape[1] < 2:
         raise InputError(f"{checkpoint} returns {logits.shape[1]} class, expected {expected_out} with at least 2")
     return int(logits.shape[1])
+
+
+def _check_batch(checkpoint: Path, session: Session, name: str, images: NDArray[np.float32]) -> None:
+    """Refuse a graph whose batch axis is open, but which does not answer two pictures as it answers each alone."""
+    each = np.concatenate([value for image in images for value in session.run({name: image[None]}).values()])
+    try:
+        (both,) = session.run({name: images}).values()
+        fits = both.shape == each.shape and np.abs(both - each).max() <= TOLERANCE * np.abs(each).max()
+        reason = "answers two pictures otherwise than each alone"
+    except NetworkError as error:
+        fits, reason = False, f"does not run on two pictures: {error}"
+    if not fits:
+        raise InputError(
+            f"{checkpoint} leaves the first axis of {name} open, but {reason}: fix that axis at 1 "
+            f"(python -m onnxruntime.tools.make_dynamic_shape_fixed --input_name {name} --input_shape 1,3,H,W)"
+        )

@@ -135,7 +135,7 @@ def _verify(bundle: Bundle, embedding_shape: tuple[int, ...]) -> None:
     size, input_hw = manifest.sam.image_size, manifest.segmenter.input_hw
     for role, feed, expected in (
         ("segmenter", np.zeros((1, 3, *input_hw), np.float32), (1, len(manifest.segmenter.classes), *input_hw)),
-        ("encoder", np.zeros((size, size, 3), np.uint8), embedding_shape),
+        ("encoder", np.zeros((1, size, size, 3), np.uint8), embedding_shape),
     ):
         with open_session(bundle.model_path(role)) as session:
             (found,) = session.run({next(iter(session.inputs)): feed}).values()

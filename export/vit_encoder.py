@@ -15,11 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-MAX_SCORES = 1 << 24  # of one band: 64 MB; bands of 4 rows for ViT-B
+MAX_SCORES = 1 << 24  # of one band of one image: 64 MB; bands of 4 rows for ViT-B
 
 
 class BandedViT(nn.Module):
-    """Same weights, same embedding as the ImageEncoderViT it is made from; for one image."""
+    """Same weights, same embedding as the ImageEncoderViT it is made from.
+
+    A band has as many rows for a batch of images as for one: its height is fixed at export, the batch is not.
+    """
 
     def __init__(self, encoder: Any, max_scores: int = MAX_SCORES) -> None:
         super().__init__()
@@ -28,7 +31,7 @@ class BandedViT(nn.Module):
         self.max_scores = max_scores
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 [1, 3, S, S] -> [1, C, S / patch, S / patch]."""
+        """float32 [B, 3, S, S] -> [B, C, S / patch, S / patch]."""
         encoder = self.encoder
         x = encoder.patch_embed(x)
         if encoder.pos_embed is not None:
@@ -44,35 +47,43 @@ class BandedViT(nn.Module):
         if block.window_size:
             projected = functional.linear(x, attention.qkv.weight)
             windows, padded_hw = upstream.window_partition(projected, block.window_size)
-            read = self._read(attention, windows + attention.qkv.bias)
+            of_image = padded_hw[0] * padded_hw[1] // block.window_size**2
+            read = self._read(attention, windows + attention.qkv.bias, of_image)
             read = upstream.window_unpartition(read, block.window_size, padded_hw, frame_hw)
         else:
-            read = self._read(attention, attention.qkv(x))
+            read = self._read(attention, attention.qkv(x), 1)
         return attention.proj(read)
 
-    def _read(self, attention: Any, qkv: Tensor) -> Tensor:
-        """What every cell reads of its window's cells: [N, H, W, 3 C] -> [N, H, W, C], band by band."""
+    def _read(self, attention: Any, qkv: Tensor, of_image: int) -> Tensor:
+        """What every cell reads of its window's cells, band by band.
+
+        Args:
+            qkv: float32 [N, H, W, 3 C], the windows of all images.
+            of_image: windows of one image.
+
+        Returns:
+            [N, H, W, C].
+        """
         upstream = sys.modules[type(attention).__module__]
-        windows, height, width, channels = qkv.shape
-        heads, cells = attention.num_heads, height * width
-        shape = windows, cells, 3, heads, channels // (3 * heads)
-        query, key, value = qkv.reshape(shape).permute(2, 0, 3, 1, 4).reshape(3, windows * heads, cells, -1).unbind(0)
-        placed = query.reshape(windows * heads, height, width, -1)
+        _, height, width, channels = qkv.shape
+        heads, cells, depth = attention.num_heads, height * width, channels // (3 * attention.num_heads)
+        split = qkv.reshape(-1, cells, 3, heads, depth).permute(2, 0, 3, 1, 4)
+        query, key, value = split.reshape(3, -1, cells, depth).unbind(0)
+        placed = query.reshape(-1, height, width, depth)
         by_row = placed @ upstream.get_rel_pos(height, height, attention.rel_pos_h).transpose(1, 2)
         # Columns vary along the third axis: it goes first for the product, and back.
         of_columns = upstream.get_rel_pos(width, width, attention.rel_pos_w).transpose(1, 2)
         by_column = (placed.transpose(1, 2) @ of_columns).transpose(1, 2)
         scaled, turned = query * attention.scale, key.transpose(1, 2)
-        rows, bands = self._rows(height, windows * heads * width * cells), []
+        rows, bands = self._rows(height, of_image * heads * width * cells), []
         for first in range(0, height, rows):
-            band = slice(first, first + rows)
-            grid = windows * heads, rows * width, height, width
-            scores = (scaled[:, first * width : (first + rows) * width] @ turned).reshape(grid)
-            scores = scores + by_row[:, band].reshape(*grid[:3], 1)
-            scores = scores + by_column[:, band].reshape(*grid[:2], 1, width)
-            bands.append(scores.reshape(*grid[:2], cells).softmax(-1) @ value)
-        read = torch.cat(bands, 1).reshape(windows, heads, height, width, -1)
-        return read.permute(0, 2, 3, 1, 4).reshape(windows, height, width, -1)
+            band, asking = slice(first, first + rows), rows * width
+            scores = (scaled[:, first * width : (first + rows) * width] @ turned).reshape(-1, asking, height, width)
+            scores = scores + by_row[:, band].reshape(-1, asking, height, 1)
+            scores = scores + by_column[:, band].reshape(-1, asking, 1, width)
+            bands.append(scores.reshape(-1, asking, cells).softmax(-1) @ value)
+        read = torch.cat(bands, 1).reshape(-1, heads, height, width, depth)
+        return read.permute(0, 2, 3, 1, 4).reshape(-1, height, width, heads * depth)
 
     def _rows(self, height: int, scores_per_row: int) -> int:
         """Rows of a band: the most that divide the height and stay within max_scores; at least one."""

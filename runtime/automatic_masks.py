@@ -1,6 +1,7 @@
-"""Every mask that SAM finds on an image."""
+"""Every mask that SAM finds on an image, or on each of several."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,20 +10,23 @@ from PIL import Image
 from maskrt.kernels import sets
 from maskrt.kernels.low_res import Placement
 from maskrt.kernels.sets import KernelSet
+from maskrt.runtime.batches import groups, in_halves, raised
 from maskrt.runtime.bundle import MasksSpec, SamSpec
 from maskrt.runtime.candidates import Candidate, CandidateFinder, Points, draw_rle
 from maskrt.runtime.clean_up import clean_rle
 from maskrt.runtime.crops import Crop, crop_boxes, cut_by_crop
-from maskrt.runtime.errors import InputError
+from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.mask_decoder import MaskDecoder, Tensors, require_names
 from maskrt.runtime.prompts import coarse_points, guided_points, inside_any, point_grid
 from maskrt.runtime.region import fit_size_hw
+from maskrt.runtime.resident import Tensor
 from maskrt.runtime.rle import Rle, move_rle, rle_area
 from maskrt.runtime.session import Session
-from maskrt.runtime.timing import timed
+from maskrt.runtime.timing import timed, timed_together
 from maskrt.runtime.types import Segments
 
 CROP_NMS_THRESH = 0.7  # between crops; upstream's default
+IMAGE_AXES = 4  # of the encoder's input
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,33 @@ class _Mask:
     crop_area: int
 
 
+@dataclass
+class _Search:
+    """One image, and the masks that its crops have given so far, or why there will be none."""
+
+    rgb: NDArray[np.uint8]
+    timings_ms: dict[str, float]
+    foreground: NDArray[np.float32] | None
+    crops: list[tuple[int, Crop]]
+    masks: list[_Mask] = field(default_factory=list)
+    error: NetworkError | None = None
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Of the image."""
+        return self.rgb.shape[0], self.rgb.shape[1]
+
+    def part(self, number: int) -> NDArray[np.uint8]:
+        """The pixels of a crop, C-contiguous."""
+        _, (x0, y0, x1, y1) = self.crops[number]
+        return np.ascontiguousarray(self.rgb[y0:y1, x0:x1])
+
+
 class AutomaticMasks:
     """Prompts SAM with points and keeps the confident, stable, distinct masks.
 
-    The `encoder` takes `image`, uint8 [h, w, 3] RGB with longest side `sam.image_size`, and returns
-    `image_embeddings`, float32 [1, C, e, e].
+    The `encoder` takes `image`, uint8 [B, h, w, 3] RGB with longest side `sam.image_size`, and returns
+    `image_embeddings`, float32 [B, C, e, e].
 
     No mask is made at full size: what passes the gates is decided on low-res logits, and only what survives non-maximum
     suppression gets run lengths.
@@ -51,8 +77,12 @@ class AutomaticMasks:
     def __init__(
         self, encoder: Session, decoder: MaskDecoder, sam: SamSpec, masks: MasksSpec, kernels: KernelSet = sets.CPU
     ) -> None:
-        """Raises BundleError when the encoder does not have the names above."""
+        """Raises BundleError when the encoder does not have the names and axes above."""
         require_names(encoder, "encoder", {"image"}, {"image_embeddings"})
+        if len(encoder.inputs["image"][1]) != IMAGE_AXES:
+            raise BundleError(
+                "the encoder takes one picture [h, w, 3], not a batch of them: export the bundle again with this maskrt"
+            )
         self._encoder = encoder
         self._finder = CandidateFinder(decoder, sam, masks, kernels)
         self._sam = sam
@@ -70,65 +100,103 @@ class AutomaticMasks:
         timings_ms: dict[str, float],
         foreground: NDArray[np.float32] | None = None,
     ) -> Segments:
-        """All masks of an image.
+        """All masks of one image; arguments, answer and errors as of a batch."""
+        return raised(self.batch([rgb], [timings_ms], [foreground])[0])
+
+    def batch(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        timings_ms: Sequence[dict[str, float]],
+        foregrounds: Sequence[NDArray[np.float32] | None],
+    ) -> list[Segments | NetworkError]:
+        """All masks of each image: those of one size are encoded together, the rest is done image by image.
 
         Args:
-            rgb: uint8 [H, W, 3], C-contiguous.
-            timings_ms: gets the stages "encoder" (with the resize), "decoder" and "masks" added; for threads that work
-                side by side, the mean of one.
-            foreground: float32 [H, W], probability of anything but background; for `guided`, which needs it.
+            images: uint8 [H, W, 3], C-contiguous, of any sizes.
+            timings_ms: of each image; gets the stages "encoder" (with the resize), "decoder" and "masks" added; for
+                threads that work side by side, the mean of one, and of what is done together an equal share.
+            foregrounds: of each image float32 [H, W], probability of anything but background; for `guided`, which
+                needs it.
 
         Returns:
-            Segments in the order upstream returns them. The clean-up of small regions replaces a mask, its box and its
-            area, but not its stability score and predicted IoU, which stay those of the mask before, as upstream.
+            Segments in the order upstream returns them, or what went wrong with that image alone. The clean-up of small
+            regions replaces a mask, its box and its area, but not its stability score and predicted IoU, which stay
+            those of the mask before, as upstream.
 
         Raises:
-            InputError: `guided` without `foreground`.
-            NetworkError: a network returned NaN, infinity, or a shape that the bundle does not declare.
+            InputError: `guided` without a foreground.
+            NetworkError: the encoder returned NaN, infinity, or a shape that the bundle does not declare.
+            OutOfMemory: half of the images that were encoded together did not fit either.
         """
-        if self.guided and foreground is None:
+        if self.guided and any(foreground is None for foreground in foregrounds):
             raise InputError("prompts=guided needs the segmenter's probabilities: use prompts=grid without a segmenter")
-        size_hw = rgb.shape[0], rgb.shape[1]
-        crops = crop_boxes(size_hw, self._spec.crop_n_layers, self._spec.crop_overlap_ratio)
-        masks: list[_Mask] = []
-        for layer, crop in crops:
-            x0, y0, x1, y1 = crop
-            guide = None if foreground is None else foreground[y0:y1, x0:x1]
-            part = np.ascontiguousarray(rgb[y0:y1, x0:x1])
-            masks += self._crop(part, guide, layer, crop, size_hw, timings_ms)
-        with timed(timings_ms, "masks"):
-            if len(crops) > 1:  # the smaller crop saw more of what both saw
+        layers, overlap = self._spec.crop_n_layers, self._spec.crop_overlap_ratio
+        searches = [
+            _Search(rgb, own_ms, foreground, crop_boxes((rgb.shape[0], rgb.shape[1]), layers, overlap))
+            for rgb, own_ms, foreground in zip(images, timings_ms, foregrounds, strict=True)
+        ]
+        # One crop of each image at a time, so that no more embeddings are held than there are images.
+        for number in range(max((len(search.crops) for search in searches), default=0)):
+            going = [search for search in searches if number < len(search.crops) and search.error is None]
+            for search, (embedding, placement) in zip(going, self._encoded(going, number), strict=True):
+                try:
+                    search.masks += self._crop(search, number, embedding, placement)
+                except NetworkError as error:
+                    search.error = error
+        return [search.error or self._distinct_segments(search) for search in searches]
+
+    def _encoded(self, searches: Sequence[_Search], number: int) -> list[tuple[Tensor, Placement]]:
+        """The embedding of one crop of each image, float32 [1, C, e, e], and where its low-res masks lie."""
+        side = self._sam.image_size
+        with timed_together([search.timings_ms for search in searches], "encoder"):
+            parts = [search.part(number) for search in searches]
+            sizes = [fit_size_hw((part.shape[0], part.shape[1]), (side, side)) for part in parts]
+            # Pillow, as upstream: its antialiased uint8 resampling in the graph would not be equal.
+            resized = [
+                np.array(Image.fromarray(part).resize(size_hw[::-1], Image.Resampling.BILINEAR))
+                for part, size_hw in zip(parts, sizes, strict=True)
+            ]
+            found: dict[int, Tensor] = {}
+            for indices in groups(sizes):
+                runs = in_halves(self._embed, [resized[index] for index in indices])
+                found |= zip(indices, (embedding for run in runs for embedding in run), strict=True)
+        places = [
+            Placement(side, size_hw, (part.shape[0], part.shape[1])) for part, size_hw in zip(parts, sizes, strict=True)
+        ]
+        return [(found[index], place) for index, place in enumerate(places)]
+
+    def _embed(self, images: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
+        """Run the encoder once on images of one size."""
+        embeddings = self._encoder.run({"image": np.stack(images)}, keep=("image_embeddings",))["image_embeddings"]
+        if len(embeddings) != len(images):
+            raise NetworkError(f"the encoder returned {len(embeddings)} embeddings of {len(images)}: export again")
+        return [embeddings[index : index + 1] for index in range(len(images))]
+
+    def _crop(self, search: _Search, number: int, embedding: Tensor, placement: Placement) -> list[_Mask]:
+        """The distinct masks of one crop, those that it cuts left out."""
+        layer, crop = search.crops[number]
+        x0, y0, x1, y1 = crop
+        foreground = None if search.foreground is None else search.foreground[y0:y1, x0:x1]
+        with timed(search.timings_ms, "decoder"):
+            shared = self._finder.prepare(embedding)
+        candidates = self._prompted(shared, layer, placement, foreground, search.timings_ms)
+        with timed(search.timings_ms, "masks"):
+            boxes = _boxes([candidate.box_xyxy for candidate in candidates])
+            whole = np.flatnonzero(~cut_by_crop(boxes, crop, search.size_hw))
+            pred_iou = np.array([candidates[i].pred_iou for i in whole], np.float32)
+            kept = whole[self._kernels.box_nms(boxes[whole], pred_iou, self._spec.box_nms_thresh)]
+            return [self._mask(candidates[i], placement, crop, search.size_hw) for i in kept]
+
+    def _distinct_segments(self, search: _Search) -> Segments:
+        """The masks of all crops, without those that crops or the clean-up made twice."""
+        masks = search.masks
+        with timed(search.timings_ms, "masks"):
+            if len(search.crops) > 1:  # the smaller crop saw more of what both saw
                 scores = np.float32(1) / np.array([mask.crop_area for mask in masks], np.float32)
                 masks = self._distinct(masks, scores, CROP_NMS_THRESH)
             if self._spec.min_mask_region_area > 0:
                 masks = self._clean(masks)
-            return _segments(masks, size_hw)
-
-    def _crop(
-        self,
-        rgb: NDArray[np.uint8],
-        foreground: NDArray[np.float32] | None,
-        layer: int,
-        crop: Crop,
-        size_hw: tuple[int, int],
-        timings_ms: dict[str, float],
-    ) -> list[_Mask]:
-        """The distinct masks of one crop, those that it cuts left out."""
-        input_hw = fit_size_hw(rgb.shape[:2], (self._sam.image_size, self._sam.image_size))
-        with timed(timings_ms, "encoder"):
-            # Pillow, as upstream: its antialiased uint8 resampling in the graph would not be equal.
-            image = np.array(Image.fromarray(rgb).resize(input_hw[::-1], Image.Resampling.BILINEAR))
-            embeddings = self._encoder.run({"image": image}, keep=("image_embeddings",))["image_embeddings"]
-        placement = Placement(self._sam.image_size, input_hw, (rgb.shape[0], rgb.shape[1]))
-        with timed(timings_ms, "decoder"):
-            shared = self._finder.prepare(embeddings)
-        candidates = self._prompted(shared, layer, placement, foreground, timings_ms)
-        with timed(timings_ms, "masks"):
-            boxes = _boxes([candidate.box_xyxy for candidate in candidates])
-            whole = np.flatnonzero(~cut_by_crop(boxes, crop, size_hw))
-            pred_iou = np.array([candidates[i].pred_iou for i in whole], np.float32)
-            kept = whole[self._kernels.box_nms(boxes[whole], pred_iou, self._spec.box_nms_thresh)]
-            return [self._mask(candidates[i], placement, crop, size_hw) for i in kept]
+            return _segments(masks, search.size_hw)
 
     def _prompted(
         self,

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from maskrt.kernels.low_res import Placement, Window, window_of
 from maskrt.kernels.sets import KernelSet
+from maskrt.runtime.batches import in_halves
 from maskrt.runtime.bundle import MasksSpec, SamSpec
-from maskrt.runtime.errors import OutOfMemory
 from maskrt.runtime.mask_decoder import MASKS_PER_POINT, MaskDecoder, Tensors
 from maskrt.runtime.resident import Tensor
 from maskrt.runtime.rle import Rle
@@ -97,24 +97,12 @@ class CandidateFinder:
         batches = [points_xy[first : first + step] for first in range(0, len(points_xy), step)]
         workers = self._decoder.workers
         with ThreadPoolExecutor(workers) as pool:
-            results = list(pool.map(lambda batch_xy: self._fitting(image, batch_xy, placement), batches))
+            halves = pool.map(lambda xy: in_halves(lambda part: self._batch(image, part, placement), xy), batches)
+            results = [result for both in halves for result in both]
         for _, elapsed_ms in results:
             for stage, value in elapsed_ms.items():
                 timings_ms[stage] = timings_ms.get(stage, 0.0) + value / workers
         return [candidate for candidates, _ in results for candidate in candidates]
-
-    def _fitting(
-        self, image: Tensors, points_xy: Points, placement: Placement
-    ) -> tuple[list[Candidate], dict[str, float]]:
-        """As _batch, or where that does not fit into memory in two halves: prompts do not know of each other."""
-        try:
-            return self._batch(image, points_xy, placement)
-        except OutOfMemory:
-            if len(points_xy) == 1:
-                raise
-        half = len(points_xy) // 2
-        first, second = (self._batch(image, part, placement) for part in (points_xy[:half], points_xy[half:]))
-        return first[0] + second[0], {stage: first[1][stage] + second[1][stage] for stage in first[1]}
 
     def _batch(
         self, image: Tensors, points_xy: Points, placement: Placement

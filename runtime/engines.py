@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.closing import Closing
-from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory, ProviderUnavailable
+from maskrt.runtime.errors import BundleError, NetworkError, NotFinite, OutOfMemory, ProviderUnavailable
 from maskrt.runtime.onnxruntime_binding import Binding
 from maskrt.runtime.providers import DEVICE_MEMORY, require_loaded, require_offered, with_options
 from maskrt.runtime.resident import Place, Resident, Tensor
@@ -59,8 +59,8 @@ class Engine(Closing):
             keep: outputs that stay where the engine computes them: residents on a GPU, arrays as ever on a CPU.
 
         Raises:
-            NetworkError: the engine failed, a feed lies on another device, or a floating-point output holds NaN or
-                infinity.
+            NetworkError: the engine failed, or a feed lies on another device.
+            NotFinite: a floating-point output holds NaN or infinity.
             OutOfMemory: it failed for lack of memory.
         """
         try:
@@ -78,7 +78,7 @@ class Engine(Closing):
                 continue
             # The sum is finite only if every element is; it costs one pass and no temporary.
             if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value.sum(dtype=np.float64)):
-                raise NetworkError(f"{self._name} returned NaN or infinity in {name}: check the input and the export")
+                raise NotFinite(f"{self._name} returned NaN or infinity in {name}: check the input and the export")
         return outputs
 
     def _check(self, feeds: Mapping[str, Tensor], keep: Collection[str]) -> None:
@@ -220,7 +220,7 @@ def _lacks_memory(error: Exception) -> bool:
 def _out_of_memory(name: str, error: Exception) -> OutOfMemory:
     return OutOfMemory(
         f"{name} ran out of memory ({_first_line(error)}): end other programs that hold it, set a smaller "
-        "points_per_batch or tile, or, on a GPU, use --provider cpu"
+        "--batch, points_per_batch or tile, or, on a GPU, use --provider cpu"
     )
 
 

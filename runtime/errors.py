@@ -6,6 +6,7 @@ MaskrtError                 anything maskrt refuses or fails at; exit code 1
     CheckpointError         a checkpoint cannot be loaded into the architecture asked for
   ProviderUnavailable       the execution provider asked for is not on this machine
   NetworkError              a network failed, returned NaN or infinity, or a shape it did not declare
+    NotFinite               it returned NaN or infinity
     OutOfMemory             there was not enough memory, of the GPU or of the machine, to load or run it
   ExportError               an exported graph differs from its PyTorch model
   CostUnknown               what a graph costs follows from values, not from the sizes of its inputs
@@ -38,6 +39,10 @@ class ProviderUnavailable(MaskrtError):
 
 class NetworkError(MaskrtError):
     """A network's output cannot be used."""
+
+
+class NotFinite(NetworkError):
+    """A network returned NaN or infinity, in the answer to whichever picture of a batch."""
 
 
 class OutOfMemory(NetworkError):

@@ -1,7 +1,8 @@
 """Refinement as a pipeline: frames in, and for each the rough mask or label map that a reader finds for it."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.runtime.batches import attempt
 from maskrt.runtime.bundle import Bundle, RefinerSpec, refiner_manifest, sha256_of, with_overrides
 from maskrt.runtime.closing import Closing
-from maskrt.runtime.errors import BundleError, InputError
+from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.images import read_labels, read_rough
 from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.refiner import Refiner
@@ -68,6 +70,10 @@ class RefinePipeline(Closing):
             segment_classes=np.zeros(0, np.int64),
             timings_ms=timings_ms,
         )
+
+    def batch(self, frames: Sequence[Frame], rois: Sequence[Roi | None]) -> list[Result | InputError | NetworkError]:
+        """Refine several frames' masks, frame by frame; in place of a result, the error of a call."""
+        return [attempt(partial(self, frame, roi)) for frame, roi in zip(frames, rois, strict=True)]
 
     def close(self) -> None:
         """Free the sessions."""

@@ -1,7 +1,8 @@
 """The loop from a source through a pipeline into a sink."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -18,9 +19,11 @@ RoiOf = Callable[[str], Roi | None]
 
 
 class Pipeline(Protocol):
-    """What the loop needs of a pipeline."""
+    """What the loop needs of a pipeline: several frames in, and of each its result or its own error out."""
 
-    def __call__(self, frame: Frame, roi: Roi | None = None) -> Result: ...
+    def batch(
+        self, frames: Sequence[Frame], rois: Sequence[Roi | None]
+    ) -> list[Result | InputError | NetworkError]: ...
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ def run_batch(
     roi: Roi | RoiOf | None = None,
     resume: bool = False,
     progress: Callable[[Outcome], None] = lambda outcome: None,
+    batch: int = 1,
 ) -> Summary:
     """Segment every frame of a source.
 
@@ -62,16 +66,19 @@ def run_batch(
         pipeline, source, sink: opened; the caller closes them.
         roi: x, y, width, height for all frames; a function from a frame's name; or None for whole frames.
         resume: skip the frames that the sink says are done.
-        progress: told of every frame.
+        progress: told of every frame, in the source's order.
+        batch: frames that are read, segmented and written at a time; no more are held.
 
     Raises:
         MaskrtError: what stops all frames, such as a full disk.
     """
     summary = Summary()
-    for item in source:
-        outcome = _one(pipeline, item, sink, roi, resume)
-        setattr(summary, outcome.status, getattr(summary, outcome.status) + 1)
-        progress(outcome)
+    items = iter(source)
+    while several := list(islice(items, batch)):
+        for outcome in _outcomes(pipeline, several, sink, roi, resume):
+            setattr(summary, outcome.status, getattr(summary, outcome.status) + 1)
+            progress(outcome)
+        several.clear()  # or these frames would be held while the next are read
     return summary
 
 
@@ -102,17 +109,44 @@ def roi_reader(folder: Path) -> RoiOf:
     return read
 
 
-def _one(pipeline: Pipeline, item: Frame | BadFrame, sink: Sink, roi: Roi | RoiOf | None, resume: bool) -> Outcome:
+def _outcomes(
+    pipeline: Pipeline, items: Sequence[Frame | BadFrame], sink: Sink, roi: Roi | RoiOf | None, resume: bool
+) -> Iterator[Outcome]:
+    """What happens to each of some items, in their order; those that are to be segmented are segmented together."""
+    planned = [_planned(item, sink, roi, resume) for item in items]
+    answers = iter(_answers(pipeline, [plan for plan in planned if isinstance(plan, tuple)]))
+    for item, plan in zip(items, planned, strict=True):
+        if isinstance(plan, Outcome):
+            yield plan
+            continue
+        answer = plan if isinstance(plan, InputError) else next(answers)
+        if isinstance(item, Frame) and isinstance(answer, Result):
+            sink.write(item, answer)
+            yield Outcome(item.source, "done")
+        else:
+            sink.write_failure(item, str(answer))
+            yield Outcome(item.source, "failed", str(answer))
+
+
+def _planned(
+    item: Frame | BadFrame, sink: Sink, roi: Roi | RoiOf | None, resume: bool
+) -> tuple[Frame, Roi] | Outcome | InputError:
+    """A frame and its region, or why there is nothing to segment."""
     if isinstance(item, BadFrame):
-        sink.write_failure(item, item.reason)
-        return Outcome(item.source, "failed", item.reason)
+        return InputError(item.reason)
     try:
         checked = checked_roi(item.rgb, roi(item.source) if callable(roi) else roi)
-        if resume and sink.is_done(item, checked):
-            return Outcome(item.source, "skipped")
-        result = pipeline(item, checked)
+    except InputError as error:
+        return error
+    done = resume and sink.is_done(item, checked)
+    return Outcome(item.source, "skipped") if done else (item, checked)
+
+
+def _answers(pipeline: Pipeline, planned: Sequence[tuple[Frame, Roi]]) -> Sequence[Result | InputError | NetworkError]:
+    """Of each frame its result or error; what stops a batch is the error of all its frames."""
+    if not planned:
+        return []
+    try:
+        return pipeline.batch([frame for frame, _ in planned], [roi for _, roi in planned])
     except (InputError, NetworkError) as error:
-        sink.write_failure(item, str(error))
-        return Outcome(item.source, "failed", str(error))
-    sink.write(item, result)
-    return Outcome(item.source, "done")
+        return [error] * len(planned)

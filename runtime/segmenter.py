@@ -1,4 +1,6 @@
-"""The semantic branch: ROI in, class probabilities at ROI resolution out."""
+"""The semantic branch: ROIs in, class probabilities at the resolution of each out."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,6 +8,7 @@ from PIL import Image
 
 from maskrt.kernels import sets
 from maskrt.kernels.sets import KernelSet
+from maskrt.runtime.batches import in_halves
 from maskrt.runtime.bundle import SegmenterSpec
 from maskrt.runtime.errors import NetworkError
 from maskrt.runtime.region import fit_size_hw
@@ -23,28 +26,54 @@ class Segmenter:
         self._session = session
         self._spec = spec
         self._kernels = kernels
-        (self._input,) = session.inputs
+        ((self._input, (_, shape)),) = session.inputs.items()
         (self._output,) = session.outputs
+        self._one_by_one = bool(shape) and shape[0] == 1
 
-    def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class probabilities, float32 [C, H, W], of a uint8 [H, W, 3] image.
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """Class probabilities, float32 [C, H, W], of each uint8 [H, W, 3] image, whatever their sizes.
+
+        The network runs once for all of them, or, where its input is [1, 3, H, W], once for each.
 
         Raises:
             NetworkError: the network's output has another shape than the bundle declares, or holds NaN.
+            OutOfMemory: half of the images did not fit either.
         """
+        sizes = [fit_size_hw((rgb.shape[0], rgb.shape[1]), self._spec.input_hw) for rgb in images]
+        inputs = [self._normalised(rgb, size_hw) for rgb, size_hw in zip(images, sizes, strict=True)]
+        step = 1 if self._one_by_one else max(1, len(inputs))
+        runs = [
+            logits
+            for first in range(0, len(inputs), step)
+            for logits in in_halves(self._run, inputs[first : first + step])
+        ]
+        every = (logits for run in runs for logits in run)
+        return [self._probabilities(*one) for one in zip(every, images, sizes, strict=True)]
+
+    def _normalised(self, rgb: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.float32]:
+        """An image as the network takes it, float32 [3, H, W]."""
         spec = self._spec
-        size_hw = fit_size_hw((rgb.shape[0], rgb.shape[1]), spec.input_hw)
         resized = Image.fromarray(rgb).resize(size_hw[::-1], Image.Resampling.BILINEAR)
         padded = np.zeros((*spec.input_hw, 3), np.float32)
         padded[: size_hw[0], : size_hw[1]] = np.asarray(resized, dtype=np.float32) / 255
-        normalised = (padded - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
-        feeds = {self._input: np.ascontiguousarray(normalised.transpose(2, 0, 1)[None])}
-        logits = self._session.run(feeds)[self._output]
-        expected = (1, len(spec.classes), *spec.input_hw)
+        padded -= np.array(spec.mean, np.float32)
+        padded /= np.array(spec.std, np.float32)
+        return padded.transpose(2, 0, 1)
+
+    def _run(self, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Logits, float32 [B, C, H, W]."""
+        logits = self._session.run({self._input: np.stack(inputs)})[self._output]
+        expected = (len(inputs), len(self._spec.classes), *self._spec.input_hw)
         if logits.shape != expected:
             raise NetworkError(f"the segmenter returned {logits.shape}, the bundle declares {expected}: export again")
-        probabilities = softmax(logits[0, :, : size_hw[0], : size_hw[1]])
-        out = np.empty((len(spec.classes), *rgb.shape[:2]), np.float32)
+        return logits
+
+    def _probabilities(
+        self, logits: NDArray[np.float32], rgb: NDArray[np.uint8], size_hw: tuple[int, int]
+    ) -> NDArray[np.float32]:
+        """An image's logits, float32 [C, H, W], back at its own size, without the padding."""
+        probabilities = softmax(logits[:, : size_hw[0], : size_hw[1]])
+        out = np.empty((len(logits), *rgb.shape[:2]), np.float32)
         self._kernels.resize_bilinear(probabilities, out)
         return out
 

@@ -3,10 +3,11 @@
 Source: "Hybrid Deep Learning-Based for Enhanced Occlusion Segmentation in PICU Patient Monitoring", algorithm 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,10 @@ from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.automatic_masks import AutomaticMasks
+from maskrt.runtime.batches import attempt, raised
 from maskrt.runtime.bundle import Bundle, SossManifest, soss_manifest, with_overrides
 from maskrt.runtime.closing import Closing
-from maskrt.runtime.errors import InputError
+from maskrt.runtime.errors import InputError, NetworkError, NotFinite
 from maskrt.runtime.fusion import fuse
 from maskrt.runtime.mask_decoder import open_decoder
 from maskrt.runtime.recorder import Watch, unwatched
@@ -26,7 +28,7 @@ from maskrt.runtime.refiner import Refiner
 from maskrt.runtime.region import checked_roi, in_frame, segments_in_frame
 from maskrt.runtime.segmenter import Segmenter
 from maskrt.runtime.session import Session, open_session
-from maskrt.runtime.timing import timed
+from maskrt.runtime.timing import timed, timed_together
 from maskrt.runtime.two_stage import TwoStageSegmenter
 from maskrt.runtime.types import Frame, Result, Roi, Segments
 
@@ -42,6 +44,21 @@ class Branches:
     probabilities: NDArray[np.float32]
     segments: Segments
     timings_ms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _View:
+    """What both branches see of a frame of `size_hw`: uint8 [h, w, 3], C-contiguous."""
+
+    crop: NDArray[np.uint8]
+    roi_xywh: Roi
+    size_hw: tuple[int, int]
+
+    @classmethod
+    def of(cls, rgb: NDArray[np.uint8], roi: Roi | None) -> Self:
+        """The region of interest, cut out; raises as checked_roi."""
+        x, y, width, height = checked = checked_roi(rgb, roi)
+        return cls(np.ascontiguousarray(rgb[y : y + height, x : x + width]), checked, (rgb.shape[0], rgb.shape[1]))
 
 
 class SossPipeline(Closing):
@@ -94,28 +111,70 @@ class SossPipeline(Closing):
             self._resources = stack.pop_all()
 
     def __call__(self, frame: Frame | NDArray[np.uint8], roi: Roi | None = None) -> Result:
-        """Segment one frame.
+        """Segment one frame; arguments, answer and errors as of a batch."""
+        return raised(self.batch([frame], [roi])[0])
+
+    def batch(
+        self, frames: Sequence[Frame | NDArray[np.uint8]], rois: Sequence[Roi | None]
+    ) -> list[Result | InputError | NetworkError]:
+        """Segment several frames: segmenter and encoder take them together, the rest is done frame by frame.
 
         Args:
-            frame: a Frame, or its rgb as uint8 [H, W, 3].
-            roi: x, y, width, height in pixels; None is the whole frame.
+            frames: of any sizes, each a Frame, or its rgb as uint8 [H, W, 3].
+            rois: of each frame x, y, width, height in pixels; None is the whole frame. Regions of one shape share a
+                run of the encoder.
+
+        Returns:
+            Of each frame the result, or what is wrong with it alone: an InputError where the frame is not uint8 RGB or
+            the ROI leaves it, a NetworkError where a network returned NaN or infinity, or failed, on it.
 
         Raises:
-            InputError: the frame is not uint8 RGB, or the ROI leaves it.
-            NetworkError: a network returned NaN or infinity.
+            NetworkError: segmenter or encoder failed on all of them.
+            OutOfMemory: half of them did not fit into memory either.
         """
-        rgb = frame.rgb if isinstance(frame, Frame) else frame
-        branches = self.branches(rgb, roi)
+        pictures = [frame.rgb if isinstance(frame, Frame) else frame for frame in frames]
+        views = [attempt(partial(_View.of, rgb, roi)) for rgb, roi in zip(pictures, rois, strict=True)]
+        seen = iter(self._look([view for view in views if isinstance(view, _View)]))
+        return [attempt(partial(self._result, view, next(seen))) if isinstance(view, _View) else view for view in views]
+
+    def branches(self, rgb: NDArray[np.uint8], roi: Roi | None = None) -> Branches:
+        """Run both branches without fusing them: what evaluation compares voting rules on. Arguments as of a call."""
+        return raised(self._look([_View.of(rgb, roi)])[0])
+
+    def _look(self, views: Sequence[_View]) -> list[Branches | NetworkError]:
+        """Both branches of each view; where NaN stops those that were taken together, of each by itself."""
+        try:
+            return self._look_together(views)
+        except NotFinite as error:
+            if len(views) == 1:
+                return [error]
+        return [found for view in views for found in self._look([view])]
+
+    def _look_together(self, views: Sequence[_View]) -> list[Branches | NetworkError]:
+        """Raises what _look does not tell of a single view: NotFinite of whichever, other NetworkErrors of all."""
+        crops, timings_ms = [view.crop for view in views], [dict[str, float]() for _ in views]
+        with thread_limit(self._threads):
+            with timed_together(timings_ms, "segmenter"):
+                probabilities = self.segmenter(crops)
+            guided = self.automatic_masks.guided
+            foregrounds = [1 - of_classes[0] if guided else None for of_classes in probabilities]
+            segments = self.automatic_masks.batch(crops, timings_ms, foregrounds)
+        return [
+            found if isinstance(found, NetworkError) else Branches(view.roi_xywh, of_classes, found, own_ms)
+            for view, of_classes, found, own_ms in zip(views, probabilities, segments, timings_ms, strict=True)
+        ]
+
+    def _result(self, view: _View, branches: Branches | NetworkError) -> Result:
+        """The branches fused, refined where that is set, and put into the frame. Raises what went wrong."""
+        branches = raised(branches)
         timings_ms = dict(branches.timings_ms)
         with timed(timings_ms, "voting"), thread_limit(self._threads):
             label, segment_classes = fuse(branches.probabilities, branches.segments, self.voting, self._kernels)
-        roi, size_hw = branches.roi_xywh, (rgb.shape[0], rgb.shape[1])
+        roi, size_hw = view.roi_xywh, view.size_hw
         probability = branches.probabilities[self.voting.target]
         if self._refiner is not None:
             with timed(timings_ms, "refine"):
-                x, y, width, height = roi
-                crop = np.ascontiguousarray(rgb[y : y + height, x : x + width])
-                refined, probability, _ = refine_labels(self._refiner, crop, label)
+                refined, probability, _ = refine_labels(self._refiner, view.crop, label)
                 label = refined.astype(np.uint8, copy=False)  # a segmenter has at most 256 classes
         with timed(timings_ms, "assemble"):
             return Result(
@@ -127,21 +186,6 @@ class SossPipeline(Closing):
                 segment_classes=segment_classes,
                 timings_ms=timings_ms,
             )
-
-    def branches(self, rgb: NDArray[np.uint8], roi: Roi | None = None) -> Branches:
-        """Run both branches without fusing them: what evaluation compares voting rules on. Arguments as of a call."""
-        x, y, width, height = roi = checked_roi(rgb, roi)
-        crop = np.ascontiguousarray(rgb[y : y + height, x : x + width])
-        timings_ms: dict[str, float] = {}
-        with thread_limit(self._threads):
-            with timed(timings_ms, "segmenter"):
-                if isinstance(self.segmenter, Segmenter):
-                    probabilities = self.segmenter(crop)
-                else:
-                    (probabilities,) = self.segmenter([crop])
-            foreground = 1 - probabilities[0] if self.automatic_masks.guided else None
-            segments = self.automatic_masks(crop, timings_ms, foreground)
-        return Branches(roi, probabilities, segments, timings_ms)
 
     def close(self) -> None:
         """Free the sessions."""

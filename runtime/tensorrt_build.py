@@ -41,11 +41,13 @@ class BuildSettings:
     """How the user wants engines built.
 
     workspace_mb: memory that the builder may use to try a kernel, 10^6 bytes; TensorRT's own limit where None. tf32:
-    round float32 products to 10 bits, which is faster and changes the answer.
+    round float32 products to 10 bits, which is faster and changes the answer. batch: the most frames that segmenter and
+    encoder will get at a time.
     """
 
     workspace_mb: int | None = None
     tf32: bool = False
+    batch: int = 1
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -99,7 +101,7 @@ class EngineBuilder:
         digest = model_sha256(model)
         network = _Network(self._tensorrt, self._logger, self._messages, model)
         recipe = Recipe(
-            profile_of(self._bundle, role, network.shapes),
+            profile_of(self._bundle, role, network.shapes, self._settings.batch),
             (*_refit_flags(role, self.target.tensorrt), *self._settings.flags),
             self._settings.workspace_mb,
         )

@@ -94,7 +94,7 @@ class Lane(Closing):
             least, _, most = (tuple(shape) for shape in ranges)
             raise ValueError(
                 f"{name} has shape {value.shape}, its engine takes {least} to {most}: build it again for the settings "
-                f"that are used: {self._command} --set KEY=VALUE"
+                f"that are used: {self._command} --batch N --set KEY=VALUE"
             )
         self._shapes[name] = value.shape
 

@@ -21,15 +21,17 @@ Axes = dict[int, Range]
 EVERY = "*"  # the inputs that a table does not name
 POINTS: Range = (1, 2, 16)  # of a prompt: automatic masks have a point and its padding, a box two corners
 MAX_STEP = 64  # of the selection strided:N
+TOGETHER = ("segmenter", "encoder")  # roles whose graphs take several frames at a time, along the first axis
 TOKENS, HEADS = 5, 8  # of SAM's decoder: output tokens beside the points, and heads of every published size
 
 
-def profile_of(bundle: Bundle, role: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Ranges]:
+def profile_of(bundle: Bundle, role: str, shapes: Mapping[str, tuple[int, ...]], batch: int = 1) -> dict[str, Ranges]:
     """The profile of a graph.
 
     Args:
         bundle: with the settings that it is built for.
         shapes: of the graph's inputs, -1 for a dynamic axis.
+        batch: the most frames at a time; a batch of so many is the usual one.
 
     Returns:
         Input -> least, usual and largest shape, of those inputs that have a dynamic axis.
@@ -39,6 +41,8 @@ def profile_of(bundle: Bundle, role: str, shapes: Mapping[str, tuple[int, ...]])
     """
     dynamic = {name: shape for name, shape in shapes.items() if -1 in shape}
     axes = AXES[role](bundle) if dynamic and role in AXES else {}
+    if role in TOGETHER:
+        axes = {name: {0: (1, batch, batch), **sides} for name, sides in axes.items()}
     return {name: _shapes(role, name, shape, axes.get(name, axes.get(EVERY, {}))) for name, shape in dynamic.items()}
 
 
@@ -54,12 +58,12 @@ def _shapes(role: str, name: str, shape: tuple[int, ...], axes: Axes) -> Ranges:
 
 def _segmenter(bundle: Bundle) -> dict[str, Axes]:
     height, width = soss_manifest(bundle).segmenter.input_hw  # the only size it is run at, whatever a file allows
-    return {EVERY: {0: (1, 1, 1), 2: (height, height, height), 3: (width, width, width)}}
+    return {EVERY: {2: (height, height, height), 3: (width, width, width)}}
 
 
 def _encoder(bundle: Bundle) -> dict[str, Axes]:
     size = soss_manifest(bundle).sam.image_size
-    return {"image": {0: (1, size, size), 1: (1, size, size)}}
+    return {"image": {1: (1, size, size), 2: (1, size, size)}}
 
 
 def _decoder(bundle: Bundle) -> dict[str, Axes]:

@@ -1,7 +1,7 @@
 """Wall time per stage."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -13,3 +13,15 @@ def timed(timings_ms: dict[str, float], stage: str) -> Iterator[None]:
         yield
     finally:
         timings_ms[stage] = timings_ms.get(stage, 0.0) + (time.perf_counter() - start) * 1e3
+
+
+@contextmanager
+def timed_together(timings_ms: Sequence[dict[str, float]], stage: str) -> Iterator[None]:
+    """As timed, for what is done for several frames at once: each gets an equal share."""
+    together: dict[str, float] = {}
+    try:
+        with timed(together, stage):
+            yield
+    finally:
+        for own_ms in timings_ms:
+            own_ms[stage] = own_ms.get(stage, 0.0) + together[stage] / len(timings_ms)

@@ -139,16 +139,18 @@ def sam_sessions() -> Callable[[Any], tuple[Any, Any]]:
 
     class Encoder:
         def __init__(self, sam: Any) -> None:
-            self.inputs = {"image": ("tensor(uint8)", (None, None, 3))}
-            self.outputs = {"image_embeddings": ("tensor(float)", (1, 32, None, None))}
+            self.inputs = {"image": ("tensor(uint8)", (None, None, None, 3))}
+            self.outputs = {"image_embeddings": ("tensor(float)", (None, 32, None, None))}
             self.sam = sam
+            self.batches: list[int] = []
 
         @torch.no_grad()
         def run(self, feeds: dict[str, Any], check: Any = None, *, keep: Any = ()) -> dict[str, Any]:
-            image = feeds["image"]
-            assert image.dtype == np.uint8
-            assert max(image.shape[:2]) == self.sam.image_encoder.img_size
-            planes = torch.from_numpy(image).permute(2, 0, 1).contiguous()[None]
+            images = feeds["image"]
+            assert images.dtype == np.uint8
+            assert max(images.shape[1:3]) == self.sam.image_encoder.img_size
+            self.batches.append(len(images))
+            planes = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
             return {"image_embeddings": self.sam.image_encoder(self.sam.preprocess(planes)).numpy()}
 
     class Decoder:

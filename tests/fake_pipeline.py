@@ -3,11 +3,14 @@ batch that can be killed: python fake_pipeline.py SOURCE OUT [resume]."""
 
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from maskrt.runtime.errors import NetworkError
+from maskrt.runtime.batches import attempt
+from maskrt.runtime.errors import InputError, NetworkError, OutOfMemory
 from maskrt.runtime.records import RunSettings
 from maskrt.runtime.region import checked_roi, in_frame
 from maskrt.runtime.rle import encode_rle
@@ -20,11 +23,18 @@ SETTINGS = RunSettings("f" * 64, ("background", "occlusion"), {"provider": "cpu"
 
 
 class FakePipeline:
-    """Counts its calls; fails on a frame whose first pixel is 13."""
+    """Counts its calls; fails on a frame whose first pixel is 13, and on a whole batch with one whose first is 214."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
         self.calls: list[str] = []
+        self.batches: list[int] = []
+
+    def batch(self, frames: Sequence[Frame], rois: Sequence[Roi | None]) -> list[Result | InputError | NetworkError]:
+        self.batches.append(len(frames))
+        if any(frame.rgb[0, 0, 0] == 214 for frame in frames):
+            raise OutOfMemory("encoder.onnx ran out of memory")
+        return [attempt(partial(self, frame, roi)) for frame, roi in zip(frames, rois, strict=True)]
 
     def __call__(self, frame: Frame, roi: Roi | None = None) -> Result:
         self.calls.append(frame.source)

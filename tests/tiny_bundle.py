@@ -29,13 +29,18 @@ IMAGE_SIZE, LOW_RES, EMBEDDING, INPUT_HW = 64, 32, 4, (24, 32)
 RADII, PRED_IOU = (5.0, 9.0, 14.0), (0.97, 0.94, 0.5)
 
 
-def write_tiny_bundle(folder: Path, fill: float = 0.0, radii: tuple[float, ...] = RADII) -> Path:
-    """Write the bundle; `fill` is added to the segmenter's logits (NaN makes every frame fail).
+def write_tiny_bundle(
+    folder: Path, fill: float = 0.0, radii: tuple[float, ...] = RADII, segmenter_batch: int | str = "B"
+) -> Path:
+    """Write the bundle.
 
-    radii: of the decoder's discs, which are weights of its graph.
+    Args:
+        fill: is added to the segmenter's logits (NaN makes every frame fail).
+        radii: of the decoder's discs, which are weights of its graph.
+        segmenter_batch: the first axis of its input; 1 as a user's own segmenter may have it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    graphs = {"segmenter": _segmenter(fill), "encoder": _encoder(), "decoder": _decoder(radii)}
+    graphs = {"segmenter": _segmenter(fill, segmenter_batch), "encoder": _encoder(), "decoder": _decoder(radii)}
     entries = {}
     for role, graph in graphs.items():
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
@@ -64,8 +69,8 @@ def write_tiny_bundle(folder: Path, fill: float = 0.0, radii: tuple[float, ...] 
     return folder
 
 
-def _segmenter(fill: float) -> onnx.GraphProto:
-    shape = [1, 3, *INPUT_HW]
+def _segmenter(fill: float, batch: int | str) -> onnx.GraphProto:
+    shape = [batch, 3, *INPUT_HW]
     weight = np.array([[-3, -3, -3], [3, 3, 3]], np.float32)[:, :, None, None]
     # Layers that change nothing: int8 leaves the outer ones of a network in float32.
     same, seen = np.eye(3, dtype=np.float32)[:, :, None, None], ["image", "seen_1", "seen_2", "seen_3", "seen_4"]
@@ -75,19 +80,20 @@ def _segmenter(fill: float) -> onnx.GraphProto:
         helper.make_node("Conv", [seen[-1], "weight"], ["scores"]),
         helper.make_node("Add", ["scores", "fill"], ["logits"]),
     ]
-    return _graph("segmenter", nodes, {"image": shape}, {"logits": [1, 2, *INPUT_HW]}, constants)
+    return _graph("segmenter", nodes, {"image": shape}, {"logits": [batch, 2, *INPUT_HW]}, constants)
 
 
 def _encoder() -> onnx.GraphProto:
-    constants = {"sizes": np.array([1, 3, EMBEDDING, EMBEDDING], np.int64), "axes": np.array([0], np.int64)}
+    constants = {"size": np.array([EMBEDDING, EMBEDDING], np.int64)}
     nodes = [
         helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["floats"], ["channels_first"], perm=[2, 0, 1]),
-        helper.make_node("Unsqueeze", ["channels_first", "axes"], ["batch"]),
-        helper.make_node("Resize", ["batch", "", "", "sizes"], ["image_embeddings"], mode="linear"),
+        helper.make_node("Transpose", ["floats"], ["channels_first"], perm=[0, 3, 1, 2]),
+        helper.make_node("Shape", ["channels_first"], ["planes"], end=2),
+        helper.make_node("Concat", ["planes", "size"], ["sizes"], axis=0),
+        helper.make_node("Resize", ["channels_first", "", "", "sizes"], ["image_embeddings"], mode="linear"),
     ]
-    outputs = {"image_embeddings": [1, 3, EMBEDDING, EMBEDDING]}
-    graph = _graph("encoder", nodes, {"image": ["h", "w", 3]}, outputs, constants)
+    outputs = {"image_embeddings": ["B", 3, EMBEDDING, EMBEDDING]}
+    graph = _graph("encoder", nodes, {"image": ["B", "h", "w", 3]}, outputs, constants)
     graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     return graph
 

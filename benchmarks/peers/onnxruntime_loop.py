@@ -61,7 +61,7 @@ def _predictor(
             self.reset_image()
             small = self.transform.apply_image(image)
             self.original_size, self.input_size = image.shape[:2], small.shape[:2]
-            self.features = encoder.run(["image_embeddings"], {"image": small})[0]
+            self.features = encoder.run(["image_embeddings"], {"image": small[None]})[0]
             self.is_image_set = True
 
         def predict_torch(

@@ -46,7 +46,7 @@ def test_throughput(options: BenchOptions, tmp_path: Path, capsys: pytest.Captur
     assert team.peak_rss_mb > 1.5 * peer.peak_rss_mb  # two processes, each with its models
     assert report.equality.masks == report.equality.identical_rles == 5  # every frame, once
     assert report.equality.label_pixels_different == 0
-    assert any(note.startswith("batch: not measured") for note in report.notes)
+    assert any(note.startswith("batch N: N frames at a time") for note in report.notes)
     assert sum(line.startswith("pair ") for line in lines) == 2
     write_report(report, tmp_path / "throughput.json")
     assert read_report(tmp_path / "throughput.json") == report
@@ -55,6 +55,38 @@ def test_throughput(options: BenchOptions, tmp_path: Path, capsys: pytest.Captur
     assert "- Ratio 2 processes, 2 streams_vs_peer: " in text
     print_report(report)
     assert "frames/s" in capsys.readouterr().out
+
+
+def test_batches(options: BenchOptions, capsys: pytest.CaptureFixture[str]) -> None:
+    options = replace(options, processes=(), streams=(1, 2), batch=(1, 2), frames=5)
+    report = run_case("throughput", options, lambda _: None)
+    names = [
+        "1 process, 1 stream",
+        "1 process, 1 stream, batch 2",
+        "1 process, 2 streams",
+        "1 process, 2 streams, batch 2",
+    ]
+    assert [row.name for row in report.rows] == names
+    assert list(report.ratios) == [f"{name}_vs_peer" for name in names[1:]]
+    for counts in report.equality_by_size.values():
+        assert (counts.masks, counts.identical_rles, counts.label_pixels_different) == (5, 5, 0)
+    print_report(report)
+    assert "batch 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, throughput_case.USUAL),
+        ({"batch": (1, 2, 8)}, ((1, 1, 2), (1, 1, 8))),
+        ({"processes": (1, 2), "streams": (1, 2)}, ((1, 2, 1), (2, 1, 1), (2, 2, 1))),
+        ({"processes": (2,), "streams": (1, 3), "batch": (4,)}, ((2, 1, 4), (2, 3, 4))),
+        ({"processes": (1,)}, ()),
+    ],
+)
+def test_what_is_measured(given: dict[str, tuple[int, ...]], expected: tuple[throughput_case.Crew, ...]) -> None:
+    """Every combination of what is named; a choice that is no full cross product where nothing is."""
+    assert throughput_case.asked(BenchOptions(**given)) == expected
 
 
 def test_latency(options: BenchOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,9 +121,21 @@ def test_frames_come_one_after_the_other_and_again(setup: Setup, monkeypatch: py
     assert (seen[0] != seen[1]).any()
 
 
-def test_shares_are_the_whole_recording(setup: Setup) -> None:
-    """Two streams with one pipeline give what one frame after the other gives."""
-    shares = [Share(setup, (0, 2), 2)()()[1], Share(setup, (1,), 1)()()[1]]
+def test_regions_of_one_size(setup: Setup) -> None:
+    """Their mean, about the same places, and inside the frame."""
+    recording = Recording(setup.recording.frames, ((0, 0, 60, 40), (40, 30, 20, 20), (160, 100, 32, 8)))
+    assert throughput_case.of_one_size(recording).rois == ((11, 8, 37, 23), (31, 28, 37, 23), (155, 85, 37, 23))
+    drawn = throughput_case.of_one_size(setup.recording)
+    assert len({roi[2:] for roi in drawn.rois}) == 1
+    with open_pipeline(setup.bundle, threads=1) as pipeline:
+        for frame, roi in zip(np.load(drawn.frames), drawn.rois, strict=True):
+            assert pipeline(frame, roi).roi_xywh == roi
+
+
+@pytest.mark.parametrize("crew", [(2, 1), (1, 2), (2, 7)])
+def test_shares_are_the_whole_recording(setup: Setup, crew: tuple[int, int]) -> None:
+    """Two streams with one pipeline, and batches, give what one frame after the other gives."""
+    shares = [Share(setup, (0, 2), *crew)()()[1], Share(setup, (1,), 1)()()[1]]
     frames = np.load(setup.recording.frames)
     with open_pipeline(setup.bundle, threads=1) as pipeline:
         expected = [pipeline(*given).label for given in zip(frames, setup.recording.rois, strict=True)]
@@ -131,7 +175,8 @@ def test_p99_is_a_time_that_was_measured() -> None:
     ("case", "given", "message"),
     [
         ("throughput", {"providers": ("cpu", "openvino")}, "one provider at a time, not cpu, openvino"),
-        ("throughput", {"frames": 3}, "3 frames for up to 4 streams"),
+        ("throughput", {"frames": 3}, "3 frames for up to 4 at a time"),
+        ("throughput", {"batch": (1, 2)}, "5 frames for up to 8 at a time: some would have none; set --frames"),
         ("throughput", {"bundle": Path("nowhere")}, "nowhere is not a bundle"),
         ("latency", {"providers": ()}, "needs a provider"),
         ("latency", {"bundle": Path("nowhere")}, "nowhere is not a bundle"),

@@ -48,17 +48,17 @@ def test_the_demo(maskrt: Maskrt, tmp_path: Path) -> None:
             == 2 * sum(operator["multiply_adds"] for operator in cost["operators"].values())
         )
     assert found["totals"]["fp32"]["flops"] == sum(graph["cost"]["flops"] for graph in found["graphs"])
-    assert "encoder in fp32 at image 512x512x3: peak at Concat node_cat_1" in lines
-    assert any(line.startswith("segmenter in fp32: peak at ") for line in lines)
+    assert "encoder in fp32 at image 1x512x512x3: peak at Concat node_cat_1" in lines
+    assert any(line.startswith("image_side in fp32: peak at ") for line in lines)
     (total,) = (line.split() for line in lines if line.startswith("│ 9 graphs "))
     assert total[10] == f"{found['totals']['fp32']['flops'] / 1e9:.3f}"
     assert "operator" not in out
 
 
 def test_operators_and_sizes(maskrt: Maskrt) -> None:
-    code, out, _ = maskrt("inspect", BUNDLE, "--ops", "--size", "encoder.image.0=300", "--set", "points_per_batch=16")
+    code, out, _ = maskrt("inspect", BUNDLE, "--ops", "--size", "encoder.image.1=300", "--set", "points_per_batch=16")
     assert code == 0
-    assert "encoder in fp32 at image 300x512x3: peak at " in out
+    assert "encoder in fp32 at image 1x300x512x3: peak at " in out
     assert "decoder in fp32 at point_coords 16x2x2, point_labels 16x2, mask_input 1x1x128x128: peak at " in out
     assert out.count("\n│ MatMul ") == 4
     assert out.count("\n│ Relu ") >= 5  # without products, and listed
@@ -68,7 +68,7 @@ def test_a_graph_without_a_cost_is_1(maskrt: Maskrt, tiny_bundle: Path) -> None:
     """Sizes that do not fit together: the node is named, the other graphs are counted."""
     code, out, err = maskrt("inspect", BUNDLE, "--size", "refiner_fusion.pixels.2=100", "--ops")
     assert (code, err) == (1, "")
-    assert ", coarse 1x128x129x129: not counted: refiner_fusion.onnx: Mul " in out
+    assert ", coarse 1x128x193x193: not counted: refiner_fusion.onnx: Mul " in out
     assert "its inputs do not fit together" in out
     assert "│ 8 of 9 graphs " in out
     assert "refiner_coarse in fp32:\n" in out

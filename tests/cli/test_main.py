@@ -122,6 +122,7 @@ def test_option_values() -> None:
     assert parse_triple("0.5,1,2", "--std") == (0.5, 1.0, 2.0)
     assert parse_list("mask, label,mask,") == ("mask", "label")
     assert parse_counts("1, 4,16", "--streams") == (1, 4, 16)
+    assert parse_counts(None, "--streams") == ()
     assert (on_device("cuda", None), on_device("cuda", 0)) == ("cuda", "cuda:0")
     assert parse_settings(["a=20", "b=0.5", "c=hard", "d=", "e=x=y"]) == {
         "a": 20,

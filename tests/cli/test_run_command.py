@@ -66,6 +66,23 @@ def test_a_folder(run: Run, ward: Path, tmp_path: Path) -> None:
     assert set(line["timings_ms"]) >= {"segmenter", "encoder", "decoder", "masks", "voting"}
 
 
+def test_batches_write_the_same_files(run: Run, ward: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(ward / "bed_3.png")
+    (ward / "bed_1.png").write_bytes(b"broken")
+    kinds = "--write", "mask,segments,label"
+    code, told, _ = run(*kinds)
+    assert (code, told[:28]) == (3, "3 done, 0 skipped, 1 failed:")
+    expected = {path.removeprefix(str(tmp_path / "out")): data for path, data in contents(tmp_path / "out").items()}
+    (tmp_path / "out").rename(tmp_path / "single")
+    assert run(*kinds, "--batch", "3")[0] == 3
+    found = {path.removeprefix(str(tmp_path / "out")): data for path, data in contents(tmp_path / "out").items()}
+    assert found == expected
+    assert [line["source"] for line in lines_of(tmp_path / "out")] == [f"bed_{index}" for index in range(4)]
+    # How many are taken at a time is no other setting: what is done stays.
+    assert run(*kinds, "--resume")[1].startswith("0 done, 3 skipped, 1 failed")
+    assert "Invalid value for '--batch': 0 is not in the range x>=1" in run("--batch", "0")[2]
+
+
 def test_everything_that_can_be_written(run: Run, ward: Path, tmp_path: Path) -> None:
     assert run("--write", "mask,overlay,segments,probability,label", "--roi", "20,10,120,70")[0] == 0
     out = tmp_path / "out"

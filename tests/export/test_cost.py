@@ -339,7 +339,7 @@ def test_a_sam_is_what_pytorch_runs(
 
     # Made before they are counted: a decoder computes the image's places, which are weights in the file.
     encoder, decoder = EncoderGraph(small_sam, BandedViT(small_sam.image_encoder)), DecoderGraph(small_sam)
-    named = {"height": hw[0], "width": hw[1], "prompts": 5, "points": 3, "masks": 1}
+    named = {"batch": 2, "height": hw[0], "width": hw[1], "prompts": 5, "points": 3, "masks": 1}
     for module, file in ((encoder, encoder_file), (decoder, decoder_file)):
         axes = input_shapes(onnx.load(file))
         sizes = {name: tuple(a if isinstance(a, int) else named[a] for a in shape) for name, shape in axes.items()}

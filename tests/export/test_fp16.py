@@ -155,7 +155,7 @@ def sam_graphs(small_sam: Any, tiny_config: Any, tmp_path_factory: pytest.TempPa
 @pytest.fixture
 def sam_feeds(sam_graphs: dict[str, Path], rng: np.random.Generator) -> dict[str, dict[str, Array]]:
     """Of every graph, what the one before it answers."""
-    values = {"image": rng.integers(0, 256, (96, 128, 3), np.uint8)}
+    values = {"image": rng.integers(0, 256, (1, 96, 128, 3), np.uint8)}
     values["point_coords"] = np.stack([[[30.5, 40.5], [0, 0]], [[90.5, 12.5], [0, 0]]]).astype(np.float32)
     values["point_labels"] = np.tile(np.array([1, -1], np.float32), (2, 1))
     values["mask_input"], values["has_mask_input"] = np.zeros((1, 1, 32, 32), np.float32), np.zeros(1, np.float32)

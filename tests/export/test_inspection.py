@@ -59,11 +59,11 @@ def test_the_demo_at_its_usual_sizes() -> None:
     ]
     assert all(report.precision == "fp32" and report.cost is not None and not report.problem for report in reports)
     by_role = {report.role: report for report in reports}
-    assert by_role["encoder"].inputs == {"image": (512, 512, 3)}
+    assert by_role["encoder"].inputs == {"image": (1, 512, 512, 3)}
     assert by_role["token_side"].inputs["point_coords"] == (4, 2, 2)
     assert by_role["token_side"].dynamic == ("point_coords", "point_labels")
-    assert by_role["segmenter"].dynamic == ()
-    assert by_role["encoder"].cost == graph_cost(BUNDLE / "encoder.onnx", {"image": (512, 512, 3)})
+    assert by_role["segmenter"].dynamic == ("image",)
+    assert by_role["encoder"].cost == graph_cost(BUNDLE / "encoder.onnx", {"image": (1, 512, 512, 3)})
 
 
 def test_settings_change_the_usual_sizes() -> None:
@@ -80,8 +80,8 @@ def test_a_chosen_size_goes_for_every_axis_of_its_name() -> None:
         for sizes in ({}, {("decoder", "point_labels", 0): 16, ("refiner_backbone", "pixels", 3): 480})
     )
     assert chosen["decoder"].inputs["point_coords"] == (16, 2, 2)
-    assert chosen["refiner_backbone"].inputs["pixels"] == (1, 4, 960, 480)
-    for role, share in (("decoder", 4), ("refiner_backbone", 2)):
+    assert chosen["refiner_backbone"].inputs["pixels"] == (1, 4, 1440, 480)
+    for role, share in (("decoder", 4), ("refiner_backbone", 3)):
         before, after = plain[role].cost, chosen[role].cost
         assert before is not None
         assert after is not None
@@ -95,10 +95,10 @@ def test_a_chosen_size_goes_for_every_axis_of_its_name() -> None:
         ({("depth", "image", 0): 1}, "has no graph depth; it holds: segmenter, encoder, decoder"),
         (
             {("encoder", "picture", 0): 1},
-            r"encoder has no axis 0 of an input picture; it has: image \[height, width, 3\]",
+            r"encoder has no axis 0 of an input picture; it has: image \[batch, height, width, 3\]",
         ),
-        ({("encoder", "image", 3): 1}, "encoder has no axis 3 of an input image"),
-        ({("encoder", "image", 2): 4}, "encoder: axis 2 of image is always 3"),
+        ({("encoder", "image", 4): 1}, "encoder has no axis 4 of an input image"),
+        ({("encoder", "image", 3): 4}, "encoder: axis 3 of image is always 3"),
         (
             {("decoder", "point_coords", 0): 4, ("decoder", "point_labels", 0): 5},
             "decoder: the axes named prompts have one size, not 4 and 5",

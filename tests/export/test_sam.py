@@ -34,17 +34,18 @@ def relative(found: Any, expected: Any) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("hw", [(128, 128), (96, 128), (128, 72), (1, 128), (128, 1), (127, 128), (128, 33)])
-def test_encoder_on_every_shape(encoder_file: Path, small_sam: Any, hw: tuple[int, int]) -> None:
+def test_encoder_on_every_shape(encoder_file: Path, small_sam: Any, hw: tuple[int, int], count: int) -> None:
     """Against Sam.preprocess and the image encoder: the padding must be exactly theirs."""
-    image = np.random.default_rng(hw).integers(0, 256, (*hw, 3), dtype=np.uint8)
+    images = np.random.default_rng(hw).integers(0, 256, (count, *hw, 3), dtype=np.uint8)
     with torch.no_grad():
-        pixels = torch.from_numpy(image).permute(2, 0, 1).float()
-        expected = small_sam.image_encoder(small_sam.preprocess(pixels)[None]).numpy()
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+        expected = small_sam.image_encoder(small_sam.preprocess(pixels)).numpy()
     with open_session(encoder_file) as session:
-        assert session.inputs == {"image": ("tensor(uint8)", (None, None, 3))}
-        assert session.outputs == {"image_embeddings": ("tensor(float)", (1, 32, 8, 8))}
-        assert relative(session.run({"image": image})["image_embeddings"], expected) < TOLERANCE
+        assert session.inputs == {"image": ("tensor(uint8)", (None, None, None, 3))}
+        assert session.outputs == {"image_embeddings": ("tensor(float)", (None, 32, 8, 8))}
+        assert relative(session.run({"image": images})["image_embeddings"], expected) < TOLERANCE
 
 
 def test_nothing_computes_in_uint8(encoder_file: Path) -> None:
@@ -70,6 +71,11 @@ def test_resnet_encoder(tmp_path: Path, resnet_config: SamConfig, write_sam: Sam
     assert config == resnet_config
     parity = write_encoder(sam, config, tmp_path / "encoder.onnx", lambda _: None)
     assert parity.max_rel < TOLERANCE
+    images = np.random.default_rng(0).integers(0, 256, (3, 128, 72, 3), dtype=np.uint8)
+    with torch.no_grad(), open_session(tmp_path / "encoder.onnx") as session:
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+        expected = sam.image_encoder(sam.preprocess(pixels)).numpy()
+        assert relative(session.run({"image": images})["image_embeddings"], expected) < TOLERANCE
 
 
 def test_a_resnet_encoder_starts_from_a_segmenter(resnet_config: SamConfig) -> None:

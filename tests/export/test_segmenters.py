@@ -32,8 +32,11 @@ def test_mobilenet(mobilenet_file: Path, tmp_path: Path) -> None:
     assert parity is not None
     assert parity.max_rel < 2e-5
     with open_session(path) as session:
-        assert session.inputs == {"image": ("tensor(float)", (1, 3, *HW))}
-        assert session.outputs == {"logits": ("tensor(float)", (1, 2, *HW))}
+        assert session.inputs == {"image": ("tensor(float)", (None, 3, *HW))}
+        assert session.outputs == {"logits": ("tensor(float)", (None, 2, *HW))}
+        images = np.random.default_rng(0).standard_normal((3, 3, *HW), np.float32)
+        expected = [session.run({"image": image[None]})["logits"] for image in images]
+        assert np.allclose(session.run({"image": images})["logits"], np.concatenate(expected), rtol=1e-4, atol=1e-5)
 
 
 def test_resnet50(tmp_path: Path, scrambled: Callable[..., Any]) -> None:
@@ -132,6 +135,28 @@ def test_onnx_that_does_not_run(make: Make) -> None:
     onnx.save(model, file)
     with pytest.raises(InputError, match=r"does not run on \[1, 3, 32, 48\]"):
         copy(file)
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (helper.make_node("Reshape", ["y", "sizes"], ["z"]), "does not run on two pictures: "),
+        (helper.make_node("ReduceMean", ["y"], ["z"], axes=[0]), "answers two pictures otherwise than each alone"),
+    ],
+)
+def test_onnx_whose_open_batch_axis_is_not_one(make: Make, extra: onnx.NodeProto, reason: str) -> None:
+    """A file that runs on one picture alone says so with a 1, and is then run on one at a time."""
+    file = make(["n", 3, *HW])
+    model = onnx.load(file)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 2, *HW]), "sizes"))
+    model.graph.node.append(extra)
+    model.graph.output[0].name = "z"
+    onnx.save(model, file)
+    with pytest.raises(InputError, match=rf"leaves the first axis of x open, but {reason}.*make_dynamic_shape_fixed"):
+        copy(file)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, file)
+    assert copy(file) == 2
 
 
 @pytest.mark.parametrize("place", ["initializer", "attribute", "subgraph"])

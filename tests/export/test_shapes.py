@@ -46,7 +46,7 @@ def test_the_demo_has_the_sizes_that_onnx_runtime_makes(role: str, rank: int, tm
     if role == "refiner_backbone":
         sizes = {"pixels": (1, 4, 97 + 30 * rank, 96)}  # the usual 960 x 960 takes seconds
     if role == "encoder":
-        sizes = {"image": (512, 300, 3) if rank else (201, 512, 3)}
+        sizes = {"image": (1, 512, 300, 3) if rank else (3, 201, 512, 3)}
     walk = walk_file(path, sizes)
     made = {value.name: value for step in walk.steps for value in step.outputs}
     model = onnx.load(path)

@@ -18,6 +18,7 @@ from maskrt.runtime.recorder import Recorder
 from maskrt.runtime.resident import Place, Resident
 from maskrt.runtime.session import open_session
 from maskrt.runtime.soss import SossPipeline
+from maskrt.runtime.types import Result
 
 DEMO = Path(__file__).parents[2] / "export/demo/bundle"  # has the decoder's three graphs
 
@@ -90,7 +91,7 @@ def test_what_is_kept_gives_the_same_answer(on_cpu: None, tiny_bundle: Path, pro
 
 def test_rows_are_fed_as_they_lie(on_cpu: None, tiny_bundle: Path, rng: np.random.Generator) -> None:
     """One session's output is another's input, in parts at every offset."""
-    image = rng.integers(0, 256, (32, 64, 3), np.uint8)
+    image = rng.integers(0, 256, (1, 32, 64, 3), np.uint8)
     coords = rng.uniform(0, 64, (7, 2, 2)).astype(np.float32)
     with (
         open_session(tiny_bundle / "encoder.onnx") as encoder,
@@ -188,6 +189,36 @@ def test_the_pipeline_answers_as_with_arrays(monkeypatch: pytest.MonkeyPatch, rn
         for run in recorders["residents"].runs[role]:
             assert all(isinstance(value, np.ndarray) for value in (*run.feeds.values(), *run.outputs.values()))
         assert len(recorders["residents"].runs[role]) == len(recorders["arrays"].runs[role]) > 0
+
+
+def test_a_batch_shares_the_embeddings_memory(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    """Each frame's embedding is some rows of what the encoder has left on the device for all of them."""
+    frames = [rng.integers(0, 256, (90, 120, 3), np.uint8) for _ in range(3)]
+    for index, rgb in enumerate(frames):
+        rgb[20:60, 30 + 10 * index : 70] = 250
+    gates = {"pred_iou_thresh": 0.2, "stability_score_thresh": 0.0, "box_nms_thresh": 0.95}
+    options = {"points_per_side": 4, "select": "off", **gates}
+    with SossPipeline(open_bundle(DEMO), threads=2, options=options) as pipeline:
+        expected = [pipeline(rgb) for rgb in frames]
+    monkeypatch.setitem(DEVICE_MEMORY, "cpu", DeviceMemory("cpu", 64))
+    parts: list[Resident] = []
+    infer = OnnxRuntimeSession._infer
+
+    def watch(self: Any, feeds: Any, keep: Any) -> Any:
+        parts.extend(value for name, value in feeds.items() if name == "image_embeddings")
+        return infer(self, feeds, keep)
+
+    monkeypatch.setattr(OnnxRuntimeSession, "_infer", watch)
+    with SossPipeline(open_bundle(DEMO), threads=2, options=options) as pipeline:
+        found = pipeline.batch(frames, [None] * 3)
+    first, *_ = parts
+    assert [part.offset for part in parts] == [index * first.nbytes for index in range(3)]
+    assert all(part.memory is first.memory for part in parts)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert isinstance(ours, Result)
+        assert len(theirs.segments) > 1
+        assert len(ours.segments) == len(theirs.segments)
+        assert (ours.label == theirs.label).all()
 
 
 def test_every_choice_of_masks(on_cpu: None, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,7 +19,8 @@ from maskrt.runtime.errors import InputError, MaskrtError
 from maskrt.runtime.records import Records
 from maskrt.runtime.run import Outcome, Summary, roi_reader, run_batch
 from maskrt.runtime.sinks import WRITERS, FolderSink
-from maskrt.runtime.sources import open_source
+from maskrt.runtime.sources import BadFrame, ImageSource, open_source
+from maskrt.runtime.types import Frame
 
 
 @pytest.fixture
@@ -59,15 +62,59 @@ def test_all_done(ward: Path, tmp_path: Path) -> None:
     assert len(outputs(tmp_path / "out")) == 12
 
 
-def test_failures_are_counted_and_the_run_goes_on(ward: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [1, 2, 5, 100])
+def test_failures_are_counted_and_the_run_goes_on(ward: Path, tmp_path: Path, batch: int) -> None:
     (ward / "bed_3.png").write_bytes(b"broken")
     Image.fromarray(np.full((24, 32, 3), 13, np.uint8)).save(ward / "bed_5.png")
-    summary, _, outcomes = run(ward, tmp_path / "out")
+    summary, _, outcomes = run(ward, tmp_path / "out", batch=batch)
+    assert [outcome.source for outcome in outcomes] == [f"bed_{index}" for index in range(12)]
     assert summary == Summary(done=10, failed=2)
     assert summary.exit_code == 3
     assert [outcome.source for outcome in outcomes if outcome.status == "failed"] == ["bed_3", "bed_5"]
     assert "NaN" in outcomes[5].reason
     assert len(outputs(tmp_path / "out")) == 10
+
+
+@pytest.mark.parametrize(("batch", "batches"), [(1, [1] * 12), (5, [5, 5, 2]), (12, [12]), (100, [12])])
+def test_batches_write_what_single_frames_write(ward: Path, tmp_path: Path, batch: int, batches: list[int]) -> None:
+    run(ward, tmp_path / "expected")
+    summary, pipeline, outcomes = run(ward, tmp_path / "out", batch=batch)
+    assert summary == Summary(done=12)
+    assert pipeline.batches == batches
+    assert [outcome.source for outcome in outcomes] == [f"bed_{index}" for index in range(12)]
+    assert outputs(tmp_path / "out") == outputs(tmp_path / "expected")
+
+
+def test_what_stops_a_batch_fails_its_frames_and_the_next_one_is_tried(ward: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((24, 32, 3), 214, np.uint8)).save(ward / "bed_5.png")
+    (ward / "bed_6.png").write_bytes(b"broken")
+    summary, pipeline, outcomes = run(ward, tmp_path / "out", batch=4)
+    assert summary == Summary(done=8, failed=4)
+    assert pipeline.batches == [4, 3, 4]
+    reasons = {outcome.source: outcome.reason for outcome in outcomes if outcome.status == "failed"}
+    assert list(reasons) == ["bed_4", "bed_5", "bed_6", "bed_7"]
+    assert {reasons[name] for name in ("bed_4", "bed_5", "bed_7")} == {"encoder.onnx ran out of memory"}
+    # Other frames of it are done once the batch is smaller, and the rest is not done again.
+    summary, pipeline, _ = run(ward, tmp_path / "out", resume=True, batch=1)
+    assert summary == Summary(done=2, skipped=8, failed=2)
+    assert pipeline.batches == [1, 1, 1]
+
+
+def test_no_more_frames_are_held_than_a_batch_has(ward: Path, tmp_path: Path) -> None:
+    held: list[int] = []
+    seen: list[weakref.ref[Frame]] = []
+
+    class Counted(ImageSource):
+        def __iter__(self) -> Iterator[Frame | BadFrame]:
+            for item in super().__iter__():
+                seen.append(weakref.ref(item))
+                held.append(sum(frame() is not None for frame in seen))
+                yield item
+
+    source = Counted(sorted(ward.glob("*.png")))
+    with source, FolderSink(tmp_path / "out", ("mask",), SETTINGS) as sink:
+        run_batch(FakePipeline(), source, sink, batch=4)
+    assert held == [1, 2, 3, 4] * 3
 
 
 def test_a_region_outside_fails_every_frame(ward: Path, tmp_path: Path) -> None:
@@ -95,15 +142,17 @@ def test_a_region_per_frame(ward: Path, tmp_path: Path) -> None:
         roi_reader(tmp_path / "none")
 
 
-def test_resume_skips_what_is_done_and_redoes_what_is_not(ward: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [1, 5])
+def test_resume_skips_what_is_done_and_redoes_what_is_not(ward: Path, tmp_path: Path, batch: int) -> None:
     out = tmp_path / "out"
     run(ward, out)
     before = outputs(out)
     (out / "mask/bed_2.png").unlink()
     (out / "mask/bed_4.png").write_bytes(b"altered")
     Image.fromarray(np.full((24, 32, 3), 200, np.uint8)).save(ward / "bed_6.png")
-    summary, pipeline, _ = run(ward, out, resume=True)
+    summary, pipeline, _ = run(ward, out, resume=True, batch=batch)
     assert pipeline.calls == ["bed_2", "bed_4", "bed_6"]
+    assert pipeline.batches == ([1, 1, 1] if batch == 1 else [2, 1])
     assert summary == Summary(done=3, skipped=9)
     assert {path for path, data in outputs(out).items() if data != before[path]} == {"mask/bed_6.png"}
 

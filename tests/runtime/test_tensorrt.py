@@ -32,9 +32,9 @@ Maskrt = Callable[..., tuple[int, str, str]]
 IMAGE = np.zeros((1, 3, *INPUT_HW), np.float32)
 
 
-def build(bundle: Path, overrides: dict[str, Any] | None = None) -> Path:
+def build(bundle: Path, overrides: dict[str, Any] | None = None, batch: int = 1) -> Path:
     """Build every engine of a bundle."""
-    builder = EngineBuilder(with_settings(open_bundle(bundle), overrides or {}), BuildSettings())
+    builder = EngineBuilder(with_settings(open_bundle(bundle), overrides or {}), BuildSettings(batch=batch))
     for role in builder.roles:
         assert builder.build(role, lambda *_: None).how == "built"
     return bundle
@@ -105,7 +105,7 @@ def test_names_shapes_and_a_run(built: Path) -> None:
 
 
 def test_callers_have_contexts_of_their_own(built: Path, tensorrt_machine: Any, rng: np.random.Generator) -> None:
-    images = [rng.integers(0, 256, (20 + i, IMAGE_SIZE, 3), dtype=np.uint8) for i in range(24)]
+    images = [rng.integers(0, 256, (1, 20 + i, IMAGE_SIZE, 3), dtype=np.uint8) for i in range(24)]
     start = threading.Barrier(6)
 
     def call(images: list[np.ndarray]) -> list[np.ndarray]:
@@ -128,7 +128,7 @@ def test_callers_have_contexts_of_their_own(built: Path, tensorrt_machine: Any, 
         ({}, "takes image"),
         ({"image": IMAGE, "other": IMAGE}, "takes image"),
         ({"image": IMAGE.astype(np.float64)}, "image is float64, the graph takes float32"),
-        ({"image": IMAGE[:, :, :5]}, r"its engine takes .* maskrt build .* --set"),
+        ({"image": IMAGE[:, :, :5]}, r"its engine takes .* maskrt build .* --batch N --set"),
     ],
 )
 def test_wrong_feeds_are_network_errors(built: Path, feeds: dict[str, np.ndarray], reason: str) -> None:
@@ -142,9 +142,9 @@ def test_wrong_feeds_are_network_errors(built: Path, feeds: dict[str, np.ndarray
 def test_a_size_outside_the_profile(built: Path) -> None:
     with (
         open_session(built / "encoder.onnx", "tensorrt") as session,
-        pytest.raises(NetworkError, match=r"its engine takes \(1, 1, 3\) to \(64, 64, 3\)"),
+        pytest.raises(NetworkError, match=r"its engine takes \(1, 1, 1, 3\) to \(1, 64, 64, 3\)"),
     ):
-        session.run({"image": np.zeros((65, 10, 3), np.uint8)})
+        session.run({"image": np.zeros((1, 65, 10, 3), np.uint8)})
 
 
 def test_nan_is_an_error(tensorrt_machine: Any, tmp_path: Path) -> None:
@@ -201,8 +201,8 @@ def test_a_uint8_input_is_read_by_a_cast_alone(tensorrt_machine: Any, tiny_bundl
         helper.make_node("Add", ["floats", "zeros"], ["image_embeddings"]),
     ]
     values = [
-        helper.make_tensor_value_info("image", TensorProto.UINT8, ["h", "w", 3]),
-        helper.make_tensor_value_info("image_embeddings", TensorProto.FLOAT, ["h", "w", 3]),
+        helper.make_tensor_value_info("image", TensorProto.UINT8, ["b", "h", "w", 3]),
+        helper.make_tensor_value_info("image_embeddings", TensorProto.FLOAT, ["b", "h", "w", 3]),
     ]
     graph = helper.make_graph(nodes, "sizes", values[:1], values[1:])
     onnx.save(
@@ -210,14 +210,36 @@ def test_a_uint8_input_is_read_by_a_cast_alone(tensorrt_machine: Any, tiny_bundl
     )
     EngineBuilder(Bundle(bundle, open_bundle(tiny_bundle).manifest), BuildSettings()).build("encoder", lambda *_: None)
     with open_session(bundle / "encoder.onnx", "tensorrt") as session:
-        image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+        image = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)
         assert (session.run({"image": image})["image_embeddings"] == image).all()
 
 
 def test_a_segmenter_of_any_size_is_built_for_its_own(tiny_bundle: Path) -> None:
     shape = (1, 3, *INPUT_HW)
     assert profile_of(open_bundle(tiny_bundle), "segmenter", {"x": (-1, 3, -1, -1)}) == {"x": (shape, shape, shape)}
-    assert profile_of(open_bundle(tiny_bundle), "segmenter", {"image": shape}) == {}
+    assert profile_of(open_bundle(tiny_bundle), "segmenter", {"image": shape}, batch=4) == {}
+
+
+def test_a_batch_of_frames(tensorrt_machine: Any, tiny_bundle: Path, tmp_path: Path, rng: np.random.Generator) -> None:
+    bundle = build(shutil.copytree(tiny_bundle, tmp_path / "four"), batch=4)
+    frames = [rng.integers(0, 256, (*size_hw, 3), dtype=np.uint8) for size_hw in ((60, 80), (33, 90), (60, 80))]
+    with open_pipeline(bundle, "tensorrt") as pipeline:
+        for found, rgb in zip(pipeline.batch(frames, [None] * 3), frames, strict=True):
+            assert (found.label != pipeline(rgb).label).mean() < 0.001
+        with pytest.raises(NetworkError, match=r"its engine takes \(1, .* to \(4, .*: maskrt build .* --batch N"):
+            pipeline.batch(frames[:1] * 5, [None] * 5)
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_the_batch_of_a_profile(tiny_bundle: Path, batch: int) -> None:
+    """Of the graphs that take several frames; the decoder's is one of prompts."""
+    bundle, side = open_bundle(tiny_bundle), IMAGE_SIZE
+    segmenter = profile_of(bundle, "segmenter", {"image": (-1, 3, *INPUT_HW)}, batch)
+    assert segmenter == {"image": tuple((count, 3, *INPUT_HW) for count in (1, batch, batch))}
+    encoder = profile_of(bundle, "encoder", {"image": (-1, -1, -1, 3)}, batch)
+    assert encoder == {"image": ((1, 1, 1, 3), (batch, side, side, 3), (batch, side, side, 3))}
+    coords = {"point_coords": (-1, -1, 2)}
+    assert profile_of(bundle, "decoder", coords, batch) == profile_of(bundle, "decoder", coords)
 
 
 def test_settings_that_engines_are_built_for(tiny_bundle: Path) -> None:

@@ -61,7 +61,7 @@ def prompts(rng: np.random.Generator, count: int = 5) -> dict[str, np.ndarray]:
 
 
 def image_of(rng: np.random.Generator, height: int = 40) -> np.ndarray:
-    return rng.integers(0, 256, (height, IMAGE_SIZE, 3), np.uint8)
+    return rng.integers(0, 256, (1, height, IMAGE_SIZE, 3), np.uint8)
 
 
 def test_one_engine_reads_what_another_has_left(built: Path, tensorrt_machine: Any, rng: np.random.Generator) -> None:

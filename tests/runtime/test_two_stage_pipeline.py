@@ -262,6 +262,10 @@ def test_soss_with_two_stages(tiny_bundle: Path, two_stage: Path, tmp_path: Path
         (look,) = alone.segmenter.look([np.ascontiguousarray(rgb[7:97, 13:163])], {})
         np.testing.assert_array_equal(branches.probabilities, look.probabilities)
         assert result.mask.any()
+        other = np.ascontiguousarray(rgb[::-1])
+        for found, expected in zip(soss.batch([rgb, other], [ROI, None]), (result, soss(other)), strict=True):
+            assert found.segments.rles == expected.segments.rles
+            assert (found.label == expected.label).all()
     with SossPipeline(bundle, options={"windows": "off", "points_per_side": 3}) as off:
         assert (off.branches(rgb, ROI).probabilities != look.probabilities).any()
     assert with_settings(bundle, {"patches": 2}).manifest.selection.patches == 2

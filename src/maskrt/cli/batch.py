@@ -11,13 +11,21 @@ from maskrt.runtime.types import Roi
 
 
 def run_told(
-    pipeline: Pipeline, source: Source, sink: FolderSink, out: Path, region: Roi | RoiOf | None, resume: bool, unit: str
+    pipeline: Pipeline,
+    source: Source,
+    sink: FolderSink,
+    out: Path,
+    region: Roi | RoiOf | None,
+    resume: bool,
+    unit: str,
+    batch: int = 1,
 ) -> int:
     """Run every frame and tell the user. All are opened, and closed by the caller.
 
     Args:
         out: the sink's folder.
         unit: what the frames are called, "frames" or "images".
+        batch: how many are taken at a time.
 
     Returns:
         The exit code: 0, or 3 when some frames have no result.
@@ -39,7 +47,7 @@ def run_told(
             progress.advance(worked=outcome.status != "skipped")
 
         try:
-            summary = run_batch(pipeline, source, sink, region, resume, tell)
+            summary = run_batch(pipeline, source, sink, region, resume, tell, batch)
         except INTERRUPTS as error:
             if not is_interrupt(error):
                 raise

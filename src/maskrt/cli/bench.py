@@ -34,8 +34,11 @@ def command(
         str, typer.Option(help="Of latency, several with commas; of throughput, one. cuda:1 is the second GPU.")
     ] = "cpu",
     frames: Annotated[int, typer.Option(min=1, help="Scenes drawn for two-stage, latency and throughput.")] = 8,
-    processes: Annotated[str, typer.Option(help="Of throughput: how many at a time, with commas.")] = "1,2",
-    streams: Annotated[str, typer.Option(help="Of throughput: threads in each process, with commas.")] = "1,2",
+    processes: Annotated[str | None, typer.Option(help="Of throughput: how many at a time, with commas.")] = None,
+    streams: Annotated[str | None, typer.Option(help="Of throughput: threads in each process, with commas.")] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="Of throughput: frames at a time in each thread, with commas.")
+    ] = None,
     work: Annotated[Path, typer.Option(help="Folder for models made on the way; kept.")] = Path("out/bench"),
 ) -> None:
     """Measure maskrt against other implementations, and compare the answers in the same run.
@@ -50,15 +53,16 @@ def command(
     Dice, GFLOPs, time and memory; a pair is a frame, so --pairs is at least --frames.
 
     latency: a bundle's whole pipeline, --pairs frames one at a time, p50, p95 and p99, every --provider in turns.
-    throughput: frames per second of every number of --processes and --streams against one of each; a pair is all
-    --frames. Both need maskrt[cpu,demo] alone.
+    throughput: frames per second of every combination of --processes, --streams and --batch against one of each; a
+    pair is all --frames. What is left out is 1; without any of the three, two processes, two streams, both, and batches
+    of 2 and 4. Both need maskrt[cpu,demo] alone.
 
     \b
     Example:
       maskrt bench soss --json out/bench/soss.json --size demo
       maskrt bench two-stage --frames 20 --pairs 60
       maskrt bench latency --pairs 100 --provider cpu,openvino
-      maskrt bench throughput --frames 8 --processes 1,2 --streams 1,2
+      maskrt bench throughput --frames 8 --batch 1,2,4,8
     """
     from maskrt.benchmarks.cases import BenchOptions, run_case
     from maskrt.benchmarks.report_json import print_report, write_report
@@ -80,6 +84,7 @@ def command(
         parse_list(provider),
         parse_counts(processes, "--processes"),
         parse_counts(streams, "--streams"),
+        parse_counts(batch, "--batch"),
     )
     # Plain lines: a bar that redraws itself would run beside what is measured.
     result = run_case(case, options, lambda line: print(line, file=sys.stderr, flush=True))

@@ -18,6 +18,9 @@ def command(
     tf32: Annotated[
         bool, typer.Option("--tf32", help="Round float32 products to 10 bits: faster, and the answer changes a little.")
     ] = False,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, help="The most that maskrt run --batch will ask for.")
+    ] = 1,
     device: Device = None,
     refit_from: Annotated[
         Path | None,
@@ -29,8 +32,8 @@ def command(
     """Build a bundle's engines for a GPU of this machine, for use with --provider tensorrt.
 
     An engine is code for one GPU, driver and TensorRT: build where it will run, and again when one of them changes.
-    Engines that are there already are kept. They take the sizes that the bundle's settings ask for: give --set
-    points_per_batch, tile or patches here as you will to maskrt run and maskrt refine. They go to
+    Engines that are there already are kept. They take the sizes that the bundle's settings ask for: give --batch, and
+    --set points_per_batch, tile or patches, here as you will to maskrt run and maskrt refine. They go to
     BUNDLE/engines/TARGET, or to your cache where that cannot be written, and can be read by you alone.
 
     After a decoder was trained further, --refit-from gives the engines of the bundle that it was trained from the new
@@ -49,7 +52,7 @@ def command(
 
     opened = with_settings(open_bundle(bundle, precision), parse_settings(settings or []))
     older = None if refit_from is None else open_bundle(refit_from, precision)
-    builder = EngineBuilder(opened, BuildSettings(workspace, tf32), device=device or 0, refit_from=older)
+    builder = EngineBuilder(opened, BuildSettings(workspace, tf32, batch), device=device or 0, refit_from=older)
     print(f"{bundle}: for {builder.target}")
     try:
         with PhaseProgress() as progress:

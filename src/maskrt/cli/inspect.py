@@ -28,7 +28,7 @@ def command(
 
     \b
     Example:
-      maskrt inspect bundles/ward --ops --size encoder.image.0=768
+      maskrt inspect bundles/ward --ops --size encoder.image.1=768
     """
     import msgspec
 

@@ -107,7 +107,7 @@ def parse_axes(texts: list[str]) -> dict[tuple[str, str, int], int]:
     for text in texts:
         found = re.fullmatch(r"([^.=]+)\.([^=]+)\.([0-9]+)=([1-9][0-9]*)", text)
         if found is None:
-            raise InputError(f"--size {text}: expected GRAPH.INPUT.AXIS=N, for example encoder.image.0=768")
+            raise InputError(f"--size {text}: expected GRAPH.INPUT.AXIS=N, for example encoder.image.1=768")
         graph, name, axis, size = found.groups()
         key = graph, name, int(axis)
         if key in axes:
@@ -127,12 +127,14 @@ def refine_options(select: str | None, tile: int | None, memory_limit: int | Non
     return {name: value for name, value in given.items() if value is not None}
 
 
-def parse_counts(text: str, option: str) -> tuple[int, ...]:
-    """Comma-separated whole numbers from 1.
+def parse_counts(text: str | None, option: str) -> tuple[int, ...]:
+    """Comma-separated whole numbers from 1; none where the option is left out.
 
     Raises:
         InputError: there is none, or something else among them.
     """
+    if text is None:
+        return ()
     parts = parse_list(text)
     if not parts or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
         raise InputError(f"{option} {text}: expected whole numbers from 1, for example 1,2")

@@ -29,6 +29,9 @@ def command(
     roi: Region = None,
     roi_from: RegionFrom = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run; what is done stays.")] = False,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, help="Frames that segmenter and encoder take at a time.")
+    ] = 1,
     provider: Provider = "cpu",
     device: Device = None,
     precision: Precision = "fp32",
@@ -42,6 +45,9 @@ def command(
     process: no image is written unless --write names overlay. Exit code 3: some frames failed. Settings (--set) of
     a two-stage bundle: patches along the longest side; how many are looked at again, by one of patch_count,
     patch_fraction and undecided; rank (probability, logit); windows (grid, sliding, off); target.
+
+    With --batch, N frames are read, segmented and written at a time. The encoder takes regions of one shape together;
+    masks and their order do not depend on N, memory does. Engines for --provider tensorrt are built with it too.
 
     \b
     Example:
@@ -66,5 +72,5 @@ def command(
         provider = on_device(provider, device)
         pipeline = stack.enter_context(open_pipeline(bundle, provider, threads, precision, **overrides))
         sink = stack.enter_context(FolderSink(out, parse_list(write), run_settings, resume))
-        code = run_told(pipeline, frames, sink, out, region, resume, "frames")
+        code = run_told(pipeline, frames, sink, out, region, resume, "frames", batch)
     raise typer.Exit(code)
