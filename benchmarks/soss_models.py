@@ -172,7 +172,7 @@ def _random_segmenter(rgb: NDArray[np.uint8], encoder: str, input_hw: tuple[int,
     from PIL import Image
 
     from maskrt.export.deeplab import build_deeplabv3plus
-    from maskrt.export.soss import IMAGENET_MEAN, IMAGENET_STD
+    from maskrt.export.soss_segmenter import IMAGENET_MEAN, IMAGENET_STD
 
     torch.manual_seed(RANDOM_SEED)
     model = build_deeplabv3plus(encoder, 2).eval()

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from maskrt.export.entries import fitness_lines, is_bundle, maskrt_version, model_entry, total_mb
 from maskrt.export.folder import whole_folder
 from maskrt.export.graph import OPSET, TOLERANCE, Report
-from maskrt.export.kinds import split_kind
 from maskrt.export.refiner import write_refiner
 from maskrt.export.sam import SamConfig
 from maskrt.export.sams import WRITERS, read_sam
-from maskrt.export.segmenters import SEGMENTERS
+from maskrt.export.soss_segmenter import Normalisation, Triple, write_segmenter
 from maskrt.runtime.bundle import (
     MANIFEST,
     SCHEMA,
@@ -22,7 +21,6 @@ from maskrt.runtime.bundle import (
     ModelEntry,
     RefineSpec,
     SamSpec,
-    SegmenterSpec,
     SossManifest,
     VotingSpec,
     encode_manifest,
@@ -33,9 +31,6 @@ from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
 from maskrt.runtime.session import open_session
 
-Triple = tuple[float, float, float]
-IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
-IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 DECODERS = ("decoder", *SPLIT_DECODER)
 
 
@@ -44,9 +39,9 @@ def export_soss(
     sam: str,
     out: Path,
     *,
-    input_hw: tuple[int, int] = (512, 512),
-    mean: Triple = IMAGENET_MEAN,
-    std: Triple = IMAGENET_STD,
+    input_hw: tuple[int, int] | None = None,
+    mean: Triple | None = None,
+    std: Triple | None = None,
     classes: tuple[str, ...] | None = None,
     masks: MasksSpec | None = None,
     voting: VotingSpec | None = None,
@@ -59,10 +54,11 @@ def export_soss(
     """Export both networks, check them, and put the bundle at `out`. Whatever fails or is interrupted leaves nothing.
 
     Args:
-        segmenter: KIND:FILE with a KIND of maskrt.export.segmenters.SEGMENTERS.
+        segmenter: KIND:FILE with a KIND of maskrt.export.segmenters.SEGMENTERS, or two-stage:BUNDLE, the two networks
+            of a two-stage bundle and how it runs them.
         sam: vit_b:FILE, vit_l:FILE, vit_h:FILE, or custom:FILE with the sizes in FILE's .json.
-        input_hw: height and width of the segmenter's input in pixels.
-        mean, std: of RGB / 255 that the segmenter was trained with.
+        input_hw: height and width of the segmenter's input in pixels; 512 x 512 where None.
+        mean, std: of RGB / 255 that the segmenter was trained with; ImageNet's where None. Two stages have their own.
         classes: names in the order of the logits; "background", "class_1" and so on where None.
         refiner: resnet50:FILE or custom:FILE of maskrt.export.refiner; `refine` says whether the answer is refined.
         overwrite: replace a bundle that is at `out`.
@@ -76,15 +72,11 @@ def export_soss(
         ExportError: an exported graph differs from PyTorch.
     """
     masks, voting = masks or MasksSpec(), voting or VotingSpec()
-    kind, checkpoint = split_kind(segmenter, SEGMENTERS, "segmenter")
-    if min(std) <= 0:
-        raise InputError(f"std {std} must be positive")
     with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
-        count, parity = SEGMENTERS[kind](checkpoint, folder / "segmenter.onnx", input_hw, report)
-        names = _class_names(classes, count)
-        if not 0 <= voting.target < count:
-            raise InputError(f"voting target {voting.target} is not one of {count} classes: {', '.join(names)}")
-        models = {"segmenter": model_entry(folder / "segmenter.onnx", kind, checkpoint, parity)}
+        half = write_segmenter(segmenter, folder, Normalisation(input_hw, mean, std), classes, report)
+        names = half.segmenter.classes
+        if not 0 <= voting.target < len(names):
+            raise InputError(f"voting target {voting.target} is not one of {len(names)} classes: {', '.join(names)}")
         entries, config = _export_sam(folder, sam, report)
         refiner_entries, refiner_spec = ({}, None) if refiner is None else write_refiner(refiner, folder, report)
         manifest = SossManifest(
@@ -92,13 +84,15 @@ def export_soss(
             maskrt=maskrt_version(),
             precision="fp32",
             opset=OPSET,
-            models=models | entries | refiner_entries,
-            segmenter=SegmenterSpec(input_hw, mean, std, names),
+            models=half.models | entries | refiner_entries,
+            segmenter=half.segmenter,
             sam=SamSpec(config.image_size, (config.low_res_size, config.low_res_size)),
             masks=masks,
             voting=voting,
             refiner=refiner_spec,
             refine=refine or RefineSpec(select="off"),
+            two_stage=half.two_stage,
+            selection=half.selection,
             note=note,
         )
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
@@ -121,22 +115,17 @@ def _export_sam(folder: Path, spec: str, report: Report) -> tuple[dict[str, Mode
     return entries, config
 
 
-def _class_names(classes: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
-    if classes is None:
-        return ("background", *(f"class_{index}" for index in range(1, count)))
-    if len(classes) != count:
-        raise InputError(f"{len(classes)} class names given ({', '.join(classes)}); the segmenter has {count} classes")
-    return classes
-
-
 def _verify(bundle: Bundle, embedding_shape: tuple[int, ...]) -> None:
     """Run every graph as the pipeline will, a few at a time, so that ViT-H does not add up."""
     manifest = soss_manifest(bundle)
     size, input_hw = manifest.sam.image_size, manifest.segmenter.input_hw
-    for role, feed, expected in (
-        ("segmenter", np.zeros((1, 3, *input_hw), np.float32), (1, len(manifest.segmenter.classes), *input_hw)),
-        ("encoder", np.zeros((1, size, size, 3), np.uint8), embedding_shape),
-    ):
+    feeds = {
+        "segmenter": (np.zeros((1, 3, *input_hw), np.float32), (1, len(manifest.classes), *input_hw)),
+        "encoder": (np.zeros((1, size, size, 3), np.uint8), embedding_shape),
+    }
+    if manifest.two_stage is not None:  # its graphs were run when their own bundle was made
+        del feeds["segmenter"]
+    for role, (feed, expected) in feeds.items():
         with open_session(bundle.model_path(role)) as session:
             (found,) = session.run({next(iter(session.inputs)): feed}).values()
         if found.shape != expected:

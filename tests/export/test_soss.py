@@ -22,7 +22,7 @@ from maskrt.export.entries import model_entry  # noqa: E402
 from maskrt.export.fitness import findings  # noqa: E402
 from maskrt.export.folder import whole_folder  # noqa: E402
 from maskrt.export.sam import SamConfig  # noqa: E402
-from maskrt.export.segmenters import copy_onnx  # noqa: E402
+from maskrt.export.segmenters import SEGMENTERS, copy_onnx  # noqa: E402
 from maskrt.export.soss import export_soss  # noqa: E402
 from maskrt.runtime.bundle import MANIFEST, Bundle, MasksSpec, ModelEntry, VotingSpec, encode_manifest, open_bundle  # noqa: E402
 from maskrt.runtime.errors import BundleError, CheckpointError, ExportError, InputError  # noqa: E402
@@ -272,7 +272,7 @@ def test_a_graph_that_lies_about_its_shape(quick: str, tmp_path: Path, monkeypat
         copy_onnx(*arguments)
         return 3, None
 
-    monkeypatch.setitem(soss.SEGMENTERS, "onnx", three_classes)
+    monkeypatch.setitem(SEGMENTERS, "onnx", three_classes)
     with pytest.raises(ExportError, match="the segmenter returns"):
         export_soss(quick, "vit_b:none", tmp_path / "bundle", input_hw=(16, 16))
     assert not list(tmp_path.iterdir())

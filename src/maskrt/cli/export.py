@@ -19,10 +19,14 @@ def _group() -> None:
 
 @app.command("soss")
 def soss(
-    segmenter: Annotated[str, typer.Option(metavar="KIND:FILE", help="Such as deeplabv3plus_resnet50:FILE.")],
+    segmenter: Annotated[
+        str, typer.Option(metavar="KIND:FILE", help="Such as deeplabv3plus_resnet50:FILE, or two-stage:BUNDLE.")
+    ],
     sam: Annotated[str, typer.Option(metavar="KIND:FILE", help="vit_b, vit_l or vit_h, or custom.")],
     out: Annotated[Path, typer.Option("--out", help="The bundle's folder.")],
-    input_size: Annotated[str, typer.Option(metavar="WxH", help="Of the segmenter's input in pixels.")] = "512x512",
+    input_size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Of the segmenter's input in pixels; 512x512 if left out.")
+    ] = None,
     mean: Annotated[
         str | None, typer.Option(metavar="R,G,B", help="Of RGB / 255 in training; ImageNet's if left out.")
     ] = None,
@@ -50,10 +54,10 @@ def soss(
       maskrt export soss --segmenter deeplabv3plus_resnet50:seg.pt --sam vit_b:sam_vit_b_01ec64.pth --out bundles/ward
     """
     from maskrt.cli.options import parse_list, parse_settings, parse_size, parse_triple
-    from maskrt.export.soss import IMAGENET_MEAN, IMAGENET_STD, export_soss
+    from maskrt.export.soss import export_soss
     from maskrt.runtime.bundle import MasksSpec, RefineSpec, VotingSpec, with_overrides
 
-    width, height = parse_size(input_size, "--input-size")
+    size_wh = None if input_size is None else parse_size(input_size, "--input-size")
     overrides = parse_settings(settings or [])
     voting = {key: value for key, value in overrides.items() if key in VotingSpec.__struct_fields__}
     refine = {key: value for key, value in overrides.items() if key in RefineSpec.__struct_fields__}
@@ -62,9 +66,9 @@ def soss(
         segmenter,
         sam,
         out,
-        input_hw=(height, width),
-        mean=IMAGENET_MEAN if mean is None else parse_triple(mean, "--mean"),
-        std=IMAGENET_STD if std is None else parse_triple(std, "--std"),
+        input_hw=None if size_wh is None else size_wh[::-1],
+        mean=None if mean is None else parse_triple(mean, "--mean"),
+        std=None if std is None else parse_triple(std, "--std"),
         classes=None if classes is None else parse_list(classes),
         masks=with_overrides(MasksSpec(), masks),
         voting=with_overrides(VotingSpec(), voting),

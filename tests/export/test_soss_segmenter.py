@@ -1,0 +1,96 @@
+"""A SOSS bundle whose segmenter has two stages."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from tiny_bundle import write_tiny_bundle
+from tiny_two_stage import write_tiny_two_stage
+
+torch = pytest.importorskip("torch", reason="needs maskrt[export]")
+
+from maskrt.export.soss import export_soss  # noqa: E402
+from maskrt.export.soss_segmenter import Normalisation, write_segmenter  # noqa: E402
+from maskrt.runtime.bundle import (  # noqa: E402
+    MANIFEST,
+    DataFile,
+    MasksSpec,
+    StagesSpec,
+    encode_manifest,
+    open_bundle,
+    soss_manifest,
+)
+from maskrt.runtime.errors import BundleError, InputError  # noqa: E402
+from maskrt.runtime.pipeline import open_pipeline  # noqa: E402
+
+SELECTION = StagesSpec(patches=4, patch_count=2)
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> Path:
+    return write_tiny_two_stage(tmp_path / "stages", selection=SELECTION)
+
+
+def test_two_stages_in_soss(stages: Path, sam_spec: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    lines: list[str] = []
+    export_soss(
+        f"two-stage:{stages}",
+        sam_spec,
+        tmp_path / "soss",
+        classes=("skin", "occlusion"),
+        masks=MasksSpec(points_per_side=3),
+        report=lines.append,
+    )
+    assert "segmenter_low.onnx: low.onnx of stages as it is" in lines
+    manifest = soss_manifest(open_bundle(tmp_path / "soss"))
+    assert manifest.selection == SELECTION
+    assert manifest.two_stage is not None
+    assert manifest.two_stage.classes == manifest.classes == ("skin", "occlusion")
+    assert "segmenter" not in manifest.models
+    rgb = rng.integers(0, 256, (90, 120, 3), np.uint8)
+    with open_pipeline(stages) as alone, open_pipeline(tmp_path / "soss") as soss:
+        (expected,) = alone.segmenter([rgb])
+        np.testing.assert_array_equal(soss.branches(rgb).probabilities, expected)
+        assert soss(rgb).label.shape == (90, 120)
+    # Its settings are those of the segmenter too.
+    with open_pipeline(stages, windows="off") as alone, open_pipeline(tmp_path / "soss", windows="off") as soss:
+        (first,) = alone.segmenter([rgb])
+        np.testing.assert_array_equal(soss.branches(rgb).probabilities, first)
+    assert not np.array_equal(first, expected)
+
+
+@pytest.mark.parametrize(
+    "wanted", [Normalisation((64, 64)), Normalisation(mean=(0.5,) * 3), Normalisation(std=(0.5,) * 3)]
+)
+def test_what_the_bundle_says_already_is_not_said_again(stages: Path, wanted: Normalisation, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="leave them out"):
+        write_segmenter(f"two-stage:{stages}", tmp_path, wanted, None, print)
+
+
+def test_bundles_that_will_not_do(stages: Path, tmp_path: Path) -> None:
+    def write(bundle: Path, classes: tuple[str, ...] | None = None) -> None:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        write_segmenter(f"two-stage:{bundle}", tmp_path / "out", Normalisation(), classes, print)
+
+    with pytest.raises(InputError, match="1 class names given"):
+        write(stages, ("a",))
+    with pytest.raises(BundleError, match="is no two-stage segmenter"):
+        write(write_tiny_bundle(tmp_path / "soss"))
+    with pytest.raises(BundleError, match="is not a bundle"):
+        write(tmp_path / "nothing")
+    manifest = open_bundle(stages).manifest
+    entry = manifest.models["high"]
+    data = stages / f"{entry.file}.data"
+    data.write_bytes(b"")
+    digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    models = manifest.models | {"high": msgspec.structs.replace(entry, data=(DataFile(data.name, digest, 0),))}
+    (stages / MANIFEST).write_bytes(encode_manifest(msgspec.structs.replace(manifest, models=models)))
+    with pytest.raises(InputError, match="keeps its weights in another file"):
+        write(stages)
+    manifest_text = json.loads((stages / MANIFEST).read_text())
+    manifest_text["models"]["low"]["sha256"] = "0" * 64
+    (stages / MANIFEST).write_text(json.dumps(manifest_text))
+    with pytest.raises(BundleError, match="sha256 differs"):
+        write(stages)
