@@ -40,7 +40,7 @@ PROOFS = "proofs"  # folder of the graphs that are verified in place of those th
 FP16_KEEPS = ("image_side",)
 # Where the time of a frame goes. The decoder's graphs work on some 7 tokens a prompt, too few for int8 to pay, and its
 # scores decide which masks pass their gates; the refiner's small graphs end in the probability itself.
-INT8_TAKES = ("segmenter", "encoder", "refiner_backbone")
+INT8_TAKES = ("segmenter", "segmenter_low", "segmenter_high", "low", "high", "encoder", "refiner_backbone")
 
 
 def export_precisions(

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from PIL import Image
 from tiny_bundle import write_tiny_bundle
+from tiny_two_stage import write_tiny_two_stage
 
 from maskrt.export import precisions
 from maskrt.export.answers import Calibration
@@ -225,3 +226,17 @@ def test_soss_with_a_refiner(tiny_bundle: Path, sure_refiner_bundle: Path, ward:
     (folder / MANIFEST).write_bytes(precisions.encode_manifest(manifest))
     found: Bundle = export_precisions(folder, tmp_path / "out", ["fp16"], Calibration(str(ward)), tolerance=0.9)
     assert set(found.manifest.precisions["fp16"].agreement) == {"soss", "refiner"}
+
+
+def test_two_stages(ward: Path, tmp_path: Path) -> None:
+    """Both networks, verified through both stages."""
+    bundle = write_tiny_two_stage(tmp_path / "stages")
+    export_precisions(bundle, tmp_path / "lower", ("fp16",), Calibration(str(ward)))
+    spec = open_bundle(tmp_path / "lower").manifest.precisions["fp16"]
+    assert set(spec.models) == {"low", "high"}
+    assert set(spec.agreement) == {"two_stage"}
+    assert spec.agreement["two_stage"].mean_iou >= 0.98
+    rgb = np.asarray(Image.open(ward / "bed_0.png"))
+    with open_pipeline(tmp_path / "lower", precision="fp16") as half, open_pipeline(bundle) as single:
+        found, expected = (pipeline(rgb).probability for pipeline in (half, single))
+    assert np.abs(found - expected).max() < 0.02
