@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test slow check bench demo-models demo-bundle clean
+.PHONY: demo test slow check bench demo-models demo-bundle demo-unets demo-two-stage clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/maskrt demo --out out/demo
@@ -72,6 +72,23 @@ demo-bundle: .venv/ready
 	    --segmenter deeplabv3plus_resnet50:export/demo/weights/segmenter.safetensors \
 	    --sam custom:export/demo/weights/sam.safetensors --classes background,occlusion $(DEMO_SETTINGS) \
 	    --refiner custom:export/demo/weights/refiner.safetensors \
+	    --note "Demo models, trained on drawn scenes only: no claim about real images."
+
+# The two-stage demo's networks, three hours by the times set. `high` and `baseline` go on from the same beginning.
+UNET = $(BIN)/python -m maskrt.export.demo.train_unets
+demo-unets: .venv/ready
+	$(BIN)/maskrt scenes --seed 100000 --count 1200 --out $(DEMO_WORK)/two-stage-scenes
+	$(UNET) low --scenes $(DEMO_WORK)/two-stage-scenes --out $(DEMO_WORK)/weights --minutes 30
+	$(UNET) high --scenes $(DEMO_WORK)/two-stage-scenes --out $(DEMO_WORK)/begun --minutes 24
+	for network in high baseline; do $(UNET) $$network --scenes $(DEMO_WORK)/two-stage-scenes \
+	    --out $(DEMO_WORK)/weights --start $(DEMO_WORK)/begun/unet_high.safetensors --peak 8e-4 --seed 1 --minutes 68; done
+	cp $(DEMO_WORK)/weights/unet_*.safetensors export/demo/weights/
+	$(MAKE) demo-two-stage
+
+demo-two-stage: .venv/ready
+	$(BIN)/maskrt export two-stage --overwrite --out export/demo/two_stage --size 1024 --patches 8 \
+	    --low unet:export/demo/weights/unet_low.safetensors --high unet:export/demo/weights/unet_high.safetensors \
+	    --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes background,occlusion $(TWO_STAGE_SETTINGS) \
 	    --note "Demo models, trained on drawn scenes only: no claim about real images."
 
 clean:
