@@ -1,11 +1,13 @@
 """Trains the demo's three U-Nets: `low` and `high` of the two-stage pipeline, and `baseline` for whole pictures.
 
 From the document: the loss, focal (gamma 2, alpha 0.25) + 1 - Dice; Adam; flips, brightness and contrast by up to 0.1
-and rotation, each half of the time; `low` on crops of 1/8 of the size out of pictures of 1/8 + 1/20 of it, `high` on
-crops of a patch's size, `baseline` on whole pictures. Not from there: rotation by quarter turns, which need no
-resampling; He's initial weights and 1e-3 with a warm-up and one cosine period in place of 1e-4, since the runs are
-short; a width of 12; one `high` for all patch sizes, where the document trains one for each; and of several crops for
-`high` the one whose truth is most divided, because those are the patches that stage 1 is undecided about.
+and rotation, each half of the time; `low` on crops of 1/8 of the size, `high` on crops of a patch's size, `baseline` on
+whole pictures. Not from there: `low`'s pictures are of 1/8 to 1/8 + 1/20 of the size, where the document has the latter
+only, at which objects are larger than they will be; rotation by quarter turns, which need no resampling; He's initial
+weights and 1e-3 with a warm-up and one cosine period in place of 1e-4, since the runs are short; a width of 12; one
+`high` for all patch sizes, where the document trains one for each; of several crops for `high` the one whose truth is
+most divided, because those are the patches that stage 1 is undecided about; and `baseline` begins with weights that
+have learnt on patches, as `high` does, since from random ones it had learnt little by the time `high` was good.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from maskrt.export.unet import MULTIPLE, UNet
 
 SIZE = 1024  # longest side of the working picture
 SHRINK = 8
+LOW_SIDES = tuple(SIZE // SHRINK + step * SIZE // 60 for step in range(4))  # longest sides of what `low` learns on
 WIDTH = 12
 GAMMA, ALPHA = 2.0, 0.25
 PEAK, FLOOR = 1e-3, 1e-6
@@ -49,17 +52,17 @@ class Picture(NamedTuple):
 
 
 def pictures_of(scenes: Sequence[TrainingScene], network: str) -> list[Picture]:
-    """What is occluded in each scene, at the size that a network's crops are taken from."""
+    """What is occluded in each scene, at the sizes that a network's crops are taken from."""
     found = []
     for scene in scenes:
         occlusions = [identity for identity, drawn in scene.objects.items() if drawn.occlusion]
         picture = Picture(scene.rgb, np.isin(scene.instances, occlusions))
-        found.append(scaled(picture, SIZE // SHRINK + SIZE // 20) if network == "low" else picture)
+        found += [scaled(picture, side) for side in LOW_SIDES] if network == "low" else [picture]
     return found
 
 
 def draw_low(pictures: Sequence[Picture], rng: np.random.Generator) -> list[Picture]:
-    """Random crops of 1/8 of the size out of pictures a little larger."""
+    """Random crops of 1/8 of the size out of pictures of that size or a little larger."""
     side = SIZE // SHRINK
     return [crop(choose(pictures, rng), side, rng) for _ in range(PIXELS["low"] // side**2)]
 
