@@ -28,7 +28,11 @@ def test_the_fast_kernels_pass(tiny_bundle, rgb):
 def test_another_engine_is_held_against_onnxruntime(tiny_bundle, rgb, monkeypatch):
     found = certify(open_bundle(tiny_bundle), "picture", rgb, None, {}, "openvino")
     assert found.passed
-    monkeypatch.setattr(engines.OpenVinoSession, "_infer", lambda self, feeds, keep: [-v for v in infer(self, feeds, keep)])
+
+    def negative(*arguments):
+        return [-value for value in infer(*arguments)]
+
+    monkeypatch.setattr(engines.OpenVinoSession, "_infer", negative)
     assert certify(open_bundle(tiny_bundle), "picture", rgb, None, {}, "openvino").label_differences > 0
 
 
