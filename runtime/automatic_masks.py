@@ -26,7 +26,7 @@ from maskrt.runtime.timing import timed, timed_together
 from maskrt.runtime.types import Segments
 
 CROP_NMS_THRESH = 0.7  # between crops; upstream's default
-IMAGE_AXES = 4  # of the encoder's input
+IMAGE_AXES = 4  # of what takes pictures: a batch of them, sides and channels
 
 
 @dataclass(frozen=True)
