@@ -1,8 +1,5 @@
 """What stays on a device: ONNX Runtime's own binding on the only device that is here, and the pipeline through it."""
 
-import gc
-import weakref
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -37,32 +34,6 @@ class Bytes:
 
 def resident_of(array: np.ndarray, place: Place = Place("test", 0)) -> Resident:  # noqa: B008
     return Resident(place, Bytes(array), array.shape, array.dtype)
-
-
-@pytest.fixture(params=[16, 256])
-def on_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The provider cpu keeps tensors as a GPU's does: the same code, on the device type that is here."""
-    monkeypatch.setitem(DEVICE_MEMORY, "cpu", DeviceMemory("cpu", request.param))
-
-
-@pytest.fixture
-def no_collection() -> Iterator[None]:
-    """Memory goes by references alone."""
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.fixture
-def prompts(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Of the tiny decoder."""
-    return {
-        "image_embeddings": rng.standard_normal((1, 3, 4, 4), np.float32),
-        "point_coords": rng.uniform(0, 64, (5, 2, 2)).astype(np.float32),
-        "point_labels": np.tile(np.array([1, -1], np.float32), (5, 1)),
-        "mask_input": np.zeros((1, 1, 32, 32), np.float32),
-        "has_mask_input": np.zeros(1, np.float32),
-    }
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (5,), (4, 0), (0, 2), (3, 2, 2)])
@@ -150,19 +121,6 @@ def test_what_is_kept_is_not_searched(on_cpu: None, tiny_bundle: Path, prompts: 
             session.run(prompts)
 
 
-def test_memory_goes_with_the_last_part(
-    on_cpu: None, tiny_bundle: Path, prompts: dict[str, np.ndarray], no_collection: None
-) -> None:
-    """At once, by its references: no collection of cycles is needed."""
-    with open_session(tiny_bundle / "decoder.onnx") as session:
-        masks = session.run(prompts, keep=("low_res_masks",))["low_res_masks"]
-        memory, part = weakref.ref(masks.memory), masks[1:2]
-        del masks
-        assert memory() is not None
-        del part
-        assert memory() is None
-
-
 def test_the_pipeline_answers_as_with_arrays(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
     """Embedding, shared tensors, state and kernels stay where they are, in every engine that has a device."""
     rgb = rng.integers(0, 256, (90, 120, 3), np.uint8)
@@ -226,72 +184,6 @@ def test_a_batch_shares_the_embeddings_memory(monkeypatch: pytest.MonkeyPatch, r
         assert len(theirs.segments) > 1
         assert len(ours.segments) == len(theirs.segments)
         assert (ours.label == theirs.label).all()
-
-
-class Followed:
-    """Watches the encoder's residents, and lets the decoder fail on the image that it is told."""
-
-    def __init__(self, fails_at: int = -1) -> None:
-        self.fails_at = fails_at
-        self.memories: list[weakref.ref[Any]] = []
-        self.alive: list[int] = []  # of those before, at each run of the encoder
-
-    def watch(self, role: str, session: Any) -> Any:
-        run, seen = session.run, []
-
-        def encode(feeds: Any, check: Any = None, *, keep: Any = ()) -> Any:
-            self.alive.append(sum(memory() is not None for memory in self.memories))
-            found = run(feeds, check, keep=keep)
-            self.memories.append(weakref.ref(found["image_embeddings"].memory))
-            return found
-
-        def decode(feeds: Any, check: Any = None, *, keep: Any = ()) -> Any:
-            if (offset := feeds["image_embeddings"].offset) not in seen:
-                seen.append(offset)
-            if len(seen) - 1 == self.fails_at:
-                raise NetworkError("decoder.onnx failed") from RuntimeError("the GPU fell off the bus")
-            return run(feeds, check, keep=keep)
-
-        session.run = {"encoder": encode, "decoder": decode}.get(role, run)
-        return session
-
-
-def test_no_embedding_is_held_while_the_next_are_made(
-    on_cpu: None, tiny_bundle: Path, rng: np.random.Generator, no_collection: None
-) -> None:
-    """Nor would a lane of TensorRT get its outputs' memory back, and so never launch the same graph twice."""
-    frames = [rng.integers(0, 256, (60, 80, 3), np.uint8) for _ in range(2)]
-    followed = Followed()
-    with SossPipeline(open_bundle(tiny_bundle), options={"crop_n_layers": 1}, watch=followed.watch) as pipeline:
-        pipeline(frames[0])  # when Numba compiles, it leaves a cycle
-        followed.memories.clear()
-        followed.alive.clear()
-        pipeline.batch(frames, [None] * 2)
-        pipeline(frames[0])
-    assert followed.alive == [0] * 10  # the whole and four crops, twice
-
-
-def test_errors_that_are_kept_hold_no_memory(
-    on_cpu: None, tiny_bundle: Path, rng: np.random.Generator, no_collection: None
-) -> None:
-    frames = [rng.integers(0, 256, (60, 80, 3), np.uint8) for _ in range(3)]
-    followed = Followed(fails_at=1)
-    with SossPipeline(open_bundle(tiny_bundle), watch=followed.watch) as pipeline:
-        first, error, third = pipeline.batch(frames, [None] * 3)
-        assert isinstance(first, Result)
-        assert isinstance(third, Result)
-        assert str(error) == "decoder.onnx failed"
-        assert str(error.__cause__) == "the GPU fell off the bus"
-        assert [memory() for memory in followed.memories] == [None]
-    followed = Followed(fails_at=0)
-    with SossPipeline(open_bundle(tiny_bundle), watch=followed.watch) as pipeline:
-        picture = frames[0].copy()
-        held = weakref.ref(picture)
-        with pytest.raises(NetworkError, match="failed"):
-            pipeline(picture)
-        assert [memory() for memory in followed.memories] == [None]
-        del picture
-        assert held() is None
 
 
 def test_every_choice_of_masks(on_cpu: None, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
