@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.batches import in_halves
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.segmenter import softmax
 from maskrt.runtime.session import Session
@@ -73,14 +72,9 @@ class StageNetwork:
 
         Raises:
             NetworkError: the output has another shape than the bundle declares, or holds NaN.
-            OutOfMemory: half of the pictures that were run together did not fit either.
         """
         step = self._at_a_time
-        parts = [
-            part
-            for start in range(0, len(pictures), step)
-            for part in in_halves(self._run, pictures[start : start + step])
-        ]
+        parts = [self._run(pictures[start : start + step]) for start in range(0, len(pictures), step)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _run(self, pictures: Floats) -> Floats:
