@@ -15,13 +15,14 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 from maskrt.cli.main import app  # noqa: E402
 from maskrt.export import two_stage  # noqa: E402
 from maskrt.export.demo.train_unets import initialise  # noqa: E402
-from maskrt.export.stages import read_unet  # noqa: E402
-from maskrt.export.two_stage import export_two_stage  # noqa: E402
+from maskrt.export.stages import read_unet, read_unet_stage  # noqa: E402
+from maskrt.export.two_stage import check, export_two_stage  # noqa: E402
 from maskrt.export.two_stage_plain import look_plainly  # noqa: E402
 from maskrt.export.unet import UNet, unet_for  # noqa: E402
 from maskrt.runtime.bundle import StagesSpec, open_bundle, two_stage_manifest, with_overrides  # noqa: E402
 from maskrt.runtime.errors import CheckpointError, ExportError, InputError  # noqa: E402
 from maskrt.runtime.pipeline import open_pipeline  # noqa: E402
+from maskrt.runtime.tensorrt_build import with_settings  # noqa: E402
 
 SIZE, PATCHES = 256, StagesSpec(patches=4)
 # Of the public code, from a checkpoint that its training would write, width 64 and three channels.
@@ -88,6 +89,8 @@ def bundles(pairs: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPath
         ("grey", {"patches": 2}),
         ("four", {"patches": 4, "patch_fraction": 0.3}),
         ("colour", {"rank": "logit", "patch_count": 5}),
+        ("colour", {"undecided": 0.3}),
+        ("four", {"undecided": 0.1}),
     ],
 )
 def test_the_pipeline_is_the_plain_order_of_computation(
@@ -103,6 +106,25 @@ def test_the_pipeline_is_the_plain_order_of_computation(
         with open_pipeline(bundles[kind], **settings) as pipeline:
             (found,) = pipeline.segmenter([rgb])
         np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"windows": "sliding"}, {"windows": "off"}, {"undecided": 0.01}])
+def test_the_export_compares_the_networks_whatever_is_looked_at(
+    settings: dict[str, Any],
+    pairs: dict[str, tuple[str, str]],
+    bundles: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stages = {
+        role: read_unet_stage(Path(spec.removeprefix("unet:")), bundles["colour"] / f"{role}.onnx", 64)
+        for role, spec in zip(("low", "high"), pairs["colour"], strict=True)
+    }
+    bundle, lines = with_settings(open_bundle(bundles["colour"]), settings), []
+    check(bundle, stages, lines.append)
+    assert "differ from PyTorch by at most" in lines[0]
+    monkeypatch.setattr(two_stage, "look_plainly", lambda *arguments: look_plainly(*arguments) + 0.01)
+    with pytest.raises(ExportError, match=r"differ from PyTorch by 1\.0e-02"):
+        check(bundle, stages, lines.append)
 
 
 def test_defaults_are_those_of_the_public_code(bundles: dict[str, Path]) -> None:
