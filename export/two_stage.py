@@ -22,7 +22,7 @@ from maskrt.runtime.bundle import (
 )
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
-from maskrt.runtime.two_stage_spec import padded_size, patch_side
+from maskrt.runtime.two_stage_spec import LEAST_SIDE, MAX_SIDE, padded_size, patch_side
 
 SIZE, SHRINK = 768, 8  # the document's most frequent size, and its scale of stage 1
 # The public code feeds its networks with values from 0 to 255.
@@ -66,6 +66,8 @@ def export_two_stage(
         raise InputError("mean and std belong together: give both, or neither")
     if mean is None and any(kind == "onnx" for kind, _ in kinds.values()):
         raise InputError("say how the ONNX segmenters want their pictures: --mean R,G,B --std R,G,B, of RGB / 255")
+    if not LEAST_SIDE <= size <= MAX_SIDE:
+        raise InputError(f"size {size}: choose one from {LEAST_SIDE} to {MAX_SIDE} pixels")
     if size % selection.patches:
         raise InputError(f"{selection.patches} patches do not divide {size} pixels: choose another size or number")
     sides = {"low": padded_size((-(-size // shrink),) * 2, 32)[0], "high": size // selection.patches}

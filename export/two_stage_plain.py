@@ -15,9 +15,9 @@ from maskrt.runtime.bundle import StagesSpec, TwoStageSpec
 def look_plainly(
     low: nn.Module, high: nn.Module, spec: TwoStageSpec, selection: StagesSpec, rgb: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """Class probabilities float32 [C, H, W] of a picture uint8 [H, W, 3], on the grid whatever `windows`, patch by patch.
+    """Class probabilities float32 [C, H, W] of a picture uint8 [H, W, 3], patch by patch.
 
-    As maskrt.runtime.two_stage says it; the public code differs in three things: it resizes to a square, it ranks
+    On the grid, whatever selection.windows. As maskrt.runtime.two_stage says it; the public code differs in three things: it resizes to a square, it ranks
     logits (selection.rank), and it resizes with scikit-image.
     """
     height, width = rgb.shape[:2]
