@@ -142,12 +142,19 @@ def _run_once(checkpoint: Path, path: Path, input_hw: tuple[int, int]) -> int:
         if logits.shape[1] < 2:
             raise InputError(f"{checkpoint} returns {logits.shape[1]} class, expected {expected_out} with at least 2")
         if shape[0] is None:
-            _check_batch(checkpoint, session, name, images)
+            check_batch(checkpoint, session, name, images)
     return int(logits.shape[1])
 
 
-def _check_batch(checkpoint: Path, session: Session, name: str, images: NDArray[np.float32]) -> None:
-    """Refuse a graph whose batch axis is open, but which does not answer two pictures as it answers each alone."""
+def check_batch(checkpoint: Path, session: Session, name: str, images: NDArray[np.float32]) -> None:
+    """Refuse a graph whose batch axis is open, but which does not answer two pictures as it answers each alone.
+
+    Args:
+        name: of its input; images: two pictures, float32 [2, channels, H, W].
+
+    Raises:
+        InputError: it does not.
+    """
     try:
         each = np.concatenate([value for image in images for value in session.run({name: image[None]}).values()])
         (both,) = session.run({name: images}).values()
@@ -156,8 +163,8 @@ def _check_batch(checkpoint: Path, session: Session, name: str, images: NDArray[
     except NetworkError as error:
         fits, reason = False, f"does not run on two pictures: {error}"
     if not fits:
-        sizes = ",".join(map(str, (1, *images.shape[1:])))
         raise InputError(
-            f"{checkpoint} leaves the first axis of {name} open, but {reason}: fix that axis at 1 (python -m "
-            f"onnxruntime.tools.make_dynamic_shape_fixed --input_name {name} --input_shape {sizes} {checkpoint} NEW)"
+            f"{checkpoint} leaves the first axis of {name} open, but {reason}: fix that axis at 1 "
+            "(python -m onnxruntime.tools.make_dynamic_shape_fixed "
+            f"--input_name {name} --input_shape 1,{images.shape[1]},H,W {checkpoint} NEW)"
         )

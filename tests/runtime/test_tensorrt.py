@@ -257,9 +257,7 @@ def test_an_axis_that_no_table_knows(tiny_bundle: Path) -> None:
 
 def test_an_encoder_of_one_picture_is_not_built(tiny_bundle: Path) -> None:
     """Of an older bundle; its height would be taken for a batch."""
-    with pytest.raises(
-        BundleError, match="encoder: image is one picture, not a batch of them: export"
-    ):
+    with pytest.raises(BundleError, match="encoder: image is one picture, not a batch of them: export"):
         profile_of(open_bundle(tiny_bundle), "encoder", {"image": (-1, -1, 3)})
 
 
