@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
-from maskrt.runtime.batches import attempt, raised
+from maskrt.runtime.batches import as_value, attempt, raised
 from maskrt.runtime.bundle import Bundle, two_stage_manifest, with_overrides
 from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import InputError, NetworkError, NotFinite
@@ -107,7 +107,7 @@ class TwoStagePipeline(Closing):
             return [*self._look_together(views)]
         except (InputError, NotFinite) as error:
             if len(views) == 1:
-                return [error]
+                return [as_value(error)]
         return [found for view in views for found in self._look([view])]
 
     def _look_together(self, views: Sequence[_View]) -> list[Result]:
