@@ -1,6 +1,7 @@
 """Bundles, files and providers that several files of tests use, and what a decoder is fed with."""
 
 import gc
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from refittable import Feeds
 from tiny_bundle import EMBEDDING, LOW_RES, write_tiny_bundle
 
 from maskrt.runtime.providers import DEVICE_MEMORY, DeviceMemory
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle to write to."""
+    return shutil.copytree(tiny_bundle, tmp_path / "ward")
 
 
 @pytest.fixture
