@@ -183,7 +183,7 @@ def notes(options: BenchOptions, bundle: Bundle) -> tuple[str, ...]:
         f"{options.frames} held-out scenes at 1920x1080 (seeds {HELD_OUT} to {last}), their regions of interest at "
         f"{spec.size} pixels on the longest side; {options.pairs} frames after {options.warmup} warm-ups",
         f"{BASELINE}: the same U-Net, trained on whole pictures, on the whole picture, by the same code",
-        "N patches: N of those along the longest side are looked at again; sliding, N: up to as many windows of that size",
+        "N patches: N of those of 1 / N of the longest side are looked at again; sliding, N: at most N such windows",
         "Dice: mean over the scenes, of masks; GFLOPs: 2 x multiply-adds / 1e9, counted from the graphs, mean",
         f"ratio A_vs_{BASELINE}: the baseline's time / A's, of the same frame measured in turns",
         "peak_rss_mb: of the worker, with its models; from loading to the last run",
