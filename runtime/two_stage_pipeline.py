@@ -62,7 +62,7 @@ class TwoStagePipeline(Closing):
         """
         manifest = two_stage_manifest(bundle)
         self.settings = with_overrides(manifest.selection, options or {})
-        self._threads = threads
+        self.threads = threads
         with ExitStack() as stack:
 
             def load(role: str) -> Session:
@@ -112,7 +112,7 @@ class TwoStagePipeline(Closing):
 
     def _look_together(self, views: Sequence[_View]) -> list[Result]:
         timings_ms: dict[str, float] = {}
-        with thread_limit(self._threads):
+        with thread_limit(self.threads):
             looks = self.segmenter.look([cut(view.rgb, view.roi_xywh) for view in views], timings_ms)
         with timed(timings_ms, "assemble"):
             found = [self._result(view, look) for view, look in zip(views, looks, strict=True)]

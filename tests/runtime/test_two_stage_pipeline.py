@@ -1,15 +1,18 @@
 """The pipeline, its manifest, and SOSS with two stages for its segmenter."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numba
 import numpy as np
 import pytest
 from tiny_two_stage import spec_of, write_tiny_two_stage
 
 import maskrt
+from maskrt.kernels import sets
 from maskrt.runtime.bundle import (
     MANIFEST,
     Bundle,
@@ -276,6 +279,27 @@ def test_stages_are_compared(two_stage: Path, rgb: np.ndarray) -> None:
     left, top, _, _ = compared.stages.windows_xywh[0]
     panel = sheet[26 : 26 + height, -width - 6 : -6]
     assert tuple(panel[top, left]) == WINDOW_RGB
+
+
+def test_pictures_of_tall_regions_stay_small(two_stage: Path, rng: np.random.Generator) -> None:
+    """2 x 4000 pixels at the width of a panel would take 4 GB."""
+    rgb = rng.integers(0, 256, (4000, 2, 3), np.uint8)
+    with maskrt.open_pipeline(two_stage) as pipeline:
+        sheet = stages_comparison(compare_stages(pipeline, rgb, rgb[:, :, 0] > 127), panel_width=50)
+    assert sheet.shape == (4 * 50 + 26 + 6, 5 * (50 + 6) + 6, 3)
+
+
+def test_kernels_keep_to_the_threads_in_an_evaluation(two_stage: Path, rgb: np.ndarray) -> None:
+    seen = []
+
+    def resize(values: np.ndarray, out: np.ndarray) -> None:
+        seen.append(numba.get_num_threads())
+        sets.CPU.resize_bilinear(values, out)
+
+    kernels = replace(sets.CPU, resize_bilinear=resize)
+    with TwoStagePipeline(open_bundle(two_stage), threads=1, kernels=kernels) as pipeline:
+        compare_stages(pipeline, rgb, rgb[:, :, 0] > 127)
+    assert set(seen) == {1}
 
 
 def soss_of_two_stages(tiny_bundle: Path, two_stage: Path, folder: Path, **changes: Any) -> Bundle:
