@@ -80,7 +80,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
     Raises:
         ModuleNotFoundError: a module of the extras is missing.
-        InputError: fewer pairs than frames, so that some would have no score; or a bundle without demo weights.
+        InputError: fewer pairs than frames, so that some would have no score; or as of baseline_bundle.
         WorkerError: a contestant failed.
     """
     require(NEEDS)
@@ -118,7 +118,7 @@ def baseline_bundle(bundle: Bundle, work: Path, report: Report) -> Bundle:
     """One U-Net on the whole picture: both stages are the baseline's, the first is not shrunk.
 
     Raises:
-        InputError: the bundle is not the demo's, whose weights the baseline's belong to.
+        InputError: the demo's baseline has no weights, or takes other pictures or knows other classes than the bundle.
     """
     from maskrt.export.two_stage import export_two_stage
 
@@ -154,16 +154,25 @@ def scored(
 
 def frame_gflops(bundle: Bundle, settings: Mapping[str, Any], roi: Roi, windows: int) -> float:
     """What both networks compute for a region, counted from their graphs."""
-    from maskrt.export.cost import graph_cost
-
     manifest = two_stage_manifest(bundle)
     spec, selection = manifest.stages, msgspec.structs.replace(manifest.selection, **settings)
     low_hw = padded_size(low_size(spec, working_size(spec, (roi[3], roi[2]))), spec.multiple)
-    flops = graph_cost(bundle.model_path("low"), {"image": (1, spec.channels, *low_hw)}).flops
+    flops = _flops(bundle, "low", (1, spec.channels, *low_hw))
     if windows:
         side = patch_side(spec, selection)
-        flops += graph_cost(bundle.model_path("high"), {"image": (windows, spec.channels, side, side)}).flops
+        flops += _flops(bundle, "high", (windows, spec.channels, side, side))
     return flops / 1e9
+
+
+def _flops(bundle: Bundle, role: str, shape: tuple[int, ...]) -> int:
+    from maskrt.export.cost import cost_of
+    from maskrt.export.onnx_file import read_model
+    from maskrt.export.shapes import input_shapes, walk_model
+
+    path = bundle.model_path(role)
+    model = read_model(path)
+    (name,) = input_shapes(model)
+    return cost_of(walk_model(model, path.name, {name: shape}), path.name).flops
 
 
 def notes(options: BenchOptions, bundle: Bundle) -> tuple[str, ...]:
@@ -174,7 +183,7 @@ def notes(options: BenchOptions, bundle: Bundle) -> tuple[str, ...]:
         f"{options.frames} held-out scenes at 1920x1080 (seeds {HELD_OUT} to {last}), their regions of interest at "
         f"{spec.size} pixels on the longest side; {options.pairs} frames after {options.warmup} warm-ups",
         f"{BASELINE}: the same U-Net, trained on whole pictures, on the whole picture, by the same code",
-        "N patches: N of those along the longest side are looked at again; sliding, N: as many windows of that size",
+        "N patches: N of those of 1 / N of the longest side are looked at again; sliding, N: at most N such windows",
         "Dice: mean over the scenes, of masks; GFLOPs: 2 x multiply-adds / 1e9, counted from the graphs, mean",
         f"ratio A_vs_{BASELINE}: the baseline's time / A's, of the same frame measured in turns",
         "peak_rss_mb: of the worker, with its models; from loading to the last run",

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from maskrt.benchmarks.verify import TIE, Compared
 from maskrt.kernels import sets
+from maskrt.kernels.jit import thread_limit
 from maskrt.runtime.bundle import Bundle
 from maskrt.runtime.region import checked_roi, cut
 from maskrt.runtime.two_stage_pipeline import TwoStagePipeline, labels_of
@@ -53,7 +54,7 @@ def certify_stages(
         InputError, NetworkError: as of the pipeline.
     """
     region = cut(rgb, checked_roi(rgb, roi))
-    with TwoStagePipeline(bundle, provider, threads, options) as fast:
+    with TwoStagePipeline(bundle, provider, threads, options) as fast, thread_limit(threads):
         fast.segmenter([region])  # compiles, or loads, the kernels
         start = time.perf_counter()
         (ours,) = fast.segmenter.look([region], {})

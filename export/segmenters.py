@@ -136,19 +136,27 @@ def _run_once(checkpoint: Path, path: Path, input_hw: tuple[int, int]) -> int:
             (logits,) = session.run({name: images[:1]}).values()
         except NetworkError as error:
             raise InputError(f"{checkpoint} does not run on {expected_in}: {error}") from error
+        if logits.dtype != np.float32 or logits.ndim != 4 or (logits.shape[0], *logits.shape[2:]) != (1, *input_hw):
+            found = f"{logits.dtype} {list(logits.shape)}"
+            raise InputError(f"{checkpoint} returns {found}, expected {expected_out} logits")
+        if logits.shape[1] < 2:
+            raise InputError(f"{checkpoint} returns {logits.shape[1]} class, expected {expected_out} with at least 2")
         if shape[0] is None:
-            _check_batch(checkpoint, session, name, images)
-    if logits.dtype != np.float32 or logits.ndim != 4 or (logits.shape[0], *logits.shape[2:]) != (1, *input_hw):
-        raise InputError(f"{checkpoint} returns {logits.dtype} {list(logits.shape)}, expected {expected_out} logits")
-    if logits.shape[1] < 2:
-        raise InputError(f"{checkpoint} returns {logits.shape[1]} class, expected {expected_out} with at least 2")
+            check_batch(checkpoint, session, name, images)
     return int(logits.shape[1])
 
 
-def _check_batch(checkpoint: Path, session: Session, name: str, images: NDArray[np.float32]) -> None:
-    """Refuse a graph whose batch axis is open, but which does not answer two pictures as it answers each alone."""
-    each = np.concatenate([value for image in images for value in session.run({name: image[None]}).values()])
+def check_batch(checkpoint: Path, session: Session, name: str, images: NDArray[np.float32]) -> None:
+    """Refuse a graph whose batch axis is open, but which does not answer two pictures as it answers each alone.
+
+    Args:
+        name: of its input; images: two pictures, float32 [2, channels, H, W].
+
+    Raises:
+        InputError: it does not.
+    """
     try:
+        each = np.concatenate([value for image in images for value in session.run({name: image[None]}).values()])
         (both,) = session.run({name: images}).values()
         fits = both.shape == each.shape and np.abs(both - each).max() <= TOLERANCE * np.abs(each).max()
         reason = "answers two pictures otherwise than each alone"
@@ -157,5 +165,6 @@ def _check_batch(checkpoint: Path, session: Session, name: str, images: NDArray[
     if not fits:
         raise InputError(
             f"{checkpoint} leaves the first axis of {name} open, but {reason}: fix that axis at 1 "
-            f"(python -m onnxruntime.tools.make_dynamic_shape_fixed --input_name {name} --input_shape 1,3,H,W)"
+            "(python -m onnxruntime.tools.make_dynamic_shape_fixed "
+            f"--input_name {name} --input_shape 1,{images.shape[1]},H,W {checkpoint} NEW)"
         )

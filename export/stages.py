@@ -12,21 +12,20 @@ from torch import nn
 from maskrt.export.checkpoints import load_state_dict, load_strict
 from maskrt.export.graph import MAX_IMAGES, Report, export_graph
 from maskrt.export.kinds import KNOWN
-from maskrt.export.segmenters import copy_checked
+from maskrt.export.segmenters import check_batch, copy_checked
 from maskrt.export.unet import MULTIPLE, UNet, unet_for
 from maskrt.runtime.bundle import Parity
 from maskrt.runtime.engines import Array
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.session import Session, open_session
-
-MAX_SIDE = 16384  # of a working picture
+from maskrt.runtime.two_stage_spec import MAX_SIDE
 
 
 class Stage(NamedTuple):
     """A network that was read.
 
-    channels: of its pictures; logits: per pixel; multiple: of its pictures' sides; write: what puts its graph into the
-    file, if it is not there yet; network: where PyTorch has it.
+    channels: of its pictures; logits: per pixel; multiple: of its pictures' sides, 1 where they are fixed; write: what
+    puts its graph into the file, if it is not there yet; network: where PyTorch has it.
     """
 
     channels: int
@@ -89,10 +88,10 @@ def take_onnx(checkpoint: Path, path: Path, side: int) -> Stage:
     """Take an ONNX file as it is, after running it on pictures of the size it will get.
 
     One input float32 [B, 1 or 3, H, W] and one output of logits, float32 [B, L, H, W]; B, H and W dynamic, or B fixed
-    to 1, H and W to the size.
+    to 1, H and W to the size. Where B is dynamic, several pictures have to get the answers of each alone.
 
     Raises:
-        InputError: not an ONNX file, in several files, or with other inputs or outputs.
+        InputError: not an ONNX file, in several files, with other inputs or outputs, or of another answer to several.
     """
     copy_checked(checkpoint, path)
     with open_session(path) as session:
@@ -105,11 +104,14 @@ def take_onnx(checkpoint: Path, path: Path, side: int) -> Stage:
             raise InputError(f"{checkpoint} takes {kind} {list(shape)}, expected {wanted}: export it again for that")
         channels = shape[1]
         assert channels is not None  # by _fits
-        logits = _run(checkpoint, session, name, np.zeros((1, channels, side, side), np.float32))
+        pictures = np.random.default_rng(0).standard_normal((2, channels, side, side), dtype=np.float32)
+        logits = _run(checkpoint, session, name, pictures[:1])
+        if shape[0] is None:
+            check_batch(checkpoint, session, name, pictures)
         # Sides that are open are asked for in multiples of 32, as the document's U-Net needs them.
         fixed = None not in shape[2:]
     tell = partial(_tell, f"{path.name}: {checkpoint.name} as it is, {logits.shape[1]} logits")
-    return Stage(channels, int(logits.shape[1]), side if fixed else MULTIPLE, tell)
+    return Stage(channels, int(logits.shape[1]), 1 if fixed else MULTIPLE, tell)
 
 
 STAGES: dict[str, Reader] = {"unet": read_unet_stage, "onnx": take_onnx}

@@ -22,7 +22,7 @@ from maskrt.runtime.bundle import (
 )
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
-from maskrt.runtime.two_stage_spec import padded_size, patch_side
+from maskrt.runtime.two_stage_spec import LEAST_SIDE, MAX_SIDE, padded_size, patch_side
 
 SIZE, SHRINK = 768, 8  # the document's most frequent size, and its scale of stage 1
 # The public code feeds its networks with values from 0 to 255.
@@ -66,6 +66,8 @@ def export_two_stage(
         raise InputError("mean and std belong together: give both, or neither")
     if mean is None and any(kind == "onnx" for kind, _ in kinds.values()):
         raise InputError("say how the ONNX segmenters want their pictures: --mean R,G,B --std R,G,B, of RGB / 255")
+    if not LEAST_SIDE <= size <= MAX_SIDE:
+        raise InputError(f"size {size}: choose one from {LEAST_SIDE} to {MAX_SIDE} pixels")
     if size % selection.patches:
         raise InputError(f"{selection.patches} patches do not divide {size} pixels: choose another size or number")
     sides = {"low": padded_size((-(-size // shrink),) * 2, 32)[0], "high": size // selection.patches}
@@ -90,7 +92,7 @@ def export_two_stage(
             selection=selection,
         )
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
-        _check(open_bundle(folder), found, report)
+        check(open_bundle(folder), found, report)
     for line in fitness_lines({entry.file: entry.tensorrt for entry in manifest.models.values()}):
         report(line)
     report(f"{out}: {total_mb(manifest.models):.0f} MB, verified")
@@ -137,8 +139,8 @@ def spec_of(
         raise InputError(str(error)) from error
 
 
-def _check(bundle: Bundle, stages: dict[str, Stage], report: Report) -> None:
-    """Run the pipeline on a random picture, and where both networks are PyTorch's compare it with them.
+def check(bundle: Bundle, stages: dict[str, Stage], report: Report) -> None:
+    """Run the pipeline on a random picture, and where both networks are PyTorch's compare it with them on the grid.
 
     Raises:
         ExportError: a probability differs by more than TOLERANCE.
@@ -146,11 +148,14 @@ def _check(bundle: Bundle, stages: dict[str, Stage], report: Report) -> None:
     manifest = bundle.manifest
     assert isinstance(manifest, TwoStageManifest)
     rgb = np.random.default_rng(0).integers(0, 256, (211, 160, 3), np.uint8)
-    with TwoStagePipeline(bundle) as pipeline:
-        found = pipeline(rgb).probability
+    with TwoStagePipeline(bundle) as pipeline:  # that it runs as it is set
+        pipeline(rgb)
     low, high = stages["low"].network, stages["high"].network
     if low is None or high is None:
         return
+    # The document has no sliding windows, and without windows `high` would not be seen.
+    with TwoStagePipeline(bundle, options={"windows": "grid"}) as pipeline:
+        found = pipeline(rgb).probability
     target = manifest.selection.target
     expected = look_plainly(low, high, manifest.stages, manifest.selection, rgb)[target]
     difference = float(np.abs(found - expected).max())

@@ -15,10 +15,10 @@ from maskrt.runtime.bundle import StagesSpec, TwoStageSpec
 def look_plainly(
     low: nn.Module, high: nn.Module, spec: TwoStageSpec, selection: StagesSpec, rgb: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """Class probabilities float32 [C, H, W] of a picture uint8 [H, W, 3], on the grid, patch by patch.
+    """Class probabilities float32 [C, H, W] of a picture uint8 [H, W, 3], patch by patch.
 
-    As maskrt.runtime.two_stage says it; the public code differs in three things: it resizes to a square, it ranks
-    logits (selection.rank), and it resizes with scikit-image.
+    On the grid, whatever selection.windows. As maskrt.runtime.two_stage says it; the public code differs in three
+    things: it resizes to a square, it ranks logits (selection.rank), and it resizes with scikit-image.
     """
     height, width = rgb.shape[:2]
     scale = spec.size / max(height, width)
@@ -38,10 +38,12 @@ def look_plainly(
         sureness = [float((2 * mean - 1).abs()) for mean in means]
     else:
         means = [probability[0, :, y : y + side, x : x + side].double().mean((1, 2)) for y, x in corners]
-        sureness = [float(torch.special.xlogy(mean, mean).sum()) / np.log(len(spec.classes)) for mean in means]
+        sureness = [1 + float(torch.special.xlogy(mean, mean).sum()) / np.log(len(spec.classes)) for mean in means]
     # In steps, as the runtime: what differs by rounding only is equal, and the first in reading order is taken.
-    order = np.argsort(np.rint(np.array(sureness) / STEP), kind="stable")
-    for index in order[: selection.budget(len(corners))]:
+    steps = np.rint(np.array(sureness) / STEP)
+    for index in np.argsort(steps, kind="stable")[: selection.budget(len(corners))]:
+        if selection.undecided is not None and steps[index] * STEP > 2 * selection.undecided:
+            break
         y, x = corners[index]
         patch = _probabilities(high(picture[..., y : y + side, x : x + side]))
         inside = probability[..., y : y + side, x : x + side]

@@ -10,7 +10,7 @@ from PIL import Image
 from maskrt.kernels import sets
 from maskrt.kernels.low_res import Placement
 from maskrt.kernels.sets import KernelSet
-from maskrt.runtime.batches import groups, in_halves, raised
+from maskrt.runtime.batches import as_value, groups, in_halves, raised
 from maskrt.runtime.bundle import MasksSpec, SamSpec
 from maskrt.runtime.candidates import Candidate, CandidateFinder, Points, draw_rle
 from maskrt.runtime.clean_up import clean_rle
@@ -26,7 +26,7 @@ from maskrt.runtime.timing import timed, timed_together
 from maskrt.runtime.types import Segments
 
 CROP_NMS_THRESH = 0.7  # between crops; upstream's default
-IMAGE_AXES = 4  # of the encoder's input
+IMAGE_AXES = 4  # of what takes pictures: a batch of them, sides and channels
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,16 @@ class AutomaticMasks:
         ]
         # One crop of each image at a time, so that no more embeddings are held than there are images.
         for number in range(max((len(search.crops) for search in searches), default=0)):
-            going = [search for search in searches if number < len(search.crops) and search.error is None]
-            for search, (embedding, placement) in zip(going, self._encoded(going, number), strict=True):
-                try:
-                    search.masks += self._crop(search, number, embedding, placement)
-                except NetworkError as error:
-                    search.error = error
+            self._search([each for each in searches if number < len(each.crops) and each.error is None], number)
         return [search.error or self._distinct_segments(search) for search in searches]
+
+    def _search(self, searches: Sequence[_Search], number: int) -> None:
+        """Add the masks of one crop of each image, or its error. No embedding is held afterwards."""
+        for search, (embedding, placement) in zip(searches, self._encoded(searches, number), strict=True):
+            try:
+                search.masks += self._crop(search, number, embedding, placement)
+            except NetworkError as error:
+                search.error = as_value(error)
 
     def _encoded(self, searches: Sequence[_Search], number: int) -> list[tuple[Tensor, Placement]]:
         """The embedding of one crop of each image, float32 [1, C, e, e], and where its low-res masks lie."""

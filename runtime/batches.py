@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 from maskrt.runtime.errors import InputError, MaskrtError, NetworkError, OutOfMemory
 
 T = TypeVar("T")
+ErrorT = TypeVar("ErrorT", bound=MaskrtError)
 
 
 class _Sliceable(Protocol):
@@ -22,13 +23,29 @@ def attempt(work: Callable[[], T]) -> T | InputError | NetworkError:
     try:
         return work()
     except (InputError, NetworkError) as error:
-        return error
+        return as_value(error)
+
+
+def as_value(error: ErrorT) -> ErrorT:
+    """The error, to be kept: without tracebacks, in which every function on the way would hold what it worked on.
+
+    That is pictures, and memory of a GPU, for as long as the error is kept, or, where one of the functions keeps it,
+    until Python looks for cycles.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+    return error
 
 
 def raised(found: T | MaskrtError) -> T:
     """What was found; an error is raised."""
     if isinstance(found, MaskrtError):
-        raise found
+        try:
+            raise found
+        finally:
+            del found  # or the error's traceback would hold this function, and this function the error
     return found
 
 

@@ -17,7 +17,7 @@ class Refusal:
 
 
 class Replay(Closing):
-    """Enqueues a lane's work, from the third time with the same shapes and addresses as a graph.
+    """Enqueues a lane's work, from the second time with the same shapes and addresses as a graph.
 
     The first run with new shapes is an ordinary one, since TensorRT prepares for them in it; the second is captured.
     A graph holds what it was captured with, so anything that changes drops it.

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.jit import thread_limit
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.fusion import fuse
 from maskrt.runtime.metrics import Confusion, Metrics
@@ -81,8 +82,9 @@ def compare_stages(
     _require_same_size(truth, rgb)
     roi = checked_roi(rgb, roi)
     region = cut(rgb, roi)
-    (look,) = pipeline.segmenter.look([region], {})
-    found = pipeline.segmenter.first_stage()([region])[0], look.probabilities
+    with thread_limit(pipeline.threads):
+        (look,) = pipeline.segmenter.look([region], {})
+        found = pipeline.segmenter.first_stage()([region])[0], look.probabilities
     target = pipeline.settings.target
     masks = {name: labels_of(maps) == target for name, maps in zip(STAGES, found, strict=True)}
     return ComparedStages(region, cut(truth, roi), masks, look.stages)

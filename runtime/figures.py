@@ -8,11 +8,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from maskrt.runtime.evaluate import ComparedMethods, ComparedStages
 from maskrt.runtime.overlay import framed, segments_picture
+from maskrt.runtime.region import fit_size_hw
 
 STAGE_CAPTIONS = ("input", "truth", "stage 1", "both stages", "looked at again")
 CAPTIONS = ("input", "truth", "SAM segments", "segmenter alone", "SOSS")
 MARGIN = 6
 CAPTION_HEIGHT = 26
+TALLEST = 4  # of a panel, in widths
 
 
 def comparison(compared: ComparedMethods, panel_width: int = 360) -> NDArray[np.uint8]:
@@ -42,9 +44,10 @@ def stages_comparison(compared: ComparedStages, panel_width: int = 360) -> NDArr
 
 
 def row(panels: Sequence[NDArray[np.uint8]], captions: Sequence[str], panel_width: int = 360) -> NDArray[np.uint8]:
-    """Panels of one size side by side, each scaled to a width in pixels, with its caption above."""
-    height, width = panels[0].shape[:2]
-    panel_height = max(1, round(height * panel_width / width))
+    """Panels of one size side by side, captions above; each scaled to a width in pixels, or less where it is tall."""
+    shape = panels[0].shape
+    # Unbounded, a region of 2 x 4000 pixels would make a sheet of 4 GB.
+    panel_height, scaled_width = fit_size_hw((shape[0], shape[1]), (TALLEST * panel_width, panel_width))
     size = (len(panels) * (panel_width + MARGIN) + MARGIN, panel_height + CAPTION_HEIGHT + MARGIN)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
@@ -53,7 +56,7 @@ def row(panels: Sequence[NDArray[np.uint8]], captions: Sequence[str], panel_widt
         left = MARGIN + index * (panel_width + MARGIN)
         draw.text((left, 5), caption, fill="black", font=font)
         # Box, not bilinear: a thin cable keeps its share of grey instead of vanishing between samples.
-        scaled = Image.fromarray(panel).resize((panel_width, panel_height), Image.Resampling.BOX)
+        scaled = Image.fromarray(panel).resize((scaled_width, panel_height), Image.Resampling.BOX)
         sheet.paste(scaled, (left, CAPTION_HEIGHT))
     return np.array(sheet)
 

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from maskrt.runtime.batches import attempt
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.region import checked_roi
 from maskrt.runtime.sinks import Sink
@@ -146,7 +147,5 @@ def _answers(pipeline: Pipeline, planned: Sequence[tuple[Frame, Roi]]) -> Sequen
     """Of each frame its result or error; what stops a batch is the error of all its frames."""
     if not planned:
         return []
-    try:
-        return pipeline.batch([frame for frame, _ in planned], [roi for _, roi in planned])
-    except (InputError, NetworkError) as error:
-        return [error] * len(planned)
+    found = attempt(lambda: pipeline.batch([frame for frame, _ in planned], [roi for _, roi in planned]))
+    return [found] * len(planned) if isinstance(found, InputError | NetworkError) else found

@@ -16,7 +16,7 @@ from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.automatic_masks import AutomaticMasks
-from maskrt.runtime.batches import attempt, raised
+from maskrt.runtime.batches import as_value, attempt, raised
 from maskrt.runtime.bundle import Bundle, SossManifest, soss_manifest, with_overrides
 from maskrt.runtime.closing import Closing
 from maskrt.runtime.errors import InputError, NetworkError, NotFinite
@@ -25,7 +25,7 @@ from maskrt.runtime.mask_decoder import open_decoder
 from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.refine_pipeline import open_refiner, refine_labels
 from maskrt.runtime.refiner import Refiner
-from maskrt.runtime.region import checked_roi, in_frame, segments_in_frame
+from maskrt.runtime.region import checked_roi, cut, in_frame, segments_in_frame
 from maskrt.runtime.segmenter import Segmenter
 from maskrt.runtime.session import Session, open_session
 from maskrt.runtime.timing import timed, timed_together
@@ -57,8 +57,8 @@ class _View:
     @classmethod
     def of(cls, rgb: NDArray[np.uint8], roi: Roi | None) -> Self:
         """The region of interest, cut out; raises as checked_roi."""
-        x, y, width, height = checked = checked_roi(rgb, roi)
-        return cls(np.ascontiguousarray(rgb[y : y + height, x : x + width]), checked, (rgb.shape[0], rgb.shape[1]))
+        checked = checked_roi(rgb, roi)
+        return cls(cut(rgb, checked), checked, (rgb.shape[0], rgb.shape[1]))
 
 
 class SossPipeline(Closing):
@@ -125,8 +125,9 @@ class SossPipeline(Closing):
                 run of the encoder.
 
         Returns:
-            Of each frame the result, or what is wrong with it alone: an InputError where the frame is not uint8 RGB or
-            the ROI leaves it, a NetworkError where a network returned NaN or infinity, or failed, on it.
+            Of each frame the result, or what is wrong with it alone: an InputError where the frame is not uint8 RGB,
+            the ROI leaves it, or a stage of the segmenter has fixed sides that do not fit; a NetworkError where a
+            network returned NaN or infinity, or failed, on it.
 
         Raises:
             NetworkError: segmenter or encoder failed on all of them.
@@ -135,23 +136,26 @@ class SossPipeline(Closing):
         pictures = [frame.rgb if isinstance(frame, Frame) else frame for frame in frames]
         views = [attempt(partial(_View.of, rgb, roi)) for rgb, roi in zip(pictures, rois, strict=True)]
         seen = iter(self._look([view for view in views if isinstance(view, _View)]))
-        return [attempt(partial(self._result, view, next(seen))) if isinstance(view, _View) else view for view in views]
+        return [self._answer(view, next(seen)) if isinstance(view, _View) else view for view in views]
 
     def branches(self, rgb: NDArray[np.uint8], roi: Roi | None = None) -> Branches:
         """Run both branches without fusing them: what evaluation compares voting rules on. Arguments as of a call."""
         return raised(self._look([_View.of(rgb, roi)])[0])
 
-    def _look(self, views: Sequence[_View]) -> list[Branches | NetworkError]:
-        """Both branches of each view; where NaN stops those that were taken together, of each by itself."""
+    def _look(self, views: Sequence[_View]) -> list[Branches | InputError | NetworkError]:
+        """Both branches of each view; where one stops those that were taken together, of each by itself.
+
+        One alone may hold what makes NaN, or have proportions that a stage's fixed sides do not fit.
+        """
         try:
-            return self._look_together(views)
-        except NotFinite as error:
+            return [*self._look_together(views)]
+        except (InputError, NotFinite) as error:
             if len(views) == 1:
-                return [error]
+                return [as_value(error)]
         return [found for view in views for found in self._look([view])]
 
     def _look_together(self, views: Sequence[_View]) -> list[Branches | NetworkError]:
-        """Raises what _look does not tell of a single view: NotFinite of whichever, other NetworkErrors of all."""
+        """Raises what is not known to be one view's: InputError and NotFinite of whichever, NetworkErrors of all."""
         crops, timings_ms = [view.crop for view in views], [dict[str, float]() for _ in views]
         with thread_limit(self._threads):
             with timed_together(timings_ms, "segmenter"):
@@ -164,9 +168,12 @@ class SossPipeline(Closing):
             for view, of_classes, found, own_ms in zip(views, probabilities, segments, timings_ms, strict=True)
         ]
 
-    def _result(self, view: _View, branches: Branches | NetworkError) -> Result:
-        """The branches fused, refined where that is set, and put into the frame. Raises what went wrong."""
-        branches = raised(branches)
+    def _answer(self, view: _View, found: Branches | InputError | NetworkError) -> Result | InputError | NetworkError:
+        """A view's result, or its own error."""
+        return attempt(partial(self._result, view, found)) if isinstance(found, Branches) else found
+
+    def _result(self, view: _View, branches: Branches) -> Result:
+        """The branches fused, refined where that is set, and put into the frame."""
         timings_ms = dict(branches.timings_ms)
         with timed(timings_ms, "voting"), thread_limit(self._threads):
             label, segment_classes = fuse(branches.probabilities, branches.segments, self.voting, self._kernels)

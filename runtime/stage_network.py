@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.runtime.batches import in_halves
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.segmenter import softmax
 from maskrt.runtime.session import Session
-from maskrt.runtime.two_stage_spec import TwoStageSpec
+from maskrt.runtime.two_stage_spec import TwoStageSpec, padded_size
 
 Floats = NDArray[np.float32]
 
@@ -58,6 +59,15 @@ class StageNetwork:
     def _declared(self) -> str:
         return f"[B, {' or '.join(map(str, self._planes))}, H, W]"
 
+    def padded(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """What a picture is padded to: to a fixed side that holds it, else to multiples of the spec's."""
+        rounded = padded_size(size_hw, self._spec.multiple)
+        height, width = (
+            fixed if fixed is not None and fixed >= side else multiple
+            for fixed, side, multiple in zip(self._shape[2:], size_hw, rounded, strict=True)
+        )
+        return height, width
+
     def require_size(self, size_hw: tuple[int, int], why: str) -> None:
         """Raise BundleError where the graph's sides are fixed to others; why: what asks for these."""
         if any(fixed not in (None, size) for fixed, size in zip(self._shape[2:], size_hw, strict=True)):
@@ -72,9 +82,14 @@ class StageNetwork:
 
         Raises:
             NetworkError: the output has another shape than the bundle declares, or holds NaN.
+            OutOfMemory: half of what a call takes did not fit either.
         """
         step = self._at_a_time
-        parts = [self._run(pictures[start : start + step]) for start in range(0, len(pictures), step)]
+        parts = [
+            logits
+            for start in range(0, len(pictures), step)
+            for logits in in_halves(self._run, pictures[start : start + step])
+        ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _run(self, pictures: Floats) -> Floats:

@@ -5,6 +5,7 @@ What the pipelines can ask for under a bundle's settings, and no more: the large
 
 from collections.abc import Callable, Mapping
 
+from maskrt.runtime.automatic_masks import IMAGE_AXES
 from maskrt.runtime.bundle import Bundle, RefineSpec, refiner_manifest, soss_manifest, two_stage_of
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.mask_decoder import MASKS_PER_POINT, SplitDecoder
@@ -37,9 +38,11 @@ def profile_of(bundle: Bundle, role: str, shapes: Mapping[str, tuple[int, ...]],
         Input -> least, usual and largest shape, of those inputs that have a dynamic axis.
 
     Raises:
-        BundleError: a dynamic axis that no table knows.
+        BundleError: a dynamic axis that no table knows, or a picture that is no batch of them, as of older versions.
     """
     dynamic = {name: shape for name, shape in shapes.items() if -1 in shape}
+    if single := [name for name, shape in dynamic.items() if role in TOGETHER and len(shape) != IMAGE_AXES]:
+        raise BundleError(f"{role}: {single[0]} is one picture, not a batch of them: export the bundle again")
     axes = AXES[role](bundle) if dynamic and role in AXES else {}
     if role in TOGETHER:
         axes = {name: {0: (1, batch, batch), **sides} for name, sides in axes.items()}

@@ -81,9 +81,11 @@ class TensorRtSession(Engine):
                 lane = self._open_lane()
             values = lane.run(feeds, self.outputs, keep)
         except BaseException:  # what failed is not used again; the next run opens another
-            self._give_back(None)
-            if lane is not None:
-                lane.close()
+            try:
+                if lane is not None:
+                    lane.close()  # first: it may have work under way, which no refit may meet, and holds memory
+            finally:
+                self._give_back(None)
             raise
         self._give_back(lane)
         return values

@@ -4,7 +4,6 @@ Source: D. Teixeira e Silva et al., "Two-stage Semantic Segmentation in Neural N
 differs where maskrt.runtime.two_stage_spec says so.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +16,7 @@ from PIL import Image
 from maskrt.kernels import sets
 from maskrt.kernels.patches.reference import grid_of
 from maskrt.kernels.sets import KernelSet
+from maskrt.runtime.batches import groups
 from maskrt.runtime.session import Session
 from maskrt.runtime.stage_network import StageNetwork, probabilities
 from maskrt.runtime.stage_windows import RAMPS, find_windows
@@ -26,7 +26,6 @@ from maskrt.runtime.two_stage_spec import (
     TwoStageSpec,
     largest_low,
     low_size,
-    padded_size,
     patch_side,
     working_size,
 )
@@ -95,6 +94,7 @@ class TwoStageSegmenter:
         Raises:
             BundleError: stage 1's network has fixed sides, and a region makes others.
             NetworkError: a network's output has another shape than the bundle declares, or holds NaN.
+            OutOfMemory: half of what a network takes at a time did not fit either.
         """
         return [look.probabilities for look in self.look(regions, {})]
 
@@ -131,11 +131,10 @@ class TwoStageSegmenter:
 
     def _first(self, pictures: Sequence[Bytes]) -> list[Floats]:
         """Stage 1's logits without padding, float32 [L, h, w] each; pictures of one padded size are one batch."""
-        alike: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for index, picture in enumerate(pictures):
-            alike[padded_size((picture.shape[0], picture.shape[1]), self._spec.multiple)].append(index)
+        sizes_hw = [self._low.padded((picture.shape[0], picture.shape[1])) for picture in pictures]
         found: dict[int, Floats] = {}
-        for padded_hw, indices in alike.items():
+        for indices in groups(sizes_hw):
+            padded_hw = sizes_hw[indices[0]]
             self._low.require_size(padded_hw, "the region")
             batch = np.empty((len(indices), self._spec.channels, *padded_hw), np.float32)
             for place, index in enumerate(indices):

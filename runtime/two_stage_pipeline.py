@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
+from maskrt.runtime.batches import as_value, attempt, raised
 from maskrt.runtime.bundle import Bundle, two_stage_manifest, with_overrides
 from maskrt.runtime.closing import Closing
-from maskrt.runtime.errors import InputError, MaskrtError, NetworkError
+from maskrt.runtime.errors import InputError, NetworkError, NotFinite
 from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.region import checked_roi, cut, in_frame, stages_in_frame
 from maskrt.runtime.session import Session, open_session
@@ -28,6 +30,11 @@ class _View:
 
     rgb: NDArray[np.uint8]
     roi_xywh: Roi
+
+    @classmethod
+    def of(cls, rgb: NDArray[np.uint8], roi: Roi | None) -> Self:
+        """The frame with its region; raises as checked_roi."""
+        return cls(rgb, checked_roi(rgb, roi))
 
 
 class TwoStagePipeline(Closing):
@@ -55,7 +62,7 @@ class TwoStagePipeline(Closing):
         """
         manifest = two_stage_manifest(bundle)
         self.settings = with_overrides(manifest.selection, options or {})
-        self._threads = threads
+        self.threads = threads
         with ExitStack() as stack:
 
             def load(role: str) -> Session:
@@ -67,11 +74,8 @@ class TwoStagePipeline(Closing):
             self._resources = stack.pop_all()
 
     def __call__(self, frame: Frame | NDArray[np.uint8], roi: Roi | None = None) -> Result:
-        """Segment one frame; arguments, answer and errors as of a batch, here raised."""
-        (found,) = self.batch([frame], [roi])
-        if isinstance(found, MaskrtError):
-            raise found
-        return found
+        """Segment one frame; arguments, answer and errors as of a batch."""
+        return raised(self.batch([frame], [roi])[0])
 
     def batch(
         self, frames: Sequence[Frame | NDArray[np.uint8]], rois: Sequence[Roi | None]
@@ -85,26 +89,30 @@ class TwoStagePipeline(Closing):
         Returns:
             Of each frame the result, without segments; its `stages` say what was looked at again, its timings_ms are
             an equal share of the batch's. Or what is wrong with it alone: an InputError where it is not uint8 RGB, the
-            ROI leaves it, or a network has fixed sides that do not fit; a NetworkError where a network failed on it,
-            or returned NaN, infinity, or another shape than the bundle declares.
+            ROI leaves it, or a network has fixed sides that do not fit; a NetworkError where a network returned NaN or
+            infinity on it.
+
+        Raises:
+            NetworkError: a network failed, or returned another shape than the bundle declares.
+            OutOfMemory: half of what a network takes at a time did not fit into memory either.
         """
         pictures = [frame.rgb if isinstance(frame, Frame) else frame for frame in frames]
-        views = [_checked(rgb, roi) for rgb, roi in zip(pictures, rois, strict=True)]
+        views = [attempt(partial(_View.of, rgb, roi)) for rgb, roi in zip(pictures, rois, strict=True)]
         seen = iter(self._look([view for view in views if isinstance(view, _View)]))
         return [next(seen) if isinstance(view, _View) else view for view in views]
 
     def _look(self, views: Sequence[_View]) -> list[Result | InputError | NetworkError]:
-        """The result of each view; where something stops those that were taken together, of each by itself."""
+        """The result of each view; where NaN or a size stops those that were taken together, of each by itself."""
         try:
             return [*self._look_together(views)]
-        except (InputError, NetworkError) as error:
+        except (InputError, NotFinite) as error:
             if len(views) == 1:
-                return [error]
+                return [as_value(error)]
         return [found for view in views for found in self._look([view])]
 
     def _look_together(self, views: Sequence[_View]) -> list[Result]:
         timings_ms: dict[str, float] = {}
-        with thread_limit(self._threads):
+        with thread_limit(self.threads):
             looks = self.segmenter.look([cut(view.rgb, view.roi_xywh) for view in views], timings_ms)
         with timed(timings_ms, "assemble"):
             found = [self._result(view, look) for view, look in zip(views, looks, strict=True)]
@@ -135,11 +143,3 @@ def labels_of(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
     if len(probabilities) == 2:  # argmax took 106 ms at 1920 x 1080, this 1 ms
         return np.asarray(probabilities[1] > probabilities[0], np.uint8)
     return np.asarray(probabilities.argmax(axis=0), np.uint8)  # at most 256 classes
-
-
-def _checked(rgb: NDArray[np.uint8], roi: Roi | None) -> _View | InputError:
-    """The frame with its region, or what is wrong with them."""
-    try:
-        return _View(rgb, checked_roi(rgb, roi))
-    except InputError as error:
-        return error

@@ -3,6 +3,7 @@
 Source: D. Teixeira e Silva, R. Cruz, T. Goncalves, D. Carneiro, "Two-stage Semantic Segmentation in Neural Networks".
 """
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,6 +12,7 @@ from maskrt.runtime.errors import InputError
 from maskrt.runtime.region import fit_size_hw
 
 LEAST_SIDE = 32  # of a patch in pixels: below, five halvings leave nothing
+MAX_SIDE = 16384  # of the working picture
 
 
 class TwoStageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,10 +21,10 @@ class TwoStageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: longest side in pixels of the working picture, which stage 2 sees patches of (the paper's hi_size). shrink:
     stage 1 sees 1 / shrink of it. mean, std: of RGB / 255, or of luma / 255 where channels is 1. classes: names; of two
     a network may answer one logit, that of the second (sigmoid); else one logit each (softmax). channels: 3 (RGB), or
-    1 (its luma). multiple: sides of the networks' inputs are multiples of it.
+    1 (its luma). multiple: sides of the networks' inputs are multiples of it, where a graph leaves them open.
     """
 
-    size: Annotated[int, msgspec.Meta(ge=LEAST_SIDE)]
+    size: Annotated[int, msgspec.Meta(ge=LEAST_SIDE, le=MAX_SIDE)]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: tuple[str, ...]
@@ -35,8 +37,8 @@ class TwoStageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"mean and std must have {self.channels} numbers each, as many as channels")
         if not 2 <= len(self.classes) <= 256:
             raise ValueError(f"{len(self.classes)} classes: expected 2 to 256, the background among them")
-        if min(self.std) <= 0:
-            raise ValueError("std must be above 0")
+        if min(self.std) <= 0 or not all(math.isfinite(number) for number in (*self.mean, *self.std)):
+            raise ValueError("std must be above 0, and mean and std finite")
 
     @property
     def planes(self) -> int:

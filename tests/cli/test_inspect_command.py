@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny_two_stage import write_tiny_two_stage
 
 from maskrt.benchmarks.demo import BUNDLE
 from maskrt.cli.options import parse_axes
+from maskrt.runtime.bundle import MANIFEST, sha256_of
 from maskrt.runtime.errors import InputError
 
 Maskrt = Callable[..., tuple[int, str, str]]
@@ -109,3 +111,19 @@ def test_sizes_of_axes() -> None:
             parse_axes([text])
     with pytest.raises(InputError, match=r"--size a.b.1 is given twice"):
         parse_axes(["a.b.1=2", "a.b.01=3"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"\xff" * 99, "is not an ONNX file or is truncated"), (b"", "holds no graph")]
+)
+def test_a_bundle_that_was_made_around_a_damaged_graph(
+    maskrt: Maskrt, tmp_path: Path, content: bytes, message: str
+) -> None:
+    bundle = write_tiny_two_stage(tmp_path / "b")
+    manifest = json.loads((bundle / MANIFEST).read_bytes())
+    (bundle / "low.onnx").write_bytes(content)
+    manifest["models"]["low"] |= {"size_bytes": len(content), "sha256": sha256_of(bundle / "low.onnx")}
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+    code, _, err = maskrt("inspect", bundle)
+    assert code == 2
+    assert f"low.onnx {message}" in err

@@ -137,6 +137,17 @@ def test_onnx_that_does_not_run(make: Make) -> None:
         copy(file)
 
 
+def test_onnx_that_answers_a_number(make: Make) -> None:
+    """What it answers is looked at before what it makes of two pictures."""
+    file = make(["n", 3, *HW])
+    model = onnx.load(file)
+    model.graph.node.append(helper.make_node("ReduceMean", ["y"], ["z"], keepdims=0))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("z", TensorProto.FLOAT, []))
+    onnx.save(model, file)
+    with pytest.raises(InputError, match=r"returns float32 \[\], expected float32 \[1, C, 32, 48\] logits"):
+        copy(file)
+
+
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
@@ -152,7 +163,9 @@ def test_onnx_whose_open_batch_axis_is_not_one(make: Make, extra: onnx.NodeProto
     model.graph.node.append(extra)
     model.graph.output[0].name = "z"
     onnx.save(model, file)
-    with pytest.raises(InputError, match=rf"leaves the first axis of x open, but {reason}.*make_dynamic_shape_fixed"):
+    with pytest.raises(
+        InputError, match=rf"leaves the first axis of x open, but {reason}.*--input_shape 1,3,H,W .* NEW"
+    ):
         copy(file)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     onnx.save(model, file)

@@ -1,5 +1,6 @@
 """Export of two-stage bundles: the public checkpoint's format, parity with PyTorch, and what is refused."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 from maskrt.cli.main import app  # noqa: E402
 from maskrt.export import two_stage  # noqa: E402
 from maskrt.export.demo.train_unets import initialise  # noqa: E402
-from maskrt.export.stages import read_unet  # noqa: E402
-from maskrt.export.two_stage import export_two_stage  # noqa: E402
+from maskrt.export.stages import read_unet, read_unet_stage  # noqa: E402
+from maskrt.export.two_stage import check, export_two_stage  # noqa: E402
 from maskrt.export.two_stage_plain import look_plainly  # noqa: E402
 from maskrt.export.unet import UNet, unet_for  # noqa: E402
 from maskrt.runtime.bundle import StagesSpec, open_bundle, two_stage_manifest, with_overrides  # noqa: E402
 from maskrt.runtime.errors import CheckpointError, ExportError, InputError  # noqa: E402
 from maskrt.runtime.pipeline import open_pipeline  # noqa: E402
+from maskrt.runtime.tensorrt_build import with_settings  # noqa: E402
 
 SIZE, PATCHES = 256, StagesSpec(patches=4)
 # Of the public code, from a checkpoint that its training would write, width 64 and three channels.
@@ -88,6 +90,8 @@ def bundles(pairs: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPath
         ("grey", {"patches": 2}),
         ("four", {"patches": 4, "patch_fraction": 0.3}),
         ("colour", {"rank": "logit", "patch_count": 5}),
+        ("colour", {"undecided": 0.3}),
+        ("four", {"undecided": 0.1}),
     ],
 )
 def test_the_pipeline_is_the_plain_order_of_computation(
@@ -103,6 +107,25 @@ def test_the_pipeline_is_the_plain_order_of_computation(
         with open_pipeline(bundles[kind], **settings) as pipeline:
             (found,) = pipeline.segmenter([rgb])
         np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"windows": "sliding"}, {"windows": "off"}, {"undecided": 0.01}])
+def test_the_export_compares_the_networks_whatever_is_looked_at(
+    settings: dict[str, Any],
+    pairs: dict[str, tuple[str, str]],
+    bundles: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stages = {
+        role: read_unet_stage(Path(spec.removeprefix("unet:")), bundles["colour"] / f"{role}.onnx", 64)
+        for role, spec in zip(("low", "high"), pairs["colour"], strict=True)
+    }
+    bundle, lines = with_settings(open_bundle(bundles["colour"]), settings), []
+    check(bundle, stages, lines.append)
+    assert "differ from PyTorch by at most" in lines[0]
+    monkeypatch.setattr(two_stage, "look_plainly", lambda *arguments: look_plainly(*arguments) + 0.01)
+    with pytest.raises(ExportError, match=r"differ from PyTorch by 1\.0e-02"):
+        check(bundle, stages, lines.append)
 
 
 def test_defaults_are_those_of_the_public_code(bundles: dict[str, Path]) -> None:
@@ -143,14 +166,16 @@ NORMAL: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
 
 
 def test_fixed_sizes_that_fit(tmp_path: Path) -> None:
+    """Each graph has its own size, smaller or larger than the other's; or one of them is open."""
     low = network(tmp_path / "low.onnx", shape=(1, 3, 64, 64), sizes=(64, 64))
-    high = network(tmp_path / "high.onnx", shape=(1, 3, 64, 64), sizes=(64, 64))
-    bundle = export_two_stage(low, high, tmp_path / "b", size=512, **NORMAL)
-    assert two_stage_manifest(bundle).stages.multiple == 64  # so that stage 1 is padded to the size of its graph
-    with open_pipeline(tmp_path / "b") as pipeline:
-        result = pipeline(np.zeros((100, 300, 3), np.uint8))
-    assert result.stages is not None
-    assert len(result.stages.windows_xywh) == 8
+    rgb = np.zeros((100, 300, 3), np.uint8)
+    for patches, sides in ((4, 128), (8, 64), (16, 32), (4, "side")):
+        high = network(tmp_path / "high.onnx", shape=(1, 3, sides, sides), sizes=(sides, sides))
+        selection = StagesSpec(patches=patches)
+        bundle = export_two_stage(low, high, tmp_path / f"{patches}{sides}", size=512, selection=selection, **NORMAL)
+        assert two_stage_manifest(bundle).stages.multiple == (32 if sides == "side" else 1)
+        with open_pipeline(bundle.path) as pipeline:
+            assert len(pipeline(rgb).stages.windows_xywh) == patches
 
 
 @pytest.mark.parametrize(
@@ -170,6 +195,25 @@ def test_onnx_files_of_other_sizes_are_refused(
     assert not (tmp_path / "b").exists()
 
 
+def test_an_open_batch_that_mixes_pictures_is_refused(tmp_path: Path) -> None:
+    """The patches of a frame are one batch: each would change with the others."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0, 1]),
+            helper.make_node("Add", ["x", "mean"], ["sum"]),
+            helper.make_node("ReduceMean", ["sum"], ["y"], axes=[1]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", 3, "H", "W"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", 1, "H", "W"])],
+    )
+    file = tmp_path / "mixing.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
+    with pytest.raises(InputError, match=r"leaves the first axis of x open, but answers two .* 1,3,H,W"):
+        export_two_stage(f"onnx:{file}", f"onnx:{file}", tmp_path / "b", size=512, **NORMAL)
+    assert not (tmp_path / "b").exists()
+
+
 def test_networks_of_different_tasks_are_refused(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
     for other in ("grey", "four"):
         with pytest.raises(InputError, match="they must be of one task"):
@@ -186,6 +230,9 @@ def test_networks_of_different_tasks_are_refused(pairs: dict[str, tuple[str, str
         ({"size": SIZE, "mean": (0.5,) * 3}, "give both, or neither"),
         ({"size": SIZE, "mean": (0.5,), "std": (0.5,)}, "mean and std must have 3 numbers each"),
         ({"size": SIZE, "mean": (0.5,) * 3, "std": (0.5, 0.0, 0.5)}, "std must be above 0"),
+        ({"size": SIZE, "mean": (0.5,) * 3, "std": (0.5, math.nan, 0.5)}, "mean and std finite"),
+        ({"size": SIZE, "mean": (math.inf,) * 3, "std": (0.5,) * 3}, "mean and std finite"),
+        ({"size": 32768}, "size 32768: choose one from 32 to 16384"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str, pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:

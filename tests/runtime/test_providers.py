@@ -1,7 +1,6 @@
 """What ONNX Runtime is told for a GPU, checked on a stand-in: no machine that runs the tests need have one."""
 
 import os
-import stat
 import sys
 import types
 from collections.abc import Callable
@@ -11,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrt.runtime import engine_places, providers
-from maskrt.runtime.engine_places import unsigned_cache
+from maskrt.runtime import providers
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, OutOfMemory, ProviderUnavailable
 from maskrt.runtime.session import PROVIDERS, open_session
 
@@ -122,16 +120,6 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Runtime]:
         return module
 
     return build
-
-
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file in a bundle, and the user's cache beside that."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    path = tmp_path / "bundle" / "encoder.onnx"
-    path.parent.mkdir()
-    path.write_bytes(b"some model")
-    return path
 
 
 @pytest.mark.parametrize(("provider", "device"), [("cuda", 0), ("cuda:3", 3)])
@@ -281,65 +269,3 @@ def test_what_is_kept_is_bound_where_it_lies(
 def test_every_provider_of_onnxruntime_has_an_extra() -> None:
     assert set(providers.EXTRA) == set(providers.ONNXRUNTIME) <= set(PROVIDERS)
     assert set(providers.DEVICE_MEMORY) < set(providers.ON_GPU) < set(PROVIDERS)
-
-
-def test_engines_are_kept_by_content(model: Path, tmp_path: Path) -> None:
-    first = unsigned_cache(model, "ort-tensorrt")
-    assert first == unsigned_cache(model, "ort-tensorrt")
-    assert first != unsigned_cache(model, "another")
-    root = tmp_path / "cache/maskrt/engines"
-    assert {stat.S_IMODE(folder.stat().st_mode) for folder in (first, first.parent, root)} == {0o700}
-    found = {first}
-    for file, content in ((model, b"another"), (model.with_name("encoder.onnx.data"), b"weights"), (model, b"third")):
-        file.write_bytes(content)
-        found.add(unsigned_cache(model, "ort-tensorrt"))
-    assert len(found) == 4
-    assert {folder.parent for folder in found} == {first.parent}
-
-
-def test_engines_that_came_along_with_a_bundle(model: Path) -> None:
-    """ONNX Runtime runs whatever it finds in the folder that it is given."""
-    key = unsigned_cache(model, "ort-tensorrt").name
-    for folder in (model.parent / "engines/ort-tensorrt" / key, model.parent / "engines/another" / key):
-        folder.mkdir(parents=True, mode=0o700)
-    for engine in ("ort-tensorrt", "another"):
-        assert not unsigned_cache(model, engine).is_relative_to(model.parent)
-
-
-def _open(folder: Path) -> None:
-    folder.chmod(0o775)
-
-
-def _link(folder: Path) -> None:
-    folder.rename(folder.with_name("elsewhere"))
-    folder.symlink_to(folder.with_name("elsewhere"))
-
-
-def _file(folder: Path) -> None:
-    folder.rename(folder.with_name("elsewhere"))
-    folder.write_text("in the way")
-
-
-SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
-    "others may write": (_open, "others than its owner can change it"),
-    "a link": (_link, "a link or a file where a folder should be"),
-    "a file": (_file, "File exists"),
-}
-
-
-@pytest.mark.parametrize("level", [0, 1, 2])
-@pytest.mark.parametrize("how", SPOILT)
-def test_engines_that_others_could_have_put_there(model: Path, how: str, level: int) -> None:
-    spoil, reason = SPOILT[how]
-    folder = (found := unsigned_cache(model, "ort-tensorrt"), *found.parents)[level]
-    spoil(folder)
-    with pytest.raises(ProviderUnavailable, match=rf"this user alone can write to \({folder}.*: {reason}\): remove"):
-        unsigned_cache(model, "ort-tensorrt")
-
-
-def test_engines_of_another_user(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = unsigned_cache(model, "ort-tensorrt")
-    assert found.stat().st_uid in engine_places.trusted_owners()
-    monkeypatch.setattr(engine_places, "trusted_owners", lambda: (found.stat().st_uid + 1,))
-    with pytest.raises(ProviderUnavailable, match="others than its owner can change it"):
-        unsigned_cache(model, "ort-tensorrt")

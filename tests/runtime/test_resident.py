@@ -1,7 +1,5 @@
 """What stays on a device: ONNX Runtime's own binding on the only device that is here, and the pipeline through it."""
 
-import gc
-import weakref
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -36,24 +34,6 @@ class Bytes:
 
 def resident_of(array: np.ndarray, place: Place = Place("test", 0)) -> Resident:  # noqa: B008
     return Resident(place, Bytes(array), array.shape, array.dtype)
-
-
-@pytest.fixture(params=[16, 256])
-def on_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The provider cpu keeps tensors as a GPU's does: the same code, on the device type that is here."""
-    monkeypatch.setitem(DEVICE_MEMORY, "cpu", DeviceMemory("cpu", request.param))
-
-
-@pytest.fixture
-def prompts(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Of the tiny decoder."""
-    return {
-        "image_embeddings": rng.standard_normal((1, 3, 4, 4), np.float32),
-        "point_coords": rng.uniform(0, 64, (5, 2, 2)).astype(np.float32),
-        "point_labels": np.tile(np.array([1, -1], np.float32), (5, 1)),
-        "mask_input": np.zeros((1, 1, 32, 32), np.float32),
-        "has_mask_input": np.zeros(1, np.float32),
-    }
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (5,), (4, 0), (0, 2), (3, 2, 2)])
@@ -139,21 +119,6 @@ def test_what_is_kept_is_not_searched(on_cpu: None, tiny_bundle: Path, prompts: 
         assert np.isnan(masks.numpy()).any()
         with pytest.raises(NetworkError, match="NaN or infinity in low_res_masks"):
             session.run(prompts)
-
-
-def test_memory_goes_with_the_last_part(on_cpu: None, tiny_bundle: Path, prompts: dict[str, np.ndarray]) -> None:
-    """At once, by its references: no collection of cycles is needed."""
-    gc.disable()
-    try:
-        with open_session(tiny_bundle / "decoder.onnx") as session:
-            masks = session.run(prompts, keep=("low_res_masks",))["low_res_masks"]
-            memory, part = weakref.ref(masks.memory), masks[1:2]
-            del masks
-            assert memory() is not None
-            del part
-            assert memory() is None
-    finally:
-        gc.enable()
 
 
 def test_the_pipeline_answers_as_with_arrays(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:

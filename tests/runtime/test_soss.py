@@ -164,20 +164,24 @@ def test_frames_that_cannot_be_segmented_do_not_cost_the_others(tiny_bundle: Pat
                 pipeline(rgb, roi)
 
 
-@pytest.mark.parametrize("role", ["segmenter", "encoder"])
-def test_nan_is_the_error_of_its_frame(tiny_bundle: Path, frames: list[np.ndarray], role: str) -> None:
-    """The session says of a batch that there is NaN in it, not where: each is asked by itself."""
+@pytest.mark.parametrize(
+    ("role", "failure"), [("segmenter", NotFinite), ("encoder", NotFinite), ("segmenter", BundleError)]
+)
+def test_what_one_frame_causes_is_its_error(
+    tiny_bundle: Path, frames: list[np.ndarray], role: str, failure: type[Exception]
+) -> None:
+    """Of a batch it is known that there is NaN in it, or a size that does not fit, not where: each is asked alone."""
     bad = np.full((60, 80, 3), 255, np.uint8)
 
-    def nan_of_white(feed: np.ndarray) -> Exception | None:
+    def fails_on_white(feed: np.ndarray) -> Exception | None:
         white = 255 if role == "encoder" else 1
-        return NotFinite(f"{role}.onnx returned NaN") if any(one.min() == white for one in feed) else None
+        return failure(f"{role}.onnx returned NaN") if any(one.min() == white for one in feed) else None
 
     several = [frames[0], bad, frames[2]]
-    with SossPipeline(open_bundle(tiny_bundle), watch=Meddling(role, nan_of_white).watch) as pipeline:
+    with SossPipeline(open_bundle(tiny_bundle), watch=Meddling(role, fails_on_white).watch) as pipeline:
         first, error, third = pipeline.batch(several, [None] * 3)
-        assert isinstance(error, NotFinite)
-        with pytest.raises(NotFinite):
+        assert isinstance(error, failure)
+        with pytest.raises(failure):
             pipeline(bad)
     with SossPipeline(open_bundle(tiny_bundle)) as pipeline:
         check_equal(first, pipeline(frames[0]))

@@ -255,6 +255,12 @@ def test_an_axis_that_no_table_knows(tiny_bundle: Path) -> None:
         profile_of(open_bundle(tiny_bundle), "decoder", {"image_embeddings": (1, 3, -1, 4)})
 
 
+def test_an_encoder_of_one_picture_is_not_built(tiny_bundle: Path) -> None:
+    """Of an older bundle; its height would be taken for a batch."""
+    with pytest.raises(BundleError, match="encoder: image is one picture, not a batch of them: export"):
+        profile_of(open_bundle(tiny_bundle), "encoder", {"image": (-1, -1, 3)})
+
+
 def test_a_precision_is_built_by_name(tiny_bundle: Path) -> None:
     """Settings leave the precision as it is, and the mend for a missing engine names it."""
     bundle = replace(open_bundle(tiny_bundle), precision="fp16")

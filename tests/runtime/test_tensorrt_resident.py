@@ -39,12 +39,6 @@ def build(bundle: Path, roles: tuple[str, ...], device: int = 0, **settings: Any
 
 
 @pytest.fixture
-def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
-    """A bundle to write to."""
-    return shutil.copytree(tiny_bundle, tmp_path / "ward")
-
-
-@pytest.fixture
 def built(tensorrt_machine: Any, bundle: Path) -> Path:
     """The bundle with its engines, on the stand-in and with `-m gpu` on the real thing."""
     return build(bundle, ("segmenter", "encoder", "decoder"))

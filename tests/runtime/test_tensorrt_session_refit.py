@@ -11,6 +11,7 @@ import pytest
 from refittable import Feeds, as_of_schema_2, build, edit, on_cpu, other_operator
 from tiny_bundle import write_tiny_bundle
 
+from maskrt.runtime.cuda_memory import Buffer
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.tensorrt_session import TensorRtSession
 
@@ -189,6 +190,30 @@ def test_callers_that_wait_while_weights_fail(
             session.refit(bad)
         with pytest.raises(NetworkError, match="closed when its weights could not be set: open it again"):
             slow.call.result(30)  # type: ignore[attr-defined]
+
+
+def test_a_run_that_fails_is_over_before_a_refit_begins(
+    monkeypatch: pytest.MonkeyPatch, session: TensorRtSession, tensorrt_device: Any, feeds: Feeds
+) -> None:
+    """What it has begun on the GPU is waited for while the session still counts it as running."""
+    give_back, under_way = session._give_back, []
+
+    def told(lane: Any) -> None:
+        under_way.append(any(tensorrt_device.streams.values()))
+        give_back(lane)
+
+    def fail(*_: Any) -> None:
+        assert any(tensorrt_device.streams.values())
+        raise NetworkError("no pinned memory")
+
+    monkeypatch.setattr(session, "_give_back", told)
+    with monkeypatch.context() as failing:
+        failing.setattr(Buffer, "fetch", fail)
+        with pytest.raises(NetworkError, match="no pinned memory"):
+            masks(session, feeds)
+    masks(session, feeds)
+    assert under_way == [False, False]
+    assert tensorrt_device.most_contexts == 1
 
 
 def test_a_session_of_a_file_that_no_bundle_describes(tensorrt_device: Any, old: Path, new: Path, feeds: Feeds) -> None:

@@ -11,7 +11,7 @@ from tiny_two_stage import Network, level, spec_of, write_tiny_two_stage
 
 from maskrt.kernels import sets
 from maskrt.runtime.bundle import StagesSpec, open_bundle
-from maskrt.runtime.errors import BundleError, InputError, NetworkError
+from maskrt.runtime.errors import BundleError, InputError, NetworkError, OutOfMemory
 from maskrt.runtime.stage_network import MAX_PICTURES, StageNetwork, at_a_time, log_odds, probabilities
 from maskrt.runtime.two_stage import TwoStageSegmenter
 from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
@@ -125,6 +125,36 @@ def test_calls_are_bounded(rng: np.random.Generator) -> None:
     fixed = Network(level(1), (1, 3, 32, 32))
     segmenter(Network(level(0)), fixed)(regions[:2])
     assert fixed.shapes == [(1, 3, 32, 32)] * 8
+
+
+class Narrow(Network):
+    """Has no memory for more than `most` pictures."""
+
+    most = 4
+
+    def run(self, feeds: dict[str, np.ndarray], check: Any = None) -> dict[str, np.ndarray]:
+        found = super().run(feeds, check)
+        if len(feeds["x"]) > self.most:
+            raise OutOfMemory(f"no memory for {len(feeds['x'])}")
+        return found
+
+
+def test_a_call_that_lacks_memory_is_halved_once(rng: np.random.Generator) -> None:
+    rgb = picture(rng, 128, 128)
+
+    def shades(pictures: np.ndarray) -> np.ndarray:
+        return pictures[:, :1]
+
+    high = Narrow(shades)
+    (halved,) = segmenter(Network(level(0)), high, patch_count=7)([rgb])
+    assert [shape[0] for shape in high.shapes] == [7, 3, 4]
+    (whole,) = segmenter(Network(level(0)), Network(shades), patch_count=7)([rgb])
+    np.testing.assert_array_equal(halved, whole)
+    low = Narrow(level(0))
+    assert len(segmenter(low, Network(level(1)))([rgb] * 6)) == 6
+    assert [shape[0] for shape in low.shapes] == [6, 3, 3]
+    with pytest.raises(OutOfMemory, match="no memory for 8"):
+        segmenter(Network(level(0)), Narrow(shades), patch_fraction=1.0)([rgb])
 
 
 def test_what_is_beyond_the_picture_counts_in_no_mean() -> None:

@@ -1,15 +1,18 @@
 """The pipeline, its manifest, and SOSS with two stages for its segmenter."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numba
 import numpy as np
 import pytest
 from tiny_two_stage import spec_of, write_tiny_two_stage
 
 import maskrt
+from maskrt.kernels import sets
 from maskrt.runtime.bundle import (
     MANIFEST,
     Bundle,
@@ -22,7 +25,7 @@ from maskrt.runtime.bundle import (
     two_stage_of,
     with_overrides,
 )
-from maskrt.runtime.errors import BundleError, InputError, NetworkError
+from maskrt.runtime.errors import BundleError, InputError, NetworkError, NotFinite, OutOfMemory
 from maskrt.runtime.evaluate import STAGES, Scores, compare_stages
 from maskrt.runtime.evaluations import EVALUATIONS
 from maskrt.runtime.figures import stages_comparison
@@ -94,32 +97,60 @@ def test_errors_in_a_batch_are_of_their_frame(two_stage: Path, rgb: np.ndarray) 
             pipeline(rgb, (0, 0, 999, 9))
 
 
-def test_nan_of_one_frame_leaves_the_others(two_stage: Path, rgb: np.ndarray) -> None:
-    class Failing:
-        """Raises as a session does when the first picture of a call is dark."""
+class Failing:
+    """A session that raises when a picture of a call is dark; `asked` is how many pictures each call had."""
 
-        def __init__(self, session: Any) -> None:
-            self.session, self.inputs, self.outputs = session, session.inputs, session.outputs
+    def __init__(self, session: Any, error: NetworkError) -> None:
+        self.session, self.inputs, self.outputs, self.error = session, session.inputs, session.outputs, error
+        self.asked: list[int] = []
 
-        def __enter__(self) -> Any:
-            return self
+    def __enter__(self) -> Any:
+        return self
 
-        def __exit__(self, *_: object) -> None:
-            self.session.close()
+    def __exit__(self, *_: object) -> None:
+        self.session.close()
 
-        def run(self, feeds: dict[str, np.ndarray], check: Any = None) -> Any:
-            if (feeds["picture"].max(axis=(1, 2, 3)) < 0).any():
-                raise NetworkError("low.onnx returned NaN or infinity in logits")
-            return self.session.run(feeds, check)
+    def run(self, feeds: dict[str, np.ndarray], check: Any = None) -> Any:
+        self.asked.append(len(feeds["picture"]))
+        if (feeds["picture"].max(axis=(1, 2, 3)) < 0).any():
+            raise self.error
+        return self.session.run(feeds, check)
+
+
+def failing(two_stage: Path, error: NetworkError) -> tuple[TwoStagePipeline, list[int]]:
+    """A pipeline whose stage 1 fails, and how many pictures each of its calls had."""
+    asked: list[int] = []
 
     def watch(role: str, session: Any) -> Any:
-        return Failing(session) if role == "low" else session
+        if role != "low":
+            return session
+        broken = Failing(session, error)
+        broken.asked = asked
+        return broken
 
-    dark = np.zeros_like(rgb)
-    with TwoStagePipeline(open_bundle(two_stage), watch=watch) as pipeline:
-        found = pipeline.batch([rgb, dark, rgb], [None] * 3)
-    assert [type(one) for one in found] == [Result, NetworkError, Result]
+    return TwoStagePipeline(open_bundle(two_stage), watch=watch), asked
+
+
+def test_nan_of_one_frame_leaves_the_others(two_stage: Path, rgb: np.ndarray) -> None:
+    pipeline, asked = failing(two_stage, NotFinite("low.onnx returned NaN or infinity in logits"))
+    with pipeline:
+        found = pipeline.batch([rgb, np.zeros_like(rgb), rgb], [None] * 3)
+    assert [type(one) for one in found] == [Result, NotFinite, Result]
     np.testing.assert_array_equal(found[0].mask, found[2].mask)
+    assert asked == [3, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"), [(NetworkError("low.onnx failed"), [3]), (OutOfMemory("low.onnx lacks memory"), [3, 1, 2])]
+)
+def test_any_other_failure_is_that_of_all(
+    two_stage: Path, rgb: np.ndarray, error: NetworkError, calls: list[int]
+) -> None:
+    """And is not hidden behind frame after frame; what lacks memory was tried in halves."""
+    pipeline, asked = failing(two_stage, error)
+    with pipeline, pytest.raises(type(error), match=str(error)):
+        pipeline.batch([rgb, rgb, np.zeros_like(rgb)], [None] * 3)
+    assert asked == calls
 
 
 @pytest.mark.parametrize("role", ["low", "high"])
@@ -129,18 +160,30 @@ def test_nan_from_a_network(tmp_path: Path, rgb: np.ndarray, role: str) -> None:
         pipeline(rgb)
 
 
-def test_a_frame_that_fixed_sides_do_not_fit(tmp_path: Path, rgb: np.ndarray) -> None:
-    """Stage 1's graph takes squares of 64 pixels, as an ONNX file of a user."""
+def test_networks_of_fixed_sides(tmp_path: Path, rgb: np.ndarray) -> None:
+    """As ONNX files of a user: stage 1's graph takes squares of 64 pixels, whatever the region is padded up to it."""
     shapes = {"low": (1, 64, 64), "high": (1, 64, 64)}
     bundle = write_tiny_two_stage(tmp_path / "fixed", size=512, shapes=shapes, selection=StagesSpec(patches=8))
-    with maskrt.open_pipeline(bundle) as pipeline:
-        result = pipeline(rgb, (0, 0, 100, 100))
-        assert len(result.stages.windows_xywh) == 8
-        with pytest.raises(BundleError, match="low takes pictures of 64 x 64, the region makes 64 x 32"):
-            pipeline(rgb, (0, 0, 180, 60))
+    dynamic = write_tiny_two_stage(tmp_path / "dynamic", size=512, multiple=64, selection=StagesSpec(patches=8))
+    with maskrt.open_pipeline(bundle) as fixed, maskrt.open_pipeline(dynamic) as expected:
+        for roi in ((0, 0, 100, 100), (0, 0, 180, 60), (0, 0, 3, 120)):
+            assert fixed(rgb, roi).stages == expected(rgb, roi).stages
+            np.testing.assert_allclose(fixed(rgb, roi).probability, expected(rgb, roi).probability, rtol=0, atol=1e-6)
     with pytest.raises(BundleError, match="high takes pictures of 64 x 64, patches=4 makes 128 x 128"):
         maskrt.open_pipeline(bundle, patches=4)
     maskrt.open_pipeline(bundle, patches=4, windows="off").close()
+
+
+def test_a_region_that_fixed_sides_do_not_fit(tmp_path: Path, rgb: np.ndarray) -> None:
+    """Of a batch, that frame alone fails."""
+    shapes = {"low": ("B", 32, 64)}
+    bundle = write_tiny_two_stage(tmp_path / "wide", size=512, shapes=shapes, selection=StagesSpec(patches=8))
+    with maskrt.open_pipeline(bundle) as pipeline:
+        wide, tall = pipeline.batch([rgb, rgb], [(0, 0, 180, 60), (0, 0, 60, 120)])
+        assert isinstance(wide, Result)
+        assert "low takes pictures of 64 x 32, the region makes 64 x 64" in str(tall)
+        with pytest.raises(BundleError, match="export it with dynamic sides"):
+            pipeline(rgb, (0, 0, 60, 120))
 
 
 @pytest.mark.parametrize(
@@ -177,6 +220,7 @@ def test_a_budget_replaces_the_bundles(two_stage: Path) -> None:
         ({"std": [1.0, 0.0, 1.0]}, "std must be above 0"),
         ({"classes": ["one"]}, "1 classes: expected 2 to 256"),
         ({"size": 31}, "size"),
+        ({"size": 20000}, "size"),
         ({"channels": 4}, "channels"),
     ],
 )
@@ -235,6 +279,27 @@ def test_stages_are_compared(two_stage: Path, rgb: np.ndarray) -> None:
     left, top, _, _ = compared.stages.windows_xywh[0]
     panel = sheet[26 : 26 + height, -width - 6 : -6]
     assert tuple(panel[top, left]) == WINDOW_RGB
+
+
+def test_pictures_of_tall_regions_stay_small(two_stage: Path, rng: np.random.Generator) -> None:
+    """2 x 4000 pixels at the width of a panel would take 4 GB."""
+    rgb = rng.integers(0, 256, (4000, 2, 3), np.uint8)
+    with maskrt.open_pipeline(two_stage) as pipeline:
+        sheet = stages_comparison(compare_stages(pipeline, rgb, rgb[:, :, 0] > 127), panel_width=50)
+    assert sheet.shape == (4 * 50 + 26 + 6, 5 * (50 + 6) + 6, 3)
+
+
+def test_kernels_keep_to_the_threads_in_an_evaluation(two_stage: Path, rgb: np.ndarray) -> None:
+    seen = []
+
+    def resize(values: np.ndarray, out: np.ndarray) -> None:
+        seen.append(numba.get_num_threads())
+        sets.CPU.resize_bilinear(values, out)
+
+    kernels = replace(sets.CPU, resize_bilinear=resize)
+    with TwoStagePipeline(open_bundle(two_stage), threads=1, kernels=kernels) as pipeline:
+        compare_stages(pipeline, rgb, rgb[:, :, 0] > 127)
+    assert set(seen) == {1}
 
 
 def soss_of_two_stages(tiny_bundle: Path, two_stage: Path, folder: Path, **changes: Any) -> Bundle:

@@ -46,8 +46,9 @@ def command(
     a two-stage bundle: patches along the longest side; how many are looked at again, by one of patch_count,
     patch_fraction and undecided; rank (probability, logit); windows (grid, sliding, off); target.
 
-    With --batch, N frames are read, segmented and written at a time. The encoder takes regions of one shape together;
-    masks and their order do not depend on N, memory does. Engines for --provider tensorrt are built with it too.
+    With --batch, N frames are read, segmented and written at a time. The encoder takes regions of one shape together.
+    Memory grows with N; with --provider cpu masks do not depend on it, on a GPU other kernels may round otherwise.
+    Engines for --provider tensorrt are built with it too.
 
     \b
     Example:
