@@ -42,6 +42,8 @@ def describe(bundle: Bundle) -> Description:
         files += [_described(role, FP32, entry), *(_described(role, FP32, data) for data in entry.data)]
         for name, lower in manifest.precisions.items():
             files += [_described(role, name, lower.models[role])] if role in lower.models else []
+    if plain.get("two_stage", plain) is None:  # a segmenter of one stage has no use for either
+        del plain["two_stage"], plain["selection"]
     return Description(
         kind=plain["kind"],
         maskrt=manifest.maskrt,
