@@ -1,6 +1,7 @@
 """Export of two-stage bundles: the public checkpoint's format, parity with PyTorch, and what is refused."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 from maskrt.cli.main import app  # noqa: E402
 from maskrt.export import two_stage  # noqa: E402
 from maskrt.export.demo.train_unets import initialise  # noqa: E402
-from maskrt.export.stages import read_unet, read_unet_stage  # noqa: E402
+from maskrt.export.stages import STAGES, Stage, read_unet, read_unet_stage  # noqa: E402
 from maskrt.export.two_stage import check, export_two_stage  # noqa: E402
 from maskrt.export.two_stage_plain import look_plainly  # noqa: E402
 from maskrt.export.unet import UNet, unet_for  # noqa: E402
@@ -256,11 +257,17 @@ def test_checkpoints_of_something_else(pairs: dict[str, tuple[str, str]], tmp_pa
 
 
 def test_a_pipeline_that_differs_is_not_written(
-    pairs: dict[str, tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pairs: dict[str, tuple[str, str]], bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def other(*arguments: Any) -> Any:
         return look_plainly(*arguments) + 0.01
 
+    def written_before(checkpoint: Path, path: Path, side: int) -> Stage:
+        stage = read_unet_stage(checkpoint, path, side)
+        shutil.copyfile(bundles["colour"] / path.name, path)
+        return stage._replace(write=lambda report: None)
+
+    monkeypatch.setitem(STAGES, "unet", written_before)
     monkeypatch.setattr(two_stage, "look_plainly", other)
     with pytest.raises(ExportError, match=r"differ from PyTorch by 1\.0e-02"):
         export_two_stage(*pairs["colour"], tmp_path / "b", size=SIZE, selection=PATCHES)

@@ -1,6 +1,5 @@
-"""The pipeline, its manifest, and SOSS with two stages for its segmenter."""
+"""The pipeline, its manifest, and its evaluation."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,9 @@ from tiny_two_stage import spec_of, write_tiny_two_stage
 import maskrt
 from maskrt.kernels import sets
 from maskrt.runtime.bundle import (
-    MANIFEST,
-    Bundle,
-    SossManifest,
     StagesSpec,
     TwoStageManifest,
     TwoStageSpec,
-    encode_manifest,
     open_bundle,
     two_stage_of,
     with_overrides,
@@ -32,8 +27,6 @@ from maskrt.runtime.figures import stages_comparison
 from maskrt.runtime.overlay import WINDOW_RGB
 from maskrt.runtime.refine_pipeline import open_refiner
 from maskrt.runtime.soss import SossPipeline
-from maskrt.runtime.tensorrt_build import with_settings
-from maskrt.runtime.tensorrt_profiles import profile_of
 from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
 from maskrt.runtime.types import Frame, Result
 
@@ -300,69 +293,3 @@ def test_kernels_keep_to_the_threads_in_an_evaluation(two_stage: Path, rgb: np.n
     with TwoStagePipeline(open_bundle(two_stage), threads=1, kernels=kernels) as pipeline:
         compare_stages(pipeline, rgb, rgb[:, :, 0] > 127)
     assert set(seen) == {1}
-
-
-def soss_of_two_stages(tiny_bundle: Path, two_stage: Path, folder: Path, **changes: Any) -> Bundle:
-    """The tiny SOSS with the tiny two stages in place of its segmenter."""
-    shutil.copytree(tiny_bundle, folder)
-    manifest, stages = open_bundle(tiny_bundle).manifest, open_bundle(two_stage).manifest
-    entries = {role: entry for role, entry in manifest.models.items() if role != "segmenter"}
-    for role in ("low", "high"):
-        shutil.copyfile(two_stage / f"{role}.onnx", folder / f"{role}.onnx")
-        entries[f"segmenter_{role}"] = stages.models[role]
-    segmenter = msgspec.structs.replace(manifest.segmenter, classes=stages.classes)
-    changed = {"models": entries, "segmenter": segmenter, "two_stage": stages.stages, "selection": stages.selection}
-    (folder / MANIFEST).write_bytes(encode_manifest(msgspec.structs.replace(manifest, **(changed | changes))))
-    return open_bundle(folder)
-
-
-def test_soss_with_two_stages(tiny_bundle: Path, two_stage: Path, tmp_path: Path, rgb: np.ndarray) -> None:
-    bundle = soss_of_two_stages(tiny_bundle, two_stage, tmp_path / "soss")
-    assert isinstance(bundle.manifest, SossManifest)
-    with (
-        SossPipeline(bundle, options={"uncovered": "segmenter"}) as soss,
-        TwoStagePipeline(open_bundle(two_stage)) as alone,
-    ):
-        branches, result = soss.branches(rgb, ROI), soss(rgb, ROI)
-        (look,) = alone.segmenter.look([np.ascontiguousarray(rgb[7:97, 13:163])], {})
-        np.testing.assert_array_equal(branches.probabilities, look.probabilities)
-        assert result.mask.any()
-        other = np.ascontiguousarray(rgb[::-1])
-        for found, expected in zip(soss.batch([rgb, other], [ROI, None]), (result, soss(other)), strict=True):
-            assert found.segments.rles == expected.segments.rles
-            assert (found.label == expected.label).all()
-    with SossPipeline(bundle, options={"windows": "off", "points_per_side": 3}) as off:
-        assert (off.branches(rgb, ROI).probabilities != look.probabilities).any()
-    assert with_settings(bundle, {"patches": 2}).manifest.selection.patches == 2
-    with pytest.raises(InputError, match="patches of 16"):
-        SossPipeline(bundle, options={"patches": 8})
-    # A SOSS of one stage knows no such option.
-    for refused in (
-        lambda: maskrt.open_pipeline(tiny_bundle, patches=2),
-        lambda: with_settings(open_bundle(tiny_bundle), {"patches": 2}),
-    ):
-        with pytest.raises(BundleError, match="patches"):
-            refused()
-
-
-def test_soss_of_two_stages_has_the_segmenters_classes(tiny_bundle: Path, two_stage: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="name different classes"):
-        soss_of_two_stages(
-            tiny_bundle, two_stage, tmp_path / "soss", segmenter=open_bundle(tiny_bundle).manifest.segmenter
-        )
-
-
-def test_profiles_have_every_size_that_is_asked_for(two_stage: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    """Stage 1's sides are multiples of 32 up to a square's; a patch has one size."""
-    dynamic = {"picture": (-1, 3, -1, -1)}
-    bundle = with_settings(open_bundle(two_stage), {"patches": 2})
-    assert profile_of(bundle, "low", dynamic) == {"picture": ((1, 3, 32, 32), (1, 3, 32, 32), (64, 3, 32, 32))}
-    assert profile_of(bundle, "high", dynamic) == {"picture": ((1, 3, 64, 64), (2, 3, 64, 64), (64, 3, 64, 64))}
-    assert profile_of(bundle, "high", {"picture": (1, 3, 64, 64)}) == {}
-    large = write_tiny_two_stage(tmp_path / "large", size=4096, selection=StagesSpec(patches=8, undecided=0.25))
-    sides = profile_of(open_bundle(large), "low", dynamic)["picture"]
-    assert sides == ((1, 3, 32, 32), (1, 3, 512, 512), (4, 3, 512, 512))
-    assert profile_of(open_bundle(large), "high", dynamic)["picture"][1:] == ((4, 3, 512, 512), (4, 3, 512, 512))
-    soss = soss_of_two_stages(tiny_bundle, two_stage, tmp_path / "soss")
-    assert profile_of(soss, "segmenter_low", dynamic) == profile_of(open_bundle(two_stage), "low", dynamic)
-    assert profile_of(soss, "segmenter_high", dynamic) == profile_of(open_bundle(two_stage), "high", dynamic)
