@@ -37,7 +37,7 @@ BASELINE = "baseline"
 # Contestant -> the bundle's settings.
 SETTINGS: dict[str, dict[str, Any]] = {
     "stage 1 only": {"windows": "off"},
-    **{f"{patches} patches": {"patches": patches} for patches in (2, 4, 8, 16)},
+    **{f"{patches} patches": {"patches": patches, "windows": "grid"} for patches in (2, 4, 8, 16)},
     **{f"sliding, {patches}": {"patches": patches, "windows": "sliding"} for patches in (4, 8)},
 }
 
