@@ -142,7 +142,7 @@ def test_every_precision_with_its_own_file(lower: Bundle) -> None:
 def test_a_graph_without_a_cost_is_left_out_and_says_why(tiny_bundle: Path, tmp_path: Path) -> None:
     model = parser.parse_model(
         """<ir_version: 9, opset_import: ["" : 17]>
-        g (uint8[h, w, 3] image) => (int64[3, n] image_embeddings) {
+        g (uint8[b, h, w, 3] image) => (int64[4, n] image_embeddings) {
             floats = Cast<to = 1>(image) image_embeddings = NonZero(floats)
         }"""
     )
