@@ -42,7 +42,7 @@ bench: .venv/ready
 	    --json benchmarks/results/refine-demo-lattices.json
 	$(BIN)/python -m maskrt.benchmarks.refine_quality --json benchmarks/results/refine_quality.json
 	$(BIN)/python -m maskrt.benchmarks.refine_plots
-	$(BIN)/maskrt bench two-stage --frames 20 --pairs 60 --json benchmarks/results/two-stage.json
+	$(BIN)/maskrt bench two-stage --frames 40 --pairs 60 --json benchmarks/results/two-stage.json
 	$(BIN)/python -m maskrt.benchmarks.two_stage_plot
 	$(BIN)/maskrt bench precision --size demo --json benchmarks/results/precision-demo.json
 	$(BIN)/maskrt bench precision --size vit_b --pairs 2 --json benchmarks/results/precision-vit_b.json

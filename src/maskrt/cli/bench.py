@@ -60,7 +60,7 @@ def command(
     \b
     Example:
       maskrt bench soss --json out/bench/soss.json --size demo
-      maskrt bench two-stage --frames 20 --pairs 60
+      maskrt bench two-stage --frames 40 --pairs 60
       maskrt bench latency --pairs 100 --provider cpu,openvino
       maskrt bench throughput --frames 8 --batch 1,2,4,8
     """
