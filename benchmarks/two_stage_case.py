@@ -37,9 +37,13 @@ BASELINE = "baseline"
 # Contestant -> the bundle's settings.
 SETTINGS: dict[str, dict[str, Any]] = {
     "stage 1 only": {"windows": "off"},
-    **{f"{patches} patches": {"patches": patches, "windows": "grid"} for patches in (2, 4, 8, 16)},
-    "30% of 8 x 8": {"patches": 8, "windows": "grid", "patch_fraction": 0.3},
-    **{f"sliding, {patches}": {"patches": patches, "windows": "sliding"} for patches in (4, 8)},
+    **{
+        f"{patches} patches": {"patches": patches, "windows": "grid", "patch_fraction": None}
+        for patches in (2, 4, 8, 16)
+    },
+    "40% of 8 x 8": {"patches": 8, "windows": "grid", "patch_fraction": 0.4},
+    **{f"sliding, {patches}": {"patches": patches, "windows": "sliding", "patch_fraction": None} for patches in (4, 8)},
+    "sliding, 40% of 8 x 8": {"patches": 8, "windows": "sliding", "patch_fraction": 0.4},
 }
 
 
