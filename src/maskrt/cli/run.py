@@ -47,7 +47,7 @@ def command(
     patch_fraction and undecided; rank (probability, logit); windows (grid, sliding, off); target.
 
     With --batch, N frames are read, segmented and written at a time. The encoder takes regions of one shape together.
-    Memory grows with N; with --provider cpu masks do not depend on it, on a GPU other kernels may round otherwise.
+    Memory grows with N; an engine may round otherwise for N frames than for one, which single pixels may show.
     Engines for --provider tensorrt are built with it too.
 
     \b
