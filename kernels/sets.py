@@ -48,6 +48,7 @@ class KernelSet:
     add_shifted: Kernel
     decode_pixels: Kernel
     dilate: Kernel
+    erode_cross: Kernel
     settle_squares: Kernel
     patch_means: Kernel
     gather_patches: Kernel
@@ -98,7 +99,8 @@ def cuda() -> KernelSet:
     """The kernels for an NVIDIA GPU, whose answers are those of REFERENCE as the CPU's are.
 
     Connected regions (`remove_small_regions`, `region_boxes`) stay the CPU's: joining them is one chain of steps, each
-    on what the last one found. So is choosing windows (`choose_windows`), each from what the last one left.
+    on what the last one found. So is choosing windows (`choose_windows`), each from what the last one left, and so are
+    the distances of `erode_cross`, each from its neighbours'.
 
     Numba's CUDA target is imported by the first call, not before.
 
@@ -132,5 +134,7 @@ def cuda() -> KernelSet:
         selections_cuda,
         voting_cuda,
         regions_cpu,
-        patches_cpu,  # what its CUDA twin has is taken from that one, which comes first
+        # What their CUDA twins have is taken from those, which come first.
+        morphology_cpu,
+        patches_cpu,
     )
