@@ -47,7 +47,9 @@ def surveyed(folder: Path, min_area: int = 20) -> Survey:
         return survey(source, folder / "truth", min_area, MAX_PIXELS)
 
 
-def run(session: FakeSession, folder: Path, file: str = "s", limit: Limit = LIMIT, told: list | None = None):
+def run(
+    session: FakeSession, folder: Path, file: str = "s", limit: Limit = LIMIT, told: list | None = None
+) -> ClickSequence:
     planned = surveyed(folder).planned
 
     def read(some: list[Planned]) -> Iterator[Picture]:
@@ -215,5 +217,5 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     data = file.read_bytes()
     for damaged in (data[:-10], data[:40], b"", data.replace(b"records", b"recards")):
         file.write_bytes(damaged)
-        with pytest.raises(InputError, match="cannot be read .*: remove it, or choose another --out"):
+        with pytest.raises(InputError, match=r"cannot be read .*: remove it, or choose another --out"):
             read_sequence(file, SETTINGS)
