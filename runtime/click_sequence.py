@@ -77,5 +77,6 @@ def write_sequence(path: Path, sequence: ClickSequence, state: State) -> None:
     Raises:
         MaskrtError: it cannot be written.
     """
-    tensors = {name: np.ascontiguousarray(array) for name, array in state.items()}
+    # Not ascontiguousarray, which would make a list of a single number.
+    tensors = {name: np.asarray(array, order="C") for name, array in state.items()}
     write_bytes(path, save(tensors, {KEY: msgspec.json.encode(sequence).decode()}))

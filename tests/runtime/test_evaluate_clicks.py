@@ -207,7 +207,7 @@ def test_states_come_back_as_they_were(tmp_path: Path, rng: np.random.Generator)
     found = read_sequence(file, SETTINGS)[1]
     assert found.keys() == state.keys()
     for name, array in state.items():
-        assert found[name].dtype == array.dtype
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
         np.testing.assert_array_equal(found[name], array)
 
 

@@ -57,61 +57,55 @@ def open_survey(images: str, truth: Path, min_area: int, max_pixels: int) -> Pic
     return Pictures(images, truth, min_area, max_pixels, found)
 
 
+@dataclass(frozen=True)
+class Engine:
+    """What is measured. overrides: options of open_interactive besides the configurations' own."""
+
+    bundle: Path
+    overrides: Mapping[str, Any]
+    provider: str
+    threads: int | None
+
+
 def run_all(
-    bundle: Path,
-    pictures: Pictures,
-    names: Sequence[str],
-    limits: Sequence[Limit],
-    overrides: Mapping[str, Any],
-    provider: str,
-    threads: int | None,
-    out: Path,
+    engine: Engine, pictures: Pictures, names: Sequence[str], limits: Sequence[Limit], out: Path
 ) -> list[SequenceFigures]:
     """Every configuration at every limit; what OUT holds is not done again.
-
-    Args:
-        overrides: options of open_interactive besides the configurations' own.
 
     Raises:
         InputError: an override is a configuration's own, or OUT is of another run.
         Interrupted: by Ctrl-C, with what is kept and how to go on.
     """
-    _check_overrides(overrides)
-    open_bundle(bundle)  # whole, or its sha256 would not be that of its models
+    _check_overrides(engine.overrides)
+    open_bundle(engine.bundle)  # or the sha256 of bundle.json might not be that of its models
     found: list[SequenceFigures] = []
     with FrameProgress(pictures.survey.objects * len(names) * len(limits), "objects") as progress:
         try:
             for name in names:
-                options = {**overrides, **CONFIGURATIONS[name]}
-                cached = {"cache_dir": out / "embeddings", **options}
-                with open_interactive(bundle, provider, threads, **cached) as session:
-                    start = session.state()
-                    for limit in limits:
-                        settings = SequenceSettings(
-                            sha256_of(bundle / MANIFEST),
-                            options,
-                            provider,
-                            limit.name,
-                            pictures.min_area,
-                            pictures.survey.sha256(),
-                        )
-                        file = out / f"{name}-{limit.name}.safetensors"
-                        sequence = run_sequence(
-                            session,
-                            start,
-                            pictures.survey.planned,
-                            pictures.read,
-                            limit,
-                            settings,
-                            file,
-                            progress.advance,
-                        )
-                        found.append(SequenceFigures.of(name, limit, sequence))
+                found += _run_configuration(engine, pictures, name, limits, out, progress)
         except INTERRUPTS as error:
             if not is_interrupt(error):
                 raise
             raise Interrupted(f"interrupted: the same command again goes on from {out}") from error
     return found
+
+
+def _run_configuration(
+    engine: Engine, pictures: Pictures, name: str, limits: Sequence[Limit], out: Path, progress: FrameProgress
+) -> Iterator[SequenceFigures]:
+    """One configuration at every limit, each from the same fresh decoder."""
+    options = {**engine.overrides, **CONFIGURATIONS[name]}
+    cached = {"cache_dir": out / "embeddings", **options}
+    identity = sha256_of(engine.bundle / MANIFEST), options, engine.provider
+    surveyed = pictures.min_area, pictures.survey.sha256()
+    with open_interactive(engine.bundle, engine.provider, engine.threads, **cached) as session:
+        start = session.state()
+        for limit in limits:
+            settings = SequenceSettings(*identity, limit.name, *surveyed)
+            file = out / f"{name}-{limit.name}.safetensors"
+            planned = pictures.survey.planned
+            sequence = run_sequence(session, start, planned, pictures.read, limit, settings, file, progress.advance)
+            yield SequenceFigures.of(name, limit, sequence)
 
 
 def _check_overrides(overrides: Mapping[str, Any]) -> None:

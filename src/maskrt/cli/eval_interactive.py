@@ -45,7 +45,7 @@ def command(
       maskrt scenes --seed 900000 --count 5 --out out/scenes
       maskrt eval-interactive bundles/sam out/scenes/images --truth out/scenes/instances --out out/clicks --table
     """
-    from maskrt.cli.click_runs import open_survey, run_all
+    from maskrt.cli.click_runs import Engine, open_survey, run_all
     from maskrt.cli.click_scores import ClickReport, click_markdown, print_click_table
     from maskrt.cli.options import on_device, parse_limits, parse_names, parse_settings
     from maskrt.runtime.atomic import write_bytes
@@ -55,7 +55,8 @@ def command(
     names = parse_names(configs or ("all" if table else "none,R+E+x"), "--configs", CONFIGURATIONS)
     chosen_limits, overrides = parse_limits(limits), parse_settings(settings or [])
     pictures = open_survey(images, truth, min_area, int(max_megapixels * 1e6))
-    sequences = run_all(bundle, pictures, names, chosen_limits, overrides, on_device(provider, device), threads, out)
+    engine = Engine(bundle, overrides, on_device(provider, device), threads)
+    sequences = run_all(engine, pictures, names, chosen_limits, out)
     print_click_table(pictures.survey, sequences)
     if table:
         write_bytes(out / "table.md", click_markdown(pictures.survey, sequences).encode())
