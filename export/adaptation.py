@@ -28,6 +28,7 @@ from maskrt.export.sam import SamConfig
 from maskrt.runtime.adaptation import BETAS, EPSILON, FIRST, NEXT, SECOND, STEP_INPUTS
 
 MAX_POINTS, MAX_GRID = 1024, 4096
+LEAST = torch.finfo(torch.float32).tiny
 AXES: dict[str, Axes] = {
     "point_coords": {1: ("points", MAX_POINTS)},
     "point_labels": {1: ("points", MAX_POINTS)},
@@ -71,8 +72,9 @@ class Step:
         (decay_1, decay_2) = BETAS
         first = [m + (g - m) * (1 - decay_1) for m, g in zip(first, gradient, strict=True)]
         second = [v * decay_2 + g * g * (1 - decay_2) for v, g in zip(second, gradient, strict=True)]
+        # ONNX Runtime's root of a denormal number is NaN. The least normal one vanishes beside EPSILON.
         weights = [
-            w - step_size * (m / (v.sqrt() / correction + EPSILON))
+            w - step_size * (m / (v.clamp(min=LEAST).sqrt() / correction + EPSILON))
             for w, m, v in zip(weights, first, second, strict=True)
         ]
         squares = sum((g * g).sum() for g in gradient)

@@ -1,5 +1,6 @@
 """A SAM to a bundle whose mask decoder learns while it is used."""
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ from maskrt.runtime.session import Session, open_session
 
 STEPS = 20
 RATES = (1e-6, 1e-3)
-# Of |ours - PyTorch's| over |PyTorch's|, all weights as one vector, after STEPS steps at any of RATES.
+# Of |ours - PyTorch's| over |PyTorch's|, all weights as one vector, after STEPS steps at any of RATES. Adam divides by
+# the gradient's size, so where a gradient is nothing but rounding, as a key's bias's is, its step is too; at large
+# rates that grows. Then twice the distance of PyTorch's own float32 from its float64 is allowed.
 STEP_TOLERANCE = 1e-6
 
 
@@ -138,34 +141,35 @@ def write_checked_step(sam: Any, config: SamConfig, path: Path, report: Report) 
     """Export the step, and take 20 in a row at each of RATES beside torch.optim.Adam.
 
     Raises:
-        ExportError: the weights differ by more than STEP_TOLERANCE.
+        ExportError: the weights differ by more than STEP_TOLERANCE and than rounding explains.
     """
     write_step(sam, config, path)
     onnx.checker.check_model(path, full_check=True)
     worst = Parity(max_abs=0.0, max_rel=0.0)
     with open_session(path, repeated=True) as session:
         for rate in RATES:
-            found = compare_steps(sam, config, session, rate)
-            report(f"{path.name}: {STEPS} steps at {rate:.0e} differ from torch.optim.Adam by {found.max_rel:.1e}")
+            found, own = compare_steps(sam, config, session, rate)
+            report(
+                f"{path.name}: {STEPS} steps at {rate:.0e} differ from torch.optim.Adam by {found.max_rel:.1e} of the "
+                f"weights' norm; PyTorch's float32 from its float64 by {own:.1e}"
+            )
+            if not found.max_rel <= max(STEP_TOLERANCE, 2 * own):
+                raise ExportError(f"{path.name} learns otherwise than PyTorch: report this with the checkpoint's kind")
             worst = Parity(max_abs=max(worst.max_abs, found.max_abs), max_rel=max(worst.max_rel, found.max_rel))
-    if not worst.max_rel <= STEP_TOLERANCE:
-        raise ExportError(
-            f"{path.name} learns otherwise than PyTorch: its weights differ by {worst.max_rel:.1e} of their norm after "
-            f"{STEPS} steps, above {STEP_TOLERANCE:.0e}"
-        )
     return worst
 
 
-def compare_steps(sam: Any, config: SamConfig, session: Session, rate: float) -> Parity:
+def compare_steps(sam: Any, config: SamConfig, session: Session, rate: float) -> tuple[Parity, float]:
     """How far the weights are from PyTorch's after STEPS steps.
 
     PyTorch's side is segment_anything's own decoder, autograd, its own cross-entropy, and torch.optim.Adam.
 
     Returns:
-        max_abs of any weight; max_rel: the norm of the difference over that of PyTorch's weights.
+        max_abs of any weight, max_rel: the norm of the difference over that of PyTorch's weights; and how far these
+        are, likewise, from the same steps in float64.
     """
     step = Step(sam)
-    learner = _PlainLearner(sam, rate)
+    learner, exact = _PlainLearner(sam, rate), _PlainLearner(copy.deepcopy(sam).double(), rate)
     values = [value.numpy() for value in step.example(config, 1, 1, 1)[: 3 * len(step.weights)]]
     for number in range(1, STEPS + 1):
         *prompt, _, _ = step.example(config, 1 + number % 5, 4, 5, seed=number)[len(values) :]
@@ -175,12 +179,12 @@ def compare_steps(sam: Any, config: SamConfig, session: Session, rate: float) ->
         outputs = session.run(feeds, check=("loss", "gradient_norm"))
         values = [outputs[name] for name in step.outputs[:-2]]
         learner.step(prompt)
-    ours, theirs = _flat(values[: len(step.weights)]), _flat(learner.weights())
+        exact.step([value.double() for value in prompt])
+    ours, theirs, truth = _flat(values[: len(step.weights)]), _flat(learner.weights()), _flat(exact.weights())
+    norm = float(np.linalg.norm(truth))
     difference = ours - theirs
-    return Parity(
-        max_abs=float(np.abs(difference).max()),
-        max_rel=float(np.linalg.norm(difference) / np.linalg.norm(theirs)),
-    )
+    parity = Parity(max_abs=float(np.abs(difference).max()), max_rel=float(np.linalg.norm(difference)) / norm)
+    return parity, float(np.linalg.norm(theirs - truth)) / norm
 
 
 class _PlainLearner:
@@ -205,11 +209,11 @@ class _PlainLearner:
             loss.backward()
         self._optimiser.step()
 
-    def weights(self) -> list[NDArray[np.float32]]:
+    def weights(self) -> list[NDArray[Any]]:
         return [value.detach().numpy() for value in self._values]
 
 
-def _flat(arrays: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+def _flat(arrays: list[NDArray[Any]]) -> NDArray[np.float64]:
     return np.concatenate([array.ravel() for array in arrays]).astype(np.float64)
 
 
