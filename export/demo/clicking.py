@@ -1,7 +1,7 @@
 """Users who click while the demo SAM learns: an object, then what of its mask is wrong, turn after turn."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -15,7 +15,7 @@ from maskrt.export.demo.scenes_data import IGNORE
 
 LIVE = 4  # episodes of a step
 TURNS = (2, 8)  # of an episode
-SHARE_BOXES, SHARE_CENTRES, SHARE_UNHINTED = 0.2, 0.5, 0.15
+SHARE_BOXES, SHARE_ROUGH, SHARE_CENTRES, SHARE_UNHINTED = 0.15, 0.35, 0.5, 0.15
 WOBBLE = 0.1  # deviation of a box's corners, as a share of its sides
 Mask = NDArray[np.bool_]
 
@@ -42,8 +42,8 @@ class Episode:
 
     @property
     def ambiguous(self) -> bool:
-        """A single point: the one prompt that several masks answer."""
-        return self.boxes is None and self.labels.shape[1] == 1
+        """A single point and no mask: the one prompt that several masks answer."""
+        return self.boxes is None and self.hint is None and self.labels.shape[1] == 1
 
 
 def episodes(
@@ -67,18 +67,28 @@ def episodes(
 
 
 def begin(batch: Batch, embedding: Tensor, rng: np.random.Generator) -> Episode:
-    """The first turn: a point in every object, or sometimes a box around each."""
-    targets, points = batch["targets"], batch["points"]
+    """The first turn: a point in every object, or a box around each, or a rough mask and a click that corrects it.
+
+    The rough masks teach that a mask prompt is to be kept where no click says otherwise. From its own answers alone,
+    which hold little that the clicks do not, the network learnt to look past them: after 900 steps the truth itself
+    as the prompt gave an IoU of 0.71.
+    """
+    targets, points, labels = batch["targets"], batch["points"], batch["labels"]
     turns = int(rng.integers(TURNS[0], TURNS[1] + 1)) - 1
     visible = (batch["kinds"][0] != IGNORE).numpy()
-    if rng.random() < SHARE_BOXES:
+    start = Episode(embedding, targets, visible, points, labels, None, turns)
+    kind = rng.random()
+    if kind < SHARE_BOXES:
         boxes = torch.from_numpy(np.stack([rough_box(truth, rng) for truth in truths(targets)]))
-        nothing = len(targets), 0
-        return Episode(embedding, targets, visible, torch.empty(*nothing, 2), torch.empty(*nothing), boxes, turns)
+        return replace(start, boxes=boxes, points=points[:, :0], labels=labels[:, :0])
+    if kind < SHARE_BOXES + SHARE_ROUGH:
+        start.logits = torch.from_numpy(np.stack([rough_logits(truth, rng) for truth in truths(targets)]))
+        nothing_said = replace(start, points=points[:, :0], labels=labels[:, :0])
+        return replace(go_on(nothing_said, rng), hint=start.logits[:, None], turns=turns)
     for index, truth in enumerate(truths(targets)):
         if rng.random() < SHARE_CENTRES:
             points[index, 0] = torch.from_numpy(place(innermost(truth)[1], truth.shape[1], rng))
-    return Episode(embedding, targets, visible, points, batch["labels"], None, turns)
+    return start
 
 
 def go_on(episode: Episode, rng: np.random.Generator) -> Episode:
@@ -92,15 +102,13 @@ def go_on(episode: Episode, rng: np.random.Generator) -> Episode:
     width = episode.visible.shape[1]
     points = torch.from_numpy(np.stack([place(cell, width, rng) for cell, _ in clicks]))[:, None]
     labels = torch.tensor([int(positive) for _, positive in clicks])[:, None]
-    return Episode(
-        episode.embedding,
-        episode.targets,
-        episode.visible,
-        torch.cat([episode.points, points], 1),
-        torch.cat([episode.labels, labels], 1),
-        episode.boxes,
-        episode.turns - 1,
-        None if rng.random() < SHARE_UNHINTED else episode.logits[:, None],
+    return replace(
+        episode,
+        points=torch.cat([episode.points, points], 1),
+        labels=torch.cat([episode.labels, labels], 1),
+        turns=episode.turns - 1,
+        hint=None if rng.random() < SHARE_UNHINTED else episode.logits[:, None],
+        logits=None,
     )
 
 
@@ -136,6 +144,20 @@ def rough_box(truth: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
     sides = np.tile(corners[2:] - corners[:2], 2)
     corners = corners + rng.normal(0, WOBBLE, 4).clip(-2 * WOBBLE, 2 * WOBBLE) * sides
     return (corners - [0, 0, 1, 1]).clip(0, STRIDE * np.tile(truth.shape[::-1], 2) - 1).round().astype(np.float32)
+
+
+def rough_logits(truth: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
+    """float32 [h, w]: a mask that lacks parts of the object and has others too many, as logits."""
+    rows, columns = np.nonzero(truth)
+    mask, reach = truth.astype(np.uint8), max(2.0, float(np.sqrt(len(rows))))
+    for _ in range(rng.integers(1, 4)):
+        middle = rng.integers(len(rows))
+        centre = np.array([columns[middle], rows[middle]]) + rng.normal(0, 0.3 * reach, 2)
+        radii = reach * rng.uniform(0.1, 0.6, 2) + 0.5
+        value = int(rng.random() < 0.5)
+        cv2.ellipse(mask, (centre.tolist(), (2 * radii).tolist(), float(rng.uniform(0, 180))), value, cv2.FILLED)
+    signs = cv2.GaussianBlur(2 * mask.astype(np.float32) - 1, (0, 0), rng.uniform(0.3, 1.5))
+    return np.asarray(signs * np.float32(rng.uniform(4, 15)), np.float32)
 
 
 def place(cell: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -68,7 +68,7 @@ class ClickStage(nn.Module):
 def start_untrained(sam: Any, first: int) -> None:
     """Give what train_sam left at random a start: a mask prompt hardly matters, the single mask is mask `first`."""
     decoder, last = sam.mask_decoder, sam.prompt_encoder.mask_downscaling[-1]
-    last.weight *= 0.1
+    last.weight *= 0.3
     last.bias.copy_(sam.prompt_encoder.no_mask_embed.weight[0])
     decoder.mask_tokens.weight[0] = decoder.mask_tokens.weight[first]
     decoder.output_hypernetworks_mlps[0].load_state_dict(decoder.output_hypernetworks_mlps[first].state_dict())

@@ -95,6 +95,7 @@ def test_thin_objects_have_cells():
 
 def test_episodes_go_on_with_clicks_and_the_answer_so_far(rng, monkeypatch):
     monkeypatch.setattr(clicking, "SHARE_BOXES", 0)
+    monkeypatch.setattr(clicking, "SHARE_ROUGH", 0)
     monkeypatch.setattr(clicking, "SHARE_UNHINTED", 0)
     episode = begin(batch(), torch.zeros(1, 8, 8, 8), rng)
     assert episode.ambiguous
@@ -125,6 +126,29 @@ def test_boxes_take_the_place_of_the_first_point(rng, monkeypatch):
     assert torch.equal(later.boxes, episode.boxes)
     assert later.points.shape == (4, 1, 2)
     assert not later.ambiguous
+
+
+def test_rough_masks_come_with_a_click_on_what_is_wrong(rng, monkeypatch):
+    monkeypatch.setattr(clicking, "SHARE_BOXES", 0)
+    monkeypatch.setattr(clicking, "SHARE_ROUGH", 1)
+    monkeypatch.setattr(clicking, "SHARE_UNHINTED", 1)  # of later turns: the first one's mask is the point of it
+    damaged = 0
+    for number in range(10):
+        episode = begin(batch(number), torch.zeros(1, 8, 8, 8), rng)
+        assert not episode.ambiguous
+        assert episode.labels.shape == (4, 1)
+        assert clicking.TURNS[0] - 1 <= episode.turns <= clicking.TURNS[1] - 1
+        columns, rows = (episode.points[:, 0] // STRIDE).long().T
+        places = torch.arange(4), rows, columns
+        truth = torch.from_numpy(truths(episode.targets))
+        rough = (episode.hint[:, 0] > 0) & torch.from_numpy(episode.visible)
+        assert torch.equal(truth[places].long(), episode.labels[:, 0])
+        wrong = (rough != truth).any((1, 2))
+        assert (rough != truth)[places][wrong].all()
+        overlap = (rough & truth).sum((1, 2)) / (rough | truth).sum((1, 2))
+        assert overlap.mean() > 0.4
+        damaged += int(wrong.sum())
+    assert damaged > 20
 
 
 def test_episodes_end_and_others_begin(rng):
@@ -182,6 +206,7 @@ def test_the_answer_is_chosen_as_the_runtime_does(monkeypatch, rng):
     stage = train_clicks.ClickStage(sam)
     monkeypatch.setattr(stage.decoder, "in_bfloat16", lambda: lambda *_: (masks, predicted))
     monkeypatch.setattr(clicking, "SHARE_BOXES", 0)
+    monkeypatch.setattr(clicking, "SHARE_ROUGH", 0)
     episode = begin(batch(), torch.zeros(1, 32, 8, 8), rng)
     stage([episode])
     assert episode.logits[:, 0, 0].tolist() == [3, 1, 2, 3]
