@@ -92,7 +92,7 @@ demo-two-stage: .venv/ready
 	    --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes background,occlusion \
 	    --note "Demo models, trained on drawn scenes only: no claim about real images."
 
-# The SAM that is clicked on, an hour and a quarter by the times set: it goes on from the demo's SAM.
+# The SAM that is clicked on, an hour by the times set: it goes on from the demo's SAM.
 demo-clicks: .venv/ready
 	$(BIN)/maskrt scenes --seed 100000 --count 600 --out $(DEMO_WORK)/clicks-scenes
 	$(BIN)/python -m maskrt.export.demo.train_clicks --scenes $(DEMO_WORK)/clicks-scenes --out $(DEMO_WORK)/weights \

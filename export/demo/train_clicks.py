@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--sam", type=Path, required=True, help="sam.safetensors of train_sam, sam.json beside it")
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {NAME}.safetensors and {NAME}.json")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=65)
+    parser.add_argument("--minutes", type=float, default=46)
     parser.add_argument("--threads", type=int, help="of PyTorch, all cores where not given")
     options = parser.parse_args()
     if options.threads is not None:
