@@ -20,11 +20,26 @@ from maskrt import __version__
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
 from maskrt.runtime.errors import MaskrtError
 
-COMMANDS = ("demo", "run", "refine", "eval", "verify", "bench", "export", "build", "inspect", "scenes", "doctor")
+COMMANDS = (
+    "demo",
+    "run",
+    "refine",
+    "eval",
+    "verify",
+    "bench",
+    "export",
+    "build",
+    "inspect",
+    "scenes",
+    "serve",
+    "doctor",
+)
 # Optional module -> the extra that installs it.
 EXTRAS = {
     "onnxruntime": "cpu",
     "av": "video",
+    "starlette": "annotate",
+    "uvicorn": "annotate",
     "cv2": "demo",
     "skimage": "demo",
     "torch": "export",
