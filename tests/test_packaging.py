@@ -31,6 +31,8 @@ OPTIONAL = {
     "scipy",
     "skimage",
     "av",
+    "starlette",
+    "uvicorn",
     "tensorrt",
 }
 
