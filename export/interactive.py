@@ -169,7 +169,7 @@ def compare_steps(sam: Any, config: SamConfig, session: Session, rate: float) ->
         are, likewise, from the same steps in float64.
     """
     step = Step(sam)
-    learner, exact = _PlainLearner(sam, rate), _PlainLearner(copy.deepcopy(sam).double(), rate)
+    learner, exact = _PlainLearner(sam, rate), _PlainLearner(sam, rate, torch.float64)
     values = [value.numpy() for value in step.example(config, 1, 1, 1)[: 3 * len(step.weights)]]
     for number in range(1, STEPS + 1):
         *prompt, _, _ = step.example(config, 1 + number % 5, 4, 5, seed=number)[len(values) :]
@@ -190,9 +190,9 @@ def compare_steps(sam: Any, config: SamConfig, session: Session, rate: float) ->
 class _PlainLearner:
     """What defines the step: PyTorch as anyone would write it."""
 
-    def __init__(self, sam: Any, rate: float) -> None:
-        self._graph = PlainClickDecoder(sam)
-        self._start = {name: value.detach().clone() for name, value in sam.mask_decoder.named_parameters()}
+    def __init__(self, sam: Any, rate: float, dtype: torch.dtype = torch.float32) -> None:
+        self._graph = PlainClickDecoder(copy.deepcopy(sam)).to(dtype)
+        self._start = {name: value.to(dtype, copy=True) for name, value in sam.mask_decoder.named_parameters()}
         self._values = [value.clone().requires_grad_() for value in self._start.values()]
         self._optimiser = torch.optim.Adam(self._values, lr=rate)
 

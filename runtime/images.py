@@ -6,8 +6,9 @@ dropped and the stored colours stay, as `convert("RGB")` does in the usual train
 become RGB. Of a file with several pictures the first is read.
 """
 
+import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,9 +36,19 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
         InputError: the file is missing, no picture, damaged, empty, or too large.
     """
     with _decoded(Path(path), max_pixels) as image:
-        if image.mode.startswith("I"):
-            return np.repeat(_eight_bits(Path(path), image)[:, :, None], 3, axis=2)
-        return np.array(image.convert("RGB"), dtype=np.uint8)
+        return _rgb(str(path), image)
+
+
+def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """As read_image, of a file's bytes; errors call it by `name`.
+
+    Raises:
+        InputError: as read_image.
+    """
+    if not data:
+        raise InputError(f"{name} is empty: send a picture")
+    with _upright(lambda: io.BytesIO(data), name, max_pixels) as image:
+        return _rgb(name, image)
 
 
 def read_truth(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
@@ -86,7 +97,7 @@ def read_labels(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.ui
 
 def _grey(path: Path, max_pixels: int) -> NDArray[np.uint8]:
     with _decoded(path, max_pixels) as image:
-        return _eight_bits(path, image) if image.mode.startswith("I") else np.asarray(image.convert("L"))
+        return _eight_bits(str(path), image) if image.mode.startswith("I") else np.asarray(image.convert("L"))
 
 
 @contextmanager
@@ -96,54 +107,67 @@ def _decoded(path: Path, max_pixels: int) -> Iterator[Image.Image]:
         raise InputError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is an empty file: copy it again")
+    with _upright(lambda: path, str(path), max_pixels) as image:
+        yield image
+
+
+@contextmanager
+def _upright(file: Callable[[], Path | io.BytesIO], name: str, max_pixels: int) -> Iterator[Image.Image]:
+    """As _decoded, of what `file` gives anew each time that the picture is read."""
     try:
-        with _opened(path) as image:
-            _check_size(path, image.size, max_pixels)
+        with _opened(file()) as image:
+            _check_size(name, image.size, max_pixels)
             if image.format == "PNG":
                 image.verify()  # load() skips the checksums of pixel data, so that a flipped bit would pass unseen
-        with _opened(path) as image:
+        with _opened(file()) as image:
             # In place: exif_transpose otherwise copies the picture even where there is nothing to turn.
             ImageOps.exif_transpose(image, in_place=True)
             image.load()
-            _check_size(path, image.size, max_pixels)
+            _check_size(name, image.size, max_pixels)
             yield image
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not an image that maskrt reads: {', '.join(FORMATS)}") from error
+        raise InputError(f"{name} is not an image that maskrt reads: {', '.join(FORMATS)}") from error
     except MemoryError as error:
-        raise InputError(f"{path} does not fit into memory: lower --max-megapixels") from error
+        raise InputError(f"{name} does not fit into memory: lower --max-megapixels") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ... on damaged bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be decoded ({reason}): copy or export it again") from error
+        raise InputError(f"{name} cannot be decoded ({reason}): copy or export it again") from error
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(file: Path | io.BytesIO) -> Image.Image:
     # Image.open reads the header only. Pillow's own limit is a process-wide number that warns at 89 and refuses at
     # 179 megapixels whatever the caller asked for; ours is checked right after.
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path, formats=FORMATS)
+            return Image.open(file, formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _check_size(path: Path, size_wh: tuple[int, int], max_pixels: int) -> None:
+def _check_size(name: str, size_wh: tuple[int, int], max_pixels: int) -> None:
     width, height = size_wh
     if width < 1 or height < 1:
-        raise InputError(f"{path} is {width} x {height}: it has no pixels")
+        raise InputError(f"{name} is {width} x {height}: it has no pixels")
     if width * height > max_pixels:
         needed = -(-width * height // 1_000_000)
         raise InputError(
-            f"{path} is {width} x {height}, over the limit of {max_pixels / 1e6:g} megapixels: "
+            f"{name} is {width} x {height}, over the limit of {max_pixels / 1e6:g} megapixels: "
             f"if you trust it, use --max-megapixels {needed}"
         )
 
 
-def _eight_bits(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+def _rgb(name: str, image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith("I"):
+        return np.repeat(_eight_bits(name, image)[:, :, None], 3, axis=2)
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def _eight_bits(name: str, image: Image.Image) -> NDArray[np.uint8]:
     """Grey of 16 bits as uint8 [H, W]. Pillow holds it in mode I;16 or, from PGM, as 32-bit I."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
-        raise InputError(f"{path} has 32-bit values: convert it to 8 or 16 bits")
+        raise InputError(f"{name} has 32-bit values: convert it to 8 or 16 bits")
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -30,6 +30,8 @@ OPTIONAL = {
     "scipy",
     "skimage",
     "av",
+    "starlette",
+    "uvicorn",
     "tensorrt",
 }
 

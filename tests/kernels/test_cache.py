@@ -6,7 +6,7 @@ import sys
 
 SCRIPT = """
 import numpy as np
-from maskrt.kernels import low_res, mask_stats, regions, resample, voting
+from maskrt.kernels import contours, low_res, mask_stats, regions, resample, voting
 from maskrt.kernels.distance import cpu as distance
 from maskrt.kernels.morphology import cpu as morphology
 from maskrt.kernels.morphology.reference import contour, disk
@@ -60,6 +60,8 @@ picture, table = rng.integers(0, 256, (30, 20, 3), np.uint8), rng.random((3, 256
 patches.gather_patches(picture, window_corners, table, patch)
 patches.blend_patches(patch[:, :2].copy(), window_corners, 4, blended)
 chosen = patches.choose_windows(rng.random((30, 20)), 4, 6, 0.01)
+outlines = contours.outer_contours(mask)
+print(len(outlines), sum(outline.sum() for outline in outlines))
 print(means.sum(), patch.sum(), blended.sum(), chosen.tolist())
 print(near.sum(), deep.sum(), apart.sum(), filled.sum(), squares.sum(), boxes_of.region_boxes(clean).tolist())
 print(bright.sum(), summed.sum(), probability.sum())

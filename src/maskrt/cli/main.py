@@ -32,12 +32,15 @@ COMMANDS = (
     "build",
     "inspect",
     "scenes",
+    "serve",
     "doctor",
 )
 # Optional module -> the extra that installs it.
 EXTRAS = {
     "onnxruntime": "cpu",
     "av": "video",
+    "starlette": "annotate",
+    "uvicorn": "annotate",
     "cv2": "demo",
     "skimage": "demo",
     "torch": "export",

@@ -1,0 +1,66 @@
+"""Who may ask: whoever has the token, or, without one, programs of this machine."""
+
+import base64
+import binascii
+import hmac
+import ipaddress
+import secrets
+from collections.abc import Mapping
+
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.serve.refused import Refused
+
+NONE = "none"
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+def token_for(asked: str | None, host: str) -> str | None:
+    """The token to ask for: what was given, a random one where nothing was, None for "none".
+
+    Raises:
+        InputError: "none" with a host that others can reach, or an empty token.
+    """
+    if asked is None:
+        return secrets.token_urlsafe(18)
+    if asked != NONE:
+        if not asked.strip() or asked != asked.strip():
+            raise InputError("--token is empty, or begins or ends with a space: leave it out for a random one")
+        return asked
+    if not is_loopback(host):
+        raise InputError(f"--token none with --host {host}: others could use this server; leave one of the two out")
+    return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_access(headers: Mapping[str, str], token: str | None) -> None:
+    """Pass a request whose header Token, or whose password of Basic authorization, is the token.
+
+    Raises:
+        Refused: 401.
+    """
+    if token is None:
+        # A page in this machine's browser can give itself any name, but not send another as the host's.
+        if headers.get("host", "").rpartition(":")[0] not in LOCAL_NAMES and headers.get("host") not in LOCAL_NAMES:
+            raise Refused(401, "UNAUTHORIZED", "without a token this server answers to localhost only")
+        return
+    given = headers.get("token") or _password(headers.get("authorization", ""))
+    if not hmac.compare_digest(given.encode(), token.encode()):
+        raise Refused(401, "UNAUTHORIZED", "the token is missing or wrong: maskrt serve prints it at the start")
+
+
+def _password(authorization: str) -> str:
+    """The password of Basic authorization; empty where there is none."""
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(encoded.strip(), validate=True).decode().partition(":")[2]
+    except (binascii.Error, ValueError):
+        return ""

@@ -1,0 +1,177 @@
+"""Where a request's picture comes from: the request, a folder, or the Label Studio that was named. Nowhere else.
+
+Whoever can send a task could otherwise have this machine read any file, or ask any host that it reaches.
+"""
+
+import base64
+import binascii
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPMessage
+from pathlib import Path
+from typing import IO
+
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.serve.refused import Refused, invalid_image
+
+LOCAL_FILES, UPLOADS = "/data/local-files/", "/data/upload/"
+TIMEOUT_S = 30
+PORTS = {"http": 80, "https": 443}
+
+
+def decode_base64(text: str) -> bytes:
+    """The bytes of a base64 data URL, or of base64 alone.
+
+    Raises:
+        Refused: it is neither.
+    """
+    head, comma, data = text.rpartition(",")
+    if comma and not (head.startswith("data:") and head.endswith(";base64")):
+        raise invalid_image("the picture is no base64 data URL: expected data:image/png;base64,...")
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise invalid_image("the picture is not base64: send it again") from error
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Scheme, host and port of a URL, with the path under which a service lies."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = ""
+
+    @classmethod
+    def of(cls, url: str) -> "Origin":
+        """Of an http or https URL.
+
+        Raises:
+            InputError: it is another.
+        """
+        try:
+            parts = urllib.parse.urlsplit(url)
+            if parts.scheme not in PORTS or not parts.hostname:
+                raise ValueError("no http or https URL")
+            port = parts.port or PORTS[parts.scheme]
+        except ValueError as error:
+            raise InputError(f"{url[:200]!r} is no URL ({error}): expected http://HOST:PORT") from error
+        return cls(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))
+
+    def holds(self, other: "Origin") -> bool:
+        """Whether a URL is on the same host, and below the same path."""
+        same = (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
+        return same and f"{other.path}/".startswith(f"{self.path}/") and ".." not in other.path.split("/")
+
+    def url(self, path: str) -> str:
+        """The URL of a path on this host."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{path}"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Reads the pictures of tasks.
+
+    Args:
+        images: the folder that Label Studio's local files, and its `upload` folder, lie in.
+        label_studio: the only host that is asked.
+        api_key: the token that it is asked with.
+        max_bytes: of a picture.
+    """
+
+    images: Path | None
+    label_studio: Origin | None
+    api_key: str
+    max_bytes: int
+
+    def read(self, url: str) -> bytes:
+        """The bytes of a picture that a task names.
+
+        Raises:
+            Refused: the URL is not one of those above; or there is no such picture, or it is too large.
+        """
+        if url.startswith("data:"):
+            return decode_base64(url)
+        if url.startswith(("upload/", "/upload/")):  # as older tasks have it
+            url = f"/data/{url.lstrip('/')}"
+        if url.startswith("/data/"):
+            if self.images is not None and url.startswith((LOCAL_FILES, UPLOADS)):
+                return self._from_folder(self.images, url)
+            if self.label_studio is not None:
+                return self._ask(self.label_studio, self.label_studio.path + url)
+            raise invalid_image("the task's picture is a file of Label Studio's: start with --images or --label-studio")
+        if url.startswith(("http://", "https://")):
+            return self._from_host(url)
+        raise invalid_image("the task's picture is no data URL, no file of Label Studio's and no http(s) URL")
+
+    def _from_folder(self, images: Path, url: str) -> bytes:
+        parts = urllib.parse.urlsplit(url)
+        if url.startswith(LOCAL_FILES):
+            name = urllib.parse.parse_qs(parts.query).get("d", [""])[0]
+        else:
+            name = urllib.parse.unquote(parts.path.removeprefix("/data/"))
+        missing = invalid_image("the task's picture is not in the folder of --images")
+        try:
+            path = (images / name).resolve()
+            if not path.is_relative_to(images.resolve()) or not path.is_file():
+                raise missing
+            with path.open("rb") as file:
+                return self._limited(file)
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+            if isinstance(error, Refused):
+                raise
+            raise missing from error
+
+    def _from_host(self, url: str) -> bytes:
+        refused = invalid_image("the task's picture lies on a host that this server does not ask: see --label-studio")
+        try:
+            origin = Origin.of(url)
+        except InputError as error:
+            raise refused from error
+        if self.label_studio is None or not self.label_studio.holds(origin):
+            raise refused
+        parts = urllib.parse.urlsplit(url)
+        return self._ask(self.label_studio, parts.path + (f"?{parts.query}" if parts.query else ""))
+
+    def _ask(self, origin: Origin, path: str) -> bytes:
+        # The URL is put together from what was checked, so that no other reading of it leads elsewhere.
+        url = origin.url(urllib.parse.quote(path, safe="/?&=%+,;:@~!$'()*"))
+        if not origin.holds(Origin.of(url)):
+            raise invalid_image("the task's picture lies outside of --label-studio")
+        headers = {"Authorization": f"Token {self.api_key}"} if self.api_key else {}
+        opener = urllib.request.build_opener(_SameOrigin(origin))
+        try:
+            with opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as answer:
+                return self._limited(answer)
+        except urllib.error.HTTPError as error:
+            raise invalid_image(
+                f"Label Studio answers {error.code} to the task's picture: see LABEL_STUDIO_API_KEY"
+            ) from error
+        except (OSError, HTTPException, ValueError) as error:
+            if isinstance(error, Refused):
+                raise
+            raise invalid_image(f"the task's picture cannot be fetched ({type(error).__name__})") from error
+
+    def _limited(self, file: IO[bytes]) -> bytes:
+        data = file.read(self.max_bytes + 1)
+        if len(data) > self.max_bytes:
+            raise Refused(413, "TOO_LARGE", f"the task's picture has over {self.max_bytes} bytes: see --max-megabytes")
+        return data
+
+
+class _SameOrigin(urllib.request.HTTPRedirectHandler):
+    """Follows redirects within one origin: another would get the token, or be one that is not to be asked."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        if not self.origin.holds(Origin.of(newurl)):
+            raise invalid_image("Label Studio sends the task's picture's reader to another host: not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -1,0 +1,102 @@
+"""Masks for prompts: one interactive session, asked by one request at a time, that learns nothing."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.clicks import Click
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.images import decode_image
+from maskrt.runtime.serve.refused import invalid_image, invalid_request
+
+Mask = NDArray[np.bool_]
+Box = tuple[int, int, int, int]
+
+
+class Session(Protocol):
+    """What is asked of an InteractiveSession."""
+
+    def set_image(self, rgb: NDArray[np.uint8]) -> None: ...
+
+    def predict(self, clicks: Sequence[Click], box: Box | None = None) -> Mask: ...
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What names one object: clicks, and a box x0, y0, x1, y1 in pixels, corners included."""
+
+    clicks: tuple[Click, ...]
+    box: Box | None = None
+
+
+class Predictor:
+    """A session behind a lock, for the threads of a server."""
+
+    def __init__(self, session: Session, max_pixels: int) -> None:
+        self._session = session
+        self._max_pixels = max_pixels
+        self._lock = threading.Lock()
+        self._digest = b""  # of the picture that the session holds
+        self._size_hw = (0, 0)
+
+    def masks(self, picture: bytes, prompts_in: Callable[[tuple[int, int]], Sequence[Prompt]]) -> list[Mask]:
+        """One bool [H, W] mask per prompt.
+
+        Args:
+            picture: an image file; the one that was sent last is neither decoded nor encoded anew.
+            prompts_in: the prompts in a picture of a height and width.
+
+        Raises:
+            Refused: the picture cannot be used.
+            InputError: a prompt cannot be used.
+        """
+        digest = hashlib.sha256(picture).digest()
+        with self._lock:  # the picture too is decoded inside: one at a time bounds the memory
+            if digest != self._digest:
+                self._set_image(picture)
+                self._digest = digest
+            return [self._session.predict(prompt.clicks, prompt.box) for prompt in prompts_in(self._size_hw)]
+
+    def _set_image(self, picture: bytes) -> None:
+        try:
+            rgb = decode_image(picture, "the picture", self._max_pixels)
+        except InputError as error:
+            raise invalid_image(str(error)) from error
+        self._digest = b""
+        self._session.set_image(rgb)
+        self._size_hw = rgb.shape[0], rgb.shape[1]
+
+
+def prompts_of(clicks: Sequence[Click], boxes: Sequence[Box]) -> list[Prompt]:
+    """Each box is an object of its own, with all clicks; without one, the clicks are an object."""
+    if not boxes:
+        return [Prompt(tuple(clicks))] if clicks else []
+    return [Prompt(tuple(clicks), box) for box in boxes]
+
+
+def click_at(xy: tuple[float, float], positive: bool, size_hw: tuple[int, int]) -> Click:
+    """The click in the pixel under a point, which may lie on the picture's right or lower edge.
+
+    Raises:
+        Refused: the point lies outside.
+    """
+    x, y = xy
+    height, width = size_hw
+    if not (0 <= x <= width and 0 <= y <= height):
+        raise invalid_request(f"a point at {x:g}, {y:g} lies outside the picture of {width} x {height}")
+    return Click(min(int(x), width - 1), min(int(y), height - 1), positive)
+
+
+def box_between(corner_xy: tuple[float, float], opposite_xy: tuple[float, float], size_hw: tuple[int, int]) -> Box:
+    """The box of two opposite corners.
+
+    Raises:
+        Refused: a corner lies outside.
+    """
+    one, other = (click_at(xy, True, size_hw) for xy in (corner_xy, opposite_xy))
+    return min(one.x, other.x), min(one.y, other.y), max(one.x, other.x), max(one.y, other.y)

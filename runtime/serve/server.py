@@ -1,0 +1,93 @@
+"""Listening, and running the server until Ctrl-C."""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskrt.runtime.bundle import MANIFEST, sha256_of
+from maskrt.runtime.errors import InputError, MaskrtError
+from maskrt.runtime.serve.access import is_loopback
+from maskrt.runtime.serve.app import Service, make_app
+from maskrt.runtime.serve.pictures import Origin, Pictures
+from maskrt.runtime.serve.predictor import Predictor, Session
+
+API_KEY = "LABEL_STUDIO_API_KEY"
+# Each may hold a request of the largest size; one more is answered 503.
+MOST_CONNECTIONS = 16
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one request: pixels of its picture, and bytes."""
+
+    max_pixels: int
+    max_bytes: int
+
+
+def pictures_of(images: Path | None, label_studio: str | None, limits: Limits) -> Pictures:
+    """Where Label Studio's tasks may have their pictures; the token for it comes from the environment.
+
+    Raises:
+        InputError: the folder does not exist, or the URL is none.
+    """
+    if images is not None and not images.is_dir():
+        raise InputError(f"--images {images}: no such folder")
+    try:
+        origin = None if label_studio is None else Origin.of(label_studio)
+    except InputError as error:
+        raise InputError(f"--label-studio: {error}") from error
+    return Pictures(images, origin, os.environ.get(API_KEY, ""), limits.max_bytes)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; 0 is any port that is free.
+
+    Raises:
+        InputError: there is no such address here.
+        MaskrtError: the port is taken, or not to be had.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"--host {host}: no such address: use 127.0.0.1 or 0.0.0.0") from error
+    try:
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise MaskrtError(f"cannot listen at {host}:{port} ({reason}): choose another --port") from error
+
+
+def serve(
+    session: Session,
+    bundle: Path,
+    listening: socket.socket,
+    token: str | None,
+    pictures: Pictures,
+    limits: Limits,
+    tell: Callable[[str], None],
+) -> None:
+    """Answer requests until Ctrl-C; `tell` gets the address, the token and a line for every request that failed."""
+    import uvicorn
+
+    name = bundle.resolve().name
+    version = f"{name}-{sha256_of(bundle / MANIFEST)[:8]}"
+    predictor = Predictor(session, limits.max_pixels)
+    app = make_app(Service(predictor, pictures, name, version, token, limits.max_bytes, tell))
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    tell(f"serving {name} at http://{shown}:{port}")
+    tell("token: none" if token is None else f"token: {token}")
+    if not is_loopback(host):
+        tell("reachable from other machines, unencrypted: use a network that you trust")
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        ws="none",
+        limit_concurrency=MOST_CONNECTIONS,
+    )
+    uvicorn.Server(config).run(sockets=[listening])

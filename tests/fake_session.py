@@ -1,0 +1,45 @@
+"""A session whose masks follow from the prompt alone, and which remembers what it was asked."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from maskrt.runtime.clicks import Click
+from maskrt.runtime.errors import InputError
+
+
+class FakeSession:
+    """5 x 5 pixels around every positive click, without those around negative ones; or the box."""
+
+    def __init__(self) -> None:
+        self.pictures: list[NDArray[np.uint8]] = []
+        self.asked: list[tuple[tuple[Click, ...], tuple[int, int, int, int] | None]] = []
+        self.failure: Exception | None = None
+
+    def set_image(self, rgb: NDArray[np.uint8]) -> None:
+        assert rgb.dtype == np.uint8
+        assert rgb.ndim == 3
+        self.pictures.append(rgb)
+
+    def predict(self, clicks: Sequence[Click], box: tuple[int, int, int, int] | None = None) -> NDArray[np.bool_]:
+        if self.failure is not None:
+            raise self.failure
+        if not clicks and box is None:
+            raise InputError("no prompt")
+        self.asked.append((tuple(clicks), box))
+        mask = np.zeros(self.pictures[-1].shape[:2], np.bool_)
+        if box is not None:
+            mask[box[1] : box[3] + 1, box[0] : box[2] + 1] = True
+        for click in sorted(clicks, key=lambda click: not click.positive):
+            mask[max(click.y - 2, 0) : click.y + 3, max(click.x - 2, 0) : click.x + 3] = click.positive
+        return mask
+
+
+def png(rgb: NDArray[np.uint8]) -> bytes:
+    """The bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "PNG")
+    return file.getvalue()
