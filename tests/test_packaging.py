@@ -32,6 +32,8 @@ OPTIONAL = {
     "skimage",
     "av",
     "tensorrt",
+    "starlette",
+    "uvicorn",
 }
 
 

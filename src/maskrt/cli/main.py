@@ -20,7 +20,20 @@ from maskrt import __version__
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
 from maskrt.runtime.errors import MaskrtError
 
-COMMANDS = ("demo", "run", "refine", "eval", "verify", "bench", "export", "build", "inspect", "scenes", "doctor")
+COMMANDS = (
+    "demo",
+    "run",
+    "refine",
+    "annotate",
+    "eval",
+    "verify",
+    "bench",
+    "export",
+    "build",
+    "inspect",
+    "scenes",
+    "doctor",
+)
 # Optional module -> the extra that installs it.
 EXTRAS = {
     "onnxruntime": "cpu",
@@ -33,6 +46,8 @@ EXTRAS = {
     "onnx_ir": "export",
     "onnxscript": "export",
     "safetensors": "export",
+    "starlette": "annotate",
+    "uvicorn": "annotate",
 }
 
 app = typer.Typer(
