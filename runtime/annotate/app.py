@@ -153,7 +153,8 @@ class _Secret:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Compare in constant time, so that the token cannot be guessed letter by letter."""
-        given = scope["path"].split("/", 2)[1].encode("utf-8", "replace")
+        # What is no request, such as the start of the server, has no path.
+        given = scope["path"].split("/", 2)[1].encode("utf-8", "replace") if scope["type"] == "http" else self._token
         if secrets.compare_digest(given, self._token):
             await self._app(scope, receive, send)
         else:

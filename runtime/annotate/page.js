@@ -6,7 +6,7 @@ const COLOURS = ["#ff40a0", "#ffb000", "#39c5ff", "#8ce99a", "#b197fc", "#ff8a5c
 const $ = (id) => document.getElementById(id);
 const view = new View($("view"));
 const layers = new Map();   // of accepted objects, by id and class
-let state = null, shown = null, queue = Promise.resolve(), waiting = 0, era = 0, sure = null, noteTimer = 0;
+let state = null, shown = null, loaded = null, queue = Promise.resolve(), waiting = 0, era = 0, sure = null, noteTimer = 0;
 
 const colourOf = (name) => COLOURS[state.classes.indexOf(name) % COLOURS.length];
 const text = (id, value) => { $(id).textContent = value; };
@@ -24,12 +24,16 @@ function busy(change) {
 }
 
 // Actions go one by one, each with the turn that the one before left behind. After a failure those that wait are
-// dropped: they were meant for something else than what is there now.
+// dropped: they were meant for something else than what is there now. What depends on the state is a function, which
+// gives the action when its turn has come, or nothing.
 function act(action, said) {
   const mine = era;
   busy(1);
-  queue = queue.then(() => (mine === era ? send(action, said) : null)).catch(fail).finally(() => busy(-1));
-  return queue;
+  queue = queue.then(() => {
+    if (mine !== era) return null;
+    const now = typeof action === "function" ? action() : action;
+    return now ? send(now, said) : null;
+  }).catch(fail).finally(() => busy(-1));
 }
 
 async function send(action, said) {
@@ -65,6 +69,8 @@ function refresh() {
 
 async function loadPicture() {
   const index = state.index;
+  if (loaded === shown) return;   // two pictures further in one go: the first is passed over
+  loaded = shown;
   view.show(null);
   if (state.problem) return;
   const response = await fetch(`picture/${index}`);
@@ -146,7 +152,10 @@ function objectLine(object) {
   remove.title = "Delete this object";
   remove.setAttribute("aria-label", `Delete object ${object.number}`);
   remove.addEventListener("click", () => {
-    if (remove.className) return act({ kind: "delete", id: object.id }, `Object ${object.number} deleted`);
+    if (remove.className) {
+      act({ kind: "delete", id: object.id }, `Object ${object.number} deleted`);
+      return;
+    }
     remove.className = "sure";
     remove.textContent = "delete?";
     setTimeout(() => { remove.className = ""; remove.textContent = "×"; }, 3000);
@@ -175,14 +184,17 @@ function swatch(name) {
 }
 
 // What would drop clicks is asked for twice.
-function go(step) {
+function move(step) {
   const index = state.index + step;
-  if (index < 0 || index >= state.count) return note(step > 0 ? "This is the last picture." : "This is the first picture.");
-  if (state.mask !== null && sure !== `${state.turn} ${index}`) {
+  if (index < 0 || index >= state.count) {
+    note(step > 0 ? "This is the last picture." : "This is the first picture.");
+  } else if (state.mask !== null && sure !== `${state.turn} ${index}`) {
     sure = `${state.turn} ${index}`;
-    return note(`This object is not accepted: Enter keeps it; ${step > 0 ? "N" : "P"} again drops it.`, true);
+    note(`This object is not accepted: Enter keeps it; ${step > 0 ? "N" : "P"} again drops it.`, true);
+  } else {
+    return { kind: "show", index };
   }
-  act({ kind: "show", index });
+  return null;
 }
 
 function help(open) {
@@ -199,6 +211,7 @@ function hide() {
 const accept = () => act({ kind: "accept" }, "Accepted and saved");
 const undo = () => act({ kind: "undo" });
 const reset = () => act({ kind: "reset" });
+const go = (step) => act(() => move(step));
 const save = () => act({ kind: "save" }, "Decoders saved");
 const KEYS = {
   enter: accept, z: undo, backspace: undo, r: reset, s: save, n: () => go(1), arrowright: () => go(1), p: () => go(-1),
