@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_interactive import FakeInteractive
+from fake_annotator import FakeAnnotator
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -39,12 +39,12 @@ def store(out: Path) -> Store:
 
 
 @pytest.fixture
-def session() -> FakeInteractive:
-    return FakeInteractive()
+def session() -> FakeAnnotator:
+    return FakeAnnotator()
 
 
 @pytest.fixture
-def desk(session: FakeInteractive, pictures: list[Picture], store: Store) -> Desk:
+def desk(session: FakeAnnotator, pictures: list[Picture], store: Store) -> Desk:
     return Desk(session, pictures, store)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fake_interactive import FakeInteractive
+from fake_annotator import FakeAnnotator
 from starlette.testclient import TestClient
 
 from maskrt.runtime.annotate.app import MAX_BODY, PAGE, listen, make_app, make_server, new_token
@@ -45,7 +45,7 @@ def test_a_session_over_http(client: TestClient) -> None:
     assert state["counters"]["accepted"] == 1
 
 
-def test_errors_come_with_the_state(client: TestClient, session: FakeInteractive) -> None:
+def test_errors_come_with_the_state(client: TestClient, session: FakeAnnotator) -> None:
     turn = client.get(f"{AT}/state").json()["state"]["turn"]
     for do, said in (
         ({"kind": "click", "x": 80, "y": 5}, "outside the image"),
@@ -160,7 +160,7 @@ def test_a_taken_port() -> None:
         listen(70000)
 
 
-def test_a_slow_click_does_not_keep_the_page_waiting(desk: Desk, session: FakeInteractive) -> None:
+def test_a_slow_click_does_not_keep_the_page_waiting(desk: Desk, session: FakeAnnotator) -> None:
     app, clicking, go_on = make_app(desk, TOKEN), threading.Event(), threading.Event()
     with listen(0) as sock:
         server = make_server(app)

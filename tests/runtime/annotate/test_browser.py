@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_interactive import RADIUS, FakeClick, FakeInteractive, discs
+from fake_annotator import RADIUS, FakeAnnotator, FakeClick, discs
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -130,10 +130,12 @@ class Page:
         return self.colour(x, y) != (*PLAIN, 255)
 
     def text(self, name: str) -> str:
-        return self.driver.find_element("id", name).text
+        """What an element says, also while it still slides into view."""
+        return str(self.driver.find_element("id", name).get_property("textContent"))
 
     def complaints(self) -> list[str]:
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        """Errors of scripts, of requests, and of what the security policy has refused."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 @pytest.fixture
@@ -141,7 +143,7 @@ def page(driver: webdriver.Chrome, address: str) -> Page:
     return Page(driver, address)
 
 
-def test_an_object_from_click_to_disk(page: Page, out: Path, session: FakeInteractive) -> None:
+def test_an_object_from_click_to_disk(page: Page, out: Path, session: FakeAnnotator) -> None:
     assert page.text("name") == "bed 1 &lt;<i>.png"
     assert not page.covered(35, 20)
     page.click(30, 20)
@@ -167,7 +169,7 @@ def test_an_object_from_click_to_disk(page: Page, out: Path, session: FakeIntera
     assert page.complaints() == []
 
 
-def test_classes_boxes_and_pictures_by_keyboard(page: Page, out: Path, session: FakeInteractive) -> None:
+def test_classes_boxes_and_pictures_by_keyboard(page: Page, out: Path, session: FakeAnnotator) -> None:
     page.keys("2")
     assert session.decoder == "blanket"
     page.at(50, 40).key_down(Keys.SHIFT).click_and_hold().perform()
@@ -198,11 +200,11 @@ def test_classes_boxes_and_pictures_by_keyboard(page: Page, out: Path, session: 
     assert page.complaints() == []
 
 
-def test_zoomed_and_moved_clicks_hit_what_is_under_the_pointer(page: Page, session: FakeInteractive) -> None:
+def test_zoomed_and_moved_clicks_hit_what_is_under_the_pointer(page: Page, session: FakeAnnotator) -> None:
     before = page.place(30, 20)
     page.driver.execute_script(
         "const r = arguments[0].getBoundingClientRect(); arguments[0].dispatchEvent(new WheelEvent('wheel', {"
-        "deltaY: -600, clientX: r.left + arguments[1], clientY: r.top + arguments[2], bubbles: true, cancelable: true}))",
+        "deltaY: -600, clientX: r.left + arguments[1], clientY: r.top + arguments[2], bubbles: true}))",
         page.canvas,
         *before,
     )
@@ -240,7 +242,7 @@ def test_an_object_is_deleted_in_two_clicks(page: Page, out: Path) -> None:
     assert len(json.loads((out / "annotations.json").read_text())["annotations"]) == 1
 
 
-def test_a_page_that_is_behind_says_so(page: Page, desk: Desk, session: FakeInteractive) -> None:
+def test_a_page_that_is_behind_says_so(page: Page, desk: Desk, session: FakeAnnotator) -> None:
     desk.act(states.Request(desk.state().turn, states.Click(60, 40)))
     page.click(30, 20)
     assert "nothing was done: another browser was faster" in page.text("note")
@@ -250,7 +252,7 @@ def test_a_page_that_is_behind_says_so(page: Page, desk: Desk, session: FakeInte
     assert session.clicks == (FakeClick(60, 40), FakeClick(30, 20))
 
 
-def test_quick_clicks_are_all_taken(page: Page, session: FakeInteractive) -> None:
+def test_quick_clicks_are_all_taken(page: Page, session: FakeAnnotator) -> None:
     session.before = lambda: time.sleep(0.15)
     places = [(20, 20), (30, 20), (40, 20), (50, 20)]
     for x, y in places:
@@ -259,11 +261,13 @@ def test_quick_clicks_are_all_taken(page: Page, session: FakeInteractive) -> Non
     assert [(click.x, click.y) for click in session.clicks] == places
 
 
-def test_help_and_errors_are_shown(page: Page, session: FakeInteractive) -> None:
+def test_help_and_errors_are_shown(page: Page, session: FakeAnnotator) -> None:
     page.keys("h")
-    assert "Keys and mouse" in page.text("help")
+    help_box = page.driver.find_element("id", "help")
+    assert "Keys and mouse" in help_box.text
     page.keys(Keys.ENTER)  # closes it, and accepts nothing
-    assert page.text("help") == ""
+    assert not help_box.is_displayed()
+    assert page.text("note") == ""
     page.keys(Keys.ENTER)
     assert "click on an object first" in page.text("note")
 
@@ -272,7 +276,7 @@ def test_a_restart_shows_what_is_there(page: Page, desk: Desk, out: Path, pictur
     page.click(30, 20)
     page.keys(Keys.ENTER)
     with listen(0) as sock:
-        again = Desk(FakeInteractive(), pictures[:1], Store(out, ["mattress", "blanket"]))
+        again = Desk(FakeAnnotator(), pictures[:1], Store(out, ["mattress", "blanket"]))
         server = make_server(make_app(again, "other"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
         thread.start()

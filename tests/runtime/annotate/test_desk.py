@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_interactive import RADIUS, FakeClick, FakeInteractive, discs
+from fake_annotator import RADIUS, FakeAnnotator, FakeClick, discs
 from PIL import Image
 
 from maskrt.runtime.annotate import states
@@ -43,7 +43,7 @@ def test_clicks_box_and_undo(desk: Desk) -> None:
     assert do(desk, states.Undo()).mask is None  # nothing left
 
 
-def test_accepted_objects_are_kept_and_learnt_from(desk: Desk, session: FakeInteractive, out: Path) -> None:
+def test_accepted_objects_are_kept_and_learnt_from(desk: Desk, session: FakeAnnotator, out: Path) -> None:
     do(desk, states.Click(30, 20), states.Box(2, 3, 9, 9), states.Accept())
     state = do(desk, states.Choose("blanket"), states.Click(60, 40), states.Click(50, 40), states.Accept())
     first = discs((60, 80), [FakeClick(30, 20), (2, 3, 9, 9)])
@@ -102,7 +102,7 @@ def test_a_stale_turn_does_nothing(desk: Desk) -> None:
         desk.picture(0)
 
 
-def test_only_one_of_many_browsers_is_first(desk: Desk, session: FakeInteractive) -> None:
+def test_only_one_of_many_browsers_is_first(desk: Desk, session: FakeAnnotator) -> None:
     turn, barrier, at_work, together = desk.state().turn, threading.Barrier(6), threading.Lock(), []
     stale: list[int] = []
 
@@ -131,7 +131,7 @@ def test_only_one_of_many_browsers_is_first(desk: Desk, session: FakeInteractive
     assert len(desk.state().clicks) == 1
 
 
-def test_pictures(desk: Desk, session: FakeInteractive, pictures: list[Picture]) -> None:
+def test_pictures(desk: Desk, session: FakeAnnotator, pictures: list[Picture]) -> None:
     state = desk.state()
     assert (state.name, state.index, state.count, state.size_hw) == ("bed_1.png", 0, 3, (60, 80))
     shown = np.asarray(Image.open(BytesIO(desk.picture(0))))
@@ -155,7 +155,7 @@ def test_pictures(desk: Desk, session: FakeInteractive, pictures: list[Picture])
 
 
 def test_a_picture_that_has_changed_is_a_problem(
-    desk: Desk, pictures: list[Picture], session: FakeInteractive, out: Path
+    desk: Desk, pictures: list[Picture], session: FakeAnnotator, out: Path
 ) -> None:
     do(desk, states.Click(9, 9), states.Accept())
     Image.new("RGB", (80, 60)).save(pictures[0].path)
@@ -166,7 +166,7 @@ def test_a_picture_that_has_changed_is_a_problem(
     assert "no such file" in (do(desk, states.Show(0)).problem or "")
 
 
-def test_objects_with_many_clicks_are_failures(desk: Desk, session: FakeInteractive) -> None:
+def test_objects_with_many_clicks_are_failures(desk: Desk, session: FakeAnnotator) -> None:
     many = [states.Click(10 + at, 10) for at in range(20)]
     assert do(desk, *many[:19], states.Reset()).counters.failures == 0
     assert do(desk, *many, states.Reset()).counters.failures == 1
@@ -180,7 +180,7 @@ def test_objects_with_many_clicks_are_failures(desk: Desk, session: FakeInteract
 
 
 def test_decoders_are_saved_and_found_again(
-    desk: Desk, session: FakeInteractive, pictures: list[Picture], out: Path
+    desk: Desk, session: FakeAnnotator, pictures: list[Picture], out: Path
 ) -> None:
     assert not desk.state().unsaved
     assert do(desk, states.Click(9, 9), states.Accept(), states.Click(9, 9), states.Accept()).unsaved
@@ -194,7 +194,7 @@ def test_decoders_are_saved_and_found_again(
         "blanket.safetensors",
         "mattress.safetensors",
     ]
-    later, store = FakeInteractive(), Store(out, ["tube"])
+    later, store = FakeAnnotator(), Store(out, ["tube"])
     load_decoders(later, store, {})
     assert later.learnt == {"base": 0, "mattress": 2, "blanket": 1}
     load_decoders(later, store, {"tube": out / "decoders/mattress.safetensors"})
@@ -205,7 +205,7 @@ def test_decoders_are_saved_and_found_again(
     assert Desk(later, pictures, store).state().index == 1
 
 
-def test_an_object_outlives_a_network_that_fails(desk: Desk, session: FakeInteractive, out: Path) -> None:
+def test_an_object_outlives_a_network_that_fails(desk: Desk, session: FakeAnnotator, out: Path) -> None:
     do(desk, states.Click(30, 20))
     session.fail["accept"] = NetworkError("learn.onnx ran out of memory")
     with pytest.raises(MaskrtError, match="the object is kept, but nothing was learnt from it: learn"):

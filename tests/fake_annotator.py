@@ -1,9 +1,15 @@
-"""An interactive session without networks: discs around the clicks on the object, less those around the others."""
+"""An interactive session without networks: discs around the clicks on the object, less those around the others.
+
+Run as a program it is `maskrt` with such sessions: python fake_annotator.py annotate BUNDLE IMAGES --out OUT.
+"""
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -37,7 +43,7 @@ def discs(size_hw: tuple[int, int], prompts: list[Any]) -> NDArray[np.bool_]:
     return mask
 
 
-class FakeInteractive:
+class FakeAnnotator:
     """Counts what is asked of it. `fail` maps the name of a method to an error that it raises."""
 
     def __init__(self) -> None:
@@ -124,3 +130,23 @@ class FakeInteractive:
         self._prompts.append(prompt)
         self.mask = discs(self._size(), self._prompts)
         return self.mask
+
+
+def stand_in(session: FakeAnnotator, asked: dict[str, Any]) -> ModuleType:
+    """A maskrt.runtime.interactive that opens this session, and notes what was asked for."""
+
+    @contextmanager
+    def open_interactive(bundle: Path, provider: str, threads: int | None, **options: Any) -> Iterator[FakeAnnotator]:
+        asked.update(options, bundle=bundle, provider=provider, threads=threads)
+        yield session
+
+    module = ModuleType("maskrt.runtime.interactive")
+    vars(module)["open_interactive"] = open_interactive
+    return module
+
+
+if __name__ == "__main__":
+    from maskrt.cli.main import main
+
+    sys.modules["maskrt.runtime.interactive"] = stand_in(FakeAnnotator(), {})
+    main(sys.argv[1:])
