@@ -31,9 +31,9 @@ OPTIONAL = {
     "scipy",
     "skimage",
     "av",
-    "tensorrt",
     "starlette",
     "uvicorn",
+    "tensorrt",
 }
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from maskrt.cli import main as command_line
-from maskrt.runtime.annotate import app
+from maskrt.runtime.annotate import server
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     session = fake_annotator.FakeAnnotator()
     module = fake_annotator.stand_in(session, asked)
     monkeypatch.setitem(sys.modules, "maskrt.runtime.interactive", module)
-    monkeypatch.setattr(app, "serve", lambda app, sock: asked.update(session=session))
+    monkeypatch.setattr(server, "serve", lambda app, sock: asked.update(session=session))
     return asked
 
 

@@ -39,10 +39,12 @@ def command(
     """
     from maskrt.cli.options import on_device, parse_list, parse_pairs, parse_settings
     from maskrt.runtime.annotate.annotator import load_decoders
-    from maskrt.runtime.annotate.app import listen, make_app, new_token, serve
+    from maskrt.runtime.annotate.app import make_app
     from maskrt.runtime.annotate.coco import check_classes
     from maskrt.runtime.annotate.desk import Desk
+    from maskrt.runtime.annotate.guard import new_token
     from maskrt.runtime.annotate.pictures import find_pictures
+    from maskrt.runtime.annotate.server import listen, serve
     from maskrt.runtime.annotate.store import Store
     from maskrt.runtime.interactive import open_interactive
 

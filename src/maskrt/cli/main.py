@@ -38,6 +38,8 @@ COMMANDS = (
 EXTRAS = {
     "onnxruntime": "cpu",
     "av": "video",
+    "starlette": "annotate",
+    "uvicorn": "annotate",
     "cv2": "demo",
     "skimage": "demo",
     "torch": "export",
@@ -46,8 +48,6 @@ EXTRAS = {
     "onnx_ir": "export",
     "onnxscript": "export",
     "safetensors": "export",
-    "starlette": "annotate",
-    "uvicorn": "annotate",
 }
 
 app = typer.Typer(

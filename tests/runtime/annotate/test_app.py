@@ -11,8 +11,10 @@ import pytest
 from fake_annotator import FakeAnnotator
 from starlette.testclient import TestClient
 
-from maskrt.runtime.annotate.app import MAX_BODY, PAGE, listen, make_app, make_server, new_token
+from maskrt.runtime.annotate.app import MAX_BODY, PAGE, make_app
 from maskrt.runtime.annotate.desk import Desk
+from maskrt.runtime.annotate.guard import new_token
+from maskrt.runtime.annotate.server import listen, make_server
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.rle import decode_rle
 

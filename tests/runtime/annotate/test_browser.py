@@ -18,9 +18,10 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from maskrt.runtime.annotate import states
-from maskrt.runtime.annotate.app import listen, make_app, make_server
+from maskrt.runtime.annotate.app import make_app
 from maskrt.runtime.annotate.desk import Desk
 from maskrt.runtime.annotate.pictures import Picture, find_pictures
+from maskrt.runtime.annotate.server import listen, make_server
 from maskrt.runtime.annotate.store import Store
 from maskrt.runtime.images import read_labels
 
