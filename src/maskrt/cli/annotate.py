@@ -37,6 +37,9 @@ def command(
       maskrt annotate bundles/interactive ward/ --out out/ward --classes mattress,blanket
       maskrt annotate bundles/interactive 'ward/**/*.png' --out out/ward --set click_adaptation=C
     """
+    import starlette  # noqa: F401  what is not installed is said before a model is loaded
+    import uvicorn  # noqa: F401
+
     from maskrt.cli.options import on_device, parse_list, parse_pairs, parse_settings
     from maskrt.runtime.annotate.annotator import load_decoders
     from maskrt.runtime.annotate.app import make_app
