@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,16 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import InputError
 
 RADIUS = 6
-
-
-@dataclass(frozen=True)
-class FakeClick:
-    x: int
-    y: int
-    positive: bool = True
 
 
 def discs(size_hw: tuple[int, int], prompts: list[Any]) -> NDArray[np.bool_]:
@@ -38,7 +31,7 @@ def discs(size_hw: tuple[int, int], prompts: list[Any]) -> NDArray[np.bool_]:
     rows, columns = np.mgrid[:height, :width]
     for positive in (True, False):
         for click in prompts:
-            if isinstance(click, FakeClick) and click.positive is positive:
+            if isinstance(click, Click) and click.positive is positive:
                 mask[(columns - click.x) ** 2 + (rows - click.y) ** 2 <= RADIUS**2] = positive
     return mask
 
@@ -62,8 +55,8 @@ class FakeAnnotator:
         return tuple(self.learnt)
 
     @property
-    def clicks(self) -> tuple[FakeClick, ...]:
-        return tuple(prompt for prompt in self._prompts if isinstance(prompt, FakeClick))
+    def clicks(self) -> tuple[Click, ...]:
+        return tuple(prompt for prompt in self._prompts if isinstance(prompt, Click))
 
     def set_image(self, rgb: NDArray[np.uint8]) -> None:
         self._called("set_image")
@@ -77,7 +70,7 @@ class FakeAnnotator:
         if not (0 <= x < width and 0 <= y < height):
             raise InputError(f"the click {x}, {y} is outside the image of {width} x {height}")
         self.steps += 1
-        return self._with(FakeClick(x, y, positive))
+        return self._with(Click(x, y, positive))
 
     def box(self, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.bool_]:
         height, width = self._size()

@@ -8,29 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.annotate.store import Store
+from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import InputError
 
 Mask = NDArray[np.bool_]
-
-
-class Point(Protocol):
-    """A click of the session."""
-
-    @property
-    def x(self) -> int: ...
-
-    @property
-    def y(self) -> int: ...
-
-    @property
-    def positive(self) -> bool: ...
 
 
 class Annotator(Protocol):
     """An interactive session, for one thread at a time; maskrt.runtime.interactive has the real one."""
 
     @property
-    def clicks(self) -> Sequence[Point]: ...
+    def clicks(self) -> Sequence[Click]: ...
 
     @property
     def mask(self) -> Mask | None: ...

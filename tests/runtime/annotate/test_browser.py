@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_annotator import RADIUS, FakeAnnotator, FakeClick, discs
+from fake_annotator import RADIUS, FakeAnnotator, discs
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -23,6 +23,7 @@ from maskrt.runtime.annotate.desk import Desk
 from maskrt.runtime.annotate.pictures import Picture, find_pictures
 from maskrt.runtime.annotate.server import listen, make_server
 from maskrt.runtime.annotate.store import Store
+from maskrt.runtime.clicks import Click
 from maskrt.runtime.images import read_labels
 
 FLAGS = (
@@ -154,19 +155,19 @@ def test_an_object_from_click_to_disk(page: Page, out: Path, session: FakeAnnota
     assert page.text("clicks") == "1"
     page.click(40, 20)
     page.click(42, 24, positive=False)
-    assert session.clicks == (FakeClick(30, 20), FakeClick(40, 20), FakeClick(42, 24, False))
+    assert session.clicks == (Click(30, 20), Click(40, 20), Click(42, 24, False))
     assert page.covered(40 - away, 20)
     assert not page.covered(42, 24 + away)
     page.keys("z")
-    assert session.clicks == (FakeClick(30, 20), FakeClick(40, 20))
+    assert session.clicks == (Click(30, 20), Click(40, 20))
     page.keys(Keys.CONTROL + "z" + Keys.NULL)
-    assert session.clicks == (FakeClick(30, 20),)
+    assert session.clicks == (Click(30, 20),)
     assert not page.covered(40, 20)
     page.keys(Keys.ENTER)
     assert (page.text("clicks"), page.text("accepted"), page.text("mean")) == ("0", "1", "1.0")
     assert page.covered(30, 20)  # accepted ones stay to be seen
     (mask_file,) = (out / "masks").iterdir()
-    np.testing.assert_array_equal(read_labels(mask_file), discs((60, 80), [FakeClick(30, 20)]))
+    np.testing.assert_array_equal(read_labels(mask_file), discs((60, 80), [Click(30, 20)]))
     assert page.complaints() == []
 
 
@@ -219,7 +220,7 @@ def test_zoomed_and_moved_clicks_hit_what_is_under_the_pointer(page: Page, sessi
     page.settle()
     np.testing.assert_allclose(np.subtract(page.place(30, 20), before), (-90, 35), atol=1.5)
     page.click(31, 19, positive=False)
-    assert session.clicks == (FakeClick(33, 22), FakeClick(31, 19, False))
+    assert session.clicks == (Click(33, 22), Click(31, 19, False))
     page.keys("f")
     assert page.place(30, 20) == before
     page.keys("v")
@@ -247,10 +248,10 @@ def test_a_page_that_is_behind_says_so(page: Page, desk: Desk, session: FakeAnno
     desk.act(states.Request(desk.state().turn, states.Click(60, 40)))
     page.click(30, 20)
     assert "nothing was done: another browser was faster" in page.text("note")
-    assert session.clicks == (FakeClick(60, 40),)
+    assert session.clicks == (Click(60, 40),)
     assert page.covered(60, 40)
     page.click(30, 20)
-    assert session.clicks == (FakeClick(60, 40), FakeClick(30, 20))
+    assert session.clicks == (Click(60, 40), Click(30, 20))
 
 
 def test_quick_clicks_are_all_taken(page: Page, session: FakeAnnotator) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_annotator import RADIUS, FakeAnnotator, FakeClick, discs
+from fake_annotator import RADIUS, FakeAnnotator, discs
 from PIL import Image
 
 from maskrt.runtime.annotate import states
@@ -15,6 +15,7 @@ from maskrt.runtime.annotate.annotator import load_decoders
 from maskrt.runtime.annotate.desk import Desk, StaleTurn
 from maskrt.runtime.annotate.pictures import Picture
 from maskrt.runtime.annotate.store import Store
+from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import InputError, MaskrtError, NetworkError
 from maskrt.runtime.images import read_image, read_labels
 from maskrt.runtime.rle import decode_rle
@@ -28,7 +29,7 @@ def do(desk: Desk, *actions: states.Action) -> states.State:
 
 def test_clicks_box_and_undo(desk: Desk) -> None:
     state = do(desk, states.Click(30, 20), states.Click(34, 20, False))
-    prompts = [FakeClick(30, 20), FakeClick(34, 20, False)]
+    prompts = [Click(30, 20), Click(34, 20, False)]
     assert state.mask is not None
     np.testing.assert_array_equal(decode_rle(state.mask), discs((60, 80), prompts))
     assert state.clicks == [(30, 20, 1), (34, 20, 0)]
@@ -46,8 +47,8 @@ def test_clicks_box_and_undo(desk: Desk) -> None:
 def test_accepted_objects_are_kept_and_learnt_from(desk: Desk, session: FakeAnnotator, out: Path) -> None:
     do(desk, states.Click(30, 20), states.Box(2, 3, 9, 9), states.Accept())
     state = do(desk, states.Choose("blanket"), states.Click(60, 40), states.Click(50, 40), states.Accept())
-    first = discs((60, 80), [FakeClick(30, 20), (2, 3, 9, 9)])
-    second = discs((60, 80), [FakeClick(60, 40), FakeClick(50, 40)])
+    first = discs((60, 80), [Click(30, 20), (2, 3, 9, 9)])
+    second = discs((60, 80), [Click(60, 40), Click(50, 40)])
     np.testing.assert_array_equal(read_labels(out / "masks/bed_1.png"), np.where(second, 2, first))
     assert [(found.number, found.name, found.clicks) for found in state.objects] == [
         (1, "mattress", 1),
@@ -212,7 +213,7 @@ def test_an_object_outlives_a_network_that_fails(desk: Desk, session: FakeAnnota
         do(desk, states.Accept())
     state = desk.state()
     assert (len(state.objects), state.clicks, state.mask) == (1, [], None)
-    assert read_labels(out / "masks/bed_1.png").sum() == discs((60, 80), [FakeClick(30, 20)]).sum() > RADIUS
+    assert read_labels(out / "masks/bed_1.png").sum() == discs((60, 80), [Click(30, 20)]).sum() > RADIUS
     session.fail = {"set_image": NetworkError("encoder.onnx returned NaN")}
     do(desk, states.Show(2))
     with pytest.raises(NetworkError, match="NaN"):
