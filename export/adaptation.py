@@ -28,7 +28,6 @@ from maskrt.export.sam import SamConfig
 from maskrt.runtime.adaptation import BETAS, EPSILON, FIRST, NEXT, SECOND, STEP_INPUTS
 
 MAX_POINTS, MAX_GRID = 1024, 4096
-LEAST = torch.finfo(torch.float32).tiny
 AXES: dict[str, Axes] = {
     "point_coords": {1: ("points", MAX_POINTS)},
     "point_labels": {1: ("points", MAX_POINTS)},
@@ -72,9 +71,9 @@ class Step:
         (decay_1, decay_2) = BETAS
         first = [m + (g - m) * (1 - decay_1) for m, g in zip(first, gradient, strict=True)]
         second = [v * decay_2 + g * g * (1 - decay_2) for v, g in zip(second, gradient, strict=True)]
-        # ONNX Runtime's root of a denormal number is NaN. The least normal one vanishes beside EPSILON.
+        # Numerator and denominator over EPSILON: a sum with 1e-8 would be taken for one with 0, and left out.
         weights = [
-            w - step_size * (m / (v.clamp(min=LEAST).sqrt() / correction + EPSILON))
+            w - m * (step_size / EPSILON) / (v.sqrt() / (correction * EPSILON) + 1)
             for w, m, v in zip(weights, first, second, strict=True)
         ]
         squares = sum((g * g).sum() for g in gradient)

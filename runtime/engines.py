@@ -29,14 +29,16 @@ _ELEMENT_TYPES = {"f32": "float", "u8": "uint8", "i64": "int64", "i32": "int32",
 class Engine(Closing):
     """What the engines share: names, where they take residents from, and the search for NaN.
 
-    place: where it leaves the outputs that are kept; None: on the host.
+    place: where it leaves the outputs that are kept; None: on the host. optional: inputs that have a default, and are fed
+    only where they differ from it.
     """
 
     place: Place | None = None
 
-    def __init__(self, name: str, inputs: Ports, outputs: Ports) -> None:
+    def __init__(self, name: str, inputs: Ports, outputs: Ports, optional: Ports | None = None) -> None:
         self._name = name
         self.inputs = inputs
+        self.optional = optional or {}
         self.outputs = outputs
 
     @overload
@@ -85,7 +87,7 @@ class Engine(Closing):
         """Some engines would go on with whatever an input held before, or with another device's address."""
         if unknown := set(keep) - set(self.outputs):
             raise ValueError(f"it returns {', '.join(self.outputs)}, and no {', '.join(sorted(unknown))} to keep")
-        if set(feeds) != set(self.inputs):
+        if set(feeds) - set(self.optional) != set(self.inputs):
             raise ValueError(f"it takes {', '.join(self.inputs)}, not {', '.join(feeds)}")
         for name, value in feeds.items():
             if isinstance(value, Resident) and value.place != self.place:
@@ -137,7 +139,8 @@ class OnnxRuntimeSession(Engine):
         if provider in DEVICE_MEMORY:
             self._binding = Binding(self._session, self._run_options, DEVICE_MEMORY[provider], device)
             self.place = self._binding.place
-        super().__init__(path.name, _ports(self._session.get_inputs()), _ports(self._session.get_outputs()))
+        inputs, outputs = _ports(self._session.get_inputs()), _ports(self._session.get_outputs())
+        super().__init__(path.name, inputs, outputs, _ports(self._session.get_overridable_initializers()))
 
     def _infer(self, feeds: Mapping[str, Tensor], keep: Collection[str]) -> Sequence[Tensor]:
         if self._binding is not None:

@@ -60,7 +60,7 @@ class _Watched(Closing):
     """A session whose runs are recorded."""
 
     def __init__(self, role: str, session: Session, recorder: Recorder) -> None:
-        self.inputs, self.outputs = session.inputs, session.outputs
+        self.inputs, self.optional, self.outputs = session.inputs, session.optional, session.outputs
         self._role, self._session, self._recorder = role, session, recorder
 
     @overload

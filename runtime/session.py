@@ -18,10 +18,12 @@ PROVIDERS = (*ONNXRUNTIME, *OPENVINO, TENSORRT)
 class Session(Protocol):
     """What a pipeline needs of an engine.
 
-    `inputs` and `outputs` map a name to (element type, shape), with None for a dynamic axis.
+    `inputs` and `outputs` map a name to (element type, shape), with None for a dynamic axis; `optional` are
+    inputs that need not be fed.
     """
 
     inputs: Ports
+    optional: Ports
     outputs: Ports
 
     @overload

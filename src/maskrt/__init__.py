@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maskrt.runtime.errors import MaskrtError
+    from maskrt.runtime.interactive import open_interactive
     from maskrt.runtime.pipeline import open_pipeline
 
-__all__ = ["MaskrtError", "__version__", "open_pipeline"]
+__all__ = ["MaskrtError", "__version__", "open_interactive", "open_pipeline"]
 __version__ = "0.1.0"
 
 
@@ -16,6 +17,10 @@ def __getattr__(name: str) -> Any:
         from maskrt.runtime.pipeline import open_pipeline
 
         return open_pipeline
+    if name == "open_interactive":
+        from maskrt.runtime.interactive import open_interactive
+
+        return open_interactive
     if name == "MaskrtError":
         from maskrt.runtime.errors import MaskrtError
 

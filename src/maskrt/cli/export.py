@@ -159,6 +159,36 @@ def two_stage(
     )
 
 
+@app.command("interactive")
+def interactive(
+    sam: Annotated[str, typer.Option(metavar="KIND:FILE", help="vit_b, vit_l or vit_h, or custom.")],
+    out: Annotated[Path, typer.Option("--out", help="The bundle's folder.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="How sessions learn, as learning_rate=1e-5; may repeat."),
+    ] = None,
+    note: Annotated[str, typer.Option(help="Kept in the bundle.")] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Export a SAM whose mask decoder learns while it is clicked on, without PyTorch.
+
+    Encoder, decoder with its weights as inputs, and one step of learning (loss, gradient, Adam), each compared with
+    PyTorch; the step over 20 steps at two rates. --set: click_adaptation=off|R|C, result_mask=off|E|U,
+    click_mask=true|false, erosions=5, learning_rate=1e-6, the published method's.
+
+    \b
+    Example:
+      maskrt export interactive --sam vit_b:sam_vit_b_01ec64.pth --out bundles/clicks
+      maskrt annotate bundles/clicks photos/ --out out/clicks --classes cable,tube
+    """
+    from maskrt.cli.options import parse_settings
+    from maskrt.export.interactive import export_interactive
+    from maskrt.runtime.bundle import AdaptSpec, with_overrides
+
+    adapt = with_overrides(AdaptSpec(), parse_settings(settings or []))
+    export_interactive(sam, out, adapt=adapt, note=note, overwrite=overwrite, report=print)
+
+
 @app.command("precisions")
 def precisions(
     bundle: BundlePath,

@@ -1,0 +1,127 @@
+"""The three networks of an interactive bundle: encoder, click decoder, and the step by which the decoder learns."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from maskrt.runtime.adaptation import FIRST, NEXT, SECOND, STEP_INPUTS, Tensors
+from maskrt.runtime.bundle import Bundle
+from maskrt.runtime.closing import Closing
+from maskrt.runtime.engines import OPENVINO
+from maskrt.runtime.errors import BundleError, InputError, NetworkError
+from maskrt.runtime.mask_decoder import require_names
+from maskrt.runtime.providers import TENSORRT, split_device
+from maskrt.runtime.resident import Tensor
+from maskrt.runtime.session import Session, open_session
+
+MASKS = 4  # of a prompt: the single one, then the three of an ambiguous click
+PROMPT = ("point_coords", "point_labels", "mask_input", "has_mask_input")
+
+
+@dataclass(frozen=True)
+class ClickNetworks(Closing):
+    """encoder: image uint8 [1, h, w, 3] -> image_embeddings float32 [1, C, e, e].
+
+    decoder: image_embeddings, point_coords [1, P, 2], point_labels [1, P], mask_input [1, 1, l, l], has_mask_input [1],
+    and every weight by its name -> low_res_masks [4, l, l], pred_iou [4]. step: see maskrt.runtime.adaptation.
+    """
+
+    encoder: Session
+    decoder: Session
+    step: Session
+
+    def require(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Raises BundleError unless the networks have those names, and take these weights."""
+        require_names(self.encoder, "encoder", {"image"}, {"image_embeddings"})
+        prompt = {"image_embeddings", *PROMPT}
+        require_names(self.decoder, "click_decoder", prompt, {"low_res_masks", "pred_iou"})
+        kinds = ("", FIRST, SECOND)
+        learnt = {kind + name for kind in kinds for name in weights}
+        require_names(self.step, "step", {*learnt, *prompt, *STEP_INPUTS}, {*(NEXT + name for name in learnt), *_LOSS})
+        taken = {name: self.decoder.optional[name][1] for name in weights if name in self.decoder.optional}
+        if taken != {name: value.shape for name, value in weights.items()}:
+            raise BundleError("the click_decoder does not take the weights of the bundle: export the bundle again")
+
+    @property
+    def embedding_shape(self) -> tuple[int, ...]:
+        """Of an image: (1, C, e, e).
+
+        Raises:
+            BundleError: the click decoder does not say it.
+        """
+        shape = self.decoder.inputs["image_embeddings"][1]
+        if (sizes := [size for size in shape if size is not None]) and len(sizes) == len(shape) == 4:
+            return tuple(sizes)
+        raise BundleError(f"the click_decoder takes embeddings {list(shape)} of no fixed size: export the bundle again")
+
+    def embed(self, rgb: NDArray[np.uint8], input_hw: tuple[int, int]) -> Tensor:
+        """The embedding of an image, resized to what the encoder sees: float32 [1, C, e, e], where the encoder leaves it.
+
+        Raises:
+            NetworkError: the encoder failed, or returned NaN, infinity or another shape.
+        """
+        # Pillow, as upstream: its antialiased uint8 resampling in the graph would not be equal.
+        resized = np.array(Image.fromarray(rgb).resize(input_hw[::-1], Image.Resampling.BILINEAR))
+        embedding: Tensor = self.encoder.run({"image": resized[None]}, keep=("image_embeddings",))["image_embeddings"]
+        if tuple(embedding.shape) != self.embedding_shape:
+            raise NetworkError(
+                f"the encoder returned {list(embedding.shape)}, the click_decoder takes {list(self.embedding_shape)}: "
+                "export the bundle again"
+            )
+        return embedding
+
+    def ask(self, weights: Tensors, feeds: Tensors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """low_res_masks float32 [4, l, l] and pred_iou float32 [4] of a prompt, with the weights given.
+
+        Raises:
+            NetworkError: the decoder failed, or returned NaN, infinity or another shape.
+        """
+        outputs = self.decoder.run({**feeds, **weights})
+        masks, pred_iou = outputs["low_res_masks"], outputs["pred_iou"]
+        side = feeds["mask_input"].shape[-1]
+        if masks.shape != (MASKS, side, side) or pred_iou.shape != (MASKS,):
+            raise NetworkError(
+                f"the click_decoder returned {list(masks.shape)} and {list(pred_iou.shape)}, not "
+                f"[{MASKS}, {side}, {side}] and [{MASKS}]: export the bundle again"
+            )
+        return masks, pred_iou
+
+    def close(self) -> None:
+        """Free the three."""
+        for session in (self.encoder, self.decoder, self.step):
+            session.close()
+
+
+_LOSS = ("loss", "gradient_norm")
+
+
+def open_networks(bundle: Bundle, provider: str, threads: int | None) -> ClickNetworks:
+    """Load the networks of an interactive bundle. With OpenVINO, whose graphs keep their weights, only the encoder.
+
+    Raises:
+        InputError: the provider cannot run a decoder that learns.
+        ProviderUnavailable, BundleError, OutOfMemory: as open_session.
+    """
+    name, _ = split_device(provider)
+    if name == TENSORRT:
+        raise InputError(f"{provider} does not take weights that change with every click: use --provider cuda")
+    others = "cpu" if name in OPENVINO else provider
+    with ExitStack() as opened:
+        load = partial(_load, opened, bundle, threads)
+        networks = ClickNetworks(
+            load("encoder", provider, repeated=False),
+            load("click_decoder", others, repeated=True),
+            load("step", "cpu" if name in OPENVINO else provider, repeated=True),
+        )
+        opened.pop_all()
+    return networks
+
+
+def _load(opened: ExitStack, bundle: Bundle, threads: int | None, role: str, provider: str, *, repeated: bool) -> Any:
+    return opened.enter_context(open_session(bundle.model_path(role), provider, threads, repeated=repeated))

@@ -1,0 +1,78 @@
+"""Files of learnt decoders, which belong to the bundle whose decoder they began as."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
+
+from maskrt.runtime.atomic import write_bytes
+from maskrt.runtime.errors import BundleError
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+KIND = "maskrt decoder"
+_HEADER_BYTES = 1 << 20  # of names and shapes; SAM's decoder takes 16 KB
+
+
+def read_base(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The weights of a bundle, a file that has been verified.
+
+    Raises:
+        BundleError: it holds something else than float32 arrays.
+    """
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{path} cannot be read ({error}): export the bundle again") from error
+    if not weights or any(value.dtype != np.float32 for value in weights.values()):
+        raise BundleError(f"{path} holds something else than float32 weights: export the bundle again")
+    return {name: np.asarray(value) for name, value in weights.items()}
+
+
+def write_decoder(path: Path, weights: Weights, base_sha256: str) -> None:
+    """Write a learnt decoder, whole or not at all.
+
+    Raises:
+        MaskrtError: the file cannot be written.
+    """
+    tensors = {name: np.ascontiguousarray(value) for name, value in weights.items()}
+    write_bytes(path, save(tensors, {"kind": KIND, "base": base_sha256}))
+
+
+def read_decoder(path: Path, base: Weights, base_sha256: str) -> dict[str, NDArray[np.float32]]:
+    """The weights of a learnt decoder, with the names and shapes of those that it began as.
+
+    Raises:
+        BundleError: it is no decoder, of another bundle, damaged, or not finite.
+    """
+    most = sum(value.nbytes for value in base.values()) + _HEADER_BYTES
+    try:
+        if path.stat().st_size > most:
+            raise BundleError(f"{path} is larger than a decoder of this bundle: choose another file")
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("kind") != KIND:
+                raise BundleError(f"{path} is no decoder that maskrt has saved: choose another file")
+            if metadata.get("base") != base_sha256:
+                raise BundleError(f"{path} was learnt from another bundle's decoder: open it with that bundle")
+            found = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{path} cannot be read as a decoder ({error}): choose another file") from error
+    if reason := different(found, base):
+        raise BundleError(f"{path} is damaged, {reason}: save the decoder again")
+    return found
+
+
+def different(found: Mapping[str, NDArray[np.generic]], base: Weights) -> str:
+    """What keeps arrays from standing in for a decoder's, in a few words; empty where nothing does."""
+    if missing := sorted(set(base) ^ set(found)):
+        return f"its names differ in {missing[0]}"
+    for name, value in found.items():
+        if value.dtype != np.float32 or value.shape != base[name].shape:
+            return f"{name} is {value.dtype} {list(value.shape)}, not float32 {list(base[name].shape)}"
+        if not np.isfinite(value).all():
+            return f"{name} holds NaN or infinity"
+    return ""

@@ -1,0 +1,396 @@
+"""Interactive segmentation: a person clicks, the mask decoder learns from it, and each class has a decoder of its own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.kernels import sets
+from maskrt.runtime.adaptation import FIRST, SECOND, Learned, Lesson, Stepper
+from maskrt.runtime.bundle import Bundle, interactive_manifest, open_bundle, with_overrides
+from maskrt.runtime.click_networks import ClickNetworks, open_networks
+from maskrt.runtime.click_prompts import (
+    UNKNOWN,
+    Box,
+    checked_box,
+    checked_click,
+    click_target,
+    clicked_pixels,
+    prompt_feeds,
+)
+from maskrt.runtime.clicks import Click
+from maskrt.runtime.closing import Closing
+from maskrt.runtime.decoders import different, read_base, read_decoder, write_decoder
+from maskrt.runtime.embeddings import Embeddings
+from maskrt.runtime.errors import BundleError, InputError
+from maskrt.runtime.interpolation import grid_weights, image_weights, interpolate
+from maskrt.runtime.region import checked_roi, fit_size_hw
+from maskrt.runtime.resident import Resident, Tensor
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+BASE = "base"
+SINGLE, AMBIGUOUS = 0, slice(1, 4)  # of the decoder's four masks
+WEIGHT, T, STEPS, SKIPPED = "weight.", "t", "steps", "skipped_steps"  # names in state()
+
+
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """The image that is worked on: its sizes, its embedding, and the weights that bring a low-res mask to its grids."""
+
+    size_hw: tuple[int, int]
+    input_hw: tuple[int, int]
+    embedding: Tensor
+    rows: Floats
+    columns: Floats
+    grid_rows: Floats
+    grid_columns: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """What the decoder was asked, which mask it was taken at its word for, and that mask as low-res logits [l, l]."""
+
+    feeds: dict[str, Tensor]
+    choice: int
+    low_res: Floats
+
+
+class InteractiveSession(Closing):
+    """One person's work with one bundle; not for two threads at once.
+
+    A prompt's answer starts from the answer before it. The first click of an object takes that of SAM's three masks
+    which it holds for the best; every later prompt, and a box, its single one.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        provider: str = "cpu",
+        threads: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        cache_images: int = 16,
+        cache_dir: Path | str | None = None,
+    ) -> None:
+        """Arguments and errors as of open_interactive."""
+        manifest = interactive_manifest(bundle)
+        self.settings = with_overrides(manifest.adapt, dict(options or {}))
+        self._sam, self._base_sha256 = manifest.sam, manifest.models["weights"].sha256
+        base = read_base(bundle.model_path("weights"))
+        self._base = base
+        self._networks: ClickNetworks = open_networks(bundle, provider, threads)
+        self._networks.require(base)
+        encoder = f"{manifest.models['encoder'].sha256[:16]}-{provider.replace(':', '_')}"
+        self._embeddings = Embeddings(self._networks.embedding_shape, encoder, cache_images, cache_dir)
+        self._step = Stepper(self._networks.step, self.settings.learning_rate)
+        self._decoders = {BASE: Learned.fresh(base)}
+        self.decoder = BASE
+        self._start = self._decoders[BASE]  # as it was before this object
+        self._picture: _Picture | None = None
+        self._prompts: list[Click | Box] = []
+        self._answers: list[_Answer] = []
+
+    @property
+    def _learned(self) -> Learned:
+        return self._decoders[self.decoder]
+
+    @_learned.setter
+    def _learned(self, learned: Learned) -> None:
+        self._decoders[self.decoder] = learned
+
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """Names of the decoders; `decoder` is the selected one's."""
+        return tuple(self._decoders)
+
+    @property
+    def steps(self) -> int:
+        """Steps that the selected decoder has taken, those undone among them."""
+        return self._learned.steps
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps left out, since the loss or a gradient was not finite: nothing has changed by them."""
+        return self._learned.skipped
+
+    @property
+    def size_hw(self) -> tuple[int, int] | None:
+        """Of the image; None before the first."""
+        return None if self._picture is None else self._picture.size_hw
+
+    @property
+    def clicks(self) -> tuple[Click, ...]:
+        """Those of the object so far."""
+        return tuple(prompt for prompt in self._prompts if isinstance(prompt, Click))
+
+    @property
+    def mask(self) -> Mask | None:
+        """The object as it is shown, bool [H, W]; None without a prompt."""
+        return self._drawn(self._answers[-1].low_res) if self._answers else None
+
+    def set_image(self, rgb: NDArray[np.uint8]) -> None:
+        """Go on with another image; an object that was not accepted is dropped, with what was learnt from it.
+
+        Args:
+            rgb: uint8 [H, W, 3].
+
+        Raises:
+            InputError: it is something else.
+            NetworkError: the encoder failed; the former image stays.
+        """
+        checked_roi(rgb, None)
+        size_hw, square, low_res = rgb.shape[:2], self._sam.image_size, self._sam.low_res_hw[0]
+        input_hw = fit_size_hw((size_hw[0], size_hw[1]), (square, square))
+        embedding = self._embeddings.get(rgb, lambda image: self._networks.embed(image, input_hw))
+        self.reset()
+        rows, columns = (
+            image_weights(low_res, square, length, size) for length, size in zip(input_hw, size_hw, strict=True)
+        )
+        grid_rows, grid_columns = (grid_weights(low_res, square, length) for length in input_hw)
+        self._picture = _Picture((size_hw[0], size_hw[1]), input_hw, embedding, rows, columns, grid_rows, grid_columns)
+
+    def click(self, x: int, y: int, positive: bool = True) -> Mask:
+        """The object after one more click, bool [H, W]; the decoder then learns from it, as the settings say.
+
+        Args:
+            x, y: column and row of a pixel of the image.
+            positive: it belongs to the object.
+
+        Raises:
+            InputError: it lies outside the image, or there is none.
+            NetworkError: a network failed; the click is not taken.
+        """
+        return self._prompt(checked_click(Click(x, y, positive), self._set().size_hw))
+
+    def box(self, x0: int, y0: int, x1: int, y1: int) -> Mask:
+        """The object in a box, whose corners are pixels of it, bool [H, W]; it replaces an earlier box.
+
+        Raises:
+            InputError: it is empty or leaves the image, or there is no image.
+            NetworkError: a network failed; the box is not taken.
+        """
+        return self._prompt(checked_box((x0, y0, x1, y1), self._set().size_hw))
+
+    def predict(self, clicks: Sequence[Click], box: Box | None = None) -> Mask:
+        """The object under clicks and a box, all at once, bool [H, W]; nothing is learnt, and no object begun.
+
+        Raises:
+            InputError: as click and box, or there is neither.
+            NetworkError: a network failed.
+        """
+        size_hw = self._set().size_hw
+        checked = [checked_click(click, size_hw) for click in clicks]
+        checked_bounds = None if box is None else checked_box(box, size_hw)
+        if not checked and checked_bounds is None:
+            raise InputError("nothing to go by: give a click or a box")
+        return self._drawn(self._ask(checked, checked_bounds, None).low_res)
+
+    def undo(self) -> Mask | None:
+        """Take the last prompt back, with what was learnt from it: the object before, or None.
+
+        What came before is computed again, so that nothing but the object's beginning has to be kept.
+        """
+        prompts = self._prompts[:-1]
+        self.reset()
+        for prompt in prompts:
+            self._prompt(prompt)
+        return self.mask
+
+    def reset(self) -> None:
+        """Drop the object's prompts, and what was learnt from them."""
+        self._learned = self._learned.back_to(self._start)
+        self._prompts, self._answers = [], []
+
+    def accept(self) -> Mask:
+        """Learn from the object as the settings say, and begin the next one of the same image.
+
+        Returns:
+            The object, bool [H, W].
+
+        Raises:
+            InputError: there is no prompt.
+            NetworkError: a network failed; the object stays.
+        """
+        mask = self.mask
+        if mask is None:
+            raise InputError("nothing to accept: click on the object first")
+        learned = self._learned.back_to(self._start) if self.settings.click_adaptation == "R" else self._learned
+        if (lesson := self._lesson_of_object()) is not None:
+            learned = self._step(learned, lesson)
+        self._learned = self._start = learned
+        self._prompts, self._answers = [], []
+        return mask
+
+    def use(self, name: str) -> None:
+        """Go on with the decoder of a class; a new name begins as the bundle's own.
+
+        Raises:
+            InputError: an object is under way, or the name is empty.
+        """
+        if not name:
+            raise InputError("a decoder needs a name")
+        if self._prompts:
+            raise InputError("an object is under way: accept it, or reset it, before another decoder is used")
+        self._decoders.setdefault(name, Learned.fresh(self._base))
+        self.decoder = name
+        self._start = self._learned
+
+    def save_decoder(self, path: Path | str) -> None:
+        """Write the selected decoder's weights, as before the object under way, as safetensors.
+
+        Raises:
+            MaskrtError: the file cannot be written.
+        """
+        weights = {name: _on_host(value) for name, value in self._start.weights.items()}
+        write_decoder(Path(path), weights, self._base_sha256)
+
+    def load_decoder(self, name: str, path: Path | str) -> None:
+        """Read a decoder that save_decoder wrote, as `name`; Adam's moments begin anew.
+
+        Raises:
+            InputError: an object is under way.
+            BundleError: the file is damaged, or belongs to another bundle.
+        """
+        if self._prompts:
+            raise InputError("an object is under way: accept it, or reset it, before a decoder is loaded")
+        self._decoders[name] = Learned.fresh(read_decoder(Path(path), self._base, self._base_sha256))
+        self._start = self._learned
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The selected decoder as it was before the object under way: weights, moments and counters, as copies."""
+        learned = self._start
+        kinds = {WEIGHT: learned.weights, FIRST: learned.first, SECOND: learned.second}
+        arrays: dict[str, NDArray[Any]] = {
+            kind + name: _on_host(value).copy() for kind, tensors in kinds.items() for name, value in tensors.items()
+        }
+        counters = {T: learned.t, STEPS: self._learned.steps, SKIPPED: self._learned.skipped}
+        return arrays | {name: np.array(value, np.int64) for name, value in counters.items()}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Put back what state() has said; an object under way is dropped.
+
+        Raises:
+            BundleError: it is of another decoder.
+        """
+        kinds: list[dict[str, Tensor]] = []
+        for kind in (WEIGHT, FIRST, SECOND):
+            found = {name: state.get(kind + name) for name in self._base}
+            if reason := different({name: value for name, value in found.items() if value is not None}, self._base):
+                raise BundleError(f"the state does not fit this bundle's decoder: {reason}; start anew")
+            kinds.append({name: np.array(value) for name, value in found.items()})
+        weights, first, second = kinds
+        self.reset()
+        t, steps, skipped = (int(np.asarray(state[name]).reshape(-1)[0]) for name in (T, STEPS, SKIPPED))
+        self._learned = self._start = Learned(weights, first, second, t, steps, skipped)
+
+    def close(self) -> None:
+        """Free the networks and the embeddings in memory."""
+        self._embeddings.clear()
+        self._networks.close()
+
+    def _set(self) -> _Picture:
+        if self._picture is None:
+            raise InputError("there is no image: call set_image first")
+        return self._picture
+
+    def _prompt(self, prompt: Click | Box) -> Mask:
+        prompts = [*self._prompts, prompt]
+        clicks, box = _apart(prompts)
+        answer = self._ask(clicks, box, self._answers[-1].low_res if self._answers else None)
+        learned = self._learned
+        if self.settings.click_adaptation != "off" and clicks:
+            learned = self._step(learned, self._lesson(answer, clicks))
+        self._prompts, self._learned = prompts, learned
+        self._answers.append(answer)
+        return self._drawn(answer.low_res)
+
+    def _ask(self, clicks: Sequence[Click], box: Box | None, before: Floats | None) -> _Answer:
+        picture, side = self._set(), self._sam.low_res_hw
+        mask = np.zeros((1, 1, *side), np.float32) if before is None else before[None, None]
+        feeds: dict[str, Tensor] = {
+            "image_embeddings": picture.embedding,
+            **prompt_feeds(clicks, box, picture.size_hw, picture.input_hw),
+            "mask_input": np.ascontiguousarray(mask),
+            "has_mask_input": np.array([before is not None], np.float32),
+        }
+        masks, pred_iou = self._networks.ask(self._learned.weights, feeds)
+        ambiguous = before is None and box is None and len(clicks) == 1
+        choice = 1 + int(pred_iou[AMBIGUOUS].argmax()) if ambiguous else SINGLE
+        return _Answer(feeds, choice, masks[choice].copy())
+
+    def _lesson(self, answer: _Answer, clicks: Sequence[Click]) -> Lesson:
+        """All clicks so far; of the grid, only the rows and columns that hold one."""
+        picture = self._set()
+        rows, columns, target = click_target(clicks, picture.size_hw, picture.input_hw)
+        return Lesson(answer.feeds, answer.choice, picture.grid_rows[rows], picture.grid_columns[columns], target)
+
+    def _lesson_of_object(self) -> Lesson | None:
+        """The accepted mask and the clicks, merged; None where the settings want neither, or there is neither."""
+        picture, answer, settings = self._set(), self._answers[-1], self.settings
+        clicks = self.clicks if settings.click_mask else ()
+        if settings.result_mask == "off":
+            return self._lesson(answer, clicks) if clicks else None
+        logits = interpolate(picture.grid_rows, answer.low_res, picture.grid_columns)
+        inside = logits > self._sam.mask_threshold
+        target = pruned(inside, settings.erosions if settings.result_mask == "E" else 0)
+        rows, columns, values = clicked_pixels(clicks, picture.size_hw, picture.input_hw)
+        target[rows, columns] = values
+        return Lesson(answer.feeds, answer.choice, picture.grid_rows, picture.grid_columns, target)
+
+    def _drawn(self, low_res: Floats) -> Mask:
+        picture = self._set()
+        drawn: Mask = interpolate(picture.rows, low_res, picture.columns) > self._sam.mask_threshold
+        return drawn
+
+
+def pruned(mask: Mask, erosions: int) -> Floats:
+    """A target from a mask: 1 and 0 where foreground and background are left after erosion, unknown between.
+
+    Args:
+        mask: bool [h, w]; erosions: of each, with the cross of 3 x 3 pixels.
+
+    Returns:
+        float32 [h, w].
+
+    Source: Schön et al. 2024, equations 3 to 5.
+    """
+    target = np.full(mask.shape, UNKNOWN, np.float32)
+    left = np.empty(mask.shape, np.bool_)
+    for value, side in ((1.0, mask), (0.0, ~mask)):
+        sets.CPU.erode_cross(np.ascontiguousarray(side), erosions, left)
+        target[left] = value
+    return target
+
+
+def open_interactive(
+    bundle: Path | str, provider: str = "cpu", threads: int | None = None, **options: Any
+) -> InteractiveSession:
+    """Verify a bundle of maskrt export interactive and load it for use in a `with` block.
+
+    Args:
+        bundle: the bundle's folder.
+        provider: "cpu", "cuda", "cuda:1" and so on; "openvino" for the encoder, the rest on the CPU.
+        threads: of a network while it runs.
+        options: AdaptSpec's fields, as `learning_rate=1e-5`; `cache_images`, embeddings kept in memory, 16;
+            `cache_dir`, a folder to keep them in as well.
+
+    Raises:
+        BundleError: the bundle is not whole or of another kind, or an option is unknown.
+        InputError: the provider cannot run a decoder that learns.
+        ProviderUnavailable: the provider is not on this machine.
+    """
+    cache_images, cache_dir = options.pop("cache_images", 16), options.pop("cache_dir", None)
+    return InteractiveSession(open_bundle(bundle), provider, threads, options, cache_images, cache_dir)
+
+
+def _on_host(value: Tensor) -> NDArray[Any]:
+    return value.numpy() if isinstance(value, Resident) else value
+
+
+def _apart(prompts: Sequence[Click | Box]) -> tuple[list[Click], Box | None]:
+    """The clicks, and the last box."""
+    boxes = [prompt for prompt in prompts if not isinstance(prompt, Click)]
+    return [prompt for prompt in prompts if isinstance(prompt, Click)], boxes[-1] if boxes else None
