@@ -6,6 +6,8 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+from maskrt.kernels.distance import cpu as distance_cpu
+from maskrt.kernels.distance import reference as distance_reference
 from maskrt.kernels.low_res import cpu as low_res_cpu
 from maskrt.kernels.low_res import reference as low_res_reference
 from maskrt.kernels.mask_stats import cpu as mask_stats_cpu
@@ -48,6 +50,8 @@ class KernelSet:
     add_shifted: Kernel
     decode_pixels: Kernel
     dilate: Kernel
+    erode_cross: Kernel
+    squared_distance: Kernel
     settle_squares: Kernel
     patch_means: Kernel
     gather_patches: Kernel
@@ -76,6 +80,7 @@ CPU = _gather(
     pixel_decoder_cpu,
     selections_cpu,
     morphology_cpu,
+    distance_cpu,
     patches_cpu,
 )
 REFERENCE = _gather(
@@ -89,6 +94,7 @@ REFERENCE = _gather(
     pixel_decoder_reference,
     selections_reference,
     morphology_reference,
+    distance_reference,
     patches_reference,
 )
 
@@ -98,7 +104,8 @@ def cuda() -> KernelSet:
     """The kernels for an NVIDIA GPU, whose answers are those of REFERENCE as the CPU's are.
 
     Connected regions (`remove_small_regions`, `region_boxes`) stay the CPU's: joining them is one chain of steps, each
-    on what the last one found. So is choosing windows (`choose_windows`), each from what the last one left.
+    on what the last one found. So is choosing windows (`choose_windows`), each from what the last one left, and
+    `erode_cross` and `squared_distance`, whose distances come from those before.
 
     Numba's CUDA target is imported by the first call, not before.
 
@@ -132,5 +139,8 @@ def cuda() -> KernelSet:
         selections_cuda,
         voting_cuda,
         regions_cpu,
-        patches_cpu,  # what its CUDA twin has is taken from that one, which comes first
+        distance_cpu,
+        # What their CUDA twins have is taken from those, which come first.
+        morphology_cpu,
+        patches_cpu,
     )

@@ -51,6 +51,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "refine": (RUNTIME, "cpu"),
     "verify": (RUNTIME, "cpu"),
     "eval": (RUNTIME, "cpu"),
+    "eval-interactive": (RUNTIME, "cpu"),
     "inspect": (("onnx",), "export"),
     "build": (("tensorrt", "cuda.bindings"), "tensorrt"),
     "scenes": (("cv2",), "demo"),

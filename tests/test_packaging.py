@@ -26,7 +26,6 @@ OPTIONAL = {
     "onnx",
     "onnxscript",
     "segment_anything",
-    "safetensors",
     "cv2",
     "scipy",
     "skimage",

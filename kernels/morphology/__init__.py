@@ -1,1 +1,1 @@
-"""Contours of masks, and what lies near them."""
+"""Contours of masks, what lies near them, and what lies deeper inside."""

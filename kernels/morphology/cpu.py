@@ -1,10 +1,11 @@
-"""Dilation in Numba: each row of a laid-on shape costs two additions, whatever its length."""
+"""Dilation and erosion in Numba. Each row of a laid-on shape costs two additions, whatever its length; an erosion costs
+two passes, however often it is repeated."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels.jit import kernel
-from maskrt.kernels.morphology.reference import Indices, Mask, check_dilate
+from maskrt.kernels.morphology.reference import Indices, Mask, check_dilate, check_erode_cross
 
 
 def dilate(points: Mask, reach: Indices, out: Mask) -> None:
@@ -25,6 +26,50 @@ def dilate(points: Mask, reach: Indices, out: Mask) -> None:
     _open_spans(points, reach, starts)
     np.cumsum(starts, axis=1, out=starts)
     np.greater(starts[:, :-1], 0, out=out)
+
+
+def erode_cross(mask: Mask, times: int, out: Mask) -> None:
+    """Erode with the 3 x 3 cross so many times; beyond the picture all is true, so that its border stays.
+
+    Args:
+        mask: bool [H, W], C-contiguous.
+        times: from 0.
+        out: bool [H, W], C-contiguous, overwritten; not `mask` itself.
+
+    Raises:
+        ValueError: a shape or dtype differs from the above, or times is negative.
+
+    Source: reference.erode_cross is the definition. What is left is what lies further than `times` from every false
+    pixel, counted in steps across and down.
+    """
+    check_erode_cross(mask, times, out)
+    # Nothing is further away than from corner to corner; the bound also keeps the counts in int32.
+    bound = min(times, mask.shape[0] + mask.shape[1])
+    steps = np.empty(mask.shape, np.int32)
+    _count_steps(mask, bound + 1, steps)
+    np.greater(steps, bound, out=out)
+
+
+@kernel
+def _count_steps(mask: Mask, most: int, steps: NDArray[np.int32]) -> None:
+    """Of each pixel the steps to the nearest false one, `most` at the most: a pass down and a pass up."""
+    height, width = mask.shape
+    for y in range(height):
+        for x in range(width):
+            nearest = most if mask[y, x] else 0
+            if y > 0:
+                nearest = min(nearest, steps[y - 1, x] + 1)
+            if x > 0:
+                nearest = min(nearest, steps[y, x - 1] + 1)
+            steps[y, x] = nearest
+    for y in range(height - 1, -1, -1):
+        for x in range(width - 1, -1, -1):
+            nearest = steps[y, x]
+            if y < height - 1:
+                nearest = min(nearest, steps[y + 1, x] + 1)
+            if x < width - 1:
+                nearest = min(nearest, steps[y, x + 1] + 1)
+            steps[y, x] = nearest
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""The definition of dilation, in plain NumPy, and the shapes to dilate with."""
+"""The definitions of dilation and erosion, in plain NumPy, and the shapes to dilate with."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,24 @@ def dilate(points: Mask, reach: Indices, out: Mask) -> None:
         for row in range(max(0, y - radius), min(height, y + radius + 1)):
             span = reach[row - y + radius]
             out[row, max(0, x - span) : min(width, x + span + 1)] = True
+
+
+def erode_cross(mask: Mask, times: int, out: Mask) -> None:
+    """Erode with the 3 x 3 cross so many times; beyond the picture all is true, so that its border stays.
+
+    Args:
+        mask: bool [H, W], C-contiguous.
+        times: from 0.
+        out: bool [H, W], C-contiguous, overwritten; not `mask` itself.
+
+    Raises:
+        ValueError: a shape or dtype differs from the above, or times is negative.
+    """
+    check_erode_cross(mask, times, out)
+    out[:] = mask
+    for _ in range(times):
+        around = np.pad(out, 1, constant_values=True)
+        out &= around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
 
 
 def contour(mask: Mask) -> Mask:
@@ -63,3 +81,11 @@ def check_dilate(points: Mask, reach: Indices, out: Mask) -> None:
     check_array("reach", reach, np.int64, (None,))
     if reach.size % 2 == 0 or reach.min() < 0:
         raise ValueError(f"reach has {reach.size} rows: expected an odd number of them, none negative")
+
+
+def check_erode_cross(mask: Mask, times: int, out: Mask) -> None:
+    """Raise ValueError unless the arguments are as `erode_cross` wants them."""
+    check_array("mask", mask, np.bool_, (None, None))
+    check_array("out", out, np.bool_, mask.shape)
+    if times < 0:
+        raise ValueError(f"times is {times}: expected 0 or more erosions")

@@ -12,6 +12,7 @@ import pytest
 from maskrt.cli.main import COMMANDS, main
 from maskrt.cli.options import on_device, parse_counts, parse_list, parse_roi, parse_settings, parse_size, parse_triple
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.images import read_labels
 
 Maskrt = Callable[..., tuple[int, str, str]]
 
@@ -114,6 +115,23 @@ def test_scenes(maskrt: Maskrt, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["scene_000007.png", "scene_000008.png"]
     code, _, err = maskrt("scenes", "--size", "96", "--out", tmp_path)
     assert (code, err) == (2, "error: --size 96: expected WIDTHxHEIGHT, for example 1920x1080\n")
+
+
+def test_novel_scenes(maskrt: Maskrt, tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    novel = "scenes", "--domain", "novel", "--out", tmp_path
+    code, out, _ = maskrt(*novel, "--seed", 7, "--count", 2, "--size", "96x80", "--family", "rings")
+    assert (code, out) == (0, f"2 scenes in {tmp_path}\n")
+    for folder in ("images", "truth"):
+        assert sorted(path.name for path in (tmp_path / folder).iterdir()) == ["novel_000007.png", "novel_000008.png"]
+    labels = read_labels(tmp_path / "truth" / "novel_000007.png")
+    assert labels.shape == (80, 96)
+    assert 3 <= labels.max() <= 8
+    code, _, err = maskrt(*novel, "--family", "birds")
+    assert code == 2
+    assert err.startswith("error: family birds: there are rosettes, ")
+    code, _, err = maskrt("scenes", "--family", "rings", "--out", tmp_path)
+    assert (code, err) == (2, "error: --family is an option of --domain novel: leave one out or give both\n")
 
 
 def test_option_values() -> None:

@@ -7,6 +7,7 @@ import sys
 SCRIPT = """
 import numpy as np
 from maskrt.kernels import contours, low_res, mask_stats, regions, resample, voting
+from maskrt.kernels.distance import cpu as distance
 from maskrt.kernels.morphology import cpu as morphology
 from maskrt.kernels.morphology.reference import contour, disk
 from maskrt.kernels.patches import cpu as patches
@@ -36,6 +37,10 @@ low_res.measure_masks(logits, placement, np.array([-1, 0, 1], np.float32), 0.0, 
 window = low_res.window_of(logits[0], placement, boxes[0])
 near = np.empty_like(clean)
 morphology.dilate(contour(clean), disk(2), near)
+deep = np.empty_like(clean)
+morphology.erode_cross(clean, 2, deep)
+apart = np.empty(clean.shape, np.int64)
+distance.squared_distance(clean, apart)
 filled, squares = rng.random(clean.shape, np.float32), np.ones((38, 23), bool)
 selections.settle_squares(filled, near, 4, 0.02, squares)
 bright = np.empty((3, 40, 50), np.float32)
@@ -58,7 +63,7 @@ chosen = patches.choose_windows(rng.random((30, 20)), 4, 6, 0.01)
 outlines = contours.outer_contours(mask)
 print(len(outlines), sum(outline.sum() for outline in outlines))
 print(means.sum(), patch.sum(), blended.sum(), chosen.tolist())
-print(near.sum(), filled.sum(), squares.sum(), boxes_of.region_boxes(clean).tolist())
+print(near.sum(), deep.sum(), apart.sum(), filled.sum(), squares.sum(), boxes_of.region_boxes(clean).tolist())
 print(bright.sum(), summed.sum(), probability.sum())
 print(stability.tolist(), low_res.mask_counts(window, 16, placement, 0, boxes[0]).sum())
 print(box.tolist(), counts.sum(), votes.tolist(), label.sum(), out.sum())

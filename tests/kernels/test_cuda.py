@@ -74,12 +74,14 @@ def decoder(rng: np.random.Generator, channels: int, layers: int) -> DecoderWeig
 
 
 def test_the_set_is_the_devices(gpu: KernelSet) -> None:
-    """All but the connected regions and the choice of windows."""
+    """All but the connected regions, the choice of windows, the erosion and distances."""
     own = {field.name for field in fields(KernelSet) if getattr(gpu, field.name).__module__.endswith(".cuda")}
     assert own == {field.name for field in fields(KernelSet)} - {
         "remove_small_regions",
         "region_boxes",
         "choose_windows",
+        "erode_cross",
+        "squared_distance",
     }
     assert gpu.remove_small_regions is sets.CPU.remove_small_regions
     assert gpu.choose_windows is sets.CPU.choose_windows

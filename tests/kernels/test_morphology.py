@@ -1,4 +1,4 @@
-"""Dilation, its shapes, and contours: against the definitions, against OpenCV, and by brute force."""
+"""Dilation, its shapes, erosion, and contours: against the definitions, against OpenCV, and by brute force."""
 
 from types import ModuleType
 
@@ -18,6 +18,12 @@ IMPLEMENTATIONS = [cpu, reference]
 def dilated(module: ModuleType, points: np.ndarray, reach: np.ndarray) -> np.ndarray:
     out = ~points
     module.dilate(points, reach, out)
+    return out
+
+
+def eroded(module: ModuleType, mask: np.ndarray, times: int) -> np.ndarray:
+    out = ~mask
+    module.erode_cross(mask, times, out)
     return out
 
 
@@ -85,6 +91,43 @@ def test_contour_by_brute_force(mask: np.ndarray) -> None:
             near = [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
             expected[y, x] = any(mask[p] != mask[y, x] for p in near if 0 <= p[0] < height and 0 <= p[1] < width)
     np.testing.assert_array_equal(contour(mask), expected)
+
+
+@given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=14)), st.integers(0, 30))
+def test_erosion_is_equal_to_the_definition(mask: np.ndarray, times: int) -> None:
+    np.testing.assert_array_equal(eroded(cpu, mask, times), eroded(reference, mask, times))
+
+
+@pytest.mark.parametrize("times", [1, 2, 5, 40, 2**40])
+def test_erosion_is_equal_to_opencvs(rng: np.random.Generator, times: int) -> None:
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    for height, width in ((1, 1), (1, 60), (60, 1), (47, 90)):
+        for density in (0, 0.003, 0.02, 0.5, 1):
+            mask = rng.random((height, width)) >= density
+            expected = cv2.erode(mask.astype(np.uint8), cross, iterations=min(times, height + width)) > 0
+            np.testing.assert_array_equal(eroded(cpu, mask, times), expected)
+
+
+@pytest.mark.parametrize("module", IMPLEMENTATIONS)
+def test_an_erosion_written_out(module: ModuleType) -> None:
+    """Diagonal steps count double, and neither the border nor the mask passed in changes."""
+    mask = np.ones((4, 6), np.bool_)
+    mask[0, 1] = False
+    found = eroded(module, mask, 2)
+    assert found.astype(int).tolist() == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1], [1, 0, 1, 1, 1, 1], [1] * 6]
+    assert mask.sum() == 23
+    np.testing.assert_array_equal(eroded(module, mask, 0), mask)
+
+
+@pytest.mark.parametrize("module", IMPLEMENTATIONS)
+def test_erosion_refuses_wrong_arguments(module: ModuleType) -> None:
+    mask = np.ones((4, 5), np.bool_)
+    with pytest.raises(ValueError, match="mask"):
+        module.erode_cross(mask.astype(np.uint8), 1, mask.copy())
+    with pytest.raises(ValueError, match="out"):
+        module.erode_cross(mask, 1, mask[:3].copy())
+    with pytest.raises(ValueError, match="times is -1: expected 0 or more erosions"):
+        module.erode_cross(mask, -1, mask.copy())
 
 
 @pytest.mark.parametrize("module", IMPLEMENTATIONS)

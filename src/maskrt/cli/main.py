@@ -1,9 +1,9 @@
 """`maskrt`: the registry of commands, and the one place where errors become messages and exit codes.
 
 Exit codes: 0 done; 1 failed; 2 the input or the options cannot be used; 3 done, but some frames failed; 130 stopped
-with Ctrl-C. A command is a module of this package with `command`, a function, or `app`, a group of commands. It
-imports what is heavy or optional inside the function, so that `maskrt --help` is quick and every command is listed
-in the lean installation.
+with Ctrl-C. A command is a module of this package, `_` for `-` in its name, with `command`, a function, or `app`, a
+group of commands. It imports what is heavy or optional inside the function, so that `maskrt --help` is quick and every
+command is listed in the lean installation.
 """
 
 import functools
@@ -25,6 +25,7 @@ COMMANDS = (
     "run",
     "refine",
     "eval",
+    "eval-interactive",
     "verify",
     "bench",
     "export",
@@ -47,7 +48,6 @@ EXTRAS = {
     "onnx": "export",
     "onnx_ir": "export",
     "onnxscript": "export",
-    "safetensors": "export",
 }
 
 app = typer.Typer(
@@ -125,7 +125,7 @@ def _interruptible(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _register() -> None:
     for name in COMMANDS:
-        module = importlib.import_module(f"maskrt.cli.{name}")
+        module = importlib.import_module(f"maskrt.cli.{name.replace('-', '_')}")
         if hasattr(module, "app"):
             for info in module.app.registered_commands:
                 info.callback = _interruptible(info.callback)

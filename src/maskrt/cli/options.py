@@ -1,11 +1,13 @@
 """Option values that need more than their type."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from maskrt.runtime.click_metrics import Limit
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.run import RoiOf, roi_reader
 from maskrt.runtime.types import Roi
@@ -144,3 +146,33 @@ def parse_counts(text: str | None, option: str) -> tuple[int, ...]:
 def parse_list(text: str) -> tuple[str, ...]:
     """Comma-separated names without repetition, in their order."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def parse_limits(text: str) -> tuple[Limit, ...]:
+    """CLICKS@IOU texts, separated by commas.
+
+    Raises:
+        InputError: another form, or a limit that cannot be.
+    """
+    limits = []
+    for part in parse_list(text):
+        found = re.fullmatch(r"(\d+)@(\d+(?:\.\d+)?)", part, re.ASCII)
+        if found is None:
+            raise InputError(f"--limits {text}: expected CLICKS@PERCENT, for example 20@85,30@90")
+        limits.append(Limit(int(found[1]), float(found[2])))
+    if not limits:
+        raise InputError("--limits is empty: expected CLICKS@PERCENT, for example 20@85,30@90")
+    return tuple(dict.fromkeys(limits))
+
+
+def parse_names(text: str, option: str, known: Collection[str]) -> tuple[str, ...]:
+    """Comma-separated names of things that are known, or all of them.
+
+    Raises:
+        InputError: one that is not, or none.
+    """
+    names = tuple(known) if text == "all" else parse_list(text)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise InputError(f"{option} {text}: expected all, or some of {', '.join(known)}")
+    return names

@@ -1,0 +1,1 @@
+"""How deep inside a mask its pixels lie."""

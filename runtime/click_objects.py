@@ -1,0 +1,125 @@
+"""Pictures with objects to click on: which there are, and each of them when its turn comes."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.images import read_labels
+from maskrt.runtime.records import sha256_of_pixels
+from maskrt.runtime.sources import BadFrame, Source
+from maskrt.runtime.types import Frame, Labels
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A picture that can be evaluated. labels: of its objects, ascending; sha256: of its pixels and its truth's."""
+
+    source: str
+    labels: tuple[int, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """rgb: uint8 [H, W, 3]; truth: uint8 or uint16 [H, W], 0 the ground and every other value an object."""
+
+    planned: Planned
+    rgb: NDArray[np.uint8]
+    truth: Labels
+
+
+@dataclass
+class Survey:
+    """What was found. left_out: objects that are too small; failed: name of a picture -> why it cannot be used."""
+
+    planned: list[Planned]
+    left_out: int
+    failed: dict[str, str]
+
+    @property
+    def objects(self) -> int:
+        """To be segmented."""
+        return sum(len(picture.labels) for picture in self.planned)
+
+    def sha256(self) -> str:
+        """Of all pictures and objects, in their order."""
+        lines = (f"{picture.source} {picture.labels} {picture.sha256}\n" for picture in self.planned)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def survey(
+    source: Source,
+    truth: Path,
+    min_area: int,
+    max_pixels: int,
+    told: Callable[[str, str | None], None] = lambda name, reason: None,
+) -> Survey:
+    """Look at every picture and its truth once.
+
+    Args:
+        truth: the folder; a STEM.png per picture, see Picture.truth.
+        min_area: pixels; smaller objects are left out.
+        max_pixels: of a truth; larger ones are not read.
+        told: of every picture's name, and why it cannot be used, None where it can.
+    """
+    found = Survey([], 0, {})
+    for item in source:
+        reason = None
+        try:
+            planned, left_out = _planned(item, truth, min_area, max_pixels)
+            found.left_out += left_out
+            if planned.labels:
+                found.planned.append(planned)
+        except InputError as error:
+            reason = found.failed[item.source] = str(error)
+        told(item.source, reason)
+    return found
+
+
+def read_pictures(source: Source, truth: Path, planned: Sequence[Planned], max_pixels: int) -> Iterator[Picture]:
+    """The planned pictures, read one at a time, in their order.
+
+    Raises:
+        InputError: one is not what it was when it was planned.
+    """
+    by_name = {picture.source: picture for picture in planned}
+    for item in source:
+        expected = by_name.get(item.source)
+        if expected is None:
+            continue
+        if isinstance(item, BadFrame):
+            raise InputError(item.reason)
+        labels = read_labels(truth / f"{item.source}.png", max_pixels)
+        if _sha256(item.rgb, labels) != expected.sha256:
+            raise InputError(f"{item.source}: the picture or its truth has changed meanwhile: start again")
+        yield Picture(expected, item.rgb, labels)
+
+
+def _planned(item: Frame | BadFrame, truth: Path, min_area: int, max_pixels: int) -> tuple[Planned, int]:
+    """A picture's plan, and how many objects are too small for it."""
+    if isinstance(item, BadFrame):
+        raise InputError(item.reason)
+    file = truth / f"{item.source}.png"
+    labels = read_labels(file, max_pixels)
+    if labels.shape != item.rgb.shape[:2]:
+        raise InputError(
+            f"{file} is {labels.shape[1]} x {labels.shape[0]}, the image {item.rgb.shape[1]} x {item.rgb.shape[0]}: "
+            "both must come from the same frame, unscaled"
+        )
+    areas = np.bincount(labels.ravel())
+    objects = np.flatnonzero(areas[1:]) + 1
+    if objects.size == 0:
+        raise InputError(f"{file} holds no object, all is 0: leave the image out, or mark its objects")
+    large = objects[areas[objects] >= min_area]
+    planned = Planned(item.source, tuple(int(label) for label in large), _sha256(item.rgb, labels))
+    return planned, objects.size - large.size
+
+
+def _sha256(rgb: NDArray[np.uint8], truth: Labels) -> str:
+    both = f"{sha256_of_pixels(rgb)} {sha256_of_pixels(truth.view(np.uint8))}"
+    return hashlib.sha256(both.encode()).hexdigest()

@@ -1,0 +1,82 @@
+"""The file that a long evaluation leaves behind, so that it can go on after a stop."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from maskrt.runtime.atomic import write_bytes
+from maskrt.runtime.errors import InputError
+
+KEY = "maskrt"  # of the metadata, whose values are texts
+State = Mapping[str, NDArray[Any]]
+
+
+class ObjectRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An object that was clicked on: the clicks, the IoU of its mask after them, and how long the session took."""
+
+    source: str
+    label: int
+    clicks: int
+    iou: float
+    seconds: float
+
+
+class SequenceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What decides the figures. bundle_sha256: of bundle.json, which holds those of the models; options: what was set
+    in place of the bundle's; limit: as 20@85; pictures_sha256: of pictures and truth."""
+
+    bundle_sha256: str
+    options: dict[str, Any]
+    provider: str
+    limit: str
+    min_area: int
+    pictures_sha256: str
+
+
+class ClickSequence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Objects in the order in which they were segmented. steps, skipped_steps: of learning, taken and left out."""
+
+    settings: SequenceSettings
+    records: tuple[ObjectRecord, ...] = ()
+    steps: int = 0
+    skipped_steps: int = 0
+
+
+def read_sequence(path: Path, settings: SequenceSettings) -> tuple[ClickSequence, dict[str, NDArray[Any]]]:
+    """What an earlier run has left, and the session's state after it; an empty one where there is no file.
+
+    Raises:
+        InputError: the file is damaged, or was made with other settings.
+    """
+    if not path.exists():
+        return ClickSequence(settings), {}
+    try:
+        with safe_open(path, framework="np") as file:
+            found = msgspec.json.decode((file.metadata() or {}).get(KEY, ""), type=ClickSequence)
+            names = file.keys()
+            state = {name: np.asarray(file.get_tensor(name)) for name in names}
+    except (SafetensorError, OSError, msgspec.DecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}): remove it, or choose another --out") from error
+    different = [
+        name for name in SequenceSettings.__struct_fields__ if getattr(found.settings, name) != getattr(settings, name)
+    ]
+    if different:
+        raise InputError(f"{path} is of a run with another {', '.join(different)}: choose another --out")
+    return found, state
+
+
+def write_sequence(path: Path, sequence: ClickSequence, state: State) -> None:
+    """Write or replace the file, whole or not at all.
+
+    Raises:
+        MaskrtError: it cannot be written.
+    """
+    # Not ascontiguousarray, which would make a list of a single number.
+    tensors = {name: np.asarray(array, order="C") for name, array in state.items()}
+    write_bytes(path, save(tensors, {KEY: msgspec.json.encode(sequence).decode()}))

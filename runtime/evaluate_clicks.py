@@ -1,0 +1,141 @@
+"""How far clicks lead, with and without learning: objects in a row, each clicked on until its mask is good enough."""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.click_metrics import Limit, mask_iou
+from maskrt.runtime.click_objects import Picture, Planned
+from maskrt.runtime.click_sequence import (
+    ClickSequence,
+    ObjectRecord,
+    SequenceSettings,
+    State,
+    read_sequence,
+    write_sequence,
+)
+from maskrt.runtime.clicks import Click
+from maskrt.runtime.simulated_user import next_click
+
+# Name -> what is learnt from, as options of open_interactive; in the order of the source document's tables, where CA is
+# click_adaptation, RM result_mask and CM click_mask.
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "none": {"click_adaptation": "off", "result_mask": "off", "click_mask": False},
+    "R+E+x": {"click_adaptation": "R", "result_mask": "E", "click_mask": True},
+    "R": {"click_adaptation": "R", "result_mask": "off", "click_mask": False},
+    "C": {"click_adaptation": "C", "result_mask": "off", "click_mask": False},
+    "E": {"click_adaptation": "off", "result_mask": "E", "click_mask": False},
+    "x": {"click_adaptation": "off", "result_mask": "off", "click_mask": True},
+    "R+x": {"click_adaptation": "R", "result_mask": "off", "click_mask": True},
+    "R+U+x": {"click_adaptation": "R", "result_mask": "U", "click_mask": True},
+}
+SAVE_EVERY = 5  # objects: a stop costs no more than these
+
+
+class ClickSession(Protocol):
+    """What is used of a maskrt.runtime.interactive.InteractiveSession."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def skipped_steps(self) -> int: ...
+
+    def set_image(self, rgb: NDArray[np.uint8]) -> None: ...
+
+    def click(self, x: int, y: int, positive: bool = True) -> NDArray[np.bool_]: ...
+
+    def accept(self) -> NDArray[np.bool_]: ...
+
+    def state(self) -> dict[str, NDArray[Any]]: ...
+
+    def restore(self, state: State) -> None: ...
+
+
+def run_sequence(
+    session: ClickSession,
+    start: State,
+    planned: list[Planned],
+    read: Callable[[list[Planned]], Iterable[Picture]],
+    limit: Limit,
+    settings: SequenceSettings,
+    file: Path,
+    told: Callable[[bool], None] = lambda worked: None,
+) -> ClickSequence:
+    """Segment all objects of all pictures in a row, from a fresh decoder on; what a file holds is not done again.
+
+    An object that is not good enough after the last click is accepted as it is, as every other.
+
+    Args:
+        start: the state of a session that has learnt nothing.
+        planned: the pictures, in order.
+        read: reads some of them, in order.
+        settings: what an existing file must have been made with.
+        file: where to go on from; written after every few objects and at the end, then without the session's state.
+        told: after every object; False for those of an earlier run.
+
+    Raises:
+        InputError: the file is damaged or of other settings; or a picture cannot be read.
+        NetworkError: a network failed.
+        MaskrtError: the file cannot be written.
+    """
+    sequence, state = read_sequence(file, settings)
+    records = list(sequence.records)
+    for _ in records:
+        told(False)
+    left = _left(planned, len(records))
+    if not left:
+        return sequence
+    session.restore(state if records else start)
+    unsaved = 0
+    for picture, labels in zip(read([picture for picture, _ in left]), (labels for _, labels in left), strict=True):
+        session.set_image(picture.rgb)
+        for label in labels:
+            records.append(segment_object(session, picture, label, limit))
+            unsaved += 1
+            if unsaved == SAVE_EVERY:
+                write_sequence(file, _so_far(session, settings, records), session.state())
+                unsaved = 0
+            told(True)
+    whole = _so_far(session, settings, records)
+    write_sequence(file, whole, {})
+    return whole
+
+
+def segment_object(session: ClickSession, picture: Picture, label: int, limit: Limit) -> ObjectRecord:
+    """Click until an object's mask reaches the IoU or the clicks are used up, and accept it."""
+    truth = picture.truth == label
+    mask, iou, seconds = np.zeros_like(truth), 0.0, 0.0
+    clicked: list[Click] = []
+    while len(clicked) < limit.clicks and not limit.reached(iou):
+        click = next_click(mask, truth, clicked)
+        if click is None:  # all that is wrong has been clicked on, in vain
+            break
+        clicked.append(click)
+        began = time.perf_counter()
+        mask = session.click(click.x, click.y, click.positive)
+        seconds += time.perf_counter() - began
+        iou = mask_iou(mask, truth)
+    began = time.perf_counter()
+    session.accept()
+    seconds += time.perf_counter() - began
+    return ObjectRecord(picture.planned.source, label, len(clicked), iou, seconds)
+
+
+def _so_far(session: ClickSession, settings: SequenceSettings, records: list[ObjectRecord]) -> ClickSequence:
+    return ClickSequence(settings, tuple(records), session.steps, session.skipped_steps)
+
+
+def _left(planned: list[Planned], done: int) -> list[tuple[Planned, tuple[int, ...]]]:
+    """The pictures with objects that are left, and the labels of these."""
+    left = []
+    for picture in planned:
+        labels = picture.labels[done:]
+        done = max(0, done - len(picture.labels))
+        if labels:
+            left.append((picture, labels))
+    return left

@@ -1,0 +1,114 @@
+"""What `maskrt eval-interactive` does: pictures are looked at, then clicked on by each configuration in turn."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskrt.cli.click_scores import SequenceFigures
+from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
+from maskrt.cli.progress import FrameProgress
+from maskrt.runtime.bundle import MANIFEST, open_bundle, sha256_of
+from maskrt.runtime.click_metrics import Limit
+from maskrt.runtime.click_objects import Picture, Planned, Survey, read_pictures, survey
+from maskrt.runtime.click_sequence import SequenceSettings
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.evaluate_clicks import CONFIGURATIONS, run_sequence
+from maskrt.runtime.interactive import open_interactive
+from maskrt.runtime.sources import open_source
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What is clicked on. images: as open_source takes it; truth: the folder; max_pixels: of either."""
+
+    images: str
+    truth: Path
+    min_area: int
+    max_pixels: int
+    survey: Survey
+
+    def read(self, planned: list[Planned]) -> Iterator[Picture]:
+        """Some of the pictures, in order, one at a time."""
+        with open_source(self.images, self.max_pixels) as source:
+            yield from read_pictures(source, self.truth, planned, self.max_pixels)
+
+
+def open_survey(images: str, truth: Path, min_area: int, max_pixels: int) -> Pictures:
+    """Look at all pictures, and tell the user what is left out.
+
+    Raises:
+        InputError: there is no folder of truth, or nothing to click on.
+    """
+    if not truth.is_dir():
+        raise InputError(f"{truth}: no such folder; it should hold a STEM.png per image")
+    with open_source(images, max_pixels) as source, FrameProgress(source.length, "images") as progress:
+
+        def tell(name: str, reason: str | None) -> None:
+            if reason is not None:
+                progress.report(f"failed: {name}: {reason}")
+            progress.advance()
+
+        found = survey(source, truth, min_area, max_pixels, tell)
+        if found.left_out:
+            progress.report(f"left out: {found.left_out} objects under --min-area {min_area} pixels")
+    if not found.objects:
+        raise InputError(f"{images}: no object to click on: see what --truth and --min-area {min_area} leave")
+    return Pictures(images, truth, min_area, max_pixels, found)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What is measured. overrides: options of open_interactive besides the configurations' own."""
+
+    bundle: Path
+    overrides: Mapping[str, Any]
+    provider: str
+    threads: int | None
+
+
+def run_all(
+    engine: Engine, pictures: Pictures, names: Sequence[str], limits: Sequence[Limit], out: Path
+) -> list[SequenceFigures]:
+    """Every configuration at every limit; what OUT holds is not done again.
+
+    Raises:
+        InputError: an override is a configuration's own, or OUT is of another run.
+        Interrupted: by Ctrl-C, with what is kept and how to go on.
+    """
+    _check_overrides(engine.overrides)
+    open_bundle(engine.bundle)  # or the sha256 of bundle.json might not be that of its models
+    found: list[SequenceFigures] = []
+    with FrameProgress(pictures.survey.objects * len(names) * len(limits), "objects") as progress:
+        try:
+            for name in names:
+                found += _run_configuration(engine, pictures, name, limits, out, progress)
+        except INTERRUPTS as error:
+            if not is_interrupt(error):
+                raise
+            raise Interrupted(f"interrupted: the same command again goes on from {out}") from error
+    return found
+
+
+def _run_configuration(
+    engine: Engine, pictures: Pictures, name: str, limits: Sequence[Limit], out: Path, progress: FrameProgress
+) -> Iterator[SequenceFigures]:
+    """One configuration at every limit, each from the same fresh decoder."""
+    options = {**engine.overrides, **CONFIGURATIONS[name]}
+    cached = {"cache_dir": out / "embeddings", **options}
+    identity = sha256_of(engine.bundle / MANIFEST), options, engine.provider
+    surveyed = pictures.min_area, pictures.survey.sha256()
+    with open_interactive(engine.bundle, engine.provider, engine.threads, **cached) as session:
+        start = session.state()
+        for limit in limits:
+            settings = SequenceSettings(*identity, limit.name, *surveyed)
+            file = out / f"{name}-{limit.name}.safetensors"
+            planned = pictures.survey.planned
+            sequence = run_sequence(session, start, planned, pictures.read, limit, settings, file, progress.advance)
+            yield SequenceFigures.of(name, limit, sequence)
+
+
+def _check_overrides(overrides: Mapping[str, Any]) -> None:
+    own = sorted(set(overrides) & set(CONFIGURATIONS["none"]))
+    if own:
+        raise InputError(f"--set {own[0]}: what is learnt from is the configurations': choose with --configs")

@@ -1,0 +1,106 @@
+"""Numbers of clicks and failure rates as a table, as Markdown and as JSON."""
+
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from maskrt.runtime.click_metrics import Limit, click_figures
+from maskrt.runtime.click_objects import Survey
+from maskrt.runtime.click_sequence import ClickSequence, ObjectRecord
+from maskrt.runtime.evaluate_clicks import CONFIGURATIONS
+
+MARKS = {"off": "", False: "", True: "x"}  # of settings; any other is shown as it is
+
+
+class SequenceFigures(msgspec.Struct, frozen=True):
+    """A configuration at a limit. seconds_per_click: of the session alone, without pictures and the simulated user."""
+
+    configuration: str
+    limit: str
+    objects: int
+    failures: int
+    noc: float
+    fr_percent: float
+    seconds_per_click: float
+    steps: int
+    skipped_steps: int
+    records: tuple[ObjectRecord, ...]
+
+    @classmethod
+    def of(cls, configuration: str, limit: Limit, sequence: ClickSequence) -> Self:
+        """The figures of all its objects."""
+        records = sequence.records
+        clicks = [record.clicks for record in records]
+        figures = click_figures(clicks, [record.iou for record in records], limit)
+        return cls(
+            configuration,
+            limit.name,
+            figures.objects,
+            figures.failures,
+            figures.noc,
+            figures.fr_percent,
+            sum(record.seconds for record in records) / sum(clicks),
+            sequence.steps,
+            sequence.skipped_steps,
+            records,
+        )
+
+
+class ClickReport(msgspec.Struct, frozen=True):
+    """What --json writes. left_out: objects that are too small; failed: image -> why it was left out."""
+
+    images: int
+    objects: int
+    left_out: int
+    failed: dict[str, str]
+    sequences: tuple[SequenceFigures, ...]
+
+    @classmethod
+    def of(cls, survey: Survey, sequences: Iterable[SequenceFigures]) -> Self:
+        """All that was found."""
+        return cls(len(survey.planned), survey.objects, survey.left_out, survey.failed, tuple(sequences))
+
+    def to_json(self) -> bytes:
+        """Indented."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def print_click_table(survey: Survey, sequences: Sequence[SequenceFigures]) -> None:
+    """A row per configuration, NoC and FR per limit, on stdout."""
+    header, rows = _cells(sequences)
+    table = Table(title=_title(survey), title_justify="left")
+    for at, name in enumerate(header):
+        table.add_column(name, justify="left" if at < 3 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    for sequence in sequences:
+        if sequence.skipped_steps:
+            what = f"{sequence.configuration} at {sequence.limit}"
+            print(f"{what}: {sequence.skipped_steps} steps were left out, their gradients were not finite")
+
+
+def click_markdown(survey: Survey, sequences: Sequence[SequenceFigures]) -> str:
+    """The same table."""
+    header, rows = _cells(sequences)
+    lines = [header, ["---"] * 3 + ["---:"] * (len(header) - 3), *rows]
+    return "\n".join([_title(survey), "", *("| " + " | ".join(cells) + " |" for cells in lines), ""])
+
+
+def _title(survey: Survey) -> str:
+    return f"{survey.objects} objects in {len(survey.planned)} images"
+
+
+def _cells(sequences: Sequence[SequenceFigures]) -> tuple[list[str], list[list[str]]]:
+    """Names of columns and rows of cells, as the source document lays them out: CA, RM, CM; NoC and FR per limit."""
+    limits = list(dict.fromkeys(sequence.limit for sequence in sequences))
+    header = ["CA", "RM", "CM", *(f"{name} {limit}" for limit in limits for name in ("NoC", "FR"))]
+    rows: dict[str, list[str]] = {}
+    for sequence in sequences:
+        learnt = CONFIGURATIONS[sequence.configuration].values()
+        row = rows.setdefault(sequence.configuration, [MARKS.get(value, value) for value in learnt])
+        row += [f"{sequence.noc:.3f}", f"{sequence.fr_percent:.2f}"]
+    return header, list(rows.values())

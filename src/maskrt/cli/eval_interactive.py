@@ -1,0 +1,65 @@
+"""`maskrt eval-interactive`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskrt.cli.shared import BundlePath, Device, MaxMegapixels, Provider, Settings, Threads
+
+
+def command(
+    bundle: BundlePath,
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes.")],
+    truth: Annotated[
+        Path, typer.Option("--truth", metavar="DIR", help="DIR/STEM.png: 0 is ground, each other value one object.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder that a stopped evaluation goes on from.")],
+    table: Annotated[
+        bool, typer.Option("--table", help="All eight configurations unless --configs says which; OUT/table.md too.")
+    ] = False,
+    configs: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="all, or some of none, R+E+x, R, C, E, x, R+x, R+U+x.  [none,R+E+x]"),
+    ] = None,
+    limits: Annotated[str, typer.Option(metavar="LIST", help="CLICKS@PERCENT of IoU.")] = "20@85,30@90",
+    min_area: Annotated[int, typer.Option(min=1, help="Pixels; smaller objects are left out.")] = 100,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write figures and objects.")] = None,
+    provider: Provider = "cpu",
+    device: Device = None,
+    threads: Threads = None,
+    settings: Settings = None,
+    max_megapixels: MaxMegapixels = 50,
+) -> None:
+    """Measure how many clicks objects take, with and without learning: a simulated user segments all of them in a row.
+
+    Number of clicks (NoC) and failure rate (FR, percent) for every configuration and limit, each from a fresh decoder.
+    A configuration's name says what is learnt from: R or C, each click, undone after the object (R) or kept (C); E or
+    U, the accepted mask, eroded or untreated; x, all clicks of an accepted object; none, nothing.
+
+    The same command again goes on where it was stopped. OUT/embeddings holds what the encoder made of each image, some
+    MB each, so that it is asked once; remove it in the end. Exit code 3: some images were left out.
+
+    \b
+    Example:
+      maskrt scenes --seed 900000 --count 5 --out out/scenes
+      maskrt eval-interactive bundles/sam out/scenes/images --truth out/scenes/instances --out out/clicks --table
+    """
+    from maskrt.cli.click_runs import Engine, open_survey, run_all
+    from maskrt.cli.click_scores import ClickReport, click_markdown, print_click_table
+    from maskrt.cli.options import on_device, parse_limits, parse_names, parse_settings
+    from maskrt.runtime.atomic import write_bytes
+    from maskrt.runtime.evaluate_clicks import CONFIGURATIONS
+    from maskrt.runtime.run import SOME_FRAMES_FAILED
+
+    names = parse_names(configs or ("all" if table else "none,R+E+x"), "--configs", CONFIGURATIONS)
+    chosen_limits, overrides = parse_limits(limits), parse_settings(settings or [])
+    pictures = open_survey(images, truth, min_area, int(max_megapixels * 1e6))
+    engine = Engine(bundle, overrides, on_device(provider, device), threads)
+    sequences = run_all(engine, pictures, names, chosen_limits, out)
+    print_click_table(pictures.survey, sequences)
+    if table:
+        write_bytes(out / "table.md", click_markdown(pictures.survey, sequences).encode())
+    if json is not None:
+        write_bytes(json, ClickReport.of(pictures.survey, sequences).to_json())
+    raise typer.Exit(SOME_FRAMES_FAILED if pictures.survey.failed else 0)
