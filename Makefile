@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test slow check bench demo-models demo-bundle demo-unets demo-two-stage clean
+.PHONY: demo test slow check bench demo-models demo-bundle demo-unets demo-two-stage demo-clicks clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/maskrt demo --out out/demo
@@ -91,6 +91,13 @@ demo-two-stage: .venv/ready
 	    --low unet:export/demo/weights/unet_low.safetensors --high unet:export/demo/weights/unet_high.safetensors \
 	    --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes background,occlusion \
 	    --note "Demo models, trained on drawn scenes only: no claim about real images."
+
+# The SAM that is clicked on, an hour by the times set: it goes on from the demo's SAM.
+demo-clicks: .venv/ready
+	$(BIN)/maskrt scenes --seed 100000 --count 600 --out $(DEMO_WORK)/clicks-scenes
+	$(BIN)/python -m maskrt.export.demo.train_clicks --scenes $(DEMO_WORK)/clicks-scenes --out $(DEMO_WORK)/weights \
+	    --sam export/demo/weights/sam.safetensors
+	cp $(DEMO_WORK)/weights/sam_clicks.safetensors $(DEMO_WORK)/weights/sam_clicks.json export/demo/weights/
 
 clean:
 	rm -rf .venv .venv-demo out build dist

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -60,8 +61,7 @@ def export_graph(
     module.eval()
     expected = [_run_torch((reference or module).eval(), case) for case in cases]
     try:
-        _write(module, tuple(example), path, list(inputs), list(outputs), dynamic, opset)
-        gc.collect()  # the exporter's copies of the weights are cycles: 2.5 GB each for ViT-H
+        write_graph(module, tuple(example), path, list(inputs), list(outputs), dynamic, opset)
         onnx.checker.check_model(path, full_check=True)
         parity = compare(path, inputs, outputs, cases, expected)
     except MaskrtError:
@@ -149,15 +149,23 @@ def _run_torch(module: nn.Module, case: Sequence[Tensor]) -> list[NDArray[Any]]:
     return arrays
 
 
-def _write(
+def write_graph(
     module: nn.Module,
     example: tuple[Tensor, ...],
     path: Path,
     inputs: list[str],
     outputs: list[str],
     dynamic: Mapping[str, Axes],
-    opset: int,
+    opset: int = OPSET,
+    defaults: Mapping[str, Tensor] | None = None,
 ) -> None:
+    """Export a module without comparing it with anything; arguments as of export_graph.
+
+    defaults: of inputs that need not be fed.
+
+    Raises:
+        ExportError: the exporter returned nothing; other errors as it raises them.
+    """
     named: dict[str, Any] = {}
 
     def dimension(size: Any) -> Any:
@@ -183,8 +191,13 @@ def _write(
         raise ExportError(f"{path.name}: torch.onnx.export returned nothing")
     _strip(program.model)
     _measure_behind_casts(program.model)
+    for value in program.model.graph.inputs:
+        if value.name in (defaults or {}):
+            value.const_value = onnx_ir.tensor(defaults[value.name].numpy(), name=value.name)
+            program.model.graph.register_initializer(value)
     weights = sum(tensor.nbytes for tensor in module.state_dict(keep_vars=True).values())
     program.save(path, external_data=weights > MAX_INLINE_BYTES)
+    gc.collect()  # the exporter's copies of the weights are cycles: 2.5 GB each for ViT-H
 
 
 def _strip(model: Any) -> None:

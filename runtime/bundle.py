@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from maskrt.runtime.errors import BundleError
+from maskrt.runtime.interactive_spec import AdaptSpec as AdaptSpec
 from maskrt.runtime.specs import MasksSpec as MasksSpec
 from maskrt.runtime.specs import RefinerSpec as RefinerSpec
 from maskrt.runtime.specs import RefineSpec as RefineSpec
@@ -27,7 +28,7 @@ SpecT = TypeVar("SpecT", bound=msgspec.Struct)
 SCHEMA = 3  # 1 had no precisions, 2 no structure_sha256
 FP32, LOWER = "fp32", ("fp16", "int8")
 MANIFEST = "bundle.json"
-PLAIN_ONNX, PLAIN_NPZ = (rf"[A-Za-z0-9_][A-Za-z0-9_.-]*\.{ending}" for ending in ("onnx", "npz"))
+PLAIN_ONNX, PLAIN_ARRAYS = (rf"[A-Za-z0-9_][A-Za-z0-9_.-]*\.{ending}" for ending in ("onnx", "(npz|safetensors)"))
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_MODEL_BYTES = 8 << 30  # SAM ViT-H's encoder is 2.5 GB; anything past 8 GB is not one of our models
 
@@ -52,11 +53,11 @@ class DataFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ONNX file and the weights beside it, or one NumPy archive.
+    """One ONNX file and the weights beside it, or one file of arrays.
 
     source_sha256 is that of the checkpoint it was made from. tensorrt: what TensorRT would refuse of the graph, as
     maskrt.export.fitness found at export. structure_sha256: of the graph without its weights' values, as
-    maskrt.export.structure defines it; empty of an archive, and where an older maskrt exported it.
+    maskrt.export.structure defines it; empty of arrays, and where an older maskrt exported it.
     """
 
     file: str
@@ -167,7 +168,17 @@ class TwoStageManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="tw
         return self.stages.classes
 
 
-Manifest = SossManifest | RefineManifest | TwoStageManifest
+class InteractiveManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="interactive", kw_only=True):
+    """bundle.json of a SAM whose mask decoder learns while it is used.
+
+    Models "encoder", "click_decoder" and "step", and "weights", the decoder's own, with which it begins.
+    """
+
+    sam: SamSpec
+    adapt: AdaptSpec = AdaptSpec()
+
+
+Manifest = SossManifest | RefineManifest | TwoStageManifest | InteractiveManifest
 
 
 @dataclass(frozen=True)
@@ -272,6 +283,19 @@ def segmenting_manifest(bundle: Bundle) -> SossManifest | TwoStageManifest:
     """
     if isinstance(bundle.manifest, RefineManifest):
         raise BundleError(f"{bundle.path} holds a refiner alone: use it with maskrt refine")
+    if isinstance(bundle.manifest, InteractiveManifest):
+        raise BundleError(f"{bundle.path} needs clicks: use it with maskrt annotate")
+    return bundle.manifest
+
+
+def interactive_manifest(bundle: Bundle) -> InteractiveManifest:
+    """The manifest of a SAM that learns from clicks.
+
+    Raises:
+        BundleError: the bundle is of another kind.
+    """
+    if not isinstance(bundle.manifest, InteractiveManifest):
+        raise BundleError(f"{bundle.path} does not learn from clicks: make one with maskrt export interactive")
     return bundle.manifest
 
 
@@ -281,8 +305,8 @@ def refiner_manifest(bundle: Bundle) -> SossManifest | RefineManifest:
     Raises:
         BundleError: the bundle is of another kind.
     """
-    if isinstance(bundle.manifest, TwoStageManifest):
-        raise BundleError(f"{bundle.path} has no refiner: it holds a two-stage segmenter")
+    if isinstance(bundle.manifest, TwoStageManifest | InteractiveManifest):
+        raise BundleError(f"{bundle.path} has no refiner: export one with maskrt export refiner")
     return bundle.manifest
 
 
@@ -355,7 +379,7 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def _verify(folder: Path, role: str, entry: ModelEntry) -> None:
-    _verify_file(folder, role, entry, rf"{PLAIN_ONNX}|{PLAIN_NPZ}", "NAME.onnx or NAME.npz")
+    _verify_file(folder, role, entry, rf"{PLAIN_ONNX}|{PLAIN_ARRAYS}", "NAME.onnx, NAME.npz or NAME.safetensors")
     for data in entry.data:
         # The name that the exporter derives from the model's own: a model cannot claim another one's weights.
         _verify_file(folder, role, data, re.escape(f"{entry.file}.data"), f"{entry.file}.data")

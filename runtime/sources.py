@@ -81,16 +81,26 @@ def open_source(spec: str, max_pixels: int = MAX_PIXELS) -> Source:
         MaskrtError: a video, and PyAV is not installed.
     """
     path = Path(spec)
-    if path.is_dir():
-        return ImageSource(_images(path.iterdir(), f"folder {spec}"), max_pixels)
     if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
         from maskrt.runtime.video import VideoSource  # needs the extra `video`
 
         return VideoSource(path, max_pixels)
+    return ImageSource(image_files(spec), max_pixels)
+
+
+def image_files(spec: str) -> list[Path]:
+    """The files of an image, a folder or a glob, as open_source takes them.
+
+    Raises:
+        InputError: nothing is there.
+    """
+    path = Path(spec)
+    if path.is_dir():
+        return _images(path.iterdir(), f"folder {spec}")
     if path.is_file():
-        return ImageSource([path], max_pixels)
+        return [path]
     if glob.has_magic(spec):
-        return ImageSource(_images(map(Path, glob.glob(spec, recursive=True)), f"pattern {spec}"), max_pixels)
+        return _images(map(Path, glob.glob(spec, recursive=True)), f"pattern {spec}")
     raise InputError(f"{spec}: no such file or folder; a source is an image, a folder, a 'glob*' in quotes, or a video")
 
 
@@ -111,14 +121,23 @@ def _images(candidates: Iterator[Path], where: str) -> list[Path]:
     return sorted(files, key=lambda file: (natural_key(file.name), str(file)))
 
 
+def check_name(name: str, file: Path) -> None:
+    """Refuse a file by whose name no result can be written.
+
+    Raises:
+        InputError: it is not UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{str(file)!r}: the name is not valid UTF-8: rename the file") from error
+
+
 def _check_names(files: Sequence[Path]) -> None:
     """Refuse names that cannot be written to, or that would overwrite each other's outputs, before work starts."""
     seen: dict[str, Path] = {}
     for file in files:
-        try:
-            file.stem.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"{str(file)!r}: the name is not valid UTF-8: rename the file") from error
+        check_name(file.stem, file)
         # Casefold: on many disks A.png and a.png are one output file.
         other = seen.setdefault(file.stem.casefold(), file)
         if other is not file:

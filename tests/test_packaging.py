@@ -82,6 +82,7 @@ def test_runtime_and_command_line_import_in_a_bare_environment() -> None:
         (["run", "--help"], OPTIONAL | {"onnxruntime"}, 0, ""),
         (["export", "soss", "--segmenter", "a:b", "--sam", "c:d", "--out", "x"], OPTIONAL, 1, "maskrt[export]"),
         (["scenes", "--out", "x"], OPTIONAL, 1, "maskrt[demo]"),
+        (["annotate", "x", "y", "--out", "z"], OPTIONAL, 1, "maskrt[annotate]"),
         (["doctor"], {"onnxruntime"}, 1, ""),
     ],
 )

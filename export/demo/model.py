@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from maskrt.export.sam import SamConfig
+from maskrt.runtime.atomic import write_bytes
 
 DEMO_SAM = SamConfig(
     encoder="resnet",
@@ -69,4 +70,5 @@ def _pass_on(attention: Any, directions: torch.Tensor) -> None:
 def save_half(model: nn.Module, path: Path) -> None:
     """Write the weights in half precision: the repository holds them, and bundles are made from what it holds."""
     state = model.state_dict().items()
-    save_file({key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state}, path)
+    halves = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state}
+    write_bytes(path, save(halves))

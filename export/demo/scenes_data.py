@@ -1,4 +1,4 @@
-"""Training data: scenes that `maskrt scenes` wrote, cropped to their region of interest and kept in memory.
+"""Training data: scenes that `maskrt scenes` wrote, their region of interest or the whole, kept in memory.
 
 The folder is the contract between the scenes and the training; nothing here knows how a scene is drawn.
 """
@@ -75,7 +75,7 @@ class View:
 
 @dataclass(frozen=True)
 class TrainingScene:
-    """The region of interest of one scene, longest side scaled to a fixed size.
+    """One scene's region of interest, or the whole of it, longest side scaled to a fixed size.
 
     rgb: uint8 [H, W, 3]; instances: uint16 [H, W]; objects: id in `instances` -> what is drawn there.
     """
@@ -85,23 +85,27 @@ class TrainingScene:
     objects: dict[int, Drawn]
 
 
-def load_scenes(folder: Path, longest_side: int, workers: int = 2) -> list[TrainingScene]:
-    """Read every scene of a folder, in the order of their names."""
+def load_scenes(folder: Path, longest_side: int, workers: int = 2, whole: bool = False) -> list[TrainingScene]:
+    """Read every scene of a folder, in the order of their names.
+
+    Args:
+        whole: the whole pictures, not only their regions of interest.
+    """
     stems = sorted(path.stem for path in (folder / "images").glob("*.png"))
     if not stems:
         raise FileNotFoundError(f"{folder / 'images'} holds no PNG: run maskrt scenes --out {folder}")
     with ProcessPoolExecutor(workers) as pool:
         count = len(stems)
-        return list(pool.map(_load, [folder] * count, stems, [longest_side] * count, chunksize=8))
+        return list(pool.map(_load, [folder] * count, stems, [longest_side] * count, [whole] * count, chunksize=8))
 
 
-def _load(folder: Path, stem: str, longest_side: int) -> TrainingScene:
+def _load(folder: Path, stem: str, longest_side: int, whole: bool) -> TrainingScene:
     about = json.loads((folder / "instances" / f"{stem}.json").read_text())
-    x, y, width, height = about["roi_xywh"]
-    scale = longest_side / max(width, height)
-    size = int(width * scale + 0.5), int(height * scale + 0.5)
-    box = (x, y, x + width, y + height)
     with Image.open(folder / "images" / f"{stem}.png") as image:
+        x, y, width, height = (0, 0, *image.size) if whole else about["roi_xywh"]
+        scale = longest_side / max(width, height)
+        size = int(width * scale + 0.5), int(height * scale + 0.5)
+        box = (x, y, x + width, y + height)
         rgb = np.asarray(image.convert("RGB").crop(box).resize(size, Image.Resampling.BILINEAR))
     with Image.open(folder / "instances" / f"{stem}.png") as image:
         instances = np.asarray(image, dtype=np.uint16)[y : y + height, x : x + width]

@@ -89,7 +89,7 @@ class PromptStage(nn.Module):
         super().__init__()
         self.sam = sam
         self.pixel = pixel
-        self.decoder = _MaskPredictor(sam.mask_decoder)
+        self.decoder = MaskPredictor(sam.mask_decoder)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         sam, prompts = self.sam, len(batch["points"]) // len(batch["images"])
@@ -97,20 +97,13 @@ class PromptStage(nn.Module):
         tokens = sam.prompt_encoder._embed_points(batch["points"], batch["labels"], pad=True)
         dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(prompts, -1, *embeddings.shape[-2:])
         image_pe = sam.prompt_encoder.get_dense_pe()
-        # The decoder runs wholly in bfloat16: autocast would spend a fifth of the step on conversions.
-        parameters = {name: value.bfloat16() for name, value in self.decoder.named_parameters()}
+        predict = self.decoder.in_bfloat16()
         masks, ious = [], []
         for index, embedding in enumerate(embeddings):
-            inputs = {
-                "image_embeddings": embedding[None],
-                "image_pe": image_pe,
-                "sparse_prompt_embeddings": tokens[index * prompts : (index + 1) * prompts],
-                "dense_prompt_embeddings": dense,
-            }
-            inputs = {name: value.bfloat16() for name, value in inputs.items()}
-            low_res, iou = functional_call(self.decoder, parameters, (), inputs)
-            masks.append(low_res[:, 1:].float())  # the three masks for ambiguous prompts, not the single one
-            ious.append(iou[:, 1:].float())
+            own = tokens[index * prompts : (index + 1) * prompts]
+            low_res, iou = predict(embedding[None], image_pe, own, dense)
+            masks.append(low_res[:, 1:])  # the three masks for ambiguous prompts, not the single one
+            ious.append(iou[:, 1:])
         losses, iou = mask_loss(torch.cat(masks), batch["targets"])
         iou_loss = F.mse_loss(torch.cat(ious), iou)
         # A small share for all three keeps every mask token learning.
@@ -124,19 +117,34 @@ def encode(sam: nn.Module, batch: Batch) -> Tensor:
         return sam.image_encoder(batch["images"].contiguous(memory_format=torch.channels_last))
 
 
-class _MaskPredictor(nn.Module):
+class MaskPredictor(nn.Module):
+    """The four masks and predicted IoUs of SAM's mask decoder, the single mask's first."""
+
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
         self.decoder = decoder
 
-    def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return self.decoder.predict_masks(**inputs)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return self.decoder.predict_masks(*inputs)
+
+    def in_bfloat16(self) -> Callable[..., tuple[Tensor, Tensor]]:
+        """Image embedding, its encoding, sparse and dense prompts -> masks, IoUs; float32 outside.
+
+        The decoder runs wholly in bfloat16: autocast would spend a fifth of the step on conversions.
+        """
+        parameters = {name: value.bfloat16() for name, value in self.named_parameters()}
+
+        def predict(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+            masks, iou = functional_call(self, parameters, tuple(value.bfloat16() for value in inputs))
+            return masks.float(), iou.float()
+
+        return predict
 
 
 def train(
     name: str,
     stage: nn.Module,
-    source: Iterator[Batch],
+    source: Iterator[Any],
     peak: float,
     minutes: float,
     save: Callable[[], None],
@@ -146,7 +154,8 @@ def train(
     """AdamW with linear warm-up and a cosine to 1% over `minutes`.
 
     Args:
-        save: called every 500 steps and at the end.
+        source: what the stage takes, step by step.
+        save: called every 100 steps and at the end.
         backbone: parts of the stage that stay as they are, batch statistics included, until they join.
         joins: share of the minutes after which they do; 1 is never.
     """
@@ -172,7 +181,7 @@ def train(
         optimiser.step()
         seen.append(float(iou.mean()))
         step += 1
-        if step % 500 == 0:
+        if step % 100 == 0:
             save()
         if step % 50 == 0:
             pace = (time.monotonic() - start) / step

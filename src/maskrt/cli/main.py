@@ -24,6 +24,7 @@ COMMANDS = (
     "demo",
     "run",
     "refine",
+    "annotate",
     "eval",
     "eval-interactive",
     "verify",

@@ -99,6 +99,23 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
     return settings
 
 
+def parse_pairs(texts: list[str], option: str) -> dict[str, str]:
+    """NAME=VALUE texts; a name is anything before the first "=".
+
+    Raises:
+        InputError: a part is missing, or a name is given twice.
+    """
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise InputError(f"{option} {text}: expected NAME=VALUE")
+        if name in pairs:
+            raise InputError(f"{option} {name} is given twice")
+        pairs[name] = value
+    return pairs
+
+
 def parse_axes(texts: list[str]) -> dict[tuple[str, str, int], int]:
     """GRAPH.INPUT.AXIS=N texts -> (graph, input, axis): size.
 

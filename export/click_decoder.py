@@ -1,0 +1,141 @@
+"""SAM's prompt encoder and mask decoder for one prompt whose decoder is still learning: all four masks, and a gradient.
+
+maskrt.export.decoder has the graph for many prompts and weights that stay. Here everything is two-dimensional, tokens
+by channels, and stride-2 transposed convolutions are matrix products: each output pixel of theirs has one input pixel,
+and tracing a convolution's gradient would leave operators that ONNX does not have.
+
+Source: segment_anything 1.0, modeling/mask_decoder.py and transformer.py.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from maskrt.export.decoder import DecoderGraph, heads_apart
+
+CLICK_INPUTS = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
+CLICK_OUTPUTS = ("low_res_masks", "pred_iou")
+
+
+class ClickDecoder(DecoderGraph):
+    """One prompt to SAM's four masks: the single one first, then those of an ambiguous click.
+
+    Equals MaskDecoder.predict_masks. Labels are those of DecoderGraph; the caller pads where there is no box.
+    """
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The masks and predicted IoUs of a prompt.
+
+        Args:
+            image_embeddings: [1, C, e, e]; point_coords: [1, P, 2]; point_labels: [1, P]; mask_input: [1, 1, 4e, 4e],
+                low-res logits; has_mask_input: [1], 1, or 0 where there is no mask. All float32.
+
+        Returns:
+            low_res_masks float32 [4, 4e, 4e] and pred_iou float32 [4].
+        """
+        decoder, transformer = self.decoder, self.decoder.transformer
+        channels, side = self.dense_pe.shape[1], self.dense_pe.shape[-1]
+        prompts = self.embed_prompts(point_coords, point_labels).reshape(-1, channels)
+        tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight, prompts])
+        place = self.dense_pe.reshape(channels, -1).transpose(0, 1)
+        image = (image_embeddings + self.embed_mask(mask_input, has_mask_input)).reshape(channels, -1).transpose(0, 1)
+        queries = tokens
+        for layer in transformer.layers:
+            queries, image = _layer(layer, queries, image, tokens, place)
+        seen = _attend(transformer.final_attn_token_to_image, queries + tokens, image + place, image)
+        queries = _norm(transformer.norm_final_attn, queries + seen)
+        heads = decoder.output_hypernetworks_mlps
+        kernels = torch.cat([_perceptron(heads[i], queries[1 + i : 2 + i]) for i in range(4)])
+        masks = kernels @ _upscale(decoder.output_upscaling, image, side).transpose(0, 1)
+        pred_iou = _perceptron(decoder.iou_prediction_head, queries[:1])
+        return masks.reshape(4, 4 * side, 4 * side), pred_iou.reshape(4)
+
+
+class PlainClickDecoder(DecoderGraph):
+    """What ClickDecoder answers, from segment_anything's own mask decoder."""
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Arguments and answer as of ClickDecoder."""
+        masks, pred_iou = self.decoder.predict_masks(
+            image_embeddings=image_embeddings,
+            image_pe=self.dense_pe,
+            sparse_prompt_embeddings=self.embed_prompts(point_coords, point_labels),
+            dense_prompt_embeddings=self.embed_mask(mask_input, has_mask_input),
+        )
+        return masks[0], pred_iou[0]
+
+
+def _layer(layer: Any, queries: Tensor, image: Tensor, tokens: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """One two-way layer on queries [T, C] and the image [N, C]. Source: TwoWayAttentionBlock."""
+    if layer.skip_first_layer_pe:
+        queries = _attend(layer.self_attn, queries, queries, queries)
+    else:
+        placed = queries + tokens
+        queries = queries + _attend(layer.self_attn, placed, placed, queries)
+    queries = _norm(layer.norm1, queries)
+    queries = _norm(
+        layer.norm2, queries + _attend(layer.cross_attn_token_to_image, queries + tokens, image + place, image)
+    )
+    hidden = _linear(layer.mlp.lin1, queries).relu()
+    queries = _norm(layer.norm3, queries + _linear(layer.mlp.lin2, hidden))
+    written = _attend(layer.cross_attn_image_to_token, image + place, queries + tokens, queries)
+    return queries, _norm(layer.norm4, image + written)
+
+
+def _attend(attention: Any, asking: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention of [T, C] on [N, C]."""
+    heads = attention.num_heads
+    own = heads_apart(_linear(attention.q_proj, asking), heads)
+    theirs = heads_apart(_linear(attention.k_proj, keys), heads)
+    shares = (own @ theirs.transpose(1, 2) / math.sqrt(own.shape[-1])).softmax(-1)
+    seen = shares @ heads_apart(_linear(attention.v_proj, values), heads)
+    return _linear(attention.out_proj, seen.transpose(0, 1).reshape(-1, attention.internal_dim))
+
+
+def _linear(layer: Any, x: Tensor) -> Tensor:
+    # F.linear would fix the number of tokens while its gradient is traced.
+    return x @ layer.weight.transpose(0, 1) + layer.bias
+
+
+def _norm(layer: Any, x: Tensor) -> Tensor:
+    """LayerNorm over the last axis; LayerNorm2d's too, whose channels come last here."""
+    return F.layer_norm(x, layer.weight.shape, layer.weight, layer.bias, layer.eps)
+
+
+def _perceptron(mlp: Any, x: Tensor) -> Tensor:
+    *hidden, last = mlp.layers
+    for layer in hidden:
+        x = _linear(layer, x).relu()
+    return _linear(last, x)
+
+
+def _upscale(upscaling: Any, image: Tensor, side: int) -> Tensor:
+    """[e * e, C] -> [16 * e * e, C / 8]."""
+    first, norm, _, second, _ = upscaling
+    image = F.gelu(_norm(norm, _deconvolve(first, image, side)))
+    return F.gelu(_deconvolve(second, image, 2 * side))
+
+
+def _deconvolve(layer: Any, image: Tensor, side: int) -> Tensor:
+    """A transposed convolution of size and stride 2 on [side * side, C]: [4 * side * side, C']."""
+    channels, out = layer.weight.shape[:2]
+    products = image @ layer.weight.reshape(channels, 4 * out)
+    spread = products.reshape(side, side, out, 2, 2).permute(0, 3, 1, 4, 2)
+    return spread.reshape(4 * side * side, out) + layer.bias

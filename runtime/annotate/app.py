@@ -1,0 +1,129 @@
+"""The desk behind HTTP: what the browser may ask for, and how errors become statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from maskrt.runtime.annotate.desk import Desk, StaleTurn
+from maskrt.runtime.annotate.guard import Headers, Secret
+from maskrt.runtime.annotate.server import HOST
+from maskrt.runtime.annotate.states import Request as Action
+from maskrt.runtime.annotate.states import State
+from maskrt.runtime.errors import InputError, MaskrtError
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    Endpoint = Callable[[Request], Awaitable[Response]]
+
+MAX_BODY = 4096  # bytes; the longest action is a class of 60 letters
+PAGE = {
+    "": ("page.html", "text/html"),
+    "page.css": ("page.css", "text/css"),
+    "page.js": ("page.js", "text/javascript"),
+    "view.js": ("view.js", "text/javascript"),
+}
+
+
+class Answer(msgspec.Struct):
+    """What every request about the desk gets: its state now, and what went wrong."""
+
+    state: State
+    error: str | None = None
+
+
+def make_app(desk: Desk, token: str) -> Starlette:
+    """The web application.
+
+    Args:
+        token: the first part of every path; without it everything is 404.
+    """
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.routing import Mount, Route
+
+    state, act, picture = _endpoints(desk)
+    routes = [
+        Route("/state", state),
+        Route("/act", act, methods=["POST"]),
+        Route("/picture/{index:int}", picture),
+        Route("/{name}", _page),
+        Route("/", _page),
+    ]
+    middleware = [
+        Middleware(Headers),
+        # A foreign page whose name was made to lead here (DNS rebinding) still sends that name.
+        Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False),
+        Middleware(Secret, token=token),
+    ]
+    return Starlette(routes=[Mount(f"/{token}", routes=routes)], middleware=middleware)
+
+
+def _endpoints(desk: Desk) -> tuple[Endpoint, Endpoint, Endpoint]:
+    """The state, an action, and the picture. The desk works in threads, so that the server stays free."""
+    from starlette.concurrency import run_in_threadpool
+    from starlette.responses import PlainTextResponse, Response
+
+    async def state(request: Request) -> Response:
+        return await run_in_threadpool(_answer, desk, lambda: None)
+
+    async def act(request: Request) -> Response:
+        body = await _body(request)
+        if body is None:
+            return PlainTextResponse(f"at most {MAX_BODY} bytes\n", 413)
+        return await run_in_threadpool(_answer, desk, lambda: desk.act(_decoded(body)))
+
+    async def picture(request: Request) -> Response:
+        try:
+            png = await run_in_threadpool(desk.picture, request.path_params["index"])
+        except InputError as error:
+            return PlainTextResponse(f"{error}\n", 409)
+        return Response(png, media_type="image/png")
+
+    return state, act, picture
+
+
+def _answer(desk: Desk, work: Callable[[], object]) -> Response:
+    """Do the work; its error becomes a status, and the state goes along."""
+    from starlette.responses import Response
+
+    status, error = 200, None
+    try:
+        work()
+    except MaskrtError as failure:
+        error = str(failure)
+        status = 409 if isinstance(failure, StaleTurn) else 400 if isinstance(failure, InputError) else 500
+    return Response(msgspec.json.encode(Answer(desk.state(), error)), status, media_type="application/json")
+
+
+async def _page(request: Request) -> Response:
+    from starlette.responses import PlainTextResponse, Response
+
+    found = PAGE.get(request.path_params.get("name", ""))
+    if found is None:
+        return PlainTextResponse("Not Found", 404)
+    return Response(files(__package__).joinpath(found[0]).read_bytes(), media_type=found[1])
+
+
+async def _body(request: Request) -> bytes | None:
+    """At most MAX_BODY bytes; None for more, of which the rest is not read."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            return None
+    return body
+
+
+def _decoded(body: bytes) -> Action:
+    try:
+        return msgspec.json.decode(body, type=Action)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"this request is none that the page makes ({error}): reload the page") from error

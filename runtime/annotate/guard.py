@@ -1,0 +1,59 @@
+"""What stands before the application: nobody gets in without the secret, and no response lets a page reach out."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADERS = {
+    b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    b"cache-control": b"no-store",
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+}
+
+
+def new_token() -> str:
+    """A secret for the path."""
+    return secrets.token_urlsafe(24)
+
+
+class Secret:
+    """404 for every path that does not begin with the token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app, self._token = app, token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Compare in constant time, so that the token cannot be guessed letter by letter."""
+        from starlette.responses import PlainTextResponse
+
+        # What is no request, such as the start of the server, has no path.
+        given = scope["path"].split("/", 2)[1].encode("utf-8", "replace") if scope["type"] == "http" else self._token
+        if secrets.compare_digest(given, self._token):
+            await self._app(scope, receive, send)
+        else:
+            await PlainTextResponse("Not Found", 404)(scope, receive, send)
+
+
+class Headers:
+    """HEADERS on every response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, and add to what comes back."""
+
+        async def add(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *HEADERS.items()]
+            await send(message)
+
+        await self._app(scope, receive, add)

@@ -1,0 +1,215 @@
+"""What is kept in --out.
+
+OUT/annotations.json          every object in COCO form, see `coco`
+OUT/masks/STEM.png            label picture, 8 or 16 bits: k where the k-th object of the picture is, later ones on top
+OUT/decoders/CLASS.safetensors  what was learnt of a class, written by the session
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.annotate.coco import Annotation, Category, Coco, ImageEntry, read_coco
+from maskrt.runtime.annotate.pictures import Opened
+from maskrt.runtime.atomic import cannot_write, remove_leftovers, write_files
+from maskrt.runtime.errors import InputError, MaskrtError
+from maskrt.runtime.rle import Rle, encode_rle
+from maskrt.runtime.sinks import png_bytes
+from maskrt.runtime.types import Labels
+
+ANNOTATIONS, MASKS, DECODERS = "annotations.json", "masks", "decoders"
+FAILED_CLICKS = 20  # the paper's FR20: an object that takes so many counts as a failure
+
+
+class Store:
+    """The objects of a folder. Each change is on disk, whole, before it is seen here."""
+
+    def __init__(self, out: Path, classes: Sequence[str]) -> None:
+        """Open a new or empty folder, or go on with what an earlier `maskrt annotate` left there.
+
+        Args:
+            classes: names that are added to those of the folder.
+
+        Raises:
+            InputError: the folder holds something else, or its annotations are damaged.
+            MaskrtError: it cannot be written to.
+        """
+        self.out = out
+        self._file = out / ANNOTATIONS
+        _check_folder(out)
+        for folder in (out, out / MASKS, out / DECODERS):
+            remove_leftovers(folder)
+        self._stamp = self._stamp_now()
+        coco = Coco() if self._stamp is None else read_coco(self._file)
+        known = [category.name for category in coco.categories]
+        added = [name for name in dict.fromkeys(classes) if name not in known]
+        first = max((category.id for category in coco.categories), default=0) + 1
+        categories = tuple(Category(first + at, name) for at, name in enumerate(added))
+        self._coco = msgspec.structs.replace(coco, categories=coco.categories + categories)
+        self._next_id = max((found.id for found in coco.annotations), default=0) + 1
+        if self._coco != coco:  # also shows whether the folder can be written to, before anyone has clicked
+            self._write(self._coco, None)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of their numbers."""
+        return tuple(category.name for category in self._coco.categories)
+
+    @property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """All objects."""
+        return self._coco.annotations
+
+    @property
+    def annotated(self) -> frozenset[str]:
+        """Names of the pictures that have objects."""
+        return frozenset(image.file_name for image in self._coco.images)
+
+    @property
+    def failures(self) -> int:
+        """Objects that were accepted or given up after FAILED_CLICKS clicks or more."""
+        return self._coco.info.given_up + sum(len(found.clicks) >= FAILED_CLICKS for found in self.annotations)
+
+    def class_of(self, found: Annotation) -> str:
+        """The name of an object's class."""
+        return next(category.name for category in self._coco.categories if category.id == found.category_id)
+
+    def decoder_file(self, name: str) -> Path:
+        """Where a class's decoder is kept."""
+        return self.out / DECODERS / f"{name}.safetensors"
+
+    def objects_of(self, name: str) -> tuple[Annotation, ...]:
+        """A picture's objects in the order in which they were accepted."""
+        image = self._entry(name)
+        return () if image is None else tuple(found for found in self.annotations if found.image_id == image.id)
+
+    def check(self, opened: Opened) -> None:
+        """See that a picture is the one that its objects were drawn on.
+
+        Raises:
+            InputError: it has changed since, or is another of the same name.
+        """
+        image = self._entry(opened.picture.name)
+        if image is not None and image.sha256 != opened.sha256:
+            raise InputError(
+                f"{opened.picture.path} is not the picture that {self._file} has under this name: "
+                f"restore it, or choose another --out"
+            )
+
+    def add(
+        self,
+        opened: Opened,
+        name: str,
+        mask: NDArray[np.bool_],
+        clicks: Sequence[tuple[int, int, int]],
+        box: tuple[int, int, int, int] | None,
+    ) -> Annotation:
+        """Keep an object.
+
+        Args:
+            name: of its class.
+            mask: bool [H, W], not empty.
+            clicks, box: as of Annotation.
+
+        Raises:
+            MaskrtError: it cannot be written; nothing has changed.
+        """
+        coco = self._coco
+        image = self._entry(opened.picture.name) or self._new_entry(opened)
+        category = next(category.id for category in coco.categories if category.name == name)
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        x, y = int(columns[0]), int(rows[0])
+        bbox = (x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1)
+        found = Annotation(
+            self._next_id, image.id, category, encode_rle(mask), bbox, int(mask.sum()), tuple(clicks), box
+        )
+        images = coco.images if image in coco.images else (*coco.images, image)
+        self._write(msgspec.structs.replace(coco, images=images, annotations=(*coco.annotations, found)), image)
+        self._next_id += 1
+        return found
+
+    def delete(self, annotation_id: int) -> None:
+        """Remove an object; those accepted after it move up one number.
+
+        Raises:
+            InputError: there is none of this id.
+            MaskrtError: it cannot be written; nothing has changed.
+        """
+        coco = self._coco
+        rest = tuple(found for found in coco.annotations if found.id != annotation_id)
+        gone = next((found for found in coco.annotations if found.id == annotation_id), None)
+        if gone is None:
+            raise InputError(f"there is no object {annotation_id}: it may have been deleted already")
+        image = next(image for image in coco.images if image.id == gone.image_id)
+        left = any(found.image_id == image.id for found in rest)
+        images = coco.images if left else tuple(other for other in coco.images if other.id != image.id)
+        self._write(msgspec.structs.replace(coco, images=images, annotations=rest), image)
+
+    def give_up(self) -> None:
+        """Count an object that was dropped after FAILED_CLICKS clicks or more.
+
+        Raises:
+            MaskrtError: it cannot be written; nothing has changed.
+        """
+        info = msgspec.structs.replace(self._coco.info, given_up=self._coco.info.given_up + 1)
+        self._write(msgspec.structs.replace(self._coco, info=info), None)
+
+    def _write(self, coco: Coco, image: ImageEntry | None) -> None:
+        """Write annotations.json and, of an image whose objects have changed, its label picture."""
+        if self._stamp_now() != self._stamp:
+            raise MaskrtError(f"{self._file} was changed by another program: start maskrt annotate again")
+        files = {self._file: msgspec.json.encode(coco) + b"\n"}
+        rles = [found.segmentation for found in coco.annotations if image is not None and found.image_id == image.id]
+        if image is not None and rles:
+            files = {self.out / MASKS / image.mask_file: png_bytes(label_picture(rles)), **files}
+        try:
+            write_files(files)
+            if image is not None and not rles:
+                (self.out / MASKS / image.mask_file).unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(self._file, error) from error
+        self._coco, self._stamp = coco, self._stamp_now()
+
+    def _entry(self, name: str) -> ImageEntry | None:
+        return next((image for image in self._coco.images if image.file_name == name), None)
+
+    def _new_entry(self, opened: Opened) -> ImageEntry:
+        # Casefold: on many disks A.png and a.png are one file.
+        taken = {image.mask_file.casefold() for image in self._coco.images}
+        stem, number = opened.picture.path.stem, 1
+        mask_file = f"{stem}.png"
+        while mask_file.casefold() in taken:
+            number += 1
+            mask_file = f"{stem}_{number}.png"
+        image_id = max((image.id for image in self._coco.images), default=0) + 1
+        height, width = opened.size_hw
+        return ImageEntry(image_id, opened.picture.name, width, height, mask_file, opened.sha256)
+
+    def _stamp_now(self) -> tuple[int, int, int] | None:
+        try:
+            told = self._file.stat()
+        except FileNotFoundError:
+            return None
+        return told.st_mtime_ns, told.st_size, told.st_ino
+
+
+def label_picture(rles: Sequence[Rle]) -> Labels:
+    """k where the k-th mask is, counted from 1, later ones on top of earlier ones: uint8, or uint16 past 255 masks."""
+    height, width = rles[0]["size"]
+    owner = np.zeros(height * width, np.uint8 if len(rles) <= 255 else np.uint16)  # column order, as run lengths are
+    for number, rle in enumerate(rles, 1):
+        ends = np.cumsum(rle["counts"])
+        for start, end in zip(ends[0::2], ends[1::2], strict=False):
+            owner[start:end] = number
+    return np.ascontiguousarray(owner.reshape(width, height).T)
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: choose a folder for --out")
+    if out.is_dir() and any(os.scandir(out)) and not (out / ANNOTATIONS).is_file():
+        raise InputError(f"{out} is not empty and holds no {ANNOTATIONS}: choose a new or empty folder for --out")

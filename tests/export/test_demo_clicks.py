@@ -1,0 +1,280 @@
+"""How the demo SAM learns from people who click, on scenes small enough to reason about."""
+
+import json
+from itertools import count, repeat
+from types import SimpleNamespace
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs maskrt[export]")
+
+from maskrt.export.demo import clicking, measure_clicks, train_clicks, train_sam  # noqa: E402
+from maskrt.export.demo.clicking import begin, correct, episodes, go_on, innermost, rough_box, truths  # noqa: E402
+from maskrt.export.demo.model import DEMO_SAM, initialise, save_half  # noqa: E402
+from maskrt.export.demo.prompts import STRIDE, draw_batch  # noqa: E402
+from maskrt.export.demo.scenes_data import Drawn, TrainingScene, load_scenes  # noqa: E402
+from maskrt.export.sam import build_sam  # noqa: E402
+from maskrt.export.sams import read_sam  # noqa: E402
+
+SIZE = 128
+
+
+def scene(height: int = 96, width: int = SIZE) -> TrainingScene:
+    """Left half sheet (0), right half body (1), a square toy (5) on the body."""
+    instances = np.zeros((height, width), np.uint16)
+    instances[:, width // 2 :] = 1
+    instances[20:50, 80:110] = 5
+    rgb = (instances[..., None] * np.array([40, 30, 20])).astype(np.uint8)
+    return TrainingScene(rgb, instances, {0: Drawn("sheet", False), 1: Drawn("body", False), 5: Drawn("toy", True)})
+
+
+def batch(number: int = 0, prompts: int = 4):
+    return draw_batch([scene()], ["body", "sheet", "toy"], 1, prompts, SIZE, (0, number))
+
+
+def tiny_sam():
+    torch.manual_seed(0)
+    sizes = {"image_size": SIZE, "width_mult": 0.125, "feature_channels": 8, "prompt_dim": 32, "decoder_heads": 2}
+    config = msgspec.structs.replace(DEMO_SAM, **sizes, decoder_mlp_dim=32, iou_head_dim=16)
+    return initialise(build_sam(config)), config
+
+
+def write_folder(folder, instances):
+    for name in ("images", "instances"):
+        (folder / name).mkdir()
+    cv2.imwrite(str(folder / "images" / "a.png"), np.repeat((instances[..., None] * 40).astype(np.uint8), 3, 2))
+    cv2.imwrite(str(folder / "instances" / "a.png"), instances)
+    objects = [{"id": int(i), "kind": f"k{i}", "occlusion": False} for i in np.unique(instances)]
+    about = {"roi_xywh": [10, 10, 80, 60], "objects": objects}
+    (folder / "instances" / "a.json").write_text(json.dumps(about))
+
+
+def test_innermost_against_brute_force(rng):
+    for _ in range(20):
+        region = rng.random((9, 13)) < 0.8
+        outside = np.argwhere(~np.pad(region, 1)) - 1
+        distance = np.array(
+            [[np.hypot(*(outside - (y, x)).T).min() for x in range(region.shape[1])] for y in range(region.shape[0])]
+        )
+        depth, cell = innermost(region)
+        assert depth == pytest.approx(distance.max(), rel=1e-5)
+        assert distance.flat[cell] == pytest.approx(distance.max(), rel=1e-5)
+    assert innermost(np.zeros((4, 5), np.bool_))[0] == 0
+
+
+def test_a_click_says_what_is_wrong(rng):
+    for _ in range(200):
+        truth, answer = rng.random((2, 8, 11)) < 0.5
+        cell, positive = correct(truth, answer, rng)
+        assert truth.flat[cell] == positive
+        assert answer.flat[cell] != positive
+    cell, positive = correct(truth, truth, rng)
+    assert positive
+    assert truth.flat[cell]
+
+
+def test_a_box_holds_its_object_more_or_less(rng):
+    truth = np.zeros((32, 32), np.bool_)
+    truth[5:15, 12:28] = True
+    boxes = np.stack([rough_box(truth, rng) for _ in range(300)])
+    assert boxes.min() >= 0
+    assert boxes.max() <= 127
+    assert np.abs(boxes - [48, 20, 111, 59]).max(0).tolist() <= [14, 9, 14, 9]
+    assert np.abs(boxes.mean(0) - [48, 20, 111, 59]).max() < 2
+
+
+def test_thin_objects_have_cells():
+    targets = torch.zeros(2, 4, 4)
+    targets[0, 1] = 0.25
+    targets[1, :2], targets[1, 2] = 1, 0.5
+    assert truths(targets).sum((1, 2)).tolist() == [4, 8]
+
+
+def test_episodes_go_on_with_clicks_and_the_answer_so_far(rng, monkeypatch):
+    monkeypatch.setattr(clicking, "SHARE_BOXES", 0)
+    monkeypatch.setattr(clicking, "SHARE_ROUGH", 0)
+    monkeypatch.setattr(clicking, "SHARE_UNHINTED", 0)
+    episode = begin(batch(), torch.zeros(1, 8, 8, 8), rng)
+    assert episode.ambiguous
+    assert episode.hint is None
+    random = torch.Generator().manual_seed(0)
+    for clicks in range(2, 6):
+        episode.logits = torch.randn(4, 32, 32, generator=random)
+        later = go_on(episode, rng)
+        assert later.labels.shape == (4, clicks)
+        assert later.turns == episode.turns - 1
+        assert not later.ambiguous
+        assert torch.equal(later.hint[:, 0], episode.logits)
+        columns, rows = (later.points[:, -1] // STRIDE).long().T
+        assert episode.visible[rows, columns].all()
+        wrong = torch.from_numpy(truths(episode.targets))[torch.arange(4), rows, columns]
+        assert torch.equal(wrong.long(), later.labels[:, -1])
+        episode = later
+
+
+def test_boxes_take_the_place_of_the_first_point(rng, monkeypatch):
+    monkeypatch.setattr(clicking, "SHARE_BOXES", 1)
+    episode = begin(batch(), torch.zeros(1, 8, 8, 8), rng)
+    assert episode.boxes.shape == (4, 4)
+    assert episode.labels.shape == (4, 0)
+    assert not episode.ambiguous
+    episode.logits = torch.zeros(4, 32, 32)
+    later = go_on(episode, rng)
+    assert torch.equal(later.boxes, episode.boxes)
+    assert later.points.shape == (4, 1, 2)
+    assert not later.ambiguous
+
+
+def test_rough_masks_come_with_a_click_on_what_is_wrong(rng, monkeypatch):
+    monkeypatch.setattr(clicking, "SHARE_BOXES", 0)
+    monkeypatch.setattr(clicking, "SHARE_ROUGH", 1)
+    monkeypatch.setattr(clicking, "SHARE_UNHINTED", 1)  # of later turns: the first one's mask is the point of it
+    damaged = 0
+    for number in range(10):
+        episode = begin(batch(number), torch.zeros(1, 8, 8, 8), rng)
+        assert not episode.ambiguous
+        assert episode.labels.shape == (4, 1)
+        assert clicking.TURNS[0] - 1 <= episode.turns <= clicking.TURNS[1] - 1
+        columns, rows = (episode.points[:, 0] // STRIDE).long().T
+        places = torch.arange(4), rows, columns
+        truth = torch.from_numpy(truths(episode.targets))
+        rough = (episode.hint[:, 0] > 0) & torch.from_numpy(episode.visible)
+        assert torch.equal(truth[places].long(), episode.labels[:, 0])
+        wrong = (rough != truth).any((1, 2))
+        assert (rough != truth)[places][wrong].all()
+        overlap = (rough & truth).sum((1, 2)) / (rough | truth).sum((1, 2))
+        assert overlap.mean() > 0.4
+        damaged += int(wrong.sum())
+    assert damaged > 20
+
+
+def test_episodes_end_and_others_begin(rng):
+    numbers = iter(range(1000))
+    stream = episodes((batch(number) for number in numbers), lambda _: torch.zeros(1, 8, 8, 8), rng, live=3)
+    lengths = []
+    for _ in range(40):
+        for episode in (turn := next(stream)):
+            episode.logits = -torch.ones(4, 32, 32)
+            if not episode.turns:
+                lengths.append(episode.labels.shape[1] + (episode.boxes is not None))
+        assert len(turn) == 3
+    assert min(lengths) >= clicking.TURNS[0]
+    assert max(lengths) <= clicking.TURNS[1]
+    assert len(set(lengths)) > 3
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_the_single_mask_starts_as_one_of_the_three(first):
+    sam, _ = tiny_sam()
+    train_clicks.start_untrained(sam, first)
+    drawn = batch()
+    with torch.no_grad():
+        sparse, dense = sam.prompt_encoder((drawn["points"], drawn["labels"]), None, torch.randn(4, 1, 32, 32))
+        none = sam.prompt_encoder((drawn["points"], drawn["labels"]), None, None)[1]
+        masks, iou = sam.mask_decoder.predict_masks(
+            train_clicks.embed(sam, drawn), sam.prompt_encoder.get_dense_pe(), sparse, dense
+        )
+    assert torch.allclose(masks[:, 0], masks[:, first], rtol=1e-3, atol=1e-4)
+    assert torch.allclose(iou[:, 0], iou[:, first], atol=1e-4)
+    assert (dense - none).abs().mean() < 0.2
+    assert train_clicks.most_chosen(sam, drawn) in (1, 2, 3)
+
+
+def test_the_decoder_learns_and_the_encoder_stays(rng, monkeypatch):
+    sam, _ = tiny_sam()
+    drawn = [batch(number) for number in range(3)]
+    turn = [begin(part, train_clicks.embed(sam, part), rng) for part in drawn]
+    stage = train_clicks.ClickStage(sam)
+    stage(turn)
+    turn += [go_on(episode, rng) for episode in turn]
+    encoder = {key: value.clone() for key, value in sam.image_encoder.state_dict().items()}
+    before, saved, seconds = stage(turn)[0].item(), [], count()
+    monkeypatch.setattr(train_sam.time, "monotonic", lambda: next(seconds))  # so that a step takes a second
+    train_sam.train("clicks", stage, repeat(turn), 1e-2, 0.6, lambda: saved.append(1), [sam.image_encoder], 1.0)
+    assert stage(turn)[0].item() < 0.9 * before
+    assert saved == [1]
+    assert all(torch.equal(value, encoder[key]) for key, value in sam.image_encoder.state_dict().items())
+
+
+def test_the_answer_is_chosen_as_the_runtime_does(monkeypatch, rng):
+    sam, _ = tiny_sam()
+    masks = torch.arange(4.0)[None, :, None, None].expand(4, 4, 32, 32).clone()
+    predicted = torch.tensor([[0.9, 0.1, 0.2, 0.3], [0.9, 0.5, 0.2, 0.3], [0.0, 0.1, 0.7, 0.3], [1.0, 0.1, 0.2, 0.3]])
+    stage = train_clicks.ClickStage(sam)
+    monkeypatch.setattr(stage.decoder, "in_bfloat16", lambda: lambda *_: (masks, predicted))
+    monkeypatch.setattr(clicking, "SHARE_BOXES", 0)
+    monkeypatch.setattr(clicking, "SHARE_ROUGH", 0)
+    episode = begin(batch(), torch.zeros(1, 32, 8, 8), rng)
+    stage([episode])
+    assert episode.logits[:, 0, 0].tolist() == [3, 1, 2, 3]
+    later = go_on(episode, rng)
+    stage([later])
+    assert not later.logits.any()
+
+
+def test_training_writes_a_sam_that_loads(tmp_path, monkeypatch):
+    sam, config = tiny_sam()
+    save_half(sam, tmp_path / "sam.safetensors")
+    (tmp_path / "sam.json").write_bytes(msgspec.json.encode(config))
+    write_folder(tmp_path, np.pad(scene().instances, 4))
+    arguments = ["train_clicks", "--scenes", tmp_path, "--sam", tmp_path / "sam.safetensors", "--out", tmp_path / "out"]
+    monkeypatch.setattr("sys.argv", [*map(str, arguments), "--minutes", "0.02"])
+    train_clicks.main()
+    again, same = read_sam(f"custom:{tmp_path / 'out' / 'sam_clicks.safetensors'}")
+    assert same == config
+    before = read_sam(f"custom:{tmp_path / 'sam.safetensors'}")[0].state_dict()
+    changed = {key for key, value in again.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed
+    assert not any(key.startswith("image_encoder") for key in changed)
+    assert "mask_decoder.mask_tokens.weight" in changed
+    assert "prompt_encoder.mask_downscaling.6.weight" in changed
+
+
+def test_whole_scenes_and_their_regions(tmp_path):
+    write_folder(tmp_path, scene().instances)
+    (region,), (whole,) = (load_scenes(tmp_path, 80, workers=1, whole=whole) for whole in (False, True))
+    assert region.instances.shape == (60, 80)
+    assert (region.instances == scene().instances[10:70, 10:90]).all()
+    assert whole.instances.shape == (60, 80)
+    assert set(np.unique(whole.instances)) == {0, 1, 5}
+    assert whole.rgb.shape == (60, 80, 3)
+
+
+def test_measuring_with_a_network_that_knows_the_truth():
+    drawn = scene()
+    padded = np.full((SIZE, SIZE), 99)
+    padded[: drawn.instances.shape[0]] = drawn.instances
+    seen = []
+
+    def prompts(points, boxes, hint):
+        seen.append((points[0], points[1], hint))
+        return None, None
+
+    def predict_masks(*_):
+        """Mask 2 is the object at the first point, cell by cell, and the one that is predicted best; mask 0 is all."""
+        points = seen[-1][0]
+        identities = [padded[int(y), int(x)] for x, y in points[:, 0]]
+        cells = torch.from_numpy(np.stack([padded[2::4, 2::4] == identity for identity in identities]))
+        masks = torch.full((len(points), 4, 32, 32), -1.0)
+        masks[:, 2], masks[:, 0] = cells * 2.0 - 1, 1
+        return masks, torch.tensor([[2.0, 0.1, 0.5, 0.2]]).expand(len(points), -1)
+
+    prompts.get_dense_pe = lambda: None
+    encoder = type("Encoder", (), {"img_size": SIZE, "__call__": lambda self, pixels: pixels})()
+    decoder = SimpleNamespace(predict_masks=predict_masks)
+    sam = SimpleNamespace(image_encoder=encoder, prompt_encoder=prompts, mask_decoder=decoder)
+    iou = measure_clicks.measure(sam, [drawn], clicks=3)
+    assert iou.shape == (3, 3)
+    assert iou[:, 0].min() > 0.85
+    areas = np.array([(drawn.instances == identity).sum() for identity in (0, 1, 5)])
+    assert iou[:, 1] == pytest.approx(areas / drawn.instances.size)
+    assert seen[0][2] is None
+    assert seen[1][2].shape == (3, 1, 32, 32)
+    # Where all is taken for the object, the next click is outside it; all clicks are inside the picture.
+    assert (seen[2][1][:, 2] == 0).all()
+    columns, rows = seen[2][0][:, 2].long().T
+    assert (rows < drawn.instances.shape[0]).all()
+    assert (drawn.instances[rows, columns] != np.array([0, 1, 5])).all()
