@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_session import FakeSession, png
 from numpy.typing import NDArray
+from serve_session import FakeSession, png
 from starlette.testclient import TestClient
 
 from maskrt.runtime.serve.app import Service, make_app

@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from fake_session import png
+from serve_session import png
 
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.serve.access import is_loopback, token_for

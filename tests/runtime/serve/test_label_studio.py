@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fake_session import png
+from serve_session import png
 from unpacked import unpacked
 
 from maskrt.runtime.clicks import Click

@@ -11,19 +11,20 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_session import png
+from serve_session import FakeSession, png
 
 # `maskrt` with a session that needs no networks.
 SCRIPT = """
 import contextlib, sys, types
 sys.path.insert(0, {tests!r})
-from fake_session import FakeSession
+from serve_session import FakeSession
 stand_in = types.ModuleType("maskrt.runtime.interactive")
 stand_in.open_interactive = lambda *_, **__: contextlib.nullcontext(FakeSession())
 sys.modules["maskrt.runtime.interactive"] = stand_in
@@ -32,6 +33,14 @@ main(sys.argv[1:])
 """
 TESTS = Path(__file__).parents[2]
 PICTURE = base64.b64encode(png(np.zeros((40, 60, 3), np.uint8))).decode()
+
+
+@pytest.fixture(autouse=True)
+def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in this process."""
+    module = ModuleType("maskrt.runtime.interactive")
+    module.open_interactive = lambda *_, **__: nullcontext(FakeSession())  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
 @contextmanager

@@ -5,8 +5,8 @@ import io
 
 import numpy as np
 import pytest
-from fake_session import png
 from PIL import Image
+from serve_session import png
 
 from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import NetworkError
