@@ -89,9 +89,11 @@ class Step:
     def example(self, config: SamConfig, points: int, rows: int, columns: int, seed: int = 0) -> list[Tensor]:
         """Random inputs, the moments zero: the weights as they are."""
         random = torch.Generator().manual_seed(seed)
-        side, zeros = config.low_res_size, [torch.zeros_like(value) for value in self.weights.values()]
+        side = config.low_res_size
+        # A tensor of its own for every input: the exporter takes one tensor for one input.
+        zeros = [torch.zeros_like(value) for _ in range(2) for value in self.weights.values()]
         return [
-            *self.weights.values(), *zeros, *zeros,
+            *self.weights.values(), *zeros,
             torch.randn(config.embedding_shape, generator=random),
             torch.rand(1, points, 2, generator=random) * config.image_size,
             torch.randint(-1, 4, (1, points), generator=random).float(),

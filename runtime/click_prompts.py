@@ -90,7 +90,7 @@ def clicked_pixels(
 def click_target(
     clicks: Sequence[Click], size_hw: tuple[int, int], grid_hw: tuple[int, int]
 ) -> tuple[Indices, Indices, Floats]:
-    """The distinct rows [R] and columns [C] of the grid that hold clicks, ascending, and their target, float32 [R, C]."""
+    """The distinct rows [R] and columns [C] of the grid that hold clicks, ascending; their target, float32 [R, C]."""
     at_rows, at_columns, values = clicked_pixels(clicks, size_hw, grid_hw)
     rows, row_of = np.unique(at_rows, return_inverse=True)
     columns, column_of = np.unique(at_columns, return_inverse=True)

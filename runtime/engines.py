@@ -29,8 +29,8 @@ _ELEMENT_TYPES = {"f32": "float", "u8": "uint8", "i64": "int64", "i32": "int32",
 class Engine(Closing):
     """What the engines share: names, where they take residents from, and the search for NaN.
 
-    place: where it leaves the outputs that are kept; None: on the host. optional: inputs that have a default, and are fed
-    only where they differ from it.
+    place: where it leaves the outputs that are kept; None: on the host. optional: inputs that have a default, and are
+    fed only where they differ from it.
     """
 
     place: Place | None = None

@@ -1,4 +1,4 @@
-"""Interactive segmentation: a person clicks, the mask decoder learns from it, and each class has a decoder of its own."""
+"""Interactive segmentation: a person clicks, the mask decoder learns from it, and each class has a decoder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -21,13 +21,13 @@ def grid_weights(low_res: int, square: int, length: int) -> Floats:
     Returns:
         float32 [length, low_res]: a grid's logits are rows @ low_res_mask @ columns.T.
     """
-    return _resized(np.eye(low_res, dtype=np.float64), square)[:length].astype(np.float32)
+    return np.asarray(_resized(np.eye(low_res, dtype=np.float64), square)[:length], np.float32)
 
 
 def image_weights(low_res: int, square: int, length: int, size: int) -> Floats:
     """As grid_weights, for the `size` pixels of the picture itself: float32 [size, low_res]."""
     seen = _resized(np.eye(low_res, dtype=np.float64), square)[:length]
-    return _resized(seen, size).astype(np.float32)
+    return np.asarray(_resized(seen, size), np.float32)
 
 
 def interpolate(rows: Floats, low_res: Floats, columns: Floats) -> Floats:
@@ -40,4 +40,5 @@ def _resized(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     """The first axis resized to `size`."""
     first, second, weight = taps(len(values), size)
     share = weight.astype(np.float64)[:, None]
-    return values[first] * (1 - share) + values[second] * share
+    resized: NDArray[np.float64] = values[first] * (1 - share) + values[second] * share
+    return resized
