@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor, nn
 
 from maskrt.export.adaptation import AXES, POINTS, Step, write_step
@@ -92,7 +92,7 @@ def _write_models(spec: str, folder: Path, report: Report) -> tuple[dict[str, Mo
     network.requires_grad_(False)
     kind, _, file = spec.partition(":")
     weights = {name: value.detach().numpy().copy() for name, value in network.mask_decoder.named_parameters()}
-    save_file(weights, folder / "weights.safetensors")
+    (folder / "weights.safetensors").write_bytes(save(weights))  # save_file leaves a file for its owner alone
     parities: dict[str, Parity | None] = {"weights": None}
     for role, write in (
         ("encoder", write_encoder),

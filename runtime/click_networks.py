@@ -61,7 +61,7 @@ class ClickNetworks(Closing):
         raise BundleError(f"the click_decoder takes embeddings {list(shape)} of no fixed size: export the bundle again")
 
     def embed(self, rgb: NDArray[np.uint8], input_hw: tuple[int, int]) -> Tensor:
-        """The embedding of an image resized to what the encoder sees, float32 [1, C, e, e], where the encoder leaves it.
+        """The embedding of an image resized to the encoder's size, float32 [1, C, e, e], where the encoder leaves it.
 
         Raises:
             NetworkError: the encoder failed, or returned NaN, infinity or another shape.

@@ -40,5 +40,4 @@ def _resized(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     """The first axis resized to `size`."""
     first, second, weight = taps(len(values), size)
     share = weight.astype(np.float64)[:, None]
-    resized: NDArray[np.float64] = values[first] * (1 - share) + values[second] * share
-    return resized
+    return np.asarray(values[first] * (1 - share) + values[second] * share, np.float64)
