@@ -7,7 +7,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from maskrt.runtime.bundle import Bundle, Manifest, SossManifest, TwoStageManifest, with_overrides
+from maskrt.runtime.bundle import (
+    Bundle,
+    InteractiveManifest,
+    Manifest,
+    SossManifest,
+    TwoStageManifest,
+    with_overrides,
+)
 from maskrt.runtime.cuda_memory import Cuda
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.mask_decoder import SPLIT_DECODER
@@ -30,7 +37,9 @@ from maskrt.runtime.tensorrt_store import (
 Tell = Callable[[str, int, int], None]  # phase, steps done, steps in all
 
 REFIT = "REFIT"  # the builder's flag: new weights may come; it leaves the builder fewer kernels to choose from
-REFITTABLE = ("decoder", *SPLIT_DECODER)  # roles that are trained on while the rest of SAM stays as it is
+# Roles that are trained on, or learn while they are used, while the rest of SAM stays as it is.
+REFITTABLE = ("decoder", *SPLIT_DECODER, "click_decoder")
+NOT_BUILT = ("step",)  # its weights are what it changes: inputs, of which an engine of constants has none
 # Versions whose engines may be wrong when built for it, before any refit: a bias of a matrix product may be lost.
 # Source: TensorRT 11.3.0's documentation, "Refitting an Engine".
 UNSOUND_REFIT = ("11.3",)
@@ -86,7 +95,8 @@ class EngineBuilder:
         self.target = target_of(self._tensorrt, cuda)
         self._logger, self._messages = logger_of(self._tensorrt)
         self._bundle, self._settings, self._refit_from = bundle, settings, refit_from
-        self.roles = tuple(role for role, entry in bundle.manifest.models.items() if entry.file.endswith(".onnx"))
+        models = bundle.manifest.models.items()
+        self.roles = tuple(role for role, entry in models if entry.file.endswith(".onnx") and role not in NOT_BUILT)
 
     def build(self, role: str, tell: Tell) -> Built:
         """Build one engine, or refit an older one, unless the place where it would be holds it already.
@@ -277,6 +287,8 @@ def _sections(manifest: Manifest) -> tuple[str, ...]:
     """Where a bundle's settings stand; an option is of the first one that knows it."""
     if isinstance(manifest, TwoStageManifest):
         return ("selection",)
+    if isinstance(manifest, InteractiveManifest):
+        return ("adapt",)
     if not isinstance(manifest, SossManifest):
         return ("refine",)
     return ("refine", "voting", "masks") if manifest.two_stage is None else ("refine", "voting", "selection", "masks")

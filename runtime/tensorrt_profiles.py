@@ -6,7 +6,15 @@ What the pipelines can ask for under a bundle's settings, and no more: the large
 from collections.abc import Callable, Mapping
 
 from maskrt.runtime.automatic_masks import IMAGE_AXES
-from maskrt.runtime.bundle import Bundle, RefineSpec, refiner_manifest, soss_manifest, two_stage_of
+from maskrt.runtime.bundle import (
+    Bundle,
+    InteractiveManifest,
+    RefineSpec,
+    SamSpec,
+    refiner_manifest,
+    soss_manifest,
+    two_stage_of,
+)
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.mask_decoder import MASKS_PER_POINT, SplitDecoder
 from maskrt.runtime.refine_pipeline import refiner_spec
@@ -21,6 +29,7 @@ Axes = dict[int, Range]
 
 EVERY = "*"  # the inputs that a table does not name
 POINTS: Range = (1, 2, 16)  # of a prompt: automatic masks have a point and its padding, a box two corners
+CLICKS: Range = (1, 2, 64)  # points of an object that is clicked on, or its padding, and the corners of a box
 MAX_STEP = 64  # of the selection strided:N
 TOGETHER = ("segmenter", "encoder")  # roles whose graphs take several frames at a time, along the first axis
 TOKENS, HEADS = 5, 8  # of SAM's decoder: output tokens beside the points, and heads of every published size
@@ -65,7 +74,7 @@ def _segmenter(bundle: Bundle) -> dict[str, Axes]:
 
 
 def _encoder(bundle: Bundle) -> dict[str, Axes]:
-    size = soss_manifest(bundle).sam.image_size
+    size = sam_of(bundle).image_size
     return {"image": {1: (1, size, size), 2: (1, size, size)}}
 
 
@@ -77,6 +86,10 @@ def _decoder(bundle: Bundle) -> dict[str, Axes]:
         "point_labels": {0: prompts, 1: POINTS},
         "mask_input": {0: (1, 1, batch)},  # one mask for all prompts, or one for each
     }
+
+
+def _click_decoder(bundle: Bundle) -> dict[str, Axes]:
+    return {"point_coords": {1: CLICKS}, "point_labels": {1: CLICKS}}
 
 
 def _token_side(bundle: Bundle) -> dict[str, Axes]:
@@ -148,12 +161,23 @@ AXES: dict[str, Callable[[Bundle], dict[str, Axes]]] = {
     "high": _stage_2,
     "encoder": _encoder,
     "decoder": _decoder,
+    "click_decoder": _click_decoder,
     "token_side": _token_side,
     "upscale": _upscale,
     "refiner_backbone": _backbone,
     "refiner_coarse": _coarse,
     "refiner_fusion": _fusion,
 }
+
+
+def sam_of(bundle: Bundle) -> SamSpec:
+    """The SAM of a bundle, which looks for masks by itself or is clicked on.
+
+    Raises:
+        BundleError: it has none.
+    """
+    manifest = bundle.manifest
+    return manifest.sam if isinstance(manifest, InteractiveManifest) else soss_manifest(bundle).sam
 
 
 def backbone_side(settings: RefineSpec, halo: int) -> int:

@@ -1,7 +1,11 @@
 """New weights for an engine that was built with others: no kernel is timed again."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.tensorrt_library import Messages, logger_of, parser_errors
@@ -41,28 +45,19 @@ def require_refittable(engine: Any, name: str) -> None:
 
 
 class Refit:
-    """The weights of a file, checked against an engine; `commit` lets the engine compute with them.
+    """Weights, checked against an engine; `commit` lets the engine compute with them. Until then it is as it was."""
 
-    Until then the engine is as it was.
-    """
-
-    def __init__(self, tensorrt: Any, engine: Any, model: Path) -> None:
-        """engine: an ICudaEngine, model: an ONNX file of the structure of the engine's graph.
+    def __init__(self, tensorrt: Any, engine: Any, name: str) -> None:
+        """engine: an ICudaEngine; name: whose weights these are, for errors.
 
         Raises:
-            BundleError: the engine was not built for it.
-            NetworkError: the file's weights do not fit the engine.
+            BundleError: the engine was not built to be refitted.
         """
-        self._name = model.name
-        logger, self._messages = logger_of(tensorrt)
+        self._name = name
+        self._logger, self._messages = logger_of(tensorrt)
         self._messages.clear()
-        require_refittable(engine, self._name)
-        self._refitter = tensorrt.Refitter(engine, logger)
-        self._parser = tensorrt.OnnxParserRefitter(self._refitter, logger)  # holds the weights until commit
-        if not self._parser.refit_from_file(str(model)):
-            raise NetworkError(f"{self._name}: TensorRT refuses its weights ({parser_errors(self._parser)})")
-        if missing := self._refitter.get_missing_weights():
-            raise NetworkError(f"{self._name}: it lacks weights of its engine: {', '.join(missing)}")
+        require_refittable(engine, name)
+        self._refitter = tensorrt.Refitter(engine, self._logger)
 
     def commit(self) -> None:
         """Set the weights. The engine may have no work under way; its execution contexts stay valid.
@@ -76,16 +71,71 @@ class Refit:
             raise self._messages.error(f"{self._name}: its weights could not be set")
 
 
+class FileRefit(Refit):
+    """The weights of an ONNX file."""
+
+    def __init__(self, tensorrt: Any, engine: Any, model: Path) -> None:
+        """model: of the structure of the engine's graph.
+
+        Raises:
+            BundleError: the engine was not built for it.
+            NetworkError: the file's weights do not fit the engine.
+        """
+        super().__init__(tensorrt, engine, model.name)
+        self._parser = tensorrt.OnnxParserRefitter(self._refitter, self._logger)  # holds the weights until commit
+        if not self._parser.refit_from_file(str(model)):
+            raise NetworkError(f"{self._name}: TensorRT refuses its weights ({parser_errors(self._parser)})")
+        if missing := self._refitter.get_missing_weights():
+            raise NetworkError(f"{self._name}: it lacks weights of its engine: {', '.join(missing)}")
+
+
+class ArrayRefit(Refit):
+    """Weights from memory, by the names of the graph's initializers; those that are not named stay as they are."""
+
+    def __init__(self, tensorrt: Any, engine: Any, name: str, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """name: of the engine's model.
+
+        Raises:
+            BundleError: the engine was not built for it.
+            NetworkError: the engine has no weights of a name, or others than float32 or of another count; or it has
+                merged given ones with some that are not.
+        """
+        super().__init__(tensorrt, engine, name)
+        self._held: list[Any] = []  # until commit: TensorRT reads the arrays, and copies none before
+        if unknown := sorted(set(weights) - set(self._refitter.get_all_weights())):
+            raise NetworkError(
+                f"{name}: its engine has no weights {', '.join(unknown)}: leave them out, or export the bundle again "
+                "and run maskrt build"
+            )
+        for each, value in weights.items():
+            self._set(tensorrt, each, value)
+        if missing := self._refitter.get_missing_weights():
+            raise NetworkError(f"{name}: its engine has merged {', '.join(missing)} with given weights: give them too")
+
+    def _set(self, tensorrt: Any, weights_name: str, value: NDArray[np.float32]) -> None:
+        wanted = self._refitter.get_weights_prototype(weights_name)
+        if value.dtype != np.float32 or wanted.dtype != tensorrt.DataType.FLOAT or value.size != wanted.size:
+            raise NetworkError(
+                f"{self._name}: weights {weights_name} are {value.dtype} {list(value.shape)}, its engine takes "
+                f"{wanted.size} of type {wanted.dtype.name}: give float32 weights of the bundle that it was built of"
+            )
+        array = np.ascontiguousarray(value)
+        given = tensorrt.Weights(array)
+        self._held += [array, given]
+        if not self._refitter.set_named_weights(weights_name, given):
+            raise self._messages.error(f"{self._name}: TensorRT refuses the weights {weights_name}")
+
+
 def refitted_plan(tensorrt: Any, plan: bytes, model: Path) -> bytes:
     """A serialised engine with the weights of another file, to be refitted again.
 
     Raises:
-        BundleError, NetworkError, OutOfMemory: as Refit and its commit; or the engine does not load, or not again.
+        BundleError, NetworkError, OutOfMemory: as FileRefit and its commit; or the engine does not load, or not again.
     """
     logger, messages = logger_of(tensorrt)
     runtime = tensorrt.Runtime(logger)
     engine = _loaded(runtime, plan, model.name, messages)
-    Refit(tensorrt, engine, model).commit()
+    FileRefit(tensorrt, engine, model).commit()
     config, flags = engine.create_serialization_config(), tensorrt.SerializationFlag
     if hasattr(flags, "INCLUDE_REFIT"):  # from 10.14 on; before, what was refittable stays so
         config.set_flag(flags.INCLUDE_REFIT)

@@ -1,10 +1,13 @@
 """A session that runs a cached TensorRT engine."""
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from maskrt.runtime.bundle import entry_of
 from maskrt.runtime.cuda_graph import Refusal
@@ -14,7 +17,7 @@ from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory
 from maskrt.runtime.resident import Place, Tensor
 from maskrt.runtime.tensorrt_lane import Lane
 from maskrt.runtime.tensorrt_library import load_tensorrt, logger_of, numpy_type
-from maskrt.runtime.tensorrt_refit import Refit, require_refittable, require_structure
+from maskrt.runtime.tensorrt_refit import ArrayRefit, FileRefit, Refit, require_refittable, require_structure
 from maskrt.runtime.tensorrt_store import build_command, read_engine, target_of
 
 
@@ -123,22 +126,51 @@ class TensorRtSession(Engine):
             NetworkError: TensorRT refuses the weights, and the session goes on as before; or it fails while it sets
                 them, and the session is closed, since it would compute with a part of them.
         """
+
+        def prepare() -> Refit:
+            require_structure(model.name, self._structure, entry_of(model).structure_sha256)
+            return FileRefit(load_tensorrt(), self._engine, model)
+
+        self._set_weights(prepare)
+
+    def refit_weights(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Go on with other weights, from memory; those that are not named stay as they are.
+
+        Runs, contexts, residents and CUDA graphs fare as under `refit`, and so does the engine on disk.
+
+        Args:
+            weights: initializer of the graph -> float32, C order, of its shape; TensorRT itself sees only the count. No
+                one else may write to them meanwhile.
+
+        Raises:
+            BundleError: the engine was not built to be refitted. The session goes on as before.
+            NetworkError: the engine has no weights of a name, takes others, or has merged given ones with some that
+                are not, and the session goes on as before; or TensorRT fails while it sets them, and the session is
+                closed, since it would compute with a part of them.
+        """
+        self._set_weights(lambda: ArrayRefit(load_tensorrt(), self._engine, self._name, weights))
+
+    def _set_weights(self, prepare: Callable[[], Refit]) -> None:
+        with self._at_rest():
+            if self._engine is None:
+                raise NetworkError(f"{self._name}: the session is closed: open it again")
+            require_refittable(self._engine, self._name)
+            self._cuda.select()
+            self._commit(prepare())
+
+    @contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """While no caller runs, and none begins to."""
         with self._changed:
             self._refits += 1
             try:
                 self._changed.wait_for(lambda: len(self._idle) == self._callers)
-                if self._engine is None:
-                    raise NetworkError(f"{self._name}: the session is closed: open it again")
-                require_refittable(self._engine, self._name)
-                require_structure(model.name, self._structure, entry_of(model).structure_sha256)
-                self._cuda.select()
-                self._set_weights(model)
+                yield
             finally:
                 self._refits -= 1
                 self._changed.notify_all()
 
-    def _set_weights(self, model: Path) -> None:
-        weights = Refit(load_tensorrt(), self._engine, model)
+    def _commit(self, weights: Refit) -> None:
         for lane in self._idle:
             if lane is not None:
                 lane.drop_graph()

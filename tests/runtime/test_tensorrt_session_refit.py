@@ -168,7 +168,7 @@ def test_callers_that_wait_while_weights_fail(
     """They get no answer of an engine with a part of the weights."""
     from maskrt.runtime import tensorrt_session
 
-    waiting, refit = threading.Event(), tensorrt_session.Refit
+    waiting, refit = threading.Event(), tensorrt_session.FileRefit
     bad = write_tiny_bundle(tmp_path / "nan", radii=(np.nan, 9.0, 14.0)) / "decoder.onnx"
     masks(session, feeds)
     take = session._take
@@ -185,7 +185,7 @@ def test_callers_that_wait_while_weights_fail(
             assert waiting.wait(30)
             return refit(*arguments)
 
-        monkeypatch.setattr(tensorrt_session, "Refit", slow)
+        monkeypatch.setattr(tensorrt_session, "FileRefit", slow)
         with pytest.raises(NetworkError, match="could not be set"):
             session.refit(bad)
         with pytest.raises(NetworkError, match="closed when its weights could not be set: open it again"):

@@ -122,7 +122,12 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
                 if node.op_type in ("Transpose", "Reshape", "Unsqueeze") and set(node.input) & uint8:
                     text = "TensorRT does not support UINT8 types for intermediate tensors!"
                     self.errors.append(ParserError(text, node.name, node.op_type))
-            self.network.model, self.network.num_inputs = parsed, len(parsed.graph.input)
+            # As the real parser's importInputs: an input that has an initializer is a weight of the network.
+            defaults = {tensor.name for tensor in parsed.graph.initializer}
+            fed = [value for value in parsed.graph.input if value.name not in defaults]
+            del parsed.graph.input[:]
+            parsed.graph.input.extend(fed)
+            self.network.model, self.network.num_inputs = parsed, len(fed)
             return not self.errors
 
         def get_error(self, index: int) -> Any:
@@ -304,7 +309,7 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
     def data_type(value: Any) -> Any:
         return trt.DataType[TYPES[value.type.tensor_type.elem_type]]
 
-    extra = refit_behaviours(trt, device, log_error, ParserError)
+    extra = refit_behaviours(trt, device, log_error, ParserError, TYPES)
     return extra | {
         "ILogger": Silent,
         "IProgressMonitor": Silent,

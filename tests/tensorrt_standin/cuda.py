@@ -73,7 +73,7 @@ class Device(Streams):
         self.refuse_contexts = False
         self.unsupported: set[str] = set()
         self.refitted = 0
-        self.withheld: set[str] = set()  # weights that no file's refit reaches
+        self.withheld: set[str] = set()  # weights that no file's refit reaches, and that are merged with all others
         self._lock = threading.RLock()
         self._threads = threading.local()
 

@@ -64,6 +64,8 @@ def fits(module: Any, value: Any, kind: str) -> bool:
         return isinstance(value, tuple | list | module.Dims) and all(isinstance(v, int | np.integer) for v in value)
     if kind.startswith("collections.abc.Sequence["):
         return isinstance(value, tuple | list | module.Dims)
+    if kind == "numpy.ndarray":
+        return isinstance(value, np.ndarray)
     if kind == "object":
         return True
     found: Any = module
