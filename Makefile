@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test slow check bench demo-models demo-bundle demo-unets demo-two-stage demo-clicks clean
+.PHONY: demo test slow check bench demo-models demo-bundle demo-unets demo-two-stage demo-clicks demo-interactive clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/maskrt demo --out out/demo
@@ -98,6 +98,12 @@ demo-clicks: .venv/ready
 	$(BIN)/python -m maskrt.export.demo.train_clicks --scenes $(DEMO_WORK)/clicks-scenes --out $(DEMO_WORK)/weights \
 	    --sam export/demo/weights/sam.safetensors
 	cp $(DEMO_WORK)/weights/sam_clicks.safetensors $(DEMO_WORK)/weights/sam_clicks.json export/demo/weights/
+	$(MAKE) demo-interactive
+
+demo-interactive: .venv/ready
+	$(BIN)/maskrt export interactive --overwrite --out export/demo/interactive \
+	    --sam custom:export/demo/weights/sam_clicks.safetensors \
+	    --note "Demo models, trained on drawn scenes only: no claim about real images."
 
 clean:
 	rm -rf .venv .venv-demo out build dist

@@ -32,8 +32,7 @@ def image_weights(low_res: int, square: int, length: int, size: int) -> Floats:
 
 def interpolate(rows: Floats, low_res: Floats, columns: Floats) -> Floats:
     """Logits float32 [R, C] of a grid, from weights [R, l] and [C, l] and a low-res mask [l, l]."""
-    logits: Floats = rows @ low_res @ columns.T
-    return logits
+    return np.asarray(rows @ low_res @ columns.T, np.float32)
 
 
 def _resized(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:

@@ -116,9 +116,8 @@ def test_the_wheel_holds_every_module(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = set(archive.namelist())
     # Every file but the demo's models and the figures: with some 50 MB of them the runtime would outgrow its 400 MB.
-    left_out = tuple(
-        map(Path, ("export/demo/bundle", "export/demo/two_stage", "export/demo/weights", "benchmarks/results"))
-    )
+    demo = ("bundle", "two_stage", "interactive", "weights")
+    left_out = (*(Path("export/demo") / name for name in demo), Path("benchmarks/results"))
     files = [path for path in source_files() if path.parts[0] in PARTS]
     expected = {str("maskrt" / path) for path in files if not any(path.is_relative_to(f) for f in left_out)}
     expected |= {

@@ -1,0 +1,39 @@
+"""A bundle of a tiny SAM with random weights, exported for real: encoder, click decoder, and step."""
+
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors.torch import save_file
+
+from maskrt.export.interactive import export_interactive
+from maskrt.export.sam import SamConfig, build_sam
+from maskrt.runtime.bundle import Bundle
+
+TINY = SamConfig(
+    image_size=64,
+    prompt_dim=32,
+    embed_dim=32,
+    depth=1,
+    heads=2,
+    global_attn_indexes=(0,),
+    decoder_heads=2,
+    decoder_mlp_dim=48,
+    iou_head_dim=24,
+)
+
+
+def write_tiny_sam(folder: Path, seed: int = 0) -> str:
+    """A checkpoint of random weights and its sizes: the KIND:FILE of an export."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    file = folder / "sam.safetensors"
+    save_file(build_sam(TINY).state_dict(), file)
+    file.with_suffix(".json").write_bytes(msgspec.json.encode(TINY))
+    return f"custom:{file}"
+
+
+def write_tiny_interactive(folder: Path, seed: int = 0) -> tuple[Bundle, list[str]]:
+    """The bundle, at FOLDER/bundle, and what the export has said."""
+    lines: list[str] = []
+    return export_interactive(write_tiny_sam(folder, seed), folder / "bundle", report=lines.append), lines
