@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from refittable import Feeds, build
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 from tensorrt_standin.behaviour import check_plan
 from tiny_bundle import IMAGE_SIZE, write_tiny_bundle
 
@@ -69,6 +69,15 @@ def clicks(tmp_path: Path) -> Path:
     manifest = InteractiveManifest(schema=3, maskrt="0.1.0", precision="fp32", opset=17, models=entries, sam=sam)
     (folder / MANIFEST).write_bytes(encode_manifest(manifest))
     return folder
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small SAM as maskrt export interactive writes it."""
+    pytest.importorskip("torch", reason="needs maskrt[export]")
+    from tiny_interactive import write_tiny_interactive
+
+    return write_tiny_interactive(tmp_path_factory.mktemp("exported"))[0].path
 
 
 @pytest.fixture
@@ -305,3 +314,22 @@ def test_settings_of_a_bundle_that_is_clicked_on(tensorrt_device: Any, clicks: P
     assert set(EngineBuilder(bundle, BuildSettings()).roles) == {"encoder", "click_decoder"}
     with pytest.raises(BundleError, match=r"option not understood: .*points_per_batch"):
         with_settings(open_bundle(clicks), {"points_per_batch": 2})
+
+
+def test_the_click_decoder_of_an_exported_sam(tensorrt_machine: Any, exported: Path, rng: np.random.Generator) -> None:
+    """Every weight that is learnt has its name in the engine, and takes what ONNX Runtime is fed with."""
+    build(exported, role="click_decoder")
+    path = exported / "click_decoder.onnx"
+    base = load_file(exported / "weights.safetensors")
+    learnt = {name: value * rng.uniform(0.9, 1.1, value.shape).astype(np.float32) for name, value in base.items()}
+    with open_session(path) as cpu, TensorRtSession(path) as session:
+        assert (session.inputs, set(cpu.optional)) == (cpu.inputs, set(base))
+        shapes = {name: [2 if size is None else size for size in shape] for name, (_, shape) in cpu.inputs.items()}
+        feeds = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+        feeds |= {"point_coords": rng.uniform(0, 64, (1, 2, 2)).astype(np.float32)}
+        feeds |= {"point_labels": np.array([[1, 0]], np.float32), "has_mask_input": np.ones(1, np.float32)}
+        before = cpu.run(feeds)
+        for weights in (learnt, base):
+            session.refit_weights(weights)
+            assert same(session.run(feeds), cpu.run({**feeds, **weights}))
+        assert not same(cpu.run({**feeds, **learnt}), before)
