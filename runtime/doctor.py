@@ -52,6 +52,8 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "verify": (RUNTIME, "cpu"),
     "eval": (RUNTIME, "cpu"),
     "eval-interactive": (RUNTIME, "cpu"),
+    "annotate": ((*RUNTIME, "starlette", "uvicorn"), "cpu,annotate"),
+    "serve": ((*RUNTIME, "starlette", "uvicorn"), "cpu,annotate"),
     "inspect": (("onnx",), "export"),
     "build": (("tensorrt", "cuda.bindings"), "tensorrt"),
     "scenes": (("cv2",), "demo"),

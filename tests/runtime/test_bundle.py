@@ -181,7 +181,7 @@ def test_fields(bundle: Path, edit: Callable, change: Callable, message: str) ->
 )
 def test_only_plain_file_names_are_opened(bundle: Path, edit: Callable, name: str) -> None:
     edit(lambda manifest: manifest["models"]["segmenter"].update(file=name))
-    refused(bundle, r"only plain NAME\.onnx or NAME\.npz files are opened")
+    refused(bundle, r"only plain NAME\.onnx, NAME\.npz or NAME\.safetensors files are opened")
 
 
 def test_a_symlink_is_not_followed(bundle: Path) -> None:

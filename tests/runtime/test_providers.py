@@ -87,6 +87,9 @@ class Runtime(types.ModuleType):
 
             get_outputs = get_inputs
 
+            def get_overridable_initializers(self) -> list[Any]:
+                return []
+
             def io_binding(self) -> Binding:
                 runtime.bound = Binding()
                 return runtime.bound

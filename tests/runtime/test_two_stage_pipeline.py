@@ -227,7 +227,7 @@ def test_what_is_not_for_this_kind(two_stage: Path, tiny_bundle: Path) -> None:
     assert isinstance(bundle.manifest, TwoStageManifest)
     with pytest.raises(BundleError, match="needs a bundle with a SAM"):
         SossPipeline(bundle)
-    with pytest.raises(BundleError, match="no refiner: it holds a two-stage segmenter"):
+    with pytest.raises(BundleError, match="no refiner: export one"):
         open_refiner(bundle)
     with pytest.raises(BundleError, match="is no two-stage segmenter"):
         TwoStagePipeline(open_bundle(tiny_bundle))
