@@ -109,7 +109,7 @@ def open_networks(bundle: Bundle, provider: str, threads: int | None) -> ClickNe
         ProviderUnavailable, BundleError, OutOfMemory: as open_session.
     """
     name, _ = split_device(provider)
-    if name == TENSORRT:
+    if name in (TENSORRT, "ort-tensorrt"):  # their engines hold the weights
         raise InputError(f"{provider} does not take weights that change with every click: use --provider cuda")
     others = "cpu" if name in OPENVINO else provider
     with ExitStack() as opened:

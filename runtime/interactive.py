@@ -1,7 +1,7 @@
 """Interactive segmentation: a person clicks, the mask decoder learns from it, and each class has a decoder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels import sets
-from maskrt.runtime.adaptation import FIRST, SECOND, Learned, Lesson, Stepper
+from maskrt.runtime.adaptation import Learned, Lesson, Stepper
 from maskrt.runtime.bundle import Bundle, interactive_manifest, open_bundle, with_overrides
 from maskrt.runtime.click_networks import ClickNetworks, open_networks
 from maskrt.runtime.click_prompts import (
@@ -23,18 +23,18 @@ from maskrt.runtime.click_prompts import (
 )
 from maskrt.runtime.clicks import Click
 from maskrt.runtime.closing import Closing
-from maskrt.runtime.decoders import different, read_base, read_decoder, write_decoder
+from maskrt.runtime.decoder_state import from_arrays, on_host, to_arrays
+from maskrt.runtime.decoders import read_base, read_decoder, write_decoder
 from maskrt.runtime.embeddings import Embeddings
-from maskrt.runtime.errors import BundleError, InputError
+from maskrt.runtime.errors import InputError
 from maskrt.runtime.interpolation import grid_weights, image_weights, interpolate
 from maskrt.runtime.region import checked_roi, fit_size_hw
-from maskrt.runtime.resident import Resident, Tensor
+from maskrt.runtime.resident import Tensor
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 BASE = "base"
 SINGLE, AMBIGUOUS = 0, slice(1, 4)  # of the decoder's four masks
-WEIGHT, T, STEPS, SKIPPED = "weight.", "t", "steps", "skipped_steps"  # names in state()
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +82,13 @@ class InteractiveSession(Closing):
         base = read_base(bundle.model_path("weights"))
         self._base = base
         self._networks: ClickNetworks = open_networks(bundle, provider, threads)
-        self._networks.require(base)
         encoder = f"{manifest.models['encoder'].sha256[:16]}-{provider.replace(':', '_')}"
-        self._embeddings = Embeddings(self._networks.embedding_shape, encoder, cache_images, cache_dir)
+        try:
+            self._networks.require(base)
+            self._embeddings = Embeddings(self._networks.embedding_shape, encoder, cache_images, cache_dir)
+        except BaseException:
+            self._networks.close()
+            raise
         self._step = Stepper(self._networks.step, self.settings.learning_rate)
         self._decoders = {BASE: Learned.fresh(base)}
         self.decoder = BASE
@@ -192,11 +196,18 @@ class InteractiveSession(Closing):
         """Take the last prompt back, with what was learnt from it: the object before, or None.
 
         What came before is computed again, so that nothing but the object's beginning has to be kept.
+
+        Raises:
+            NetworkError: a network failed; the prompt stays.
         """
-        prompts = self._prompts[:-1]
+        before = self._prompts, self._answers, self._learned
         self.reset()
-        for prompt in prompts:
-            self._prompt(prompt)
+        try:
+            for prompt in before[0][:-1]:
+                self._prompt(prompt)
+        except BaseException:
+            self._prompts, self._answers, self._learned = before
+            raise
         return self.mask
 
     def reset(self) -> None:
@@ -231,7 +242,7 @@ class InteractiveSession(Closing):
             InputError: an object is under way, or the name is empty.
         """
         if not name:
-            raise InputError("a decoder needs a name")
+            raise InputError("a decoder needs a name: give that of a class")
         if self._prompts:
             raise InputError("an object is under way: accept it, or reset it, before another decoder is used")
         self._decoders.setdefault(name, Learned.fresh(self._base))
@@ -244,47 +255,35 @@ class InteractiveSession(Closing):
         Raises:
             MaskrtError: the file cannot be written.
         """
-        weights = {name: _on_host(value) for name, value in self._start.weights.items()}
-        write_decoder(Path(path), weights, self._base_sha256)
+        write_decoder(Path(path), on_host(self._start.weights), self._base_sha256)
 
     def load_decoder(self, name: str, path: Path | str) -> None:
         """Read a decoder that save_decoder wrote, as `name`; Adam's moments begin anew.
 
         Raises:
-            InputError: an object is under way.
+            InputError: an object is under way, or the name is empty.
             BundleError: the file is damaged, or belongs to another bundle.
         """
         if self._prompts:
             raise InputError("an object is under way: accept it, or reset it, before a decoder is loaded")
+        if not name:
+            raise InputError("a decoder needs a name: give that of a class")
         self._decoders[name] = Learned.fresh(read_decoder(Path(path), self._base, self._base_sha256))
         self._start = self._learned
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The selected decoder as it was before the object under way: weights, moments and counters, as copies."""
-        learned = self._start
-        kinds = {WEIGHT: learned.weights, FIRST: learned.first, SECOND: learned.second}
-        arrays: dict[str, NDArray[Any]] = {
-            kind + name: _on_host(value).copy() for kind, tensors in kinds.items() for name, value in tensors.items()
-        }
-        counters = {T: learned.t, STEPS: self._learned.steps, SKIPPED: self._learned.skipped}
-        return arrays | {name: np.array(value, np.int64) for name, value in counters.items()}
+        return to_arrays(replace(self._start, steps=self.steps, skipped=self.skipped_steps))
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Put back what state() has said; an object under way is dropped.
 
         Raises:
-            BundleError: it is of another decoder.
+            BundleError: it is of another decoder, or damaged; all stays as it was.
         """
-        kinds: list[dict[str, Tensor]] = []
-        for kind in (WEIGHT, FIRST, SECOND):
-            found = {name: state.get(kind + name) for name in self._base}
-            if reason := different({name: value for name, value in found.items() if value is not None}, self._base):
-                raise BundleError(f"the state does not fit this bundle's decoder: {reason}; start anew")
-            kinds.append({name: np.array(value) for name, value in found.items()})
-        weights, first, second = kinds
+        learned = from_arrays(state, self._base)
         self.reset()
-        t, steps, skipped = (int(np.asarray(state[name]).reshape(-1)[0]) for name in (T, STEPS, SKIPPED))
-        self._learned = self._start = Learned(weights, first, second, t, steps, skipped)
+        self._learned = self._start = learned
 
     def close(self) -> None:
         """Free the networks and the embeddings in memory."""
@@ -301,7 +300,7 @@ class InteractiveSession(Closing):
         clicks, box = _apart(prompts)
         answer = self._ask(clicks, box, self._answers[-1].low_res if self._answers else None)
         learned = self._learned
-        if self.settings.click_adaptation != "off" and clicks:
+        if self.settings.click_adaptation != "off" and isinstance(prompt, Click):
             learned = self._step(learned, self._lesson(answer, clicks))
         self._prompts, self._learned = prompts, learned
         self._answers.append(answer)
@@ -328,7 +327,7 @@ class InteractiveSession(Closing):
         return Lesson(answer.feeds, answer.choice, picture.grid_rows[rows], picture.grid_columns[columns], target)
 
     def _lesson_of_object(self) -> Lesson | None:
-        """The accepted mask and the clicks, merged; None where the settings want neither, or there is neither."""
+        """The accepted mask and the clicks, merged; None where nothing is wanted or known."""
         picture, answer, settings = self._set(), self._answers[-1], self.settings
         clicks = self.clicks if settings.click_mask else ()
         if settings.result_mask == "off":
@@ -338,6 +337,8 @@ class InteractiveSession(Closing):
         target = pruned(inside, settings.erosions if settings.result_mask == "E" else 0)
         rows, columns, values = clicked_pixels(clicks, picture.size_hw, picture.input_hw)
         target[rows, columns] = values
+        if (target == UNKNOWN).all():  # a step without a loss would go on along Adam's moments
+            return None
         return Lesson(answer.feeds, answer.choice, picture.grid_rows, picture.grid_columns, target)
 
     def _drawn(self, low_res: Floats) -> Mask:
@@ -384,10 +385,6 @@ def open_interactive(
     """
     cache_images, cache_dir = options.pop("cache_images", 16), options.pop("cache_dir", None)
     return InteractiveSession(open_bundle(bundle), provider, threads, options, cache_images, cache_dir)
-
-
-def _on_host(value: Tensor) -> NDArray[Any]:
-    return value.numpy() if isinstance(value, Resident) else value
 
 
 def _apart(prompts: Sequence[Click | Box]) -> tuple[list[Click], Box | None]:
