@@ -46,6 +46,7 @@ bench: .venv/ready
 	$(BIN)/python -m maskrt.benchmarks.two_stage_plot
 	$(BIN)/maskrt bench precision --size demo --json benchmarks/results/precision-demo.json
 	$(BIN)/maskrt bench precision --size vit_b --pairs 2 --json benchmarks/results/precision-vit_b.json
+	$(BIN)/maskrt bench adaptation --pairs 20 --warmup 2 --json benchmarks/results/adaptation.json
 	$(BIN)/maskrt bench latency --pairs 100 --provider cpu,openvino --json benchmarks/results/latency.json
 	$(BIN)/maskrt bench throughput --pairs 3 --json benchmarks/results/throughput.json
 	$(BIN)/python -m maskrt.benchmarks.tables

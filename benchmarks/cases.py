@@ -18,6 +18,7 @@ CASES = {
     "precision": "maskrt.benchmarks.precision_case",
     "refine": "maskrt.benchmarks.refine_case",
     "two-stage": "maskrt.benchmarks.two_stage_case",
+    "adaptation": "maskrt.benchmarks.adaptation_case",
     "latency": "maskrt.benchmarks.latency_case",
     "throughput": "maskrt.benchmarks.throughput_case",
 }

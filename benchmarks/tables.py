@@ -180,7 +180,13 @@ CASE_COLUMNS: dict[str, dict[str, Callable[[Row], str]]] = {
     "latency": {"p99": lambda row: _seconds(row.p99_s or 0)},
     "throughput": {"frames/s": lambda row: f"{row.frames_per_s:.2f}"},
 }
-RATIO_ENDINGS = {"refine": ("2k", "4k", "6k"), "two-stage": ("",), "latency": ("",), "throughput": ("",)}
+RATIO_ENDINGS = {
+    "adaptation": ("demo", "vit_b"),
+    "refine": ("2k", "4k", "6k"),
+    "two-stage": ("",),
+    "latency": ("",),
+    "throughput": ("",),
+}
 TABLES: dict[str, Callable[[Path], str]] = {
     "quality": quality_markdown,
     "policies": policies_markdown,

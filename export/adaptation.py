@@ -22,7 +22,8 @@ from torch.func import functional_call, grad_and_value
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
-from maskrt.export.click_decoder import CLICK_INPUTS, ClickDecoder
+from maskrt.export.click_decoder import ClickDecoder
+from maskrt.export.decoder import DECODER_INPUTS
 from maskrt.export.graph import Axes, write_graph
 from maskrt.export.sam import SamConfig
 from maskrt.runtime.adaptation import BETAS, EPSILON, FIRST, NEXT, SECOND, STEP_INPUTS
@@ -59,7 +60,7 @@ class Step:
         self._graph = ClickDecoder(sam)
         self.weights = {name: value.detach().clone() for name, value in sam.mask_decoder.named_parameters()}
         names = list(self.weights)
-        self.inputs = [*names, *(FIRST + n for n in names), *(SECOND + n for n in names), *CLICK_INPUTS, *STEP_INPUTS]
+        self.inputs = [*names, *(FIRST + n for n in names), *(SECOND + n for n in names), *DECODER_INPUTS, *STEP_INPUTS]
         self.outputs = [*(NEXT + n for n in names), *(NEXT + FIRST + n for n in names)]
         self.outputs += [*(NEXT + SECOND + n for n in names), "loss", "gradient_norm"]
 

@@ -16,9 +16,6 @@ from torch.nn import functional as F
 
 from maskrt.export.decoder import DecoderGraph, heads_apart
 
-CLICK_INPUTS = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
-CLICK_OUTPUTS = ("low_res_masks", "pred_iou")
-
 
 class ClickDecoder(DecoderGraph):
     """One prompt to SAM's four masks: the single one first, then those of an ambiguous click.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 DECODER_INPUTS = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
+DECODER_OUTPUTS = ("low_res_masks", "pred_iou")
 
 
 class DecoderGraph(nn.Module):

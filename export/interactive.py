@@ -13,7 +13,8 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from maskrt.export.adaptation import AXES, POINTS, Step, write_step
-from maskrt.export.click_decoder import CLICK_INPUTS, CLICK_OUTPUTS, ClickDecoder, PlainClickDecoder
+from maskrt.export.click_decoder import ClickDecoder, PlainClickDecoder
+from maskrt.export.decoder import DECODER_INPUTS, DECODER_OUTPUTS
 from maskrt.export.entries import fitness_lines, is_bundle, maskrt_version, model_entry, total_mb
 from maskrt.export.folder import whole_folder
 from maskrt.export.graph import OPSET, TOLERANCE, Report, compare, write_graph
@@ -118,7 +119,7 @@ def write_click_decoder(sam: Any, config: SamConfig, path: Path, report: Report)
     names = list(step.weights)
 
     def case(points: int, has_mask: float) -> tuple[Tensor, ...]:
-        prompt = step.example(config, points, 1, 1, seed=points)[count : count + len(CLICK_INPUTS)]
+        prompt = step.example(config, points, 1, 1, seed=points)[count : count + len(DECODER_INPUTS)]
         return *prompt[:-1], torch.tensor([has_mask])
 
     cases = [case(1, 0.0), case(3, 1.0), case(6, 1.0)]
@@ -128,9 +129,9 @@ def write_click_decoder(sam: Any, config: SamConfig, path: Path, report: Report)
     module = _WithWeights(ClickDecoder(sam).eval(), names)
     example = (*case(POINTS, 1.0), *step.weights.values())
     axes = {name: AXES[name] for name in ("point_coords", "point_labels")}
-    write_graph(module, example, path, [*CLICK_INPUTS, *names], list(CLICK_OUTPUTS), axes, defaults=step.weights)
+    write_graph(module, example, path, [*DECODER_INPUTS, *names], list(DECODER_OUTPUTS), axes, defaults=step.weights)
     onnx.checker.check_model(path, full_check=True)
-    parity = compare(path, CLICK_INPUTS, CLICK_OUTPUTS, cases, expected)
+    parity = compare(path, DECODER_INPUTS, DECODER_OUTPUTS, cases, expected)
     if not parity.max_rel <= TOLERANCE:
         raise ExportError(f"{path.name} differs from PyTorch by {parity.max_rel:.2e}, above {TOLERANCE:.0e}")
     report(f"{path.name}: differs from PyTorch by at most {parity.max_rel:.1e} of the largest output")
@@ -169,7 +170,7 @@ def compare_steps(sam: Any, config: SamConfig, session: Session, rate: float) ->
         are, likewise, from the same steps in float64.
     """
     step = Step(sam)
-    learner, exact = _PlainLearner(sam, rate), _PlainLearner(sam, rate, torch.float64)
+    learner, exact = PlainLearner(sam, rate), PlainLearner(sam, rate, torch.float64)
     values = [value.numpy() for value in step.example(config, 1, 1, 1)[: 3 * len(step.weights)]]
     for number in range(1, STEPS + 1):
         *prompt, _, _ = step.example(config, 1 + number % 5, 4, 5, seed=number)[len(values) :]
@@ -187,14 +188,21 @@ def compare_steps(sam: Any, config: SamConfig, session: Session, rate: float) ->
     return parity, float(np.linalg.norm(theirs - truth)) / norm
 
 
-class _PlainLearner:
+class PlainLearner:
     """What defines the step: PyTorch as anyone would write it."""
 
     def __init__(self, sam: Any, rate: float, dtype: torch.dtype = torch.float32) -> None:
         self._graph = PlainClickDecoder(copy.deepcopy(sam)).to(dtype)
         self._start = {name: value.to(dtype, copy=True) for name, value in sam.mask_decoder.named_parameters()}
         self._values = [value.clone().requires_grad_() for value in self._start.values()]
+        self._rate = rate
         self._optimiser = torch.optim.Adam(self._values, lr=rate)
+
+    def start_again(self, weights: list[Tensor]) -> None:
+        """From these weights, the moments forgotten."""
+        for value, earlier in zip(self._values, weights, strict=True):
+            value.data.copy_(earlier)
+        self._optimiser = torch.optim.Adam(self._values, lr=self._rate)
 
     def step(self, prompt: list[Tensor]) -> None:
         """One step on a prompt, choice, rows, columns and target."""
@@ -226,5 +234,5 @@ class _WithWeights(nn.Module):
         self._names = [f"decoder.{name}" for name in names]
 
     def forward(self, *values: Tensor) -> tuple[Tensor, Tensor]:
-        prompt, weights = values[: len(CLICK_INPUTS)], values[len(CLICK_INPUTS) :]
+        prompt, weights = values[: len(DECODER_INPUTS)], values[len(DECODER_INPUTS) :]
         return torch.func.functional_call(self.graph, dict(zip(self._names, weights, strict=True)), prompt)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maskrt.export.checkpoints import load_state_dict, load_strict
 from maskrt.export.configs import read_config
-from maskrt.export.decoder import DECODER_INPUTS, DecoderGraph, PlainDecoderGraph
+from maskrt.export.decoder import DECODER_INPUTS, DECODER_OUTPUTS, DecoderGraph, PlainDecoderGraph
 from maskrt.export.graph import MAX_IMAGES, Axes, OneByOne, Report, check_equal, export_graph, output_shape
 from maskrt.export.kinds import KNOWN, split_kind
 from maskrt.export.sam import SAM_CONFIGS, EncoderGraph, SamConfig, build_sam
@@ -97,7 +97,7 @@ def write_decoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Pa
         case(6, 5, 3, 1.0),  # two prompts to a mask, or the tracer would take one of the two numbers for the other
         path,
         inputs=DECODER_INPUTS,
-        outputs=("low_res_masks", "pred_iou"),
+        outputs=DECODER_OUTPUTS,
         dynamic={**PROMPT_AXES, "mask_input": {0: ("masks", MAX_PROMPTS)}},
         cases=(case(1, 2, 1, 0.0), case(4, 3, 1, 0.0), case(4, 2, 4, 1.0), case(2, 0, 1, 1.0)),
         report=report,

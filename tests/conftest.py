@@ -241,6 +241,15 @@ def tiny_config() -> Any:
 
 
 @pytest.fixture(scope="session")
+def tiny_interactive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, ...]]:
+    """A bundle that is clicked on, its checkpoint beside it, and what its export has said; do not change it."""
+    pytest.importorskip("torch", reason="needs maskrt[export]")
+    from tiny_interactive import write_tiny_interactive
+
+    return write_tiny_interactive(tmp_path_factory.mktemp("interactive"))
+
+
+@pytest.fixture(scope="session")
 def crm_spec(tmp_path_factory: pytest.TempPathFactory) -> str:
     """KIND:FILE of a tiny refiner's checkpoint; the network is tiny_refiner.tiny_crm()."""
     pytest.importorskip("torch", reason="needs maskrt[export]")

@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 
 from maskrt.export.interactive import export_interactive
 from maskrt.export.sam import SamConfig, build_sam
-from maskrt.runtime.bundle import Bundle
 
 TINY = SamConfig(
     image_size=64,
@@ -33,7 +32,8 @@ def write_tiny_sam(folder: Path, seed: int = 0) -> str:
     return f"custom:{file}"
 
 
-def write_tiny_interactive(folder: Path, seed: int = 0) -> tuple[Bundle, list[str]]:
+def write_tiny_interactive(folder: Path, seed: int = 0) -> tuple[Path, tuple[str, ...]]:
     """The bundle, at FOLDER/bundle, and what the export has said."""
     lines: list[str] = []
-    return export_interactive(write_tiny_sam(folder, seed), folder / "bundle", report=lines.append), lines
+    export_interactive(write_tiny_sam(folder, seed), folder / "bundle", report=lines.append)
+    return folder / "bundle", tuple(lines)

@@ -23,7 +23,7 @@ from maskrt.export.fitness import findings  # noqa: E402
 from maskrt.export.folder import whole_folder  # noqa: E402
 from maskrt.export.sam import SamConfig  # noqa: E402
 from maskrt.export.segmenters import SEGMENTERS, copy_onnx  # noqa: E402
-from maskrt.export.soss import export_soss  # noqa: E402
+from maskrt.export.soss import DECODERS, export_soss  # noqa: E402
 from maskrt.runtime.bundle import MANIFEST, Bundle, MasksSpec, ModelEntry, VotingSpec, encode_manifest, open_bundle  # noqa: E402
 from maskrt.runtime.errors import BundleError, CheckpointError, ExportError, InputError  # noqa: E402
 from maskrt.runtime.mask_decoder import SPLIT_DECODER, SplitDecoder  # noqa: E402
@@ -81,7 +81,7 @@ def _trained(bundle: Path, rng: np.random.Generator) -> Path:
     """Change the weights of the decoder's graphs, as training does, and the manifest with them."""
     manifest = open_bundle(bundle).manifest
     entries = dict(manifest.models)
-    for role in REFITTABLE:
+    for role in DECODERS:
         file = bundle / entries[role].file
         model = onnx.load(file)
         for tensor in model.graph.initializer:

@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_interactive import write_tiny_interactive
 
 import maskrt
 from maskrt.export.interactive import PlainClickDecoder
 from maskrt.export.sams import read_sam
-from maskrt.runtime.bundle import Bundle
 from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.interactive import InteractiveSession, pruned
@@ -19,9 +17,9 @@ from maskrt.runtime.interactive import InteractiveSession, pruned
 OFF = {"click_adaptation": "off", "result_mask": "off", "click_mask": False}
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, list[str]]:
-    return write_tiny_interactive(tmp_path_factory.mktemp("tiny"))
+@pytest.fixture
+def tiny(tiny_interactive: tuple[Path, tuple[str, ...]]) -> Path:
+    return tiny_interactive[0]
 
 
 @pytest.fixture(scope="module")
@@ -29,23 +27,23 @@ def rgb() -> np.ndarray:
     return np.random.default_rng().integers(0, 256, (45, 70, 3), np.uint8)
 
 
-def opened(tiny: tuple[Bundle, list[str]], **options: object) -> InteractiveSession:
-    return maskrt.open_interactive(tiny[0].path, **options)
+def opened(tiny: Path, **options: object) -> InteractiveSession:
+    return maskrt.open_interactive(tiny, **options)
 
 
 def weights_of(session: InteractiveSession) -> np.ndarray:
     return np.concatenate([np.ravel(session._learned.weights[name]) for name in sorted(session._base)])
 
 
-def test_twenty_steps_are_those_of_torch_adam(tiny: tuple[Bundle, list[str]]) -> None:
-    said = [line for line in tiny[1] if "torch.optim.Adam" in line]
+def test_twenty_steps_are_those_of_torch_adam(tiny_interactive: tuple[Path, tuple[str, ...]]) -> None:
+    said = [line for line in tiny_interactive[1] if "torch.optim.Adam" in line]
     slow, fast = (list(map(float, re.findall(r"by (\d\.\de-\d\d)", line))) for line in said)
     assert slow[0] < 1e-6
     assert fast[0] < max(1e-6, 2 * fast[1])
 
 
-def test_a_click_and_a_second_answer_as_pytorch(tiny: tuple[Bundle, list[str]], rgb: np.ndarray) -> None:
-    sam, _ = read_sam(f"custom:{tiny[0].path.parent / 'sam.safetensors'}")
+def test_a_click_and_a_second_answer_as_pytorch(tiny: Path, rgb: np.ndarray) -> None:
+    sam, _ = read_sam(f"custom:{tiny.parent / 'sam.safetensors'}")
     plain = PlainClickDecoder(sam).eval()
     with opened(tiny, **OFF) as session:
         session.set_image(rgb)
@@ -68,7 +66,7 @@ def test_a_click_and_a_second_answer_as_pytorch(tiny: tuple[Bundle, list[str]], 
 
 
 @pytest.mark.parametrize("kept", ["R", "C"])
-def test_what_clicks_teach_is_undone_or_kept(tiny: tuple[Bundle, list[str]], rgb: np.ndarray, kept: str) -> None:
+def test_what_clicks_teach_is_undone_or_kept(tiny: Path, rgb: np.ndarray, kept: str) -> None:
     settings = {**OFF, "click_adaptation": kept, "learning_rate": 1e-3}
     with opened(tiny, **settings) as session:
         session.set_image(rgb)
@@ -82,9 +80,7 @@ def test_what_clicks_teach_is_undone_or_kept(tiny: tuple[Bundle, list[str]], rgb
 
 
 @pytest.mark.parametrize(("result", "clicks"), [("E", True), ("U", False), ("off", True)])
-def test_the_accepted_object_teaches(
-    tiny: tuple[Bundle, list[str]], rgb: np.ndarray, result: str, clicks: bool
-) -> None:
+def test_the_accepted_object_teaches(tiny: Path, rgb: np.ndarray, result: str, clicks: bool) -> None:
     settings = {"click_adaptation": "off", "result_mask": result, "click_mask": clicks, "learning_rate": 1e-3}
     with opened(tiny, **settings) as session:
         session.set_image(rgb)
@@ -97,7 +93,7 @@ def test_the_accepted_object_teaches(
         assert session.mask is None
 
 
-def test_undo_computes_what_was(tiny: tuple[Bundle, list[str]], rgb: np.ndarray) -> None:
+def test_undo_computes_what_was(tiny: Path, rgb: np.ndarray) -> None:
     with opened(tiny, learning_rate=1e-3) as session:
         session.set_image(rgb)
         first = session.click(10, 10)
@@ -113,7 +109,7 @@ def test_undo_computes_what_was(tiny: tuple[Bundle, list[str]], rgb: np.ndarray)
         )
 
 
-def test_a_step_that_is_not_finite_changes_nothing(tiny: tuple[Bundle, list[str]], rgb: np.ndarray) -> None:
+def test_a_step_that_is_not_finite_changes_nothing(tiny: Path, rgb: np.ndarray) -> None:
     with opened(tiny, learning_rate=1e-3, click_adaptation="off") as session:
         session.set_image(rgb)
         session.click(10, 10)
@@ -124,7 +120,7 @@ def test_a_step_that_is_not_finite_changes_nothing(tiny: tuple[Bundle, list[str]
         assert (session.steps, session.skipped_steps) == (0, 1)
 
 
-def test_each_class_has_its_decoder_and_file(tiny: tuple[Bundle, list[str]], rgb: np.ndarray, tmp_path: Path) -> None:
+def test_each_class_has_its_decoder_and_file(tiny: Path, rgb: np.ndarray, tmp_path: Path) -> None:
     with opened(tiny, learning_rate=1e-3) as session:
         session.set_image(rgb)
         base = weights_of(session)
@@ -143,9 +139,7 @@ def test_each_class_has_its_decoder_and_file(tiny: tuple[Bundle, list[str]], rgb
         assert session.decoders == ("base", "cable", "again")
 
 
-def test_a_foreign_or_damaged_decoder_is_refused(
-    tiny: tuple[Bundle, list[str]], rgb: np.ndarray, tmp_path: Path
-) -> None:
+def test_a_foreign_or_damaged_decoder_is_refused(tiny: Path, rgb: np.ndarray, tmp_path: Path) -> None:
     file = tmp_path / "cable.safetensors"
     with opened(tiny) as session:
         session.save_decoder(file)
@@ -163,7 +157,7 @@ def test_a_foreign_or_damaged_decoder_is_refused(
         assert session.decoders == ("base",)
 
 
-def test_state_goes_back_and_is_left_alone(tiny: tuple[Bundle, list[str]], rgb: np.ndarray) -> None:
+def test_state_goes_back_and_is_left_alone(tiny: Path, rgb: np.ndarray) -> None:
     with opened(tiny, learning_rate=1e-3) as session:
         start = session.state()
         copies = {name: value.copy() for name, value in start.items()}
@@ -180,7 +174,7 @@ def test_state_goes_back_and_is_left_alone(tiny: tuple[Bundle, list[str]], rgb: 
 
 
 @pytest.mark.parametrize(("x", "y"), [(-1, 0), (70, 0), (0, 45)])
-def test_a_click_outside_is_refused(tiny: tuple[Bundle, list[str]], rgb: np.ndarray, x: int, y: int) -> None:
+def test_a_click_outside_is_refused(tiny: Path, rgb: np.ndarray, x: int, y: int) -> None:
     with opened(tiny) as session:
         with pytest.raises(InputError, match="no image"):
             session.click(1, 1)
@@ -196,7 +190,7 @@ def test_a_click_outside_is_refused(tiny: tuple[Bundle, list[str]], rgb: np.ndar
         assert session.clicks == ()
 
 
-def test_embeddings_are_kept_and_bounded(tiny: tuple[Bundle, list[str]], rgb: np.ndarray, tmp_path: Path) -> None:
+def test_embeddings_are_kept_and_bounded(tiny: Path, rgb: np.ndarray, tmp_path: Path) -> None:
     with opened(tiny, cache_images=2, cache_dir=tmp_path / "kept") as session:
         for shift in (0, 1, 2, 0):
             session.set_image(np.roll(rgb, shift, 0))

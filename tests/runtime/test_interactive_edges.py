@@ -9,7 +9,6 @@ import pytest
 
 pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from tiny_interactive import write_tiny_interactive
 
 import maskrt
 from maskrt.runtime import interactive
@@ -18,9 +17,9 @@ from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.interactive import InteractiveSession
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_interactive(tmp_path_factory.mktemp("tiny"))[0].path
+@pytest.fixture
+def bundle(tiny_interactive: tuple[Path, tuple[str, ...]]) -> Path:
+    return tiny_interactive[0]
 
 
 @pytest.fixture(scope="module")

@@ -71,13 +71,10 @@ def clicks(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def exported(tiny_interactive: tuple[Path, tuple[str, ...]]) -> Path:
     """A small SAM as maskrt export interactive writes it."""
-    pytest.importorskip("torch", reason="needs maskrt[export]")
-    from tiny_interactive import write_tiny_interactive
-
-    return write_tiny_interactive(tmp_path_factory.mktemp("exported"))[0].path
+    return tiny_interactive[0]
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ def command(
         str,
         typer.Argument(
             metavar="CASE",
-            help="soss, its parts encoder, decoder, masks, voting; refine; two-stage; precision; latency, throughput.",
+            help="soss, its parts encoder, decoder, masks, voting; refine; two-stage; adaptation; precision; "
+            "latency, throughput.",
         ),
     ],
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
@@ -51,6 +52,8 @@ def command(
 
     two-stage: one U-Net on the whole picture, stage 1 alone, 2 to 16 patches and sliding windows, on --frames scenes:
     Dice, GFLOPs, time and memory; a pair is a frame, so --pairs is at least --frames.
+
+    adaptation: a click of which SAM's mask decoder learns, its parts, a step on a whole mask, and PyTorch's step.
 
     latency: a bundle's whole pipeline, --pairs frames one at a time, p50, p95 and p99, every --provider in turns.
     throughput: frames per second of every combination of --processes, --streams and --batch against one of each; a
