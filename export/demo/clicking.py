@@ -1,8 +1,6 @@
 """Users who click while the demo SAM learns: an object, then what of its mask is wrong, turn after turn."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,8 +11,7 @@ from torch import Tensor
 from maskrt.export.demo.prompts import STRIDE, Batch
 from maskrt.export.demo.scenes_data import IGNORE
 
-LIVE = 4  # episodes of a step
-TURNS = (2, 8)  # of an episode
+TURNS = (1, 6)  # of an episode
 SHARE_BOXES, SHARE_ROUGH, SHARE_CENTRES, SHARE_UNHINTED = 0.15, 0.35, 0.5, 0.15
 WOBBLE = 0.1  # deviation of a box's corners, as a share of its sides
 Mask = NDArray[np.bool_]
@@ -44,26 +41,6 @@ class Episode:
     def ambiguous(self) -> bool:
         """A single point and no mask: the one prompt that several masks answer."""
         return self.boxes is None and self.hint is None and self.labels.shape[1] == 1
-
-
-def episodes(
-    source: Iterator[Batch], encode: Any, rng: np.random.Generator, live: int = LIVE
-) -> Iterator[list[Episode]]:
-    """Episodes at different turns side by side, without end: what is over makes room for a new one.
-
-    Args:
-        source: batches of one picture.
-        encode: batch -> image embedding float32 [1, C, e, e].
-    """
-
-    def new() -> Episode:
-        batch = next(source)
-        return begin(batch, encode(batch), rng)
-
-    current = [new() for _ in range(live)]
-    while True:
-        yield current
-        current = [go_on(episode, rng) if episode.turns else new() for episode in current]
 
 
 def begin(batch: Batch, embedding: Tensor, rng: np.random.Generator) -> Episode:

@@ -1,6 +1,6 @@
 """Batches of pictures with point prompts and their masks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,34 +8,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskrt.export.demo.scenes_data import OUTSIDE, TrainingScene, copy_paste, jitter, kinds_of, random_view
+from maskrt.export.demo.scenes_data import GROUND, OUTSIDE, View, jitter
 from maskrt.export.sam import PIXEL_MEAN, PIXEL_STD
 
 STRIDE = 4  # pixels of the picture per cell of low_res_masks
 Batch = dict[str, Tensor]
+Draw = Callable[[np.random.Generator], View]
 
 
-def batches(scenes: list[TrainingScene], pictures: int, prompts: int, size: int, seed: int) -> Iterator[Batch]:
+def batches(draw: Draw, kinds: Sequence[str], pictures: int, prompts: int, seed: int) -> Iterator[Batch]:
     """Batches without end; the next one is drawn in a thread while the last one trains."""
-    kinds = kinds_of(scenes)
     with ThreadPoolExecutor(1) as pool:
         step = 0
-        ahead = pool.submit(draw_batch, scenes, kinds, pictures, prompts, size, (seed, step))
+        ahead = pool.submit(draw_batch, draw, kinds, pictures, prompts, (seed, step))
         while True:
             step += 1
-            current, ahead = ahead, pool.submit(draw_batch, scenes, kinds, pictures, prompts, size, (seed, step))
+            current, ahead = ahead, pool.submit(draw_batch, draw, kinds, pictures, prompts, (seed, step))
             yield current.result()
 
 
-def draw_batch(
-    scenes: Sequence[TrainingScene],
-    kinds: Sequence[str],
-    pictures: int,
-    prompts: int,
-    size: int,
-    seed: tuple[int, int],
-) -> Batch:
-    """Random scenes, each with random prompts.
+def draw_batch(draw: Draw, kinds: Sequence[str], pictures: int, prompts: int, seed: tuple[int, int]) -> Batch:
+    """Pictures, each with random prompts.
+
+    Args:
+        draw: a square picture, of one size each time.
+        kinds: all kinds of objects there are.
 
     Returns:
         images float32 [B, 3, S, S] normalised; points float32 [B * P, 1, 2], x and y in pixels; labels int64
@@ -45,16 +42,14 @@ def draw_batch(
     """
     rng = np.random.default_rng(seed)
     images, points, targets, cells, drawn, boxes = [], [], [], [], [], []
-    for index in rng.integers(0, len(scenes), size=pictures):
-        view = random_view(scenes[index], size, rng)
-        if rng.random() < 0.5:
-            view = copy_paste(view, random_view(scenes[rng.integers(0, len(scenes))], size, rng), rng)
+    for _ in range(pictures):
+        view = draw(rng)
         visible = (view.instances != OUTSIDE)[..., None]
         normalised = (jitter(view.rgb, rng) - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD) * visible
         images.append(normalised.transpose(2, 0, 1))
-        xy, identities = _draw_points(view.instances, prompts, rng)
+        xy, identities = _draw_points(view, prompts, rng)
         targets.append(_coverage(view.instances, identities))
-        cells.append(xy[:, 1] // STRIDE * (size // STRIDE) + xy[:, 0] // STRIDE)
+        cells.append(xy[:, 1] // STRIDE * (len(view.rgb) // STRIDE) + xy[:, 0] // STRIDE)
         points.append(xy)
         drawn.append(view.kinds(kinds, STRIDE))
         boxes.append(view.boxes(STRIDE))
@@ -69,16 +64,16 @@ def draw_batch(
     }
 
 
-def _draw_points(
-    instances: NDArray[np.uint16], prompts: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+def _draw_points(view: View, prompts: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
     """Objects by area to the power 0.75, so that small ones count; a uniform pixel of each."""
-    flat = instances.ravel()
+    flat = view.instances.ravel()
     order = np.argsort(flat, kind="stable")  # radix sort on uint16
     identities, starts, counts = np.unique(flat[order], return_index=True, return_counts=True)
-    weights = np.where((identities != OUTSIDE) & (counts >= 60), counts.astype(np.float64) ** 0.75, 0)
+    grounds = [identity for identity, drawn in view.objects.items() if drawn.kind == GROUND]
+    wanted = ~np.isin(identities, [OUTSIDE, *grounds]) & (counts >= 60)
+    weights = np.where(wanted, counts.astype(np.float64) ** 0.75, 0)
     chosen = rng.choice(identities.size, size=prompts, p=weights / weights.sum())
-    y, x = np.divmod(order[starts[chosen] + rng.integers(0, counts[chosen])], instances.shape[1])
+    y, x = np.divmod(order[starts[chosen] + rng.integers(0, counts[chosen])], view.instances.shape[1])
     return np.stack([x, y], 1), identities[chosen]
 
 

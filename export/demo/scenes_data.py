@@ -16,6 +16,7 @@ from PIL import Image
 
 OUTSIDE = 65535  # instance of the padding beyond the picture
 IGNORE = -100  # what PyTorch's cross-entropy skips
+GROUND = "ground"  # the kind of what is no object, only what objects lie on
 
 
 class Drawn(NamedTuple):
@@ -171,3 +172,19 @@ def random_view(scene: TrainingScene, size: int, rng: np.random.Generator) -> Vi
 def kinds_of(scenes: list[TrainingScene]) -> list[str]:
     """Every kind of object that is drawn anywhere, sorted."""
     return sorted({drawn.kind for scene in scenes for drawn in scene.objects.values()})
+
+
+@dataclass(frozen=True)
+class SceneViews:
+    """Views of size x size pixels of random scenes, half of them with occlusions of another one."""
+
+    scenes: Sequence[TrainingScene]
+    size: int
+
+    def __call__(self, rng: np.random.Generator) -> View:
+        """The next one."""
+        view = self._view(rng)
+        return copy_paste(view, self._view(rng), rng) if rng.random() < 0.5 else view
+
+    def _view(self, rng: np.random.Generator) -> View:
+        return random_view(self.scenes[rng.integers(len(self.scenes))], self.size, rng)

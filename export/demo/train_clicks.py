@@ -1,15 +1,19 @@
-"""Trains the demo SAM for a person who clicks: from what train_sam has trained, with the image encoder as it is.
+"""Trains the demo SAM for a person who clicks, from what train_sam has trained.
 
 What train_sam left out is learnt here, as SAM learnt it: boxes, several clicks, the mask so far as a prompt, and the
-single mask, which answers all of these; a single click goes on to be answered by the best of three. Each step sees
-several pictures at different turns of their users (maskrt.export.demo.clicking), half of them cut to the region of
-interest as train_sam's were, half whole. Arithmetic in bfloat16, weights in float32.
+single mask, which answers all of these; a single click goes on to be answered by the best of three. A step sees a few
+pictures and goes through some turns with the user of each (maskrt.export.demo.clicking). The pictures are drawn shapes
+(maskrt.export.demo.shapes), from which clicking on any thing is learnt, and bedside scenes, whole or cut to the region
+of interest. The image encoder learns too, with the batch statistics that it has. Arithmetic in bfloat16, weights in
+float32.
 
 Data are those of the seed; the run is as long as the clock says, so weights differ from run to run.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +23,61 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskrt.export.demo.clicking import LIVE, Episode, episodes
+from maskrt.export.demo.clicking import Episode, begin, go_on
 from maskrt.export.demo.model import save_half
-from maskrt.export.demo.prompts import Batch, batches
-from maskrt.export.demo.scenes_data import load_scenes
-from maskrt.export.demo.train_sam import MaskPredictor, encode, mask_loss, train
+from maskrt.export.demo.prompts import Batch, Draw, batches
+from maskrt.export.demo.scenes_data import SceneViews, View, kinds_of, load_scenes
+from maskrt.export.demo.shapes import KINDS, draw_shapes
+from maskrt.export.demo.train_sam import Agreement, MaskPredictor, encode, mask_loss, train, upscale
+from maskrt.export.sam import SamConfig, build_sam
 from maskrt.export.sams import read_sam
 
-PROMPTS = 10  # objects of a picture
-PEAK = 8e-4
+PICTURES, PROMPTS = 2, 8  # of a step, and objects of a picture
+SHARES = {"shapes": 0.6, "regions": 0.25, "whole": 0.15}  # of the pictures
+SIZE = 384  # of the pictures: the masks' side is a quarter of it
+PEAK = 6e-4
 NAME = "sam_clicks"
 Predict = Callable[..., tuple[Tensor, Tensor]]
 
 
 class ClickStage(nn.Module):
-    """SAM's training step for one turn of several episodes; writes each one's answer into it."""
+    """SAM's training step for all turns of an episode with each picture, and dense supervision beside it."""
 
-    def __init__(self, sam: Any) -> None:
+    def __init__(self, sam: Any, rng: np.random.Generator) -> None:
         super().__init__()
-        self.prompts = sam.prompt_encoder
+        self.sam = sam
         self.decoder = MaskPredictor(sam.mask_decoder)
+        self.agreement = Agreement(sam.prompt_encoder.embed_dim // 8)
+        self.rng = rng
 
-    def forward(self, turn: list[Episode]) -> tuple[Tensor, Tensor]:
+    def train(self, mode: bool = True) -> "ClickStage":
+        """Batch statistics stay: those of two pictures would be a guess."""
+        super().train(mode)
+        self.sam.image_encoder.eval()
+        return self
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss, and the IoU of each answer, which is chosen as the runtime chooses: by predicted IoU, or the single."""
-        predict, place = self.decoder.in_bfloat16(), self.prompts.get_dense_pe()
-        losses, ious = zip(*(self._answer(episode, predict, place) for episode in turn), strict=True)
-        return torch.stack(losses).mean(), torch.cat(ious)
+        predict, place = self.decoder.in_bfloat16(), self.sam.prompt_encoder.get_dense_pe()
+        embeddings = encode(self.sam, batch).float()
+        losses, ious = [], []
+        for index in range(len(embeddings)):
+            episode = begin(picture_of(batch, index), embeddings[index : index + 1], self.rng)
+            while True:
+                loss, iou = self._answer(episode, predict, place)
+                losses.append(loss)
+                ious.append(iou)
+                if not episode.turns:
+                    break
+                episode = go_on(episode, self.rng)
+        agreement, _ = self.agreement(upscale(self.sam, embeddings), batch)
+        return torch.stack(losses).mean() + 0.5 * agreement.mean(), torch.cat(ious)
 
     def _answer(self, episode: Episode, predict: Predict, place: Tensor) -> tuple[Tensor, Tensor]:
         points = (episode.points, episode.labels) if episode.labels.shape[1] else None
-        masks, predicted = predict(episode.embedding, place, *self.prompts(points, episode.boxes, episode.hint))
+        masks, predicted = predict(
+            episode.embedding, place, *self.sam.prompt_encoder(points, episode.boxes, episode.hint)
+        )
         if episode.ambiguous:
             losses, iou = mask_loss(masks, episode.targets)
             chosen = 1 + predicted[:, 1:].argmax(1)
@@ -79,22 +108,41 @@ def start_untrained(sam: Any, first: int) -> None:
 @torch.no_grad()
 def most_chosen(sam: Any, batch: Batch) -> int:
     """The mask, 1 to 3, that answers a single point most often."""
-    sparse, dense = sam.prompt_encoder((batch["points"], batch["labels"]), None, None)
+    first = picture_of(batch, 0)
+    sparse, dense = sam.prompt_encoder((first["points"], first["labels"]), None, None)
     place = sam.prompt_encoder.get_dense_pe()
-    _, predicted = sam.mask_decoder.predict_masks(embed(sam, batch), place, sparse, dense)
+    _, predicted = sam.mask_decoder.predict_masks(encode(sam, batch)[:1].float(), place, sparse, dense)
     return 1 + int(predicted[:, 1:].argmax(1).bincount(minlength=3).argmax())
 
 
-@torch.no_grad()
-def embed(sam: Any, batch: Batch) -> Tensor:
-    """Image embeddings of a batch, float32, of an encoder that does not learn."""
-    return encode(sam, batch).float()
+def picture_of(batch: Batch, index: int) -> Batch:
+    """One picture of a batch."""
+    count = len(batch["points"]) // len(batch["images"])
+    alone = {name: batch[name][index * count : (index + 1) * count] for name in ("points", "labels", "targets")}
+    return {**alone, "kinds": batch["kinds"][index : index + 1]}
 
 
-def alternate(*sources: Iterator[Batch]) -> Iterator[Batch]:
-    """From each in turn."""
-    while True:
-        yield from map(next, sources)
+@dataclass(frozen=True)
+class Mixture:
+    """Draws from several sources, each with its share."""
+
+    sources: Sequence[Draw]
+    shares: Sequence[float]
+
+    def __call__(self, rng: np.random.Generator) -> View:
+        """The next picture."""
+        return self.sources[rng.choice(len(self.sources), p=self.shares)](rng)
+
+
+def resized(sam: Any, config: SamConfig, size: int) -> tuple[Any, SamConfig]:
+    """The same SAM for pictures of another size: the encodings of row and column are interpolated."""
+    config = msgspec.structs.replace(config, image_size=size)
+    state, other = sam.state_dict(), build_sam(config)
+    for name in ("image_encoder.rows", "image_encoder.columns"):
+        sides = other.state_dict()[name].shape[-2:]
+        state[name] = functional.interpolate(state[name], sides, mode="bilinear", align_corners=False)
+    other.load_state_dict(state)
+    return other, config
 
 
 def main() -> None:
@@ -109,22 +157,22 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    sam, config = read_sam(f"custom:{options.sam}")
+    sam, config = resized(*read_sam(f"custom:{options.sam}"), SIZE)
     sam.image_encoder.to(memory_format=torch.channels_last)
-    sources = []
-    for whole in (False, True):
-        scenes = load_scenes(options.scenes, config.image_size, whole=whole)
-        sources.append(batches(scenes, 1, PROMPTS, config.image_size, options.seed + whole))
-    source = alternate(*sources)
+    regions, whole = (load_scenes(options.scenes, SIZE, whole=whole) for whole in (False, True))
+    draw = Mixture(
+        [partial(draw_shapes, SIZE), SceneViews(regions, SIZE), SceneViews(whole, SIZE)], list(SHARES.values())
+    )
+    source = batches(draw, sorted({*KINDS, *kinds_of(regions), *kinds_of(whole)}), PICTURES, PROMPTS, options.seed)
     start_untrained(sam, most_chosen(sam, next(source)))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / f"{NAME}.json").write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
-    turns = episodes(source, lambda batch: embed(sam, batch), np.random.default_rng(options.seed), LIVE)
 
     def save() -> None:
         save_half(sam, options.out / f"{NAME}.safetensors")
 
-    train("clicks", ClickStage(sam), turns, PEAK, options.minutes, save, [sam.image_encoder], 1.0)
+    stage = ClickStage(sam, np.random.default_rng(options.seed))
+    train("clicks", stage, source, PEAK, options.minutes, save, [], 1.0)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from maskrt.export.demo.model import DEMO_SAM, initialise, save_half
 from maskrt.export.demo.prompts import Batch, batches
-from maskrt.export.demo.scenes_data import IGNORE, kinds_of, load_scenes
+from maskrt.export.demo.scenes_data import IGNORE, SceneViews, kinds_of, load_scenes
 from maskrt.export.demo.train_segmenter import protect_dilated
 from maskrt.export.sam import build_sam
 
@@ -50,6 +50,23 @@ def mask_loss(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return pixels + dice, iou
 
 
+class Agreement(nn.Module):
+    """Dense supervision: a pixel should agree with the other pixels of its object. The head serves training only."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.query = nn.Sequential(nn.Linear(channels, 64), nn.ReLU(), nn.Linear(64, channels))
+        self.offset = nn.Parameter(torch.tensor(-1.0))
+
+    def forward(self, pixels: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss [P, 1] and IoU [P, 1] of each prompted object's pixels, from upscaled embeddings [B, C, h, w]."""
+        flat = pixels.float().flatten(2)  # [B, C, h * w]
+        cells = batch["cells"][:, None].expand(-1, flat.shape[1], -1)
+        picked = flat.gather(2, cells).transpose(1, 2)  # [B, P, C]
+        logits = (self.query(picked) @ flat).reshape(-1, 1, *pixels.shape[-2:]) + self.offset
+        return mask_loss(logits, batch["targets"])
+
+
 class PixelStage(nn.Module):
     """Dense supervision: a pixel should know its object's kind and box, and agree with the object's other pixels.
 
@@ -59,8 +76,7 @@ class PixelStage(nn.Module):
     def __init__(self, sam: nn.Module, channels: int, kinds: int) -> None:
         super().__init__()
         self.sam = sam
-        self.query = nn.Sequential(nn.Linear(channels, 64), nn.ReLU(), nn.Linear(64, channels))
-        self.offset = nn.Parameter(torch.tensor(-1.0))
+        self.agreement = Agreement(channels)
         self.describe = nn.Sequential(nn.Conv2d(channels, 64, 1), nn.ReLU(), nn.Conv2d(64, kinds + 4, 1))
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -68,15 +84,10 @@ class PixelStage(nn.Module):
 
     def judge(self, embeddings: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss, and the IoU of each prompted object's pixels, from image embeddings [B, C, h, w]."""
+        pixels = upscale(self.sam, embeddings)
         with torch.autocast("cpu", torch.bfloat16):
-            pixels = self.sam.mask_decoder.output_upscaling(embeddings)
             kinds, boxes = self.describe(pixels).float().split((self.describe[2].out_channels - 4, 4), 1)
-        pixels = pixels.float()
-        flat = pixels.flatten(2)  # [B, C, h * w]
-        cells = batch["cells"][:, None].expand(-1, flat.shape[1], -1)
-        picked = flat.gather(2, cells).transpose(1, 2)  # [B, P, C]
-        logits = (self.query(picked) @ flat).reshape(-1, 1, *pixels.shape[-2:]) + self.offset
-        losses, iou = mask_loss(logits, batch["targets"])
+        losses, iou = self.agreement(pixels, batch)
         inside = (batch["kinds"] != IGNORE)[:, None]
         box_loss = ((boxes - batch["boxes"]).abs() * inside).sum() / inside.sum()
         return losses.mean() + F.cross_entropy(kinds, batch["kinds"], ignore_index=IGNORE) + 3 * box_loss, iou[:, 0]
@@ -115,6 +126,12 @@ def encode(sam: nn.Module, batch: Batch) -> Tensor:
     """Image embeddings [B, C, h, w] of a batch, bfloat16 inside."""
     with torch.autocast("cpu", torch.bfloat16):
         return sam.image_encoder(batch["images"].contiguous(memory_format=torch.channels_last))
+
+
+def upscale(sam: nn.Module, embeddings: Tensor) -> Tensor:
+    """What the decoder would draw masks from, had no prompt changed it: [B, C / 8, 4h, 4w], bfloat16 inside."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return sam.mask_decoder.output_upscaling(embeddings)
 
 
 class MaskPredictor(nn.Module):
@@ -212,11 +229,12 @@ def main() -> None:
     sam.image_encoder.to(memory_format=torch.channels_last)
     size = DEMO_SAM.image_size
     scenes = load_scenes(options.scenes, size)
-    pixel = PixelStage(sam, DEMO_SAM.prompt_dim // 8, len(kinds_of(scenes)))
+    views, kinds = SceneViews(scenes, size), kinds_of(scenes)
+    pixel = PixelStage(sam, DEMO_SAM.prompt_dim // 8, len(kinds))
     pixel_minutes, prompt_minutes = options.minutes
-    source = batches(scenes, PICTURES, 24, size, options.seed)
+    source = batches(views, kinds, PICTURES, 24, options.seed)
     train("pixel", pixel, source, 2e-3, pixel_minutes, save, backbone, 1.0)
-    source = batches(scenes, PICTURES, PROMPTS, size, options.seed + 1)
+    source = batches(views, kinds, PICTURES, PROMPTS, options.seed + 1)
     train("prompt", PromptStage(sam, pixel), source, 1e-3, prompt_minutes, save, backbone, 0.2)
 
 
