@@ -93,6 +93,7 @@ def _write_models(config: Any, folder: Path) -> None:
     from maskrt.export.decoder import DECODER_INPUTS
     from maskrt.export.interactive import write_click_decoder
     from maskrt.export.sam import build_sam
+    from maskrt.runtime.adaptation import STEP_INPUTS
 
     torch.manual_seed(SEED)
     sam = build_sam(config).requires_grad_(False)
@@ -101,11 +102,13 @@ def _write_models(config: Any, folder: Path) -> None:
     write_click_decoder(sam, config, folder / "click_decoder.onnx", lambda _: None)
     adaptation.write_step(sam, config, folder / "step.onnx")
     step = adaptation.Step(sam)
-    lessons = {"clicks": (CLICKS, CLICKS), "mask": (config.image_size * 9 // 16, config.image_size)}
+    rng, side = np.random.default_rng(SEED), config.image_size
+    clicks = [rng.choice(length, CLICKS, replace=False) for length in (side * 9 // 16, side)]
+    lessons = {"clicks": clicks, "mask": [range(side * 9 // 16), range(side)]}
     feeds: dict[str, NDArray[Any]] = {f"weight.{name}": value.numpy() for name, value in step.weights.items()}
     for name, (rows, columns) in lessons.items():
         values = step.example(config, CLICKS + 1, rows, columns, SEED)[3 * len(step.weights) : -2]
-        named = zip([*DECODER_INPUTS, "choice", "rows", "columns", "target"], values, strict=True)
+        named = zip([*DECODER_INPUTS, *STEP_INPUTS[:-2]], values, strict=True)
         feeds |= {f"{name}.{key}": value.numpy() for key, value in named}
     np.savez(folder / "feeds.npz", **feeds)
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._decomp import core_aten_decompositions
@@ -22,11 +23,12 @@ from torch.func import functional_call, grad_and_value
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
-from maskrt.export.click_decoder import ClickDecoder
+from maskrt.export.click_decoder import PartOfMask
 from maskrt.export.decoder import DECODER_INPUTS
 from maskrt.export.graph import Axes, write_graph
 from maskrt.export.sam import SamConfig
-from maskrt.runtime.adaptation import BETAS, EPSILON, FIRST, NEXT, SECOND, STEP_INPUTS
+from maskrt.runtime.adaptation import BETAS, EPSILON, FIRST, NEXT, SECOND, STEP_INPUTS, cells_of
+from maskrt.runtime.interpolation import grid_weights
 
 MAX_POINTS, MAX_GRID = 1024, 4096
 AXES: dict[str, Axes] = {
@@ -35,9 +37,11 @@ AXES: dict[str, Axes] = {
     "rows": {0: ("grid_rows", MAX_GRID)},
     "columns": {0: ("grid_columns", MAX_GRID)},
     "target": {0: ("grid_rows", MAX_GRID), 1: ("grid_columns", MAX_GRID)},
+    "cell_rows": {0: ("cell_rows", MAX_GRID)},
+    "cell_columns": {0: ("cell_columns", MAX_GRID)},
 }
 # Of the pictures that it is traced with: sizes that nothing else in the graph has, so that they stay axes.
-POINTS, ROWS, COLUMNS = 14, 23, 29
+POINTS, ROWS, COLUMNS, CELL_ROWS, CELL_COLUMNS = 14, 23, 29, 11, 13
 
 
 def sparse_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -57,7 +61,7 @@ class Step:
     """The step as a function of tensors: inputs and outputs are lists in the order of `inputs` and `outputs`."""
 
     def __init__(self, sam: Any) -> None:
-        self._graph = ClickDecoder(sam)
+        self._graph = PartOfMask(sam)
         self.weights = {name: value.detach().clone() for name, value in sam.mask_decoder.named_parameters()}
         names = list(self.weights)
         self.inputs = [*names, *(FIRST + n for n in names), *(SECOND + n for n in names), *DECODER_INPUTS, *STEP_INPUTS]
@@ -81,16 +85,18 @@ class Step:
         return *weights, *first, *second, loss, torch.as_tensor(squares).sqrt()
 
     def _loss(self, weights: list[Tensor], *values: Tensor) -> Tensor:
-        *prompt, choice, rows, columns, target = values
+        *inputs, target = values
         named = {f"decoder.{name}": value for name, value in zip(self.weights, weights, strict=True)}
-        masks, _ = functional_call(self._graph, named, tuple(prompt))
-        low_res = (choice[:, None, None] * masks).sum(0)
-        return sparse_loss(rows @ low_res @ columns.transpose(0, 1), target)
+        return sparse_loss(functional_call(self._graph, named, tuple(inputs)), target)
 
-    def example(self, config: SamConfig, points: int, rows: int, columns: int, seed: int = 0) -> list[Tensor]:
-        """Random inputs, the moments zero: the weights as they are."""
+    def example(
+        self, config: SamConfig, points: int, rows: Sequence[int], columns: Sequence[int], seed: int = 0
+    ) -> list[Tensor]:
+        """Random inputs for a grid of the encoder's rows and columns, the moments zero: the weights as they are."""
         random = torch.Generator().manual_seed(seed)
         side = config.low_res_size
+        weights = grid_weights(side, config.image_size, config.image_size)
+        grid = [np.ascontiguousarray(weights[list(pixels)]) for pixels in (rows, columns)]
         # A tensor of its own for every input: the exporter takes one tensor for one input.
         zeros = [torch.zeros_like(value) for _ in range(2) for value in self.weights.values()]
         return [
@@ -101,9 +107,9 @@ class Step:
             torch.randn(1, 1, side, side, generator=random),
             torch.ones(1),
             torch.eye(4)[seed % 4],
-            torch.rand(rows, side, generator=random) / side,
-            torch.rand(columns, side, generator=random) / side,
-            torch.randint(-1, 2, (rows, columns), generator=random).float(),
+            *(torch.from_numpy(pixels) for pixels in grid),
+            *(torch.from_numpy(cells_of(pixels)) for pixels in grid),
+            torch.randint(-1, 2, (len(rows), len(columns)), generator=random).float(),
             torch.tensor(1e-6),
             torch.tensor(0.5),
         ]  # fmt: skip
@@ -112,7 +118,9 @@ class Step:
 def write_step(sam: Any, config: SamConfig, path: Path) -> None:
     """Export the step; maskrt.export.interactive compares it with torch.optim.Adam."""
     step = Step(sam)
-    example = step.example(config, POINTS, ROWS, COLUMNS)
+    example = step.example(config, POINTS, range(ROWS), range(COLUMNS))
+    for name, count in (("cell_rows", CELL_ROWS), ("cell_columns", CELL_COLUMNS)):
+        example[step.inputs.index(name)] = torch.zeros(count, dtype=torch.int64)
     traced = _trace(step, example)
     write_graph(_Traced(traced), tuple(example), path, step.inputs, step.outputs, AXES)
 

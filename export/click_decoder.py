@@ -40,8 +40,23 @@ class ClickDecoder(DecoderGraph):
         Returns:
             low_res_masks float32 [4, 4e, 4e] and pred_iou float32 [4].
         """
+        decoder, side = self.decoder, self.dense_pe.shape[-1]
+        queries, image = self.attended(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
+        masks = self.kernels(queries) @ _upscale(decoder.output_upscaling, image, side, side).transpose(0, 1)
+        pred_iou = _perceptron(decoder.iou_prediction_head, queries[:1])
+        return masks.reshape(4, 4 * side, 4 * side), pred_iou.reshape(4)
+
+    def attended(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Queries [T, C], the IoU's first and then the masks', and image [e * e, C], after both saw each other."""
         decoder, transformer = self.decoder, self.decoder.transformer
-        channels, side = self.dense_pe.shape[1], self.dense_pe.shape[-1]
+        channels = self.dense_pe.shape[1]
         prompts = self.embed_prompts(point_coords, point_labels).reshape(-1, channels)
         tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight, prompts])
         place = self.dense_pe.reshape(channels, -1).transpose(0, 1)
@@ -50,12 +65,53 @@ class ClickDecoder(DecoderGraph):
         for layer in transformer.layers:
             queries, image = _layer(layer, queries, image, tokens, place)
         seen = _attend(transformer.final_attn_token_to_image, queries + tokens, image + place, image)
-        queries = _norm(transformer.norm_final_attn, queries + seen)
-        heads = decoder.output_hypernetworks_mlps
-        kernels = torch.cat([_perceptron(heads[i], queries[1 + i : 2 + i]) for i in range(4)])
-        masks = kernels @ _upscale(decoder.output_upscaling, image, side).transpose(0, 1)
-        pred_iou = _perceptron(decoder.iou_prediction_head, queries[:1])
-        return masks.reshape(4, 4 * side, 4 * side), pred_iou.reshape(4)
+        return _norm(transformer.norm_final_attn, queries + seen), image
+
+    def kernels(self, queries: Tensor) -> Tensor:
+        """What each of the four masks looks for, [4, C / 8]."""
+        heads = self.decoder.output_hypernetworks_mlps
+        return torch.cat([_perceptron(heads[i], queries[1 + i : 2 + i]) for i in range(4)])
+
+
+class PartOfMask(ClickDecoder):
+    """One of ClickDecoder's masks, drawn only at some cells of the embedding, on a grid of pixels.
+
+    Past the attention every cell is drawn by itself, so a loss on a few pixels need not pay for all.
+    """
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+        choice: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+        cell_rows: Tensor,
+        cell_columns: Tensor,
+    ) -> Tensor:
+        """rows @ low_res_masks[choice] @ columns.T.
+
+        Args:
+            image_embeddings to has_mask_input: as of ClickDecoder. choice: float32 [4], 1 for the mask, 0 for others.
+            rows: float32 [R, 4e]; columns: float32 [C, 4e]; cell_rows, cell_columns: int64 [r] and [c], the rows and
+                columns of the embedding that these give a weight to, each once.
+
+        Returns:
+            float32 [R, C].
+        """
+        queries, image = self.attended(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
+        side, down, across = self.dense_pe.shape[-1], cell_rows.shape[0], cell_columns.shape[0]
+        cells = (cell_rows[:, None] * side + cell_columns).reshape(-1)
+        upscaled = _upscale(self.decoder.output_upscaling, image[cells], down, across)
+        mask = (choice @ self.kernels(queries)) @ upscaled.transpose(0, 1)
+        rows, columns = (
+            weights.reshape(-1, side, 4)[:, cells].reshape(-1, 4 * cells.shape[0])
+            for weights, cells in ((rows, cell_rows), (columns, cell_columns))
+        )
+        return rows @ mask.reshape(4 * down, 4 * across) @ columns.transpose(0, 1)
 
 
 class PlainClickDecoder(DecoderGraph):
@@ -123,16 +179,16 @@ def _perceptron(mlp: Any, x: Tensor) -> Tensor:
     return _linear(last, x)
 
 
-def _upscale(upscaling: Any, image: Tensor, side: int) -> Tensor:
-    """[e * e, C] -> [16 * e * e, C / 8]."""
+def _upscale(upscaling: Any, image: Tensor, down: int, across: int) -> Tensor:
+    """[down * across, C] -> [4 down * 4 across, C / 8]."""
     first, norm, _, second, _ = upscaling
-    image = F.gelu(_norm(norm, _deconvolve(first, image, side)))
-    return F.gelu(_deconvolve(second, image, 2 * side))
+    image = F.gelu(_norm(norm, _deconvolve(first, image, down, across)))
+    return F.gelu(_deconvolve(second, image, 2 * down, 2 * across))
 
 
-def _deconvolve(layer: Any, image: Tensor, side: int) -> Tensor:
-    """A transposed convolution of size and stride 2 on [side * side, C]: [4 * side * side, C']."""
+def _deconvolve(layer: Any, image: Tensor, down: int, across: int) -> Tensor:
+    """A transposed convolution of size and stride 2 on [down * across, C]: [2 down * 2 across, C']."""
     channels, out = layer.weight.shape[:2]
     products = image @ layer.weight.reshape(channels, 4 * out)
-    spread = products.reshape(side, side, out, 2, 2).permute(0, 3, 1, 4, 2)
-    return spread.reshape(4 * side * side, out) + layer.bias
+    spread = products.reshape(down, across, out, 2, 2).permute(0, 3, 1, 4, 2)
+    return spread.reshape(4 * down * across, out) + layer.bias

@@ -119,7 +119,7 @@ def write_click_decoder(sam: Any, config: SamConfig, path: Path, report: Report)
     names = list(step.weights)
 
     def case(points: int, has_mask: float) -> tuple[Tensor, ...]:
-        prompt = step.example(config, points, 1, 1, seed=points)[count : count + len(DECODER_INPUTS)]
+        prompt = step.example(config, points, [0], [0], seed=points)[count : count + len(DECODER_INPUTS)]
         return *prompt[:-1], torch.tensor([has_mask])
 
     cases = [case(1, 0.0), case(3, 1.0), case(6, 1.0)]
@@ -171,9 +171,11 @@ def compare_steps(sam: Any, config: SamConfig, session: Session, rate: float) ->
     """
     step = Step(sam)
     learner, exact = PlainLearner(sam, rate), PlainLearner(sam, rate, torch.float64)
-    values = [value.numpy() for value in step.example(config, 1, 1, 1)[: 3 * len(step.weights)]]
+    values = [value.numpy() for value in step.example(config, 1, [0], [0])[: 3 * len(step.weights)]]
+    rng = np.random.default_rng(0)
     for number in range(1, STEPS + 1):
-        *prompt, _, _ = step.example(config, 1 + number % 5, 4, 5, seed=number)[len(values) :]
+        rows, columns = (rng.choice(config.image_size, count, replace=False) for count in (4, 5))
+        *prompt, _, _ = step.example(config, 1 + number % 5, rows, columns, seed=number)[len(values) :]
         size, correction = rate / (1 - BETAS[0] ** number), math.sqrt(1 - BETAS[1] ** number)
         scalars = [np.array(size, np.float32), np.array(correction, np.float32)]
         feeds = dict(zip(step.inputs, [*values, *(value.numpy() for value in prompt), *scalars], strict=True))
@@ -205,8 +207,8 @@ class PlainLearner:
         self._optimiser = torch.optim.Adam(self._values, lr=self._rate)
 
     def step(self, prompt: list[Tensor]) -> None:
-        """One step on a prompt, choice, rows, columns and target."""
-        *inputs, choice, rows, columns, target = prompt
+        """One step on a prompt and what STEP_INPUTS names, but for step size and correction."""
+        *inputs, choice, rows, columns, _, _, target = prompt
         named = {f"decoder.{name}": value for name, value in zip(self._start, self._values, strict=True)}
         with torch.enable_grad():
             masks, _ = torch.func.functional_call(self._graph, named, tuple(inputs))

@@ -15,7 +15,9 @@ from maskrt.runtime.session import Session
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's, PyTorch's defaults
 # Of a weight's name, what comes before it: Adam's two moments among the inputs, and everything among the outputs.
 FIRST, SECOND, NEXT = "first.", "second.", "next."
-STEP_INPUTS = ("choice", "rows", "columns", "target", "step_size", "correction")  # after weights, moments and prompt
+# After weights, moments and prompt.
+STEP_INPUTS = ("choice", "rows", "columns", "cell_rows", "cell_columns", "target", "step_size", "correction")
+UPSCALED = 4  # low-res pixels of a cell of the embedding, along each axis
 
 Floats = NDArray[np.float32]
 Tensors = Mapping[str, Tensor]
@@ -90,6 +92,8 @@ class Stepper:
             "choice": np.eye(self.masks, dtype=np.float32)[lesson.choice],
             "rows": lesson.rows,
             "columns": lesson.columns,
+            "cell_rows": cells_of(lesson.rows),
+            "cell_columns": cells_of(lesson.columns),
             "target": lesson.target,
             "step_size": np.array(self.learning_rate / (1 - BETAS[0] ** t), np.float32),
             "correction": np.array(math.sqrt(1 - BETAS[1] ** t), np.float32),
@@ -109,3 +113,13 @@ class Stepper:
             steps=learned.steps + 1,
             skipped=learned.skipped,
         )
+
+
+def cells_of(weights: Floats) -> NDArray[np.int64]:
+    """The cells of the embedding that a grid's pixels are interpolated from, ascending; one where there is none.
+
+    Args:
+        weights: float32 [R, l] along one axis.
+    """
+    used = weights.reshape(len(weights), -1, UPSCALED).any(axis=(0, 2))
+    return np.flatnonzero(used) if used.any() else np.zeros(1, np.int64)
