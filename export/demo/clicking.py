@@ -13,6 +13,7 @@ from maskrt.export.demo.scenes_data import IGNORE
 
 TURNS = (1, 6)  # of an episode
 SHARE_BOXES, SHARE_ROUGH, SHARE_CENTRES, SHARE_UNHINTED = 0.15, 0.35, 0.5, 0.15
+EARLIER = 14  # clicks that may have led to a rough mask
 WOBBLE = 0.1  # deviation of a box's corners, as a share of its sides
 Mask = NDArray[np.bool_]
 
@@ -44,7 +45,8 @@ class Episode:
 
 
 def begin(batch: Batch, embedding: Tensor, rng: np.random.Generator) -> Episode:
-    """The first turn: a point in every object, or a box around each, or a rough mask and a click that corrects it.
+    """The first turn: a point in every object, or a box around each, or a rough mask with some clicks of before and one
+    that corrects it.
 
     The rough masks teach that a mask prompt is to be kept where no click says otherwise. From its own answers alone,
     which hold little that the clicks do not, the network learnt to look past them: after 900 steps the truth itself
@@ -60,8 +62,9 @@ def begin(batch: Batch, embedding: Tensor, rng: np.random.Generator) -> Episode:
         return replace(start, boxes=boxes, points=points[:, :0], labels=labels[:, :0])
     if kind < SHARE_BOXES + SHARE_ROUGH:
         start.logits = torch.from_numpy(np.stack([rough_logits(truth, rng) for truth in truths(targets)]))
-        nothing_said = replace(start, points=points[:, :0], labels=labels[:, :0])
-        return replace(go_on(nothing_said, rng), hint=start.logits[:, None], turns=turns)
+        points, labels = earlier_clicks(truths(targets), visible, int(rng.integers(EARLIER + 1)), rng)
+        said_before = replace(start, points=points, labels=labels)
+        return replace(go_on(said_before, rng), hint=start.logits[:, None], turns=turns)
     for index, truth in enumerate(truths(targets)):
         if rng.random() < SHARE_CENTRES:
             points[index, 0] = torch.from_numpy(place(innermost(truth)[1], truth.shape[1], rng))
@@ -104,6 +107,26 @@ def correct(truth: Mask, answer: Mask, rng: np.random.Generator) -> tuple[int, b
         return cell, bool(missed.flat[cell])
     (depth, inside), (other, outside) = innermost(missed), innermost(surplus)
     return (inside, True) if depth > other else (outside, False)
+
+
+def earlier_clicks(
+    objects: NDArray[np.bool_], visible: Mask, count: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Points float32 [P, count, 2] and labels int64 [P, count], true ones: in the object and around it in turn.
+
+    With them a few turns show what many clicks look like.
+    """
+    points = np.zeros((len(objects), count, 2), np.float32)
+    for own, truth in zip(points, objects, strict=True):
+        reach = 2 * int(np.sqrt(truth.sum())) + 3
+        around = cv2.dilate(truth.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
+        outside = around & ~truth & visible
+        for number in range(count):
+            region = outside if number % 2 and outside.any() else truth
+            own[number] = place(int(rng.choice(np.flatnonzero(region))), truth.shape[1], rng)
+    columns, rows = np.moveaxis((points / STRIDE).astype(np.int64), -1, 0)
+    labels = objects[np.arange(len(objects))[:, None], rows, columns]
+    return torch.from_numpy(points), torch.from_numpy(labels.astype(np.int64))
 
 
 def innermost(region: Mask) -> tuple[float, int]:

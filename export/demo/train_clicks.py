@@ -33,7 +33,7 @@ from maskrt.export.sam import SamConfig, build_sam
 from maskrt.export.sams import read_sam
 
 PICTURES, PROMPTS = 2, 8  # of a step, and objects of a picture
-SHARES = {"shapes": 0.6, "regions": 0.25, "whole": 0.15}  # of the pictures
+SHARES = {"shapes": 0.7, "regions": 0.2, "whole": 0.1}  # of the pictures
 SIZE = 384  # of the pictures: the masks' side is a quarter of it
 PEAK = 6e-4
 NAME = "sam_clicks"
@@ -150,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the demo SAM for clicks on scenes written by `maskrt scenes`.")
     parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--sam", type=Path, required=True, help="sam.safetensors of train_sam, sam.json beside it")
+    parser.add_argument("--go-on", action="store_true", help=f"--sam is {NAME}.safetensors of an earlier run")
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {NAME}.safetensors and {NAME}.json")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=46)
@@ -164,7 +165,8 @@ def main() -> None:
         [partial(draw_shapes, SIZE), SceneViews(regions, SIZE), SceneViews(whole, SIZE)], list(SHARES.values())
     )
     source = batches(draw, sorted({*KINDS, *kinds_of(regions), *kinds_of(whole)}), PICTURES, PROMPTS, options.seed)
-    start_untrained(sam, most_chosen(sam, next(source)))
+    if not options.go_on:
+        start_untrained(sam, most_chosen(sam, next(source)))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / f"{NAME}.json").write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
 

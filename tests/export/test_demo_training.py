@@ -13,6 +13,7 @@ from maskrt.export.demo.scenes_data import (
     IGNORE,
     OUTSIDE,
     Drawn,
+    SceneViews,
     TrainingScene,
     View,
     copy_paste,
@@ -73,7 +74,7 @@ def test_copy_paste_adds_occlusions_with_new_ids_and_their_pixels(rng):
 
 def test_targets_are_the_coverage_of_the_prompted_object():
     scenes = [scene()]
-    batch = draw_batch(scenes, kinds_of(scenes), 3, 8, 128, (0, 0))
+    batch = draw_batch(SceneViews(scenes, 128), kinds_of(scenes), 3, 8, (0, 0))
     side = 128 // STRIDE
     assert batch["images"].shape == (3, 3, 128, 128)
     assert batch["targets"].shape == (24, side, side)
@@ -103,7 +104,7 @@ def test_every_stage_lowers_its_loss_on_one_batch():
     torch.manual_seed(0)
     sam = initialise(build_sam(msgspec.structs.replace(DEMO_SAM, image_size=128)))
     scenes = [scene()]
-    batch = draw_batch(scenes, kinds_of(scenes), 2, 4, 128, (0, 1))
+    batch = draw_batch(SceneViews(scenes, 128), kinds_of(scenes), 2, 4, (0, 1))
     pixel = PixelStage(sam, DEMO_SAM.prompt_dim // 8, 3)
     for stage in (pixel, PromptStage(sam, pixel)):
         stage.train()
@@ -137,7 +138,7 @@ def test_the_backbone_stays_as_it_is_until_it_joins(tmp_path, joins):
     before = [{key: value.clone() for key, value in part.state_dict().items()} for part in backbone]
     assert all(torch.equal(value, segmenter.encoder.state_dict()[key]) for key, value in before[0].items())
     scenes = [scene()]
-    batch = draw_batch(scenes, kinds_of(scenes), 2, 4, 128, (0, 1))
+    batch = draw_batch(SceneViews(scenes, 128), kinds_of(scenes), 2, 4, (0, 1))
     pixel = train_sam.PixelStage(sam, 4, 3)
     saved = []
     train_sam.train("pixel", pixel, iter(lambda: batch, None), 1e-3, 0.03, lambda: saved.append(1), backbone, joins)
