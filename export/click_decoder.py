@@ -42,9 +42,9 @@ class ClickDecoder(DecoderGraph):
         """
         decoder, side = self.decoder, self.dense_pe.shape[-1]
         queries, image = self.attended(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
-        masks = self.kernels(queries) @ _upscale(decoder.output_upscaling, image, side, side).transpose(0, 1)
+        masks = self.kernels(queries) @ _upscale(decoder.output_upscaling, image).transpose(0, 1)
         pred_iou = _perceptron(decoder.iou_prediction_head, queries[:1])
-        return masks.reshape(4, 4 * side, 4 * side), pred_iou.reshape(4)
+        return _in_place(masks, side, side), pred_iou.reshape(4)
 
     def attended(
         self,
@@ -105,13 +105,13 @@ class PartOfMask(ClickDecoder):
         queries, image = self.attended(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
         side, down, across = self.dense_pe.shape[-1], cell_rows.shape[0], cell_columns.shape[0]
         cells = (cell_rows[:, None] * side + cell_columns).reshape(-1)
-        upscaled = _upscale(self.decoder.output_upscaling, image[cells], down, across)
-        mask = (choice @ self.kernels(queries)) @ upscaled.transpose(0, 1)
+        upscaled = _upscale(self.decoder.output_upscaling, image[cells])
+        mask = (choice[None] @ self.kernels(queries)) @ upscaled.transpose(0, 1)
         rows, columns = (
             weights.reshape(-1, side, 4)[:, cells].reshape(-1, 4 * cells.shape[0])
             for weights, cells in ((rows, cell_rows), (columns, cell_columns))
         )
-        return rows @ mask.reshape(4 * down, 4 * across) @ columns.transpose(0, 1)
+        return rows @ _in_place(mask, down, across)[0] @ columns.transpose(0, 1)
 
 
 class PlainClickDecoder(DecoderGraph):
@@ -179,16 +179,23 @@ def _perceptron(mlp: Any, x: Tensor) -> Tensor:
     return _linear(last, x)
 
 
-def _upscale(upscaling: Any, image: Tensor, down: int, across: int) -> Tensor:
-    """[down * across, C] -> [4 down * 4 across, C / 8]."""
+def _upscale(upscaling: Any, image: Tensor) -> Tensor:
+    """[N, C] -> [16 N, C / 8]: the sixteen pixels of every cell, as _in_place expects them."""
     first, norm, _, second, _ = upscaling
-    image = F.gelu(_norm(norm, _deconvolve(first, image, down, across)))
-    return F.gelu(_deconvolve(second, image, 2 * down, 2 * across))
+    image = F.gelu(_norm(norm, _deconvolve(first, image)))
+    return F.gelu(_deconvolve(second, image))
 
 
-def _deconvolve(layer: Any, image: Tensor, down: int, across: int) -> Tensor:
-    """A transposed convolution of size and stride 2 on [down * across, C]: [2 down * 2 across, C']."""
+def _deconvolve(layer: Any, image: Tensor) -> Tensor:
+    """A transposed convolution of size and stride 2 on [N, C]: the four pixels of each one behind it, [4 N, C']."""
     channels, out = layer.weight.shape[:2]
-    products = image @ layer.weight.reshape(channels, 4 * out)
-    spread = products.reshape(down, across, out, 2, 2).permute(0, 3, 1, 4, 2)
-    return spread.reshape(4 * down * across, out) + layer.bias
+    # The weights are moved, not the pixels, of which there are many more.
+    weight = layer.weight.permute(0, 2, 3, 1).reshape(channels, 4 * out)
+    return (image @ weight).reshape(-1, out) + layer.bias
+
+
+def _in_place(masks: Tensor, down: int, across: int) -> Tensor:
+    """Masks [M, 16 N] of down x across cells, whose pixels are in the order of _upscale: [M, 4 down, 4 across]."""
+    # Row and column of the cell, then of its quarter, then of the pixel in it.
+    pixels = masks.reshape(-1, down, across, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
+    return pixels.reshape(-1, 4 * down, 4 * across)
