@@ -79,6 +79,6 @@ class WeightsByRefit:
         return self.session.run(feeds)
 
     def _refit(self, weights: Tensors) -> None:
-        self._set = None
+        self._set = None  # an interrupt may come before or after they are set
         self.session.refit_weights(on_host(weights))
         self._set = weights

@@ -255,6 +255,31 @@ def test_weights_that_do_not_fit_are_refused(decoder: WeightsByRefit, base: Arra
     assert tensorrt_device.refitted == 1
 
 
+def test_a_refit_that_was_interrupted(
+    monkeypatch: pytest.MonkeyPatch, built: Path, rgb: np.ndarray, asked: list[Any]
+) -> None:
+    """By Ctrl-C, which Python sees when the new weights are set: those of before have to be set again."""
+    with opened(built, rgb) as session:
+        before = session.predict([Click(5, 5)])
+        session.use("cable")
+        session.click(5, 5)
+        native = session._networks.decoder.session
+        refit = native.refit_weights
+
+        def interrupted(weights: Arrays) -> None:
+            refit(weights)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(native, "refit_weights", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                session.click(30, 20)
+        session.reset()
+        session.use("base")
+        np.testing.assert_array_equal(session.predict([Click(5, 5)]), before)
+    np.testing.assert_array_equal(asked[-1][2][0], asked[0][2][0])
+
+
 def test_a_lack_of_memory_is_no_fault_of_the_bundle(
     monkeypatch: pytest.MonkeyPatch, decoder: WeightsByRefit, base: Arrays
 ) -> None:

@@ -19,8 +19,8 @@ Provider = Annotated[
 ClickProvider = Annotated[
     str,
     typer.Option(
-        help="cpu or cuda; openvino or openvino-bf16 for the encoder; tensorrt after maskrt build for all but the step. "
-        "No fallback."
+        help="cpu or cuda; openvino or openvino-bf16 for the encoder; tensorrt, after maskrt build, for all but the "
+        "step. No fallback."
     ),
 ]
 Device = Annotated[int | None, typer.Option(min=0, help="Number of the GPU, counted from 0.")]
