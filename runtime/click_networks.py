@@ -1,6 +1,6 @@
 """The three networks of an interactive bundle: encoder, click decoder, and the step by which the decoder learns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from PIL import Image
 
 from maskrt.runtime.adaptation import FIRST, NEXT, SECOND, STEP_INPUTS, Tensors
 from maskrt.runtime.bundle import Bundle
+from maskrt.runtime.click_decoder import ClickDecoder, WeightsAsInputs, WeightsByRefit
 from maskrt.runtime.closing import Closing
 from maskrt.runtime.engines import OPENVINO
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
@@ -30,23 +31,23 @@ class ClickNetworks(Closing):
 
     decoder: image_embeddings, point_coords [1, P, 2], point_labels [1, P], mask_input [1, 1, l, l], has_mask_input [1],
     and every weight by its name -> low_res_masks [4, l, l], pred_iou [4]. step: see maskrt.runtime.adaptation.
+    kept: what the encoder leaves on its device, since both others compute there.
     """
 
     encoder: Session
-    decoder: Session
+    decoder: ClickDecoder
     step: Session
+    kept: tuple[str, ...]
 
     def require(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """Raises BundleError unless the networks have those names, and take these weights."""
         require_names(self.encoder, "encoder", {"image"}, {"image_embeddings"})
         prompt = {"image_embeddings", *PROMPT}
-        require_names(self.decoder, "click_decoder", prompt, {"low_res_masks", "pred_iou"})
+        require_names(self.decoder.session, "click_decoder", prompt, {"low_res_masks", "pred_iou"})
         kinds = ("", FIRST, SECOND)
         learnt = {kind + name for kind in kinds for name in weights}
         require_names(self.step, "step", {*learnt, *prompt, *STEP_INPUTS}, {*(NEXT + name for name in learnt), *_LOSS})
-        taken = {name: self.decoder.optional[name][1] for name in weights if name in self.decoder.optional}
-        if taken != {name: value.shape for name, value in weights.items()}:
-            raise BundleError("the click_decoder does not take the weights of the bundle: export the bundle again")
+        self.decoder.require(weights)
 
     @property
     def embedding_shape(self) -> tuple[int, ...]:
@@ -55,7 +56,7 @@ class ClickNetworks(Closing):
         Raises:
             BundleError: the click decoder does not say it.
         """
-        shape = self.decoder.inputs["image_embeddings"][1]
+        shape = self.decoder.session.inputs["image_embeddings"][1]
         if (sizes := [size for size in shape if size is not None]) and len(sizes) == len(shape) == 4:
             return tuple(sizes)
         raise BundleError(f"the click_decoder takes embeddings {list(shape)} of no fixed size: export the bundle again")
@@ -68,7 +69,7 @@ class ClickNetworks(Closing):
         """
         # Pillow, as upstream: its antialiased uint8 resampling in the graph would not be equal.
         resized = np.array(Image.fromarray(rgb).resize(input_hw[::-1], Image.Resampling.BILINEAR))
-        embedding: Tensor = self.encoder.run({"image": resized[None]}, keep=("image_embeddings",))["image_embeddings"]
+        embedding: Tensor = self.encoder.run({"image": resized[None]}, keep=self.kept)["image_embeddings"]
         if tuple(embedding.shape) != self.embedding_shape:
             raise NetworkError(
                 f"the encoder returned {list(embedding.shape)}, the click_decoder takes {list(self.embedding_shape)}: "
@@ -82,7 +83,7 @@ class ClickNetworks(Closing):
         Raises:
             NetworkError: the decoder failed, or returned NaN, infinity or another shape.
         """
-        outputs = self.decoder.run({**feeds, **weights})
+        outputs = self.decoder.run(weights, feeds)
         masks, pred_iou = outputs["low_res_masks"], outputs["pred_iou"]
         side = feeds["mask_input"].shape[-1]
         if masks.shape != (MASKS, side, side) or pred_iou.shape != (MASKS,):
@@ -94,7 +95,7 @@ class ClickNetworks(Closing):
 
     def close(self) -> None:
         """Free the three."""
-        for session in (self.encoder, self.decoder, self.step):
+        for session in (self.encoder, self.decoder.session, self.step):
             session.close()
 
 
@@ -102,22 +103,32 @@ _LOSS = ("loss", "gradient_norm")
 
 
 def open_networks(bundle: Bundle, provider: str, threads: int | None) -> ClickNetworks:
-    """Load the networks of an interactive bundle. With OpenVINO, whose graphs keep their weights, only the encoder.
+    """Load the networks of an interactive bundle.
+
+    OpenVINO, whose graphs keep their weights, runs the encoder alone; TensorRT, whose engines can be given others, the
+    click decoder too. What they do not run is on the CPU, the step above all: its weights are what it changes.
 
     Raises:
         InputError: the provider cannot run a decoder that learns.
         ProviderUnavailable, BundleError, OutOfMemory: as open_session.
     """
     name, _ = split_device(provider)
-    if name in (TENSORRT, "ort-tensorrt"):  # their engines hold the weights
-        raise InputError(f"{provider} does not take weights that change with every click: use --provider cuda")
-    others = "cpu" if name in OPENVINO else provider
+    if name == "ort-tensorrt":
+        raise InputError(
+            f"{provider} builds weights into its engines, and takes none that change with every click: "
+            f"use --provider {TENSORRT} or cuda"
+        )
+    decodes = "cpu" if name in OPENVINO else provider
+    learns = "cpu" if name in (*OPENVINO, TENSORRT) else provider
+    taking: Callable[[Any], ClickDecoder] = WeightsByRefit if name == TENSORRT else WeightsAsInputs
     with ExitStack() as opened:
         load = partial(_load, opened, bundle, threads)
         networks = ClickNetworks(
             load("encoder", provider, repeated=False),
-            load("click_decoder", others, repeated=True),
-            load("step", "cpu" if name in OPENVINO else provider, repeated=True),
+            taking(load("click_decoder", decodes, repeated=True)),
+            load("step", learns, repeated=True),
+            # Else on the host, from where the 4 MB of SAM's go up with every prompt: fewer than those of its weights.
+            kept=("image_embeddings",) if learns == provider else (),
         )
         opened.pop_all()
     return networks

@@ -373,7 +373,8 @@ def open_interactive(
 
     Args:
         bundle: the bundle's folder.
-        provider: "cpu", "cuda", "cuda:1" and so on; "openvino" for the encoder, the rest on the CPU.
+        provider: "cpu", "cuda", "cuda:1" and so on; "openvino" for the encoder, "tensorrt" after maskrt build for
+            encoder and decoder, the rest on the CPU.
         threads: of a network while it runs.
         options: AdaptSpec's fields, as `learning_rate=1e-5`; `cache_images`, embeddings kept in memory, 16;
             `cache_dir`, a folder to keep them in as well.

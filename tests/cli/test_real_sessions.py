@@ -1,8 +1,10 @@
 """What is built on sessions, on a real one: an exported SAM of random weights, whose masks mean nothing."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,6 +48,26 @@ def test_the_simulated_user_works_and_learns(maskrt: Maskrt, tiny_interactive: E
     assert [len(each["records"]) for each in (none, learnt)] == [4, 4]
     assert none["steps"] == 0
     assert learnt["steps"] == sum(record["clicks"] for record in learnt["records"]) + 4
+
+
+def test_the_simulated_user_works_on_engines(
+    tensorrt_device: Any, maskrt: Maskrt, tiny_interactive: Exported, images: Path
+) -> None:
+    bundle = shutil.copytree(tiny_interactive[0], images.parent / "bundle")
+    code, said, wrong = maskrt("build", bundle, "--engine", "tensorrt")
+    assert code == 0, said + wrong
+    found = []
+    for provider in ("cpu", "tensorrt"):
+        out = images.parent / provider
+        code, said, wrong = maskrt(
+            "eval-interactive", bundle, images, "--truth", images.parent / "truth", "--out", out, "--limits", "2@85",
+            "--configs", "R+E+x", "--json", out / "report.json", "--provider", provider,
+        )  # fmt: skip
+        assert code == 0, said + wrong
+        (learnt,) = json.loads((out / "report.json").read_text())["sequences"]
+        found.append((learnt["steps"], [record["clicks"] for record in learnt["records"]]))
+    assert found[0] == found[1]
+    assert tensorrt_device.refitted > 4  # once for an object at the least
 
 
 def test_the_desk_clicks_learns_and_keeps(tiny_interactive: Exported, images: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from maskrt.cli.shared import BundlePath, Device, MaxMegapixels, Provider, Settings, Threads
+from maskrt.cli.shared import BundlePath, ClickProvider, Device, MaxMegapixels, Settings, Threads
 
 
 def command(
@@ -18,7 +18,7 @@ def command(
         typer.Option("--load", metavar="NAME=FILE", help="Decoder of a class to start from; may be repeated."),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 0,
-    provider: Provider = "cpu",
+    provider: ClickProvider = "cpu",
     device: Device = None,
     threads: Threads = None,
     settings: Settings = None,

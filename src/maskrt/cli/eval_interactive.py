@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from maskrt.cli.shared import BundlePath, Device, MaxMegapixels, Provider, Settings, Threads
+from maskrt.cli.shared import BundlePath, ClickProvider, Device, MaxMegapixels, Settings, Threads
 
 
 def command(
@@ -25,7 +25,7 @@ def command(
     limits: Annotated[str, typer.Option(metavar="LIST", help="CLICKS@PERCENT of IoU.")] = "20@85,30@90",
     min_area: Annotated[int, typer.Option(min=1, help="Pixels; smaller objects are left out.")] = 100,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write figures and objects.")] = None,
-    provider: Provider = "cpu",
+    provider: ClickProvider = "cpu",
     device: Device = None,
     threads: Threads = None,
     settings: Settings = None,

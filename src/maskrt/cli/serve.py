@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from maskrt.cli.shared import BundlePath, Device, MaxMegapixels, Provider, Threads
+from maskrt.cli.shared import BundlePath, ClickProvider, Device, MaxMegapixels, Threads
 
 
 def command(
@@ -27,7 +27,7 @@ def command(
     label_studio: Annotated[
         str | None, typer.Option(metavar="URL", help="Label Studio: fetch pictures there, with LABEL_STUDIO_API_KEY.")
     ] = None,
-    provider: Provider = "cpu",
+    provider: ClickProvider = "cpu",
     device: Device = None,
     threads: Threads = None,
     cache_images: Annotated[int, typer.Option(min=1, help="Embeddings of pictures to keep.")] = 16,

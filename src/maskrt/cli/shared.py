@@ -16,6 +16,13 @@ Provider = Annotated[
         help="cpu, cuda or ort-tensorrt; openvino or openvino-bf16; tensorrt after maskrt build. No fallback."
     ),
 ]
+ClickProvider = Annotated[
+    str,
+    typer.Option(
+        help="cpu or cuda; openvino or openvino-bf16 for the encoder; tensorrt, after maskrt build, for all but the "
+        "step. No fallback."
+    ),
+]
 Device = Annotated[int | None, typer.Option(min=0, help="Number of the GPU, counted from 0.")]
 Precision = Annotated[
     str, typer.Option(help="fp32, or fp16 or int8 where maskrt export precisions put them into the bundle.")
