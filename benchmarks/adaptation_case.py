@@ -94,6 +94,7 @@ def _write_models(config: Any, folder: Path) -> None:
     from maskrt.export.interactive import write_click_decoder
     from maskrt.export.sam import build_sam
     from maskrt.runtime.adaptation import STEP_INPUTS
+    from maskrt.runtime.interpolation import grid_weights
 
     torch.manual_seed(SEED)
     sam = build_sam(config).requires_grad_(False)
@@ -104,9 +105,11 @@ def _write_models(config: Any, folder: Path) -> None:
     step = adaptation.Step(sam)
     rng, side = np.random.default_rng(SEED), config.image_size
     clicks = [rng.choice(length, CLICKS, replace=False) for length in (side * 9 // 16, side)]
-    lessons = {"clicks": clicks, "mask": [range(side * 9 // 16), range(side)]}
+    lessons = {"clicks": clicks, "mask": [np.arange(side * 9 // 16), np.arange(side)]}
     feeds: dict[str, NDArray[Any]] = {f"weight.{name}": value.numpy() for name, value in step.weights.items()}
-    for name, (rows, columns) in lessons.items():
+    weights = grid_weights(config.low_res_size, side, side)
+    for name, pixels in lessons.items():
+        rows, columns = (np.ascontiguousarray(weights[each]) for each in pixels)
         values = step.example(config, CLICKS + 1, rows, columns, SEED)[3 * len(step.weights) : -2]
         named = zip([*DECODER_INPUTS, *STEP_INPUTS[:-2]], values, strict=True)
         feeds |= {f"{name}.{key}": value.numpy() for key, value in named}
@@ -170,8 +173,8 @@ class PyTorchStep:
         """Load."""
         import torch
 
-        from maskrt.export.interactive import PlainLearner
         from maskrt.export.sam import SamConfig, build_sam
+        from maskrt.export.step_parity import PlainLearner
 
         torch.set_num_threads(self.work.threads)
         sam = build_sam(msgspec.json.decode((self.work.folder / "config.json").read_bytes(), type=SamConfig))
@@ -179,12 +182,12 @@ class PyTorchStep:
         sam.requires_grad_(False)
         prompt = [torch.from_numpy(value) for value in _feeds(self.work, "clicks.").values()]
         learner = PlainLearner(sam, RATE)
-        start = [torch.from_numpy(value.copy()) for value in learner.weights()]
+        start = [value.copy() for value in learner.weights()]
 
         def iterate() -> tuple[dict[str, float], NDArray[np.float32]]:
             learner.step(prompt)
             moved = _flat(learner.weights())
-            learner.start_again(start)
+            learner.start_from(start, 0)
             return {}, moved
 
         return iterate

@@ -27,8 +27,7 @@ from maskrt.export.click_decoder import PartOfMask
 from maskrt.export.decoder import DECODER_INPUTS
 from maskrt.export.graph import Axes, write_graph
 from maskrt.export.sam import SamConfig
-from maskrt.runtime.adaptation import BETAS, EPSILON, FIRST, NEXT, SECOND, STEP_INPUTS, cells_of
-from maskrt.runtime.interpolation import grid_weights
+from maskrt.runtime.adaptation import BETAS, EPSILON, FIRST, NEXT, SECOND, STEP_INPUTS, Floats, cells_of
 
 MAX_POINTS, MAX_GRID = 1024, 4096
 AXES: dict[str, Axes] = {
@@ -89,14 +88,11 @@ class Step:
         named = {f"decoder.{name}": value for name, value in zip(self.weights, weights, strict=True)}
         return sparse_loss(functional_call(self._graph, named, tuple(inputs)), target)
 
-    def example(
-        self, config: SamConfig, points: int, rows: Sequence[int], columns: Sequence[int], seed: int = 0
-    ) -> list[Tensor]:
-        """Random inputs for a grid of the encoder's rows and columns, the moments zero: the weights as they are."""
+    def example(self, config: SamConfig, points: int, rows: Floats, columns: Floats, seed: int = 0) -> list[Tensor]:
+        """Random inputs for a grid of those rows [R, l] and columns [C, l], moments zero: the weights as they are."""
         random = torch.Generator().manual_seed(seed)
         side = config.low_res_size
-        weights = grid_weights(side, config.image_size, config.image_size)
-        grid = [np.ascontiguousarray(weights[list(pixels)]) for pixels in (rows, columns)]
+        grid = rows, columns
         # A tensor of its own for every input: the exporter takes one tensor for one input.
         zeros = [torch.zeros_like(value) for _ in range(2) for value in self.weights.values()]
         return [
@@ -107,8 +103,8 @@ class Step:
             torch.randn(1, 1, side, side, generator=random),
             torch.ones(1),
             torch.eye(4)[seed % 4],
-            *(torch.from_numpy(pixels) for pixels in grid),
-            *(torch.from_numpy(cells_of(pixels)) for pixels in grid),
+            *(torch.from_numpy(weights) for weights in grid),
+            *(torch.from_numpy(cells_of(weights)) for weights in grid),
             torch.randint(-1, 2, (len(rows), len(columns)), generator=random).float(),
             torch.tensor(1e-6),
             torch.tensor(0.5),
@@ -118,7 +114,8 @@ class Step:
 def write_step(sam: Any, config: SamConfig, path: Path) -> None:
     """Export the step; maskrt.export.interactive compares it with torch.optim.Adam."""
     step = Step(sam)
-    example = step.example(config, POINTS, range(ROWS), range(COLUMNS))
+    rows, columns = (np.zeros((count, config.low_res_size), np.float32) for count in (ROWS, COLUMNS))
+    example = step.example(config, POINTS, rows, columns)
     for name, count in (("cell_rows", CELL_ROWS), ("cell_columns", CELL_COLUMNS)):
         example[step.inputs.index(name)] = torch.zeros(count, dtype=torch.int64)
     traced = _trace(step, example)

@@ -156,7 +156,10 @@ def _attend(attention: Any, asking: Tensor, keys: Tensor, values: Tensor) -> Ten
     """Attention of [T, C] on [N, C]."""
     heads = attention.num_heads
     own = heads_apart(_linear(attention.q_proj, asking), heads)
-    theirs = heads_apart(_linear(attention.k_proj, keys), heads)
+    # A key's bias adds the same to all shares of a query, which changes none: its gradient is 0 but for roundings, and
+    # of those Adam would make whole steps.
+    bias = attention.k_proj.bias.detach()
+    theirs = heads_apart(keys @ attention.k_proj.weight.transpose(0, 1) + bias, heads)
     shares = (own @ theirs.transpose(1, 2) / math.sqrt(own.shape[-1])).softmax(-1)
     seen = shares @ heads_apart(_linear(attention.v_proj, values), heads)
     return _linear(attention.out_proj, seen.transpose(0, 1).reshape(-1, attention.internal_dim))
