@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -169,6 +169,44 @@ def refine_quality_markdown(file: Path) -> str:
     return _markdown(header, rows, [*lines, _machine(found.environment)])
 
 
+class ClickRow(msgspec.Struct, frozen=True):
+    """What the table shows of a configuration at a limit."""
+
+    configuration: str
+    limit: str
+    failures: int
+    noc: float
+    fr_percent: float
+
+
+class ClickFile(msgspec.Struct, frozen=True):
+    """What the table shows of what `maskrt eval-interactive --json` writes."""
+
+    images: int
+    objects: int
+    options: dict[str, Any]
+    environment: Environment
+    sequences: tuple[ClickRow, ...]
+
+
+def clicks_markdown(file: Path) -> str:
+    """How many clicks objects take with every way of learning, and how many are never good enough."""
+    found = _read(file, ClickFile, "the clicks of a simulated user")
+    limits = list(dict.fromkeys(row.limit for row in found.sequences))
+    rows: dict[str, list[str]] = {}
+    for row in found.sequences:
+        without = next(each for each in found.sequences if each.limit == row.limit)
+        change = (row.failures - without.failures) / without.failures if without.failures else 0.0
+        rows.setdefault(row.configuration, [row.configuration]).extend(
+            [f"{row.noc:.2f}", f"{row.fr_percent:.1f}", f"{change:+.1%}"]
+        )
+    columns = ("NoC {}", "FR {}", f"failures, against {found.sequences[0].configuration}")
+    header = ["", *(column.format(limit) for limit in limits for column in columns)]
+    options = ", ".join(f"{name}={value}" for name, value in found.options.items()) or "nothing"
+    lines = [f"{found.objects} objects in {found.images} pictures; set: {options}"]
+    return _markdown(header, list(rows.values()), [*lines, _machine(found.environment)])
+
+
 # Case -> columns beside those that all have; and how the ratios end that its table shows.
 CASE_COLUMNS: dict[str, dict[str, Callable[[Row], str]]] = {
     "refine": {
@@ -191,6 +229,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "quality": quality_markdown,
     "policies": policies_markdown,
     "refine_quality": refine_quality_markdown,
+    "clicks": clicks_markdown,
     **dict.fromkeys(CASES, case_markdown),
 }
 

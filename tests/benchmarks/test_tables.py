@@ -111,7 +111,7 @@ def test_rewritten_in_place_and_then_up_to_date(place: list[str], tmp_path: Path
     [
         (
             "<!-- bench:other -->\n<!-- /bench -->",
-            "no table is called 'other'; known: quality, policies, refine_quality, ",
+            "no table is called 'other'; known: quality, policies, refine_quality, clicks, ",
         ),
         ("<!-- bench:soss -->\nno end", "is not followed"),
         ("<!-- bench:soss -->\n<!-- bench:soss -->\n<!-- /bench -->", "is not followed"),
@@ -166,6 +166,25 @@ def test_a_refiners_rows_have_quality(tmp_path: Path) -> None:
     assert "| full (resnet50_6k) | 50.00 s | 50.00 s | 1 | 2900 MB | 100.00 | - | - |" in text
     assert text.count("Ratio ") == 1  # the one without a size is among the others
     assert "- A note" in text
+
+
+def test_clicks_with_and_without_learning(tmp_path: Path) -> None:
+    rows = [
+        {"configuration": name, "limit": limit, "failures": failures, "noc": noc, "fr_percent": 100 * failures / 40}
+        for name, limit, failures, noc in [
+            ("none", "20@85", 20, 12.0),
+            ("none", "30@90", 0, 9.5),
+            ("R", "20@85", 15, 11),
+        ]
+    ]
+    where = msgspec.to_builtins(environment(2))
+    found = {"images": 7, "objects": 40, "options": {"erosions": 9}, "environment": where, "sequences": rows}
+    (tmp_path / "clicks.json").write_bytes(msgspec.json.encode(found))
+    text = tables.with_tables("<!-- bench:clicks -->\n<!-- /bench -->\n", tmp_path)
+    assert "|  | NoC 20@85 | FR 20@85 | failures, against none | NoC 30@90 |" in text
+    assert "| none | 12.00 | 50.0 | +0.0% | 9.50 | 0.0 | +0.0% |" in text
+    assert "| R | 11.00 | 37.5 | -25.0% |" in text
+    assert "40 objects in 7 pictures; set: erosions=9" in text
 
 
 def test_what_selections_cost(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """maskrt eval-interactive, on sessions that draw disks around clicks."""
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -71,6 +72,9 @@ def test_the_papers_table(maskrt: Maskrt, opener: FakeOpener, tiny_bundle: Path,
     assert [s.images for s in opener.sessions] == [10] * 8  # once per image and limit
     found = json.loads(report.read_text())
     assert (found["images"], found["objects"], found["left_out"], found["failed"]) == (5, 10, 1, {})
+    assert found["options"] == {"learning_rate": 1e-5, "erosions": 3}
+    assert found["environment"]["threads"] == 2
+    assert found["bundle_sha256"] == hashlib.sha256((tiny_bundle / "bundle.json").read_bytes()).hexdigest()
     assert [(s["configuration"], s["limit"]) for s in found["sequences"]] == [
         (name, limit) for name in CONFIGURATIONS for limit in ("20@85", "30@90")
     ]

@@ -1,12 +1,13 @@
 """Numbers of clicks and failure rates as a table, as Markdown and as JSON."""
 
-from collections.abc import Iterable, Sequence
-from typing import Self
+from collections.abc import Sequence
+from typing import Any, Self
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from maskrt.benchmarks.report_json import Environment
 from maskrt.runtime.click_metrics import Limit, click_figures
 from maskrt.runtime.click_objects import Survey
 from maskrt.runtime.click_sequence import ClickSequence, ObjectRecord
@@ -50,22 +51,24 @@ class SequenceFigures(msgspec.Struct, frozen=True):
 
 
 class ClickReport(msgspec.Struct, frozen=True):
-    """What --json writes. left_out: objects that are too small; failed: image -> why it was left out."""
+    """What --json writes.
+
+    left_out: objects that are too small; failed: image -> why it was left out; bundle_sha256: of bundle.json; options:
+    what was set in place of the bundle's.
+    """
 
     images: int
     objects: int
     left_out: int
     failed: dict[str, str]
+    bundle_sha256: str
+    options: dict[str, Any]
+    environment: Environment
     sequences: tuple[SequenceFigures, ...]
 
-    @classmethod
-    def of(cls, survey: Survey, sequences: Iterable[SequenceFigures]) -> Self:
-        """All that was found."""
-        return cls(len(survey.planned), survey.objects, survey.left_out, survey.failed, tuple(sequences))
-
     def to_json(self) -> bytes:
-        """Indented."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+        """On one line, since there is a record for every object."""
+        return msgspec.json.encode(self) + b"\n"
 
 
 def print_click_table(survey: Survey, sequences: Sequence[SequenceFigures]) -> None:

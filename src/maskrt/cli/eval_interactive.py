@@ -45,12 +45,15 @@ def command(
       maskrt scenes --seed 900000 --count 5 --out out/scenes
       maskrt eval-interactive bundles/sam out/scenes/images --truth out/scenes/instances --out out/clicks --table
     """
+    from maskrt.benchmarks.report_json import environment
     from maskrt.cli.click_runs import Engine, open_survey, run_all
     from maskrt.cli.click_scores import ClickReport, click_markdown, print_click_table
     from maskrt.cli.options import on_device, parse_limits, parse_names, parse_settings
     from maskrt.runtime.atomic import write_bytes
+    from maskrt.runtime.bundle import MANIFEST, sha256_of
     from maskrt.runtime.evaluate_clicks import CONFIGURATIONS
     from maskrt.runtime.run import SOME_FRAMES_FAILED
+    from maskrt.runtime.session import usable_cpus
 
     names = parse_names(configs or ("all" if table else "none,R+E+x"), "--configs", CONFIGURATIONS)
     chosen_limits, overrides = parse_limits(limits), parse_settings(settings or [])
@@ -61,5 +64,8 @@ def command(
     if table:
         write_bytes(out / "table.md", click_markdown(pictures.survey, sequences).encode())
     if json is not None:
-        write_bytes(json, ClickReport.of(pictures.survey, sequences).to_json())
+        survey, manifest = pictures.survey, sha256_of(bundle / MANIFEST)
+        counts = len(survey.planned), survey.objects, survey.left_out, survey.failed
+        measured = environment(threads or usable_cpus()), tuple(sequences)
+        write_bytes(json, ClickReport(*counts, manifest, overrides, *measured).to_json())
     raise typer.Exit(SOME_FRAMES_FAILED if pictures.survey.failed else 0)
