@@ -1,6 +1,6 @@
 """Procedural pictures of kinds that the demo models never saw, with exact labels, to measure adaptation on.
 
-A picture shows three to eight bodies of one family on a textured ground of their own: an annotator's session is about
+A picture shows two to five bodies of one family on a textured ground of their own: an annotator's session is about
 one kind of thing. Nothing in them resembles a bedside scene.
 """
 
@@ -22,8 +22,8 @@ from maskrt.runtime.errors import InputError
 
 NOVEL_WH = (768, 768)
 VALIDATION, HELD_OUT = 800_000, 900_000  # first seeds of pictures to choose settings on, and to report figures on
-FEWEST, MOST = 3, 8  # bodies in a picture
-SHARES = (0.005, 0.15)  # of the picture that is seen of a body
+FEWEST, MOST = 2, 5  # bodies in a picture
+SHARES = (0.03, 0.25)  # of the picture that is seen of a body
 SHORTEST, LONGEST = 64, 4  # pixels of the shorter side; times as long the longer one may be
 _ATTEMPTS = 400
 _FINE = 4  # subpixels per pixel and axis of an outline
@@ -94,7 +94,7 @@ def _arrange(rng: Rng, family: Family, look: Look, size_wh: tuple[int, int]) -> 
     labels = np.zeros(size_wh[::-1], np.uint8)
     bodies: list[_Body] = []
     wanted = int(rng.integers(FEWEST, MOST + 1))
-    usual = np.exp(rng.uniform(np.log(0.025), np.log(0.085)))  # share of the picture
+    usual = np.exp(rng.uniform(np.log(0.07), np.log(0.14)))  # share of the picture
     for _ in range(_ATTEMPTS):
         share = np.clip(usual * rng.lognormal(0, 0.35), 1.3 * SHARES[0], 0.7 * SHARES[1])
         body = _place(rng, family.outline(rng, look), float(share), size_wh)

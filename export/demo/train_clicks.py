@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--go-on", action="store_true", help=f"--sam is {NAME}.safetensors of an earlier run")
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {NAME}.safetensors and {NAME}.json")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=46)
+    parser.add_argument("--minutes", type=float, default=80)
     parser.add_argument("--threads", type=int, help="of PyTorch, all cores where not given")
     options = parser.parse_args()
     if options.threads is not None:

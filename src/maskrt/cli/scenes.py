@@ -28,7 +28,7 @@ def command(
     """Draw scenes with exact ground truth, for tests and measurements without patients.
 
     Bedside scene N is scene_00000N wherever it is drawn, its truth 255 where an occlusion is. Regions of interest:
-    maskrt run ... --roi-from OUT/instances. Novel scene N is novel_00000N: three to eight things of one kind; its truth
+    maskrt run ... --roi-from OUT/instances. Novel scene N is novel_00000N: two to five things of one kind; its truth
     has 0 for the ground and 1, 2, ... for the thing that is seen at a pixel.
 
     \b
