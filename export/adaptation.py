@@ -92,7 +92,6 @@ class Step:
         """Random inputs for a grid of those rows [R, l] and columns [C, l], moments zero: the weights as they are."""
         random = torch.Generator().manual_seed(seed)
         side = config.low_res_size
-        grid = rows, columns
         # A tensor of its own for every input: the exporter takes one tensor for one input.
         zeros = [torch.zeros_like(value) for _ in range(2) for value in self.weights.values()]
         return [
@@ -103,8 +102,10 @@ class Step:
             torch.randn(1, 1, side, side, generator=random),
             torch.ones(1),
             torch.eye(4)[seed % 4],
-            *(torch.from_numpy(weights) for weights in grid),
-            *(torch.from_numpy(cells_of(weights)) for weights in grid),
+            torch.from_numpy(rows),
+            torch.from_numpy(columns),
+            torch.from_numpy(cells_of(rows)),
+            torch.from_numpy(cells_of(columns)),
             torch.randint(-1, 2, (len(rows), len(columns)), generator=random).float(),
             torch.tensor(1e-6),
             torch.tensor(0.5),
@@ -112,7 +113,7 @@ class Step:
 
 
 def write_step(sam: Any, config: SamConfig, path: Path) -> None:
-    """Export the step; maskrt.export.interactive compares it with torch.optim.Adam."""
+    """Export the step; maskrt.export.step_parity compares it with torch.optim.Adam."""
     step = Step(sam)
     rows, columns = (np.zeros((count, config.low_res_size), np.float32) for count in (ROWS, COLUMNS))
     example = step.example(config, POINTS, rows, columns)

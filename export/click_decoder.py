@@ -8,6 +8,7 @@ Source: segment_anything 1.0, modeling/mask_decoder.py and transformer.py.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,20 +42,18 @@ class ClickDecoder(DecoderGraph):
             low_res_masks float32 [4, 4e, 4e] and pred_iou float32 [4].
         """
         decoder, side = self.decoder, self.dense_pe.shape[-1]
-        queries, image = self.attended(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
+        queries, image = self.attended((image_embeddings, point_coords, point_labels, mask_input, has_mask_input))
         masks = self.kernels(queries) @ _upscale(decoder.output_upscaling, image).transpose(0, 1)
         pred_iou = _perceptron(decoder.iou_prediction_head, queries[:1])
         return _in_place(masks, side, side), pred_iou.reshape(4)
 
-    def attended(
-        self,
-        image_embeddings: Tensor,
-        point_coords: Tensor,
-        point_labels: Tensor,
-        mask_input: Tensor,
-        has_mask_input: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Queries [T, C], the IoU's first and then the masks', and image [e * e, C], after both saw each other."""
+    def attended(self, prompt: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Queries [T, C], the IoU's first and then the masks', and image [e * e, C], after both saw each other.
+
+        Args:
+            prompt: the arguments of forward.
+        """
+        image_embeddings, point_coords, point_labels, mask_input, has_mask_input = prompt
         decoder, transformer = self.decoder, self.decoder.transformer
         channels = self.dense_pe.shape[1]
         prompts = self.embed_prompts(point_coords, point_labels).reshape(-1, channels)
@@ -79,30 +78,19 @@ class PartOfMask(ClickDecoder):
     Past the attention every cell is drawn by itself, so a loss on a few pixels need not pay for all.
     """
 
-    def forward(
-        self,
-        image_embeddings: Tensor,
-        point_coords: Tensor,
-        point_labels: Tensor,
-        mask_input: Tensor,
-        has_mask_input: Tensor,
-        choice: Tensor,
-        rows: Tensor,
-        columns: Tensor,
-        cell_rows: Tensor,
-        cell_columns: Tensor,
-    ) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
         """rows @ low_res_masks[choice] @ columns.T.
 
         Args:
-            image_embeddings to has_mask_input: as of ClickDecoder. choice: float32 [4], 1 for the mask, 0 for others.
-            rows: float32 [R, 4e]; columns: float32 [C, 4e]; cell_rows, cell_columns: int64 [r] and [c], the rows and
+            inputs: the arguments of ClickDecoder; then choice, float32 [4], 1 for the mask and 0 for the others; rows,
+                float32 [R, 4e]; columns, float32 [C, 4e]; cell_rows and cell_columns, int64 [r] and [c], the rows and
                 columns of the embedding that these give a weight to, each once.
 
         Returns:
             float32 [R, C].
         """
-        queries, image = self.attended(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
+        *prompt, choice, rows, columns, cell_rows, cell_columns = inputs
+        queries, image = self.attended(prompt)
         side, down, across = self.dense_pe.shape[-1], cell_rows.shape[0], cell_columns.shape[0]
         cells = (cell_rows[:, None] * side + cell_columns).reshape(-1)
         upscaled = _upscale(self.decoder.output_upscaling, image[cells])
