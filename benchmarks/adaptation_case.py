@@ -210,10 +210,10 @@ def _learner(work: Work, lesson: str) -> Callable[[], NDArray[np.float32]]:
     from maskrt.runtime.session import open_session
 
     session = open_session(work.folder / "step.onnx", threads=work.threads, repeated=True)
-    take, start, found = Stepper(session, RATE), Learned.fresh(_feeds(work, "weight.")), _feeds(work, f"{lesson}.")
+    take, start, found = Stepper(session), Learned.fresh(_feeds(work, "weight.")), _feeds(work, f"{lesson}.")
     prompt = {name: found[name] for name in DECODER_INPUTS}
     taught = Lesson(prompt, int(found["choice"].argmax()), found["rows"], found["columns"], found["target"])
-    return lambda: _flat(list(take(start, taught).weights.values()))
+    return lambda: _flat(list(take(start, taught, RATE).weights.values()))
 
 
 def _feeds(work: Work, prefix: str) -> dict[str, NDArray[Any]]:

@@ -74,10 +74,9 @@ class Stepper:
     """
 
     session: Session
-    learning_rate: float
     masks: int = field(default=4, init=False)  # the click decoder's
 
-    def __call__(self, learned: Learned, lesson: Lesson) -> Learned:
+    def __call__(self, learned: Learned, lesson: Lesson, learning_rate: float) -> Learned:
         """After one step; where the loss or a gradient is not finite, as before it, and one more skipped.
 
         Raises:
@@ -95,7 +94,7 @@ class Stepper:
             "cell_rows": cells_of(lesson.rows),
             "cell_columns": cells_of(lesson.columns),
             "target": lesson.target,
-            "step_size": np.array(self.learning_rate / (1 - BETAS[0] ** t), np.float32),
+            "step_size": np.array(learning_rate / (1 - BETAS[0] ** t), np.float32),
             "correction": np.array(math.sqrt(1 - BETAS[1] ** t), np.float32),
         }
         # What is learnt stays where the engine computes it; the norm tells whether every part of it is finite.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels import sets
 from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import InputError
 
@@ -97,6 +98,25 @@ def click_target(
     target = np.full((len(rows), len(columns)), UNKNOWN, np.float32)
     target[row_of, column_of] = values
     return rows, columns, target
+
+
+def pruned(mask: NDArray[np.bool_], erosions: int) -> Floats:
+    """A target from a mask: 1 and 0 where foreground and background are left after erosion, unknown between.
+
+    Args:
+        mask: bool [h, w]; erosions: of each, with the cross of 3 x 3 pixels.
+
+    Returns:
+        float32 [h, w].
+
+    Source: Schön et al. 2024, equations 3 to 5.
+    """
+    target = np.full(mask.shape, UNKNOWN, np.float32)
+    left = np.empty(mask.shape, np.bool_)
+    for value, side in ((1.0, mask), (0.0, ~mask)):
+        sets.CPU.erode_cross(np.ascontiguousarray(side), erosions, left)
+        target[left] = value
+    return target
 
 
 def _scaled(place: int, size: int, grid: int) -> int:

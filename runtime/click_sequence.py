@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -15,6 +15,7 @@ from maskrt.runtime.errors import InputError
 
 KEY = "maskrt"  # of the metadata, whose values are texts
 State = Mapping[str, NDArray[Any]]
+Failed = Literal["accept", "give-up"]
 
 
 class ObjectRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,12 +30,14 @@ class ObjectRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class SequenceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What decides the figures. bundle_sha256: of bundle.json, which holds those of the models; options: what was set
-    in place of the bundle's; limit: as 20@85; pictures_sha256: of pictures and truth."""
+    in place of the bundle's; limit: as 20@85; failed: what the user does with an object that is not good enough after
+    the last click; pictures_sha256: of pictures and truth."""
 
     bundle_sha256: str
     options: dict[str, Any]
     provider: str
     limit: str
+    failed: Failed
     min_area: int
     pictures_sha256: str
 

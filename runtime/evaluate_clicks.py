@@ -12,6 +12,7 @@ from maskrt.runtime.click_metrics import Limit, mask_iou
 from maskrt.runtime.click_objects import Picture, Planned
 from maskrt.runtime.click_sequence import (
     ClickSequence,
+    Failed,
     ObjectRecord,
     SequenceSettings,
     State,
@@ -51,6 +52,8 @@ class ClickSession(Protocol):
 
     def accept(self) -> NDArray[np.bool_]: ...
 
+    def give_up(self) -> None: ...
+
     def state(self) -> dict[str, NDArray[Any]]: ...
 
     def restore(self, state: State) -> None: ...
@@ -67,8 +70,6 @@ def run_sequence(
     told: Callable[[bool], None] = lambda worked: None,
 ) -> ClickSequence:
     """Segment all objects of all pictures in a row, from a fresh decoder on; what a file holds is not done again.
-
-    An object that is not good enough after the last click is accepted as it is, as every other.
 
     Args:
         start: the state of a session that has learnt nothing.
@@ -95,7 +96,7 @@ def run_sequence(
     for picture, labels in zip(read([picture for picture, _ in left]), (labels for _, labels in left), strict=True):
         session.set_image(picture.rgb)
         for label in labels:
-            records.append(segment_object(session, picture, label, limit))
+            records.append(segment_object(session, picture, label, limit, settings.failed))
             unsaved += 1
             if unsaved == SAVE_EVERY:
                 write_sequence(file, _so_far(session, settings, records), session.state())
@@ -106,8 +107,10 @@ def run_sequence(
     return whole
 
 
-def segment_object(session: ClickSession, picture: Picture, label: int, limit: Limit) -> ObjectRecord:
-    """Click until an object's mask reaches the IoU or the clicks are used up, and accept it."""
+def segment_object(
+    session: ClickSession, picture: Picture, label: int, limit: Limit, failed: Failed = "accept"
+) -> ObjectRecord:
+    """Click until an object's mask reaches the IoU, and accept it, or do as `failed` says after the last click."""
     truth = picture.truth == label
     mask, iou, seconds = np.zeros_like(truth), 0.0, 0.0
     clicked: list[Click] = []
@@ -121,7 +124,10 @@ def segment_object(session: ClickSession, picture: Picture, label: int, limit: L
         seconds += time.perf_counter() - began
         iou = mask_iou(mask, truth)
     began = time.perf_counter()
-    session.accept()
+    if limit.reached(iou) or failed == "accept":
+        session.accept()
+    else:
+        session.give_up()
     seconds += time.perf_counter() - began
     return ObjectRecord(picture.planned.source, label, len(clicked), iou, seconds)
 

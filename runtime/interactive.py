@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.kernels import sets
 from maskrt.runtime.adaptation import Learned, Lesson, Stepper
 from maskrt.runtime.bundle import Bundle, interactive_manifest, open_bundle, with_overrides
 from maskrt.runtime.click_networks import ClickNetworks, open_networks
@@ -20,6 +19,7 @@ from maskrt.runtime.click_prompts import (
     click_target,
     clicked_pixels,
     prompt_feeds,
+    pruned,
 )
 from maskrt.runtime.clicks import Click
 from maskrt.runtime.closing import Closing
@@ -89,7 +89,7 @@ class InteractiveSession(Closing):
         except BaseException:
             self._networks.close()
             raise
-        self._step = Stepper(self._networks.step, self.settings.learning_rate)
+        self._step = Stepper(self._networks.step)
         self._decoders = {BASE: Learned.fresh(base)}
         self.decoder = BASE
         self._start = self._decoders[BASE]  # as it was before this object
@@ -228,12 +228,21 @@ class InteractiveSession(Closing):
         mask = self.mask
         if mask is None:
             raise InputError("nothing to accept: click on the object first")
-        learned = self._learned.back_to(self._start) if self.settings.click_adaptation == "R" else self._learned
-        if (lesson := self._lesson_of_object()) is not None:
-            learned = self._step(learned, lesson)
-        self._learned = self._start = learned
-        self._prompts, self._answers = [], []
+        self._finish(self.settings.result_mask)
         return mask
+
+    def give_up(self) -> None:
+        """End an object whose mask will not come right, and begin the next one of the same image.
+
+        Its clicks are as true as any other's and teach what the settings say; its mask teaches nothing.
+
+        Raises:
+            InputError: there is no prompt.
+            NetworkError: a network failed; the object stays.
+        """
+        if not self._answers:
+            raise InputError("nothing to give up: click on the object first")
+        self._finish("off")
 
     def use(self, name: str) -> None:
         """Go on with the decoder of a class; a new name begins as the bundle's own.
@@ -301,7 +310,7 @@ class InteractiveSession(Closing):
         answer = self._ask(clicks, box, self._answers[-1].low_res if self._answers else None)
         learned = self._learned
         if self.settings.click_adaptation != "off" and isinstance(prompt, Click):
-            learned = self._step(learned, self._lesson(answer, clicks))
+            learned = self._step(learned, self._lesson(answer, clicks), self.settings.learning_rate)
         self._prompts, self._learned = prompts, learned
         self._answers.append(answer)
         return self._drawn(answer.low_res)
@@ -326,15 +335,25 @@ class InteractiveSession(Closing):
         rows, columns, target = click_target(clicks, picture.size_hw, picture.input_hw)
         return Lesson(answer.feeds, answer.choice, picture.grid_rows[rows], picture.grid_columns[columns], target)
 
-    def _lesson_of_object(self) -> Lesson | None:
-        """The accepted mask and the clicks, merged; None where nothing is wanted or known."""
+    def _finish(self, result_mask: Literal["off", "E", "U"]) -> None:
+        """Learn from the object as a whole, and forget its prompts."""
+        settings = self.settings
+        learned = self._learned.back_to(self._start) if settings.click_adaptation == "R" else self._learned
+        if (lesson := self._lesson_of_object(result_mask)) is not None:
+            slower = None if result_mask == "off" else settings.mask_learning_rate
+            learned = self._step(learned, lesson, slower or settings.learning_rate)
+        self._learned = self._start = learned
+        self._prompts, self._answers = [], []
+
+    def _lesson_of_object(self, result_mask: Literal["off", "E", "U"]) -> Lesson | None:
+        """The mask and the clicks, merged; None where nothing is wanted or known."""
         picture, answer, settings = self._set(), self._answers[-1], self.settings
         clicks = self.clicks if settings.click_mask else ()
-        if settings.result_mask == "off":
+        if result_mask == "off":
             return self._lesson(answer, clicks) if clicks else None
         logits = interpolate(picture.grid_rows, answer.low_res, picture.grid_columns)
         inside = logits > self._sam.mask_threshold
-        target = pruned(inside, settings.erosions if settings.result_mask == "E" else 0)
+        target = pruned(inside, settings.erosions if result_mask == "E" else 0)
         rows, columns, values = clicked_pixels(clicks, picture.size_hw, picture.input_hw)
         target[rows, columns] = values
         if (target == UNKNOWN).all():  # a step without a loss would go on along Adam's moments
@@ -345,25 +364,6 @@ class InteractiveSession(Closing):
         picture = self._set()
         drawn: Mask = interpolate(picture.rows, low_res, picture.columns) > self._sam.mask_threshold
         return drawn
-
-
-def pruned(mask: Mask, erosions: int) -> Floats:
-    """A target from a mask: 1 and 0 where foreground and background are left after erosion, unknown between.
-
-    Args:
-        mask: bool [h, w]; erosions: of each, with the cross of 3 x 3 pixels.
-
-    Returns:
-        float32 [h, w].
-
-    Source: Schön et al. 2024, equations 3 to 5.
-    """
-    target = np.full(mask.shape, UNKNOWN, np.float32)
-    left = np.empty(mask.shape, np.bool_)
-    for value, side in ((1.0, mask), (0.0, ~mask)):
-        sets.CPU.erode_cross(np.ascontiguousarray(side), erosions, left)
-        target[left] = value
-    return target
 
 
 def open_interactive(

@@ -46,6 +46,12 @@ class FakeSession:
         self.clicks = ()
         return mask
 
+    def give_up(self) -> None:
+        if self.options["click_mask"]:
+            self.steps += 1
+            self.radius = self.radius + len(self.clicks) / 11
+        self.clicks = ()
+
     def drawn(self) -> np.ndarray:
         assert self.rgb is not None
         height, width = self.rgb.shape[:2]

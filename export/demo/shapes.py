@@ -1,4 +1,5 @@
-"""Drawn shapes to learn clicking on: round, square, blobs and strokes in plain textures, over and under one another.
+"""Drawn shapes to learn clicking on: round, square, blobs, strokes and what branches, in plain textures, over and under
+one another.
 
 A model that has seen only beds answers a click by the kinds of things that lie there. From these it learns what holds
 for any thing: it ends where something changes, and clicks say where that is.
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 from maskrt.export.demo.scenes_data import GROUND, Drawn, View
 
 KINDS = [GROUND, "shape"]
-FEWEST, MOST = 5, 14  # shapes of a picture
-SIDES = (0.12, 0.5)  # of a shape, in sides of the picture
+FEWEST, MOST = 3, 14  # shapes of a picture
+SIDES = (0.12, 0.75)  # of a shape, in sides of the picture
 F32 = NDArray[np.float32]
+STROKE = 60  # corners of a stroke
 Rng = np.random.Generator
 
 
@@ -50,29 +52,40 @@ def _colours(rng: Rng) -> NDArray[np.float64]:
 def _outline(size: int, side: float, rng: Rng) -> tuple[int, int, F32]:
     """A filled shape of about that side somewhere on the picture: left, top, and float32 [h, w], 0 or 1."""
     angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
-    kind = rng.integers(4)
+    kind = rng.integers(5)
     if kind == 0:  # round
         points = np.stack([np.cos(angle), rng.uniform(0.4, 1) * np.sin(angle)], 1)
     elif kind == 1:  # square, or another number of straight sides
         turns = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 8))))
         points = np.stack([np.cos(turns), np.sin(turns)], 1) * rng.uniform(0.5, 1, (len(turns), 1))
-    elif kind == 2:  # a blob
-        radius = 1 + sum(rng.normal(0, 0.14) * np.cos(wave * angle + rng.uniform(0, 2 * np.pi)) for wave in range(2, 6))
+    elif kind == 2:  # a blob, smooth or with bays
+        waves = range(2, int(rng.integers(5, 12)))
+        radius = 1 + sum(rng.normal(0, 0.14) * np.cos(wave * angle + rng.uniform(0, 2 * np.pi)) for wave in waves)
         points = np.stack([np.cos(angle), np.sin(angle)], 1) * np.clip(radius, 0.3, None)[:, None]
-    else:  # a stroke
-        steps = rng.normal(0, 0.25, 30).cumsum() + rng.uniform(0, 2 * np.pi)
-        middle = np.stack([np.cos(steps), np.sin(steps)], 1).cumsum(0) / 10
-        across = np.stack([-np.sin(steps), np.cos(steps)], 1) * rng.uniform(0.12, 0.3)
-        points = np.concatenate([middle + across, (middle - across)[::-1]])
+    elif kind == 3:  # a stroke
+        points = _stroke(rng, rng.uniform(0.12, 0.3))
         points = points - points.mean(0)
+    else:  # some strokes that leave the same place
+        strokes = [_stroke(rng, rng.uniform(0.08, 0.2)) for _ in range(int(rng.integers(2, 6)))]
+        points = np.concatenate([(stroke - stroke[[0, -1]].mean(0)) / 2 for stroke in strokes])
     turn = rng.uniform(0, 2 * np.pi)
     turned = points @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     corners = np.round(turned * side / 2 + rng.uniform(0, size, 2)).astype(np.int32)
     margin = size // 32  # for the blur around it
     low, high = (corners.min(0) - margin).clip(0, size - 1), (corners.max(0) + margin).clip(1, size)
     mask = np.zeros((high - low)[::-1], np.float32)
-    cv2.fillPoly(mask, [corners - low], 1.0)
+    # Drawn one after the other, strokes that cross do not cut holes into each other.
+    for part in np.split(corners - low, len(corners) // (STROKE if kind == 4 else len(corners))):
+        cv2.fillPoly(mask, [part], 1.0)
     return int(low[0]), int(low[1]), mask
+
+
+def _stroke(rng: Rng, width: float) -> NDArray[np.float64]:
+    """The outline of a bent line, [STROKE, 2], 3 long and twice `width` wide."""
+    steps = rng.normal(0, 0.25, STROKE // 2).cumsum() + rng.uniform(0, 2 * np.pi)
+    middle = np.stack([np.cos(steps), np.sin(steps)], 1).cumsum(0) / 10
+    across = np.stack([-np.sin(steps), np.cos(steps)], 1) * width
+    return np.concatenate([middle + across, (middle - across)[::-1]])
 
 
 def _surface(shape_hw: tuple[int, int], size: int, rng: Rng, colours: NDArray[np.float64]) -> F32:

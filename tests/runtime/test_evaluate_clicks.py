@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from fake_interactive import FakeSession
@@ -17,7 +18,7 @@ from maskrt.runtime.sources import open_source
 
 LIMIT = Limit(6, 85)
 LEARNING = CONFIGURATIONS["R+E+x"]
-SETTINGS = SequenceSettings("b" * 64, LEARNING, "cpu", LIMIT.name, 20, "p" * 64)
+SETTINGS = SequenceSettings("b" * 64, LEARNING, "cpu", LIMIT.name, "accept", 20, "p" * 64)
 MAX_PIXELS = 100_000
 
 
@@ -48,7 +49,12 @@ def surveyed(folder: Path, min_area: int = 20) -> Survey:
 
 
 def run(
-    session: FakeSession, folder: Path, file: str = "s", limit: Limit = LIMIT, told: list | None = None
+    session: FakeSession,
+    folder: Path,
+    file: str = "s",
+    limit: Limit = LIMIT,
+    told: list | None = None,
+    settings: SequenceSettings = SETTINGS,
 ) -> ClickSequence:
     planned = surveyed(folder).planned
 
@@ -57,7 +63,7 @@ def run(
             yield from read_pictures(source, folder / "truth", some, MAX_PIXELS)
 
     path, seen = folder / f"{file}.safetensors", [] if told is None else told
-    return run_sequence(session, FakeSession(**LEARNING).state(), planned, read, limit, SETTINGS, path, seen.append)
+    return run_sequence(session, FakeSession(**LEARNING).state(), planned, read, limit, settings, path, seen.append)
 
 
 def without_seconds(sequence: ClickSequence) -> list[tuple]:
@@ -127,6 +133,17 @@ def test_clicks_until_the_limit_and_accepts_all(folder: Path) -> None:
     assert all(record.seconds > 0 for record in sequence.records)
 
 
+def test_failures_are_given_up_if_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_up, give_up = [], FakeSession.give_up
+    monkeypatch.setattr(FakeSession, "give_up", lambda self: (given_up.append(len(self.clicks)), give_up(self)))
+    settings = msgspec.structs.replace(SETTINGS, failed="give-up")
+    sequence = run(FakeSession(**LEARNING), folder, settings=settings)
+    failed = [record for record in sequence.records if record.iou < 0.85]
+    assert given_up == [record.clicks for record in failed] != []
+    assert len(failed) < len(sequence.records)
+    assert without_seconds(sequence) != without_seconds(run(FakeSession(**LEARNING), folder, "accepted"))
+
+
 def test_an_object_written_out(tmp_path: Path) -> None:
     """A disk of the fake's size takes one click; one pixel less wide, the limit decides."""
     for name in ("images", "truth"):
@@ -183,6 +200,7 @@ def test_pictures_that_change_meanwhile_are_refused(folder: Path) -> None:
         ("options", {**LEARNING, "learning_rate": 1e-5}),
         ("provider", "cuda"),
         ("limit", "20@85"),
+        ("failed", "give-up"),
         ("min_area", 21),
         ("pictures_sha256", "q" * 64),
     ],

@@ -1,6 +1,7 @@
 """Sessions on an exported SAM of random weights, against PyTorch, SamPredictor's post-processing, and themselves."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 import maskrt
 from maskrt.export.interactive import PlainClickDecoder
 from maskrt.export.sams import read_sam
+from maskrt.runtime.click_prompts import pruned
 from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import BundleError, InputError
-from maskrt.runtime.interactive import InteractiveSession, pruned
+from maskrt.runtime.interactive import InteractiveSession
 
 OFF = {"click_adaptation": "off", "result_mask": "off", "click_mask": False}
 
@@ -92,6 +94,40 @@ def test_the_accepted_object_teaches(tiny: Path, rgb: np.ndarray, result: str, c
         assert 0 < np.abs(weights_of(session) - before).max() < 1.1e-3
         assert session.clicks == ()
         assert session.mask is None
+
+
+@pytest.mark.parametrize("kept", ["R", "C"])
+@pytest.mark.parametrize("clicks", [True, False])
+def test_an_object_given_up_teaches_its_clicks_alone(tiny: Path, rgb: np.ndarray, kept: str, clicks: bool) -> None:
+    settings = {"click_adaptation": kept, "click_mask": clicks, "learning_rate": 1e-3}
+
+    def taught(result_mask: str, end: Callable[[InteractiveSession], object]) -> np.ndarray:
+        with opened(tiny, result_mask=result_mask, **settings) as session:
+            session.set_image(rgb)
+            session.click(10, 10)
+            session.click(50, 30, positive=False)
+            end(session)
+            assert (session.clicks, session.mask) == ((), None)
+            return weights_of(session)
+
+    given_up = taught("E", InteractiveSession.give_up)
+    np.testing.assert_array_equal(given_up, taught("off", InteractiveSession.accept))
+    assert (given_up != taught("E", InteractiveSession.accept)).any()
+
+
+def test_nothing_to_give_up(tiny: Path, rgb: np.ndarray) -> None:
+    with opened(tiny) as session, pytest.raises(InputError, match="nothing to give up: click on the object first"):
+        session.give_up()
+
+
+def test_an_accepted_mask_may_teach_at_a_rate_of_its_own(tiny: Path, rgb: np.ndarray) -> None:
+    with opened(tiny, learning_rate=1e-3, mask_learning_rate=1e-5) as session:
+        session.set_image(rgb)
+        before = weights_of(session)
+        session.click(10, 10)
+        assert np.abs(weights_of(session) - before).max() == pytest.approx(1e-3, rel=0.01)  # Adam's first step
+        session.accept()
+        assert np.abs(weights_of(session) - before).max() == pytest.approx(1e-5, rel=0.02)
 
 
 def test_undo_computes_what_was(tiny: Path, rgb: np.ndarray) -> None:

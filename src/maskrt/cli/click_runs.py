@@ -11,7 +11,7 @@ from maskrt.cli.progress import FrameProgress
 from maskrt.runtime.bundle import MANIFEST, open_bundle, sha256_of
 from maskrt.runtime.click_metrics import Limit
 from maskrt.runtime.click_objects import Picture, Planned, Survey, read_pictures, survey
-from maskrt.runtime.click_sequence import SequenceSettings
+from maskrt.runtime.click_sequence import Failed, SequenceSettings
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluate_clicks import CONFIGURATIONS, run_sequence
 from maskrt.runtime.interactive import open_interactive
@@ -59,12 +59,14 @@ def open_survey(images: str, truth: Path, min_area: int, max_pixels: int) -> Pic
 
 @dataclass(frozen=True)
 class Engine:
-    """What is measured. overrides: options of open_interactive besides the configurations' own."""
+    """What is measured, and how. overrides: options of open_interactive besides the configurations' own; failed: what
+    the user does with an object that is not good enough after the last click."""
 
     bundle: Path
     overrides: Mapping[str, Any]
     provider: str
     threads: int | None
+    failed: Failed
 
 
 def run_all(
@@ -101,7 +103,7 @@ def _run_configuration(
     with open_interactive(engine.bundle, engine.provider, engine.threads, **cached) as session:
         start = session.state()
         for limit in limits:
-            settings = SequenceSettings(*identity, limit.name, *surveyed)
+            settings = SequenceSettings(*identity, limit.name, engine.failed, *surveyed)
             file = out / f"{name}-{limit.name}.safetensors"
             planned = pictures.survey.planned
             sequence = run_sequence(session, start, planned, pictures.read, limit, settings, file, progress.advance)

@@ -10,7 +10,7 @@ from rich.table import Table
 from maskrt.benchmarks.report_json import Environment
 from maskrt.runtime.click_metrics import Limit, click_figures
 from maskrt.runtime.click_objects import Survey
-from maskrt.runtime.click_sequence import ClickSequence, ObjectRecord
+from maskrt.runtime.click_sequence import ClickSequence, Failed, ObjectRecord
 from maskrt.runtime.evaluate_clicks import CONFIGURATIONS
 
 MARKS = {"off": "", False: "", True: "x"}  # of settings; any other is shown as it is
@@ -54,7 +54,7 @@ class ClickReport(msgspec.Struct, frozen=True):
     """What --json writes.
 
     left_out: objects that are too small; failed: image -> why it was left out; bundle_sha256: of bundle.json; options:
-    what was set in place of the bundle's.
+    what was set in place of the bundle's; failed_objects: what the user does with them.
     """
 
     images: int
@@ -63,6 +63,7 @@ class ClickReport(msgspec.Struct, frozen=True):
     failed: dict[str, str]
     bundle_sha256: str
     options: dict[str, Any]
+    failed_objects: Failed
     environment: Environment
     sequences: tuple[SequenceFigures, ...]
 

@@ -1,7 +1,7 @@
 """`maskrt eval-interactive`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,6 +23,10 @@ def command(
         typer.Option(metavar="NAMES", help="all, or some of none, R+E+x, R, C, E, x, R+x, R+U+x.  [none,R+E+x]"),
     ] = None,
     limits: Annotated[str, typer.Option(metavar="LIST", help="CLICKS@PERCENT of IoU.")] = "20@85,30@90",
+    failed: Annotated[
+        Literal["accept", "give-up"],
+        typer.Option(help="What becomes of an object whose clicks did not suffice."),
+    ] = "accept",
     min_area: Annotated[int, typer.Option(min=1, help="Pixels; smaller objects are left out.")] = 100,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write figures and objects.")] = None,
     provider: ClickProvider = "cpu",
@@ -35,7 +39,10 @@ def command(
 
     Number of clicks (NoC) and failure rate (FR, percent) for every configuration and limit, each from a fresh decoder.
     A configuration's name says what is learnt from: R or C, each click, undone after the object (R) or kept (C); E or
-    U, the accepted mask, eroded or untreated; x, all clicks of an accepted object; none, nothing.
+    U, the accepted mask, eroded or untreated; x, all clicks of an object in the end; none, nothing.
+
+    An object fails where the last click leaves its mask below the limit's IoU. A user who accepts it all the same
+    teaches what is wrong with it; one who gives it up, as --failed give-up, teaches its clicks alone.
 
     The same command again goes on where it was stopped. OUT/embeddings holds what the encoder made of each image, some
     MB each, so that it is asked once; remove it in the end. Exit code 3: some images were left out.
@@ -58,7 +65,7 @@ def command(
     names = parse_names(configs or ("all" if table else "none,R+E+x"), "--configs", CONFIGURATIONS)
     chosen_limits, overrides = parse_limits(limits), parse_settings(settings or [])
     pictures = open_survey(images, truth, min_area, int(max_megapixels * 1e6))
-    engine = Engine(bundle, overrides, on_device(provider, device), threads)
+    engine = Engine(bundle, overrides, on_device(provider, device), threads, failed)
     sequences = run_all(engine, pictures, names, chosen_limits, out)
     print_click_table(pictures.survey, sequences)
     if table:
@@ -67,5 +74,5 @@ def command(
         survey, manifest = pictures.survey, sha256_of(bundle / MANIFEST)
         counts = len(survey.planned), survey.objects, survey.left_out, survey.failed
         measured = environment(threads or usable_cpus()), tuple(sequences)
-        write_bytes(json, ClickReport(*counts, manifest, overrides, *measured).to_json())
+        write_bytes(json, ClickReport(*counts, manifest, overrides, failed, *measured).to_json())
     raise typer.Exit(SOME_FRAMES_FAILED if pictures.survey.failed else 0)
