@@ -96,6 +96,12 @@ class FakeAnnotator:
         self.reset()
         return accepted
 
+    def give_up(self) -> None:
+        self._called("give_up")
+        self.steps += 1
+        self.learnt[self.decoder] += 1
+        self.reset()
+
     def use(self, name: str) -> None:
         if self._prompts:
             raise InputError("only between objects")

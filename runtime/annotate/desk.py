@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from maskrt.runtime.annotate import states
@@ -72,12 +73,10 @@ class Desk:
         with self._lock:
             if request.turn != self._turn:
                 raise StaleTurn("another browser or an earlier action was faster: look again")
-            steps = self._session.steps
             try:
-                _ACTIONS[type(request.do)](self, request.do)
+                with self._learning():
+                    _ACTIONS[type(request.do)](self, request.do)
             finally:
-                if self._session.steps != steps:
-                    self._unsaved.add(self._session.decoder)
                 self._turn += not isinstance(request.do, states.Prepare)
             return self._state()
 
@@ -88,8 +87,11 @@ class Desk:
             MaskrtError: they cannot be written.
         """
         with self._lock:
-            self._drop()
-            self._save_decoders()
+            try:
+                with self._learning():
+                    self._drop()
+            finally:
+                self._save_decoders()
             self._turn += 1
 
     def _click(self, do: states.Click) -> None:
@@ -128,13 +130,20 @@ class Desk:
             raise MaskrtError(f"the object is kept, but nothing was learnt from it: {error}") from error
 
     def _drop(self) -> None:
-        """Forget the object that is being clicked; one with many clicks was a failure."""
+        """Forget the object that is being clicked; one with many clicks was a failure, whose clicks still teach."""
         if not self._prompts:
             return
-        if len(self._session.clicks) >= FAILED_CLICKS:
+        failed = len(self._session.clicks) >= FAILED_CLICKS
+        if failed:
             self._store.give_up()
         self._prompts.clear()
-        self._session.reset()
+        try:
+            if failed:
+                self._session.give_up()
+        except MaskrtError as error:
+            raise MaskrtError(f"the object is given up, but nothing was learnt from its clicks: {error}") from error
+        finally:
+            self._session.reset()
 
     def _show(self, do: states.Show) -> None:
         if not 0 <= do.index < len(self._pictures):
@@ -185,6 +194,16 @@ class Desk:
                 self._unsaved.discard(name)
         finally:
             self._session.use(chosen)
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        """Note it where the decoder takes steps within."""
+        decoder, steps = self._session.decoder, self._session.steps
+        try:
+            yield
+        finally:
+            if self._session.decoder == decoder and self._session.steps != steps:
+                self._unsaved.add(decoder)
 
     def _between_objects(self) -> None:
         if self._prompts:

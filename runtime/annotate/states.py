@@ -27,7 +27,7 @@ class Undo(msgspec.Struct, tag_field="kind", tag="undo", forbid_unknown_fields=T
 
 
 class Reset(msgspec.Struct, tag_field="kind", tag="reset", forbid_unknown_fields=True):
-    """Give the object up."""
+    """Drop the object; after many clicks that is giving it up, and these teach."""
 
 
 class Accept(msgspec.Struct, tag_field="kind", tag="accept", forbid_unknown_fields=True):

@@ -1,5 +1,6 @@
 """The desk: one action after the other, on a session without networks."""
 
+import json
 import threading
 import time
 from io import BytesIO
@@ -178,6 +179,22 @@ def test_objects_with_many_clicks_are_failures(desk: Desk, session: FakeAnnotato
     desk.finish()
     assert desk.state().counters.failures == 4
     assert session.mask is None
+
+
+def test_what_is_given_up_teaches_its_clicks(desk: Desk, session: FakeAnnotator, out: Path) -> None:
+    many = [states.Click(10 + at, 10) for at in range(20)]
+    do(desk, *many[:19], states.Reset())
+    assert session.learnt["mattress"] == 0
+    do(desk, *many, states.Reset())
+    assert session.learnt["mattress"] == 1
+    session.fail["give_up"] = NetworkError("learn.onnx ran out of memory")
+    with pytest.raises(MaskrtError, match="given up, but nothing was learnt from its clicks: learn"):
+        do(desk, *many, states.Reset())
+    assert (desk.state().clicks, desk.state().counters.failures, session.mask) == ([], 2, None)
+    session.fail = {}
+    do(desk, states.Save(), *many)
+    desk.finish()
+    assert json.loads((out / "decoders/mattress.safetensors").read_text()) == 2
 
 
 def test_decoders_are_saved_and_found_again(
