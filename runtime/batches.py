@@ -1,11 +1,17 @@
 """What working on several things at a time needs: errors that are one's own, and halves where memory is short."""
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from maskrt.runtime.errors import InputError, MaskrtError, NetworkError, OutOfMemory
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.errors import InputError, MaskrtError, NetworkError, NotFinite, OutOfMemory
+from maskrt.runtime.types import Frame, Roi
 
 T = TypeVar("T")
+ViewT = TypeVar("ViewT")
 ErrorT = TypeVar("ErrorT", bound=MaskrtError)
 
 
@@ -37,6 +43,34 @@ def as_value(error: ErrorT) -> ErrorT:
         each.__traceback__ = None
         each = each.__cause__ or each.__context__
     return error
+
+
+def look_at(
+    frames: Sequence[Frame | NDArray[np.uint8]],
+    rois: Sequence[Roi | None],
+    view_of: Callable[[NDArray[np.uint8], Roi | None], ViewT],
+    look: Callable[[list[ViewT]], Sequence[T]],
+) -> list[T | InputError | NetworkError]:
+    """Of each frame what `look` makes of its view, all views together; or the error of view_of, which leaves it out."""
+    pictures = [frame.rgb if isinstance(frame, Frame) else frame for frame in frames]
+    views = [attempt(partial(view_of, rgb, roi)) for rgb, roi in zip(pictures, rois, strict=True)]
+    seen = iter(look([view for view in views if not isinstance(view, MaskrtError)]))
+    return [view if isinstance(view, MaskrtError) else next(seen) for view in views]
+
+
+def together_or_apart(
+    work: Callable[[Sequence[ViewT]], Sequence[T]], views: Sequence[ViewT]
+) -> list[T | InputError | NetworkError]:
+    """What `work` makes of all views; where one stops those that were taken together, of each by itself.
+
+    One alone may hold what makes NaN, or have proportions that a network's fixed sides do not fit.
+    """
+    try:
+        return [*work(views)]
+    except (InputError, NotFinite) as error:
+        if len(views) == 1:
+            return [as_value(error)]
+    return [found for view in views for found in together_or_apart(work, [view])]
 
 
 def raised(found: T | MaskrtError) -> T:

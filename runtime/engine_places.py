@@ -20,7 +20,7 @@ FOLDER = "engines"
 
 
 @dataclass(frozen=True)
-class Place:
+class EngineFolder:
     """A folder, made when it is needed. root: the first on the way that must be this user's; below: the rest."""
 
     root: Path
@@ -59,12 +59,12 @@ def user_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskrt" / FOLDER
 
 
-def bundle_places(bundle: Path, *below: str) -> tuple[Place, Place]:
+def bundle_places(bundle: Path, *below: str) -> tuple[EngineFolder, EngineFolder]:
     """BUNDLE/engines/BELOW, and the same in the user's cache, under the bundle's name and a hash of where it is."""
     bundle = bundle.resolve()
     place = hashlib.sha256(os.fsencode(bundle)).hexdigest()[:12]
     name = f"{plain(bundle.name)}-{place}"
-    return Place(bundle / FOLDER, below), Place(user_root(), (name, *below))
+    return EngineFolder(bundle / FOLDER, below), EngineFolder(user_root(), (name, *below))
 
 
 def unsigned_cache(model: Path, engine: str) -> Path:
@@ -82,7 +82,7 @@ def unsigned_cache(model: Path, engine: str) -> Path:
     """
     weights = model.with_name(f"{model.name}.data")
     key = "-".join(sha256_of(file)[:16] for file in (model, weights) if file.exists())
-    place = Place(user_root(), (engine, key))
+    place = EngineFolder(user_root(), (engine, key))
     try:
         place.make()
     except OSError as error:

@@ -16,10 +16,10 @@ from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.automatic_masks import AutomaticMasks
-from maskrt.runtime.batches import as_value, attempt, raised
+from maskrt.runtime.batches import attempt, look_at, raised, together_or_apart
 from maskrt.runtime.bundle import Bundle, SossManifest, soss_manifest, with_overrides
 from maskrt.runtime.closing import Closing
-from maskrt.runtime.errors import InputError, NetworkError, NotFinite
+from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.fusion import fuse
 from maskrt.runtime.mask_decoder import open_decoder
 from maskrt.runtime.recorder import Watch, unwatched
@@ -133,28 +133,20 @@ class SossPipeline(Closing):
             NetworkError: segmenter or encoder failed on all of them.
             OutOfMemory: half of them did not fit into memory either.
         """
-        pictures = [frame.rgb if isinstance(frame, Frame) else frame for frame in frames]
-        views = [attempt(partial(_View.of, rgb, roi)) for rgb, roi in zip(pictures, rois, strict=True)]
-        seen = iter(self._look([view for view in views if isinstance(view, _View)]))
-        return [self._answer(view, next(seen)) if isinstance(view, _View) else view for view in views]
+        return look_at(frames, rois, _View.of, self._look)
 
     def branches(self, rgb: NDArray[np.uint8], roi: Roi | None = None) -> Branches:
         """Run both branches without fusing them: what evaluation compares voting rules on. Arguments as of a call."""
-        return raised(self._look([_View.of(rgb, roi)])[0])
+        return raised(together_or_apart(self._branches, [_View.of(rgb, roi)])[0])
 
-    def _look(self, views: Sequence[_View]) -> list[Branches | InputError | NetworkError]:
-        """Both branches of each view; where one stops those that were taken together, of each by itself.
+    def _look(self, views: Sequence[_View]) -> list[Result | InputError | NetworkError]:
+        """The result of each view, or its own error."""
+        return [
+            attempt(partial(self._result, view, found)) if isinstance(found, Branches) else found
+            for view, found in zip(views, together_or_apart(self._branches, views), strict=True)
+        ]
 
-        One alone may hold what makes NaN, or have proportions that a stage's fixed sides do not fit.
-        """
-        try:
-            return [*self._look_together(views)]
-        except (InputError, NotFinite) as error:
-            if len(views) == 1:
-                return [as_value(error)]
-        return [found for view in views for found in self._look([view])]
-
-    def _look_together(self, views: Sequence[_View]) -> list[Branches | NetworkError]:
+    def _branches(self, views: Sequence[_View]) -> list[Branches | NetworkError]:
         """Raises what is not known to be one view's: InputError and NotFinite of whichever, NetworkErrors of all."""
         crops, timings_ms = [view.crop for view in views], [dict[str, float]() for _ in views]
         with thread_limit(self._threads):
@@ -167,10 +159,6 @@ class SossPipeline(Closing):
             found if isinstance(found, NetworkError) else Branches(view.roi_xywh, of_classes, found, own_ms)
             for view, of_classes, found, own_ms in zip(views, probabilities, segments, timings_ms, strict=True)
         ]
-
-    def _answer(self, view: _View, found: Branches | InputError | NetworkError) -> Result | InputError | NetworkError:
-        """A view's result, or its own error."""
-        return attempt(partial(self._result, view, found)) if isinstance(found, Branches) else found
 
     def _result(self, view: _View, branches: Branches) -> Result:
         """The branches fused, refined where that is set, and put into the frame."""

@@ -17,7 +17,7 @@ import msgspec
 from maskrt.runtime.atomic import write_files
 from maskrt.runtime.bundle import MAX_MANIFEST_BYTES, sha256_of
 from maskrt.runtime.cuda_memory import Cuda
-from maskrt.runtime.engine_places import Place, bundle_places, open_to_others, plain
+from maskrt.runtime.engine_places import EngineFolder, bundle_places, open_to_others, plain
 from maskrt.runtime.errors import BundleError, MaskrtError
 
 Ranges = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # least, usual and largest shape
@@ -70,7 +70,7 @@ class EngineRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class EngineFiles:
     """Where a model's engine is, and its record. name: the model's, without its ending."""
 
-    place: Place
+    place: EngineFolder
     name: str
 
     @property

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
-from maskrt.runtime.batches import as_value, attempt, raised
+from maskrt.runtime.batches import look_at, raised, together_or_apart
 from maskrt.runtime.bundle import Bundle, two_stage_manifest, with_overrides
 from maskrt.runtime.closing import Closing
-from maskrt.runtime.errors import InputError, NetworkError, NotFinite
+from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.region import checked_roi, cut, in_frame, stages_in_frame
 from maskrt.runtime.session import Session, open_session
@@ -96,21 +96,9 @@ class TwoStagePipeline(Closing):
             NetworkError: a network failed, or returned another shape than the bundle declares.
             OutOfMemory: half of what a network takes at a time did not fit into memory either.
         """
-        pictures = [frame.rgb if isinstance(frame, Frame) else frame for frame in frames]
-        views = [attempt(partial(_View.of, rgb, roi)) for rgb, roi in zip(pictures, rois, strict=True)]
-        seen = iter(self._look([view for view in views if isinstance(view, _View)]))
-        return [next(seen) if isinstance(view, _View) else view for view in views]
+        return look_at(frames, rois, _View.of, partial(together_or_apart, self._results))
 
-    def _look(self, views: Sequence[_View]) -> list[Result | InputError | NetworkError]:
-        """The result of each view; where NaN or a size stops those that were taken together, of each by itself."""
-        try:
-            return [*self._look_together(views)]
-        except (InputError, NotFinite) as error:
-            if len(views) == 1:
-                return [as_value(error)]
-        return [found for view in views for found in self._look([view])]
-
-    def _look_together(self, views: Sequence[_View]) -> list[Result]:
+    def _results(self, views: Sequence[_View]) -> list[Result]:
         timings_ms: dict[str, float] = {}
         with thread_limit(self.threads):
             looks = self.segmenter.look([cut(view.rgb, view.roi_xywh) for view in views], timings_ms)
