@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -185,6 +185,7 @@ class ClickFile(msgspec.Struct, frozen=True):
     images: int
     objects: int
     options: dict[str, Any]
+    failed_objects: Literal["accept", "give-up"]
     environment: Environment
     sequences: tuple[ClickRow, ...]
 
@@ -203,7 +204,8 @@ def clicks_markdown(file: Path) -> str:
     columns = ("NoC {}", "FR {}", f"failures, against {found.sequences[0].configuration}")
     header = ["", *(column.format(limit) for limit in limits for column in columns)]
     options = ", ".join(f"{name}={value}" for name, value in found.options.items()) or "nothing"
-    lines = [f"{found.objects} objects in {found.images} pictures; set: {options}"]
+    ended = {"accept": "accepted as they are", "give-up": "given up"}[found.failed_objects]
+    lines = [f"{found.objects} objects in {found.images} pictures; set: {options}; failed ones are {ended}"]
     return _markdown(header, list(rows.values()), [*lines, _machine(found.environment)])
 
 
@@ -230,6 +232,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "policies": policies_markdown,
     "refine_quality": refine_quality_markdown,
     "clicks": clicks_markdown,
+    "clicks-given-up": clicks_markdown,
     **dict.fromkeys(CASES, case_markdown),
 }
 

@@ -111,7 +111,7 @@ def test_rewritten_in_place_and_then_up_to_date(place: list[str], tmp_path: Path
     [
         (
             "<!-- bench:other -->\n<!-- /bench -->",
-            "no table is called 'other'; known: quality, policies, refine_quality, clicks, ",
+            "no table is called 'other'; known: quality, policies, refine_quality, clicks, clicks-given-up, ",
         ),
         ("<!-- bench:soss -->\nno end", "is not followed"),
         ("<!-- bench:soss -->\n<!-- bench:soss -->\n<!-- /bench -->", "is not followed"),
@@ -178,13 +178,20 @@ def test_clicks_with_and_without_learning(tmp_path: Path) -> None:
         ]
     ]
     where = msgspec.to_builtins(environment(2))
-    found = {"images": 7, "objects": 40, "options": {"erosions": 9}, "environment": where, "sequences": rows}
+    found = {
+        "images": 7,
+        "objects": 40,
+        "options": {"erosions": 9},
+        "failed_objects": "give-up",
+        "environment": where,
+        "sequences": rows,
+    }
     (tmp_path / "clicks.json").write_bytes(msgspec.json.encode(found))
     text = tables.with_tables("<!-- bench:clicks -->\n<!-- /bench -->\n", tmp_path)
     assert "|  | NoC 20@85 | FR 20@85 | failures, against none | NoC 30@90 |" in text
     assert "| none | 12.00 | 50.0 | +0.0% | 9.50 | 0.0 | +0.0% |" in text
     assert "| R | 11.00 | 37.5 | -25.0% |" in text
-    assert "40 objects in 7 pictures; set: erosions=9" in text
+    assert "40 objects in 7 pictures; set: erosions=9; failed ones are given up" in text
 
 
 def test_what_selections_cost(tmp_path: Path) -> None:
