@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +55,7 @@ def look_at(
     pictures = [frame.rgb if isinstance(frame, Frame) else frame for frame in frames]
     views = [attempt(partial(view_of, rgb, roi)) for rgb, roi in zip(pictures, rois, strict=True)]
     seen = iter(look([view for view in views if not isinstance(view, MaskrtError)]))
-    return [view if isinstance(view, MaskrtError) else next(seen) for view in views]
+    return [cast(InputError | NetworkError, view) if isinstance(view, MaskrtError) else next(seen) for view in views]
 
 
 def together_or_apart(
