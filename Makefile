@@ -51,10 +51,10 @@ bench: .venv/ready
 	$(BIN)/maskrt bench precision --size demo --json benchmarks/results/precision-demo.json
 	$(BIN)/maskrt bench precision --size vit_b --pairs 2 --json benchmarks/results/precision-vit_b.json
 	$(BIN)/maskrt bench adaptation --pairs 20 --warmup 2 --json benchmarks/results/adaptation.json
-	$(BIN)/maskrt scenes --domain novel --seed 910000 --count 100 --out out/novel
-	$(CLICKS) --out out/novel-clicks --table --json benchmarks/results/clicks.json
-	$(CLICKS) --out out/novel-given-up --failed give-up --configs none,R+E+x,E,R+U+x --limits 20@85 \
-	    --json benchmarks/results/clicks-given-up.json
+	$(BIN)/maskrt scenes --domain novel --seed 920000 --count 80 --out out/novel
+	$(CLICKS) --out out/novel-clicks --failed give-up --table --json benchmarks/results/clicks.json
+	$(CLICKS) --out out/novel-accepted --configs none,R+E+x,E,R+U+x --limits 20@85 \
+	    --json benchmarks/results/clicks-accepted.json
 	$(BIN)/maskrt bench latency --pairs 100 --provider cpu,openvino --json benchmarks/results/latency.json
 	$(BIN)/maskrt bench throughput --pairs 3 --json benchmarks/results/throughput.json
 	$(BIN)/python -m maskrt.benchmarks.tables

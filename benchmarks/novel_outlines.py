@@ -54,7 +54,7 @@ def ring(rng: Rng, look: Look) -> Outline:
 
 def lichen(rng: Rng, look: Look) -> Outline:
     """A frayed patch, gnawed through in places."""
-    radius = 1 + _waves(rng, range(2, 8), 0.13) + _waves(rng, range(8, 60), 0.02 + 0.02 * look[0])
+    radius = 1 + _waves(rng, range(2, 8), 0.13) + _waves(rng, range(8, 30), 0.012 + 0.012 * look[0])
     holes = [
         0.16 * rng.uniform(0.7, 1.2) * _polar(1 + _waves(rng, range(2, 9), 0.14))
         + 0.42 * np.array([np.cos(angle), np.sin(angle)])

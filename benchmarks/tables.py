@@ -232,7 +232,6 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "policies": policies_markdown,
     "refine_quality": refine_quality_markdown,
     "clicks": clicks_markdown,
-    "clicks-given-up": clicks_markdown,
     **dict.fromkeys(CASES, case_markdown),
 }
 

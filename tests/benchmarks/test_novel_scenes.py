@@ -64,6 +64,17 @@ def test_every_body_is_seen_in_one_piece_of_a_fair_size(scenes: list[NovelScene]
             assert pieces(mask) == 1
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_masks_of_the_demo_can_hold_every_outline(seed: int) -> None:
+    """Or no click could mend what is wrong: the demo's masks have 96 x 96 cells."""
+    labels = draw_novel(seed).labels
+    for number in range(1, int(labels.max()) + 1):
+        mask = labels == number
+        cells = cv2.resize(mask.astype(np.float32), (96, 96), interpolation=cv2.INTER_AREA)
+        held = cv2.resize(cells, NOVEL_WH, interpolation=cv2.INTER_LINEAR) > 0.5
+        assert (held & mask).sum() / (held | mask).sum() > 0.93
+
+
 def test_most_bodies_lie_clear_of_the_border(scenes: list[NovelScene]) -> None:
     border, bodies = 0, 0
     for scene in scenes:

@@ -111,7 +111,7 @@ def test_rewritten_in_place_and_then_up_to_date(place: list[str], tmp_path: Path
     [
         (
             "<!-- bench:other -->\n<!-- /bench -->",
-            "no table is called 'other'; known: quality, policies, refine_quality, clicks, clicks-given-up, ",
+            "no table is called 'other'; known: quality, policies, refine_quality, clicks, ",
         ),
         ("<!-- bench:soss -->\nno end", "is not followed"),
         ("<!-- bench:soss -->\n<!-- bench:soss -->\n<!-- /bench -->", "is not followed"),
