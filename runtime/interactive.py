@@ -340,8 +340,8 @@ class InteractiveSession(Closing):
         settings = self.settings
         learned = self._learned.back_to(self._start) if settings.click_adaptation == "R" else self._learned
         if (lesson := self._lesson_of_object(result_mask)) is not None:
-            slower = None if result_mask == "off" else settings.mask_learning_rate
-            learned = self._step(learned, lesson, slower or settings.learning_rate)
+            of_masks = None if result_mask == "off" else settings.mask_learning_rate
+            learned = self._step(learned, lesson, of_masks or settings.learning_rate)
         self._learned = self._start = learned
         self._prompts, self._answers = [], []
 
