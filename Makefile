@@ -19,7 +19,7 @@ check: .venv/ready
 	$(BIN)/mypy -p maskrt.runtime -p maskrt.kernels
 	$(BIN)/lint-imports
 
-# Rates and erosions chosen on seeds 800000 to 800099.
+# Rates and erosions chosen on seeds 800000 to 800041.
 CLICKS = $(BIN)/maskrt eval-interactive export/demo/interactive out/novel/images --truth out/novel/truth \
     --set learning_rate=1e-4 --set mask_learning_rate=1e-5 --set erosions=25
 

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from maskrt.benchmarks.policies import Policies
 from maskrt.benchmarks.refine_quality import RefineQuality
 from maskrt.benchmarks.report_json import Environment, equality_text, read_report, spread_text
 from maskrt.runtime.atomic import write_bytes
+from maskrt.runtime.click_sequence import Failed
 from maskrt.runtime.errors import InputError, MaskrtError
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
@@ -185,7 +186,7 @@ class ClickFile(msgspec.Struct, frozen=True):
     images: int
     objects: int
     options: dict[str, Any]
-    failed_objects: Literal["accept", "give-up"]
+    failed_objects: Failed
     environment: Environment
     sequences: tuple[ClickRow, ...]
 

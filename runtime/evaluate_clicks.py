@@ -107,9 +107,7 @@ def run_sequence(
     return whole
 
 
-def segment_object(
-    session: ClickSession, picture: Picture, label: int, limit: Limit, failed: Failed = "accept"
-) -> ObjectRecord:
+def segment_object(session: ClickSession, picture: Picture, label: int, limit: Limit, failed: Failed) -> ObjectRecord:
     """Click until an object's mask reaches the IoU, and accept it, or do as `failed` says after the last click."""
     truth = picture.truth == label
     mask, iou, seconds = np.zeros_like(truth), 0.0, 0.0

@@ -185,6 +185,9 @@ def test_nobody_clicks_on_the_ground():
     drawn = draw_batch(draw, KINDS, 3, 40, (0, 0))
     for view, points in zip(views, drawn["points"].reshape(3, 40, 2).numpy().astype(int), strict=True):
         assert (view.instances[points[:, 1], points[:, 0]] > 0).all()
+    kinds = drawn["kinds"].flatten(1).gather(1, drawn["cells"])
+    centres = np.stack([view.instances[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE].ravel() > 0 for view in views])
+    assert (kinds.numpy() == np.take_along_axis(centres, drawn["cells"].numpy(), 1)).all()
     assert drawn["targets"].flatten(1)[torch.arange(120), drawn["cells"].flatten()].min() > 0
 
 
@@ -201,8 +204,12 @@ def test_another_size_has_the_same_weights():
     different = {key for key in before if before[key].shape != after[key].shape}
     assert different == {"image_encoder.rows", "image_encoder.columns"}
     assert all(torch.equal(before[key], after[key]) for key in before if key not in different)
-    mean, expected = (state["image_encoder.rows"].mean().item() for state in (after, before))
-    assert mean == pytest.approx(expected, abs=1e-3)
+    rows, wider = (state["image_encoder.rows"].squeeze().numpy() for state in (before, after))
+    assert np.allclose(wider[:, 0], rows[:, 0])  # half a row from the border in either: nothing beyond to mix in
+    at = (np.arange(12) + 0.5) * 8 / 12 - 0.5
+    assert all(
+        np.allclose(new, np.interp(at, np.arange(8), old), atol=1e-6) for new, old in zip(wider, rows, strict=True)
+    )
 
 
 @pytest.mark.parametrize("first", [1, 3])
@@ -235,8 +242,8 @@ def test_everything_learns_but_the_batch_statistics(rng, monkeypatch):
         return drawn
 
     monkeypatch.setattr(train_sam.time, "monotonic", lambda: next(seconds))  # so that a step takes a second
-    train_sam.train("clicks", stage, iter(again, None), 3e-3, 0.6, lambda: saved.append(1), [], 1.0)
-    assert np.mean(losses[-5:]) < 0.96 * np.mean(losses[:3])
+    train_sam.train("clicks", stage, iter(again, None), 3e-3, 1.5, lambda: saved.append(1), [], 1.0)
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3])
     assert saved == [1]
     same = {key for key, value in sam.state_dict().items() if torch.equal(value, before[key])}
     statistics = {key for key in before if key.endswith(("running_mean", "running_var", "num_batches_tracked"))}
