@@ -19,8 +19,8 @@ from maskrt.benchmarks.cases import BenchOptions
 from maskrt.benchmarks.measure import Factory, Measured
 from maskrt.benchmarks.report_json import CaseReport
 from maskrt.benchmarks.soss_models import Report, require
+from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.session import usable_cpus
 
 NEEDS = ("torch", "segment_anything", "onnx", "onnxscript", "onnxruntime")
 CLICK, FORWARD, STEP, MASK_STEP, PYTORCH = "click", "forward", "step", "step_on_mask", "pytorch_step"

@@ -11,7 +11,7 @@ from maskrt.benchmarks.cases import BenchOptions
 from maskrt.benchmarks.measure import Factory, Measured, run_pairs
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, environment, total
 from maskrt.benchmarks.soss_models import Report
-from maskrt.runtime.session import usable_cpus
+from maskrt.runtime.cpus import usable_cpus
 
 PreparedT = TypeVar("PreparedT")
 

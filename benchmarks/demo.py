@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from maskrt.benchmarks.demo_report import Report, write_report
 from maskrt.benchmarks.scenes import draw_scene
-from maskrt.runtime.atomic import write_bytes
 from maskrt.runtime.evaluate import ComparedMethods, Scores, compare_methods
 from maskrt.runtime.figures import comparison, row, stack
+from maskrt.runtime.files import write_bytes
 from maskrt.runtime.overlay import overlay, segments_picture
 from maskrt.runtime.pipeline import open_pipeline
 from maskrt.runtime.region import in_frame

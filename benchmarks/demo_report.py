@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskrt import __version__
-from maskrt.runtime.atomic import write_bytes
 from maskrt.runtime.bundle import open_bundle
 from maskrt.runtime.evaluate import Scores
+from maskrt.runtime.files import write_bytes
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>maskrt demo</title><style>

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from maskrt.benchmarks.demo import BUNDLE, HELD_OUT
-from maskrt.runtime.atomic import write_bytes
+from maskrt.runtime.files import write_bytes
 
 Progress = Callable[[int], None]  # told the seed that is done
 

@@ -17,8 +17,8 @@ from maskrt.benchmarks.recording import FrameByFrame, Setup, draw_recording
 from maskrt.benchmarks.report_json import CaseReport, environment, total
 from maskrt.benchmarks.soss_models import Report, require
 from maskrt.runtime.bundle import open_bundle, soss_manifest
+from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.session import usable_cpus
 
 NEEDS = ("cv2", "onnxruntime")
 

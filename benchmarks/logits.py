@@ -11,10 +11,11 @@ from maskrt.benchmarks.cases import BenchOptions
 from maskrt.benchmarks.soss_models import Models
 from maskrt.kernels.low_res import Placement
 from maskrt.runtime.bundle import MasksSpec, open_bundle
+from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.mask_decoder import WholeDecoder
 from maskrt.runtime.prompts import point_grid
 from maskrt.runtime.region import fit_size_hw
-from maskrt.runtime.session import open_session, usable_cpus
+from maskrt.runtime.session import open_session
 
 
 @dataclass(frozen=True)

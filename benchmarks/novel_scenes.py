@@ -17,8 +17,8 @@ from maskrt.benchmarks.novel_families import FAMILIES, Family, Place
 from maskrt.benchmarks.novel_outlines import Look, Outline
 from maskrt.benchmarks.novel_textures import Rng, fractal
 from maskrt.benchmarks.scene_canvas import F32, U8, relief
-from maskrt.runtime.atomic import cannot_write, write_files
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.files import cannot_write, write_files
 
 NOVEL_WH = (768, 768)
 VALIDATION, HELD_OUT = 800_000, 900_000  # first seeds of pictures to choose settings on, and to report figures on

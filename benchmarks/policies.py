@@ -18,9 +18,9 @@ from maskrt.benchmarks.held_out import Progress, measure_held_out
 from maskrt.benchmarks.measure import Spread, spread_of
 from maskrt.benchmarks.report_json import Environment, environment
 from maskrt.benchmarks.scenes import Scene, draw_scene
+from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.metrics import Confusion, Metrics
 from maskrt.runtime.pipeline import open_pipeline
-from maskrt.runtime.session import usable_cpus
 from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.types import Result
 

@@ -21,11 +21,12 @@ from maskrt.benchmarks.soss_models import Models, Report, chosen_models
 from maskrt.benchmarks.verify import certify_precision
 from maskrt.export.answers import Calibration, told
 from maskrt.runtime.bundle import Bundle
+from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.engines import Array
 from maskrt.runtime.pipeline import open_pipeline
 from maskrt.runtime.recorder import Recorder
-from maskrt.runtime.run import roi_reader
-from maskrt.runtime.session import open_session, usable_cpus
+from maskrt.runtime.regions import roi_reader
+from maskrt.runtime.session import open_session
 from maskrt.runtime.soss import SossPipeline
 
 OURS, PEER = "int8", "fp32"

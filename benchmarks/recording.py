@@ -94,7 +94,7 @@ class Share:
 
     def __call__(self) -> Callable[[], tuple[dict[str, float], Labels]]:
         """Load the bundle."""
-        from maskrt.runtime.batches import raised
+        from maskrt.runtime.batching import raised
 
         pipeline, frames = load_setup(self.setup)
         pool = ThreadPoolExecutor(self.streams)

@@ -13,7 +13,7 @@ from maskrt.benchmarks.refine_case import PICTURES
 from maskrt.benchmarks.refine_quality import RefineQuality
 from maskrt.benchmarks.report_json import read_report
 from maskrt.benchmarks.tables import RESULTS, ROOT
-from maskrt.runtime.atomic import write_bytes
+from maskrt.runtime.files import write_bytes
 
 DOCS = ROOT / "docs"
 

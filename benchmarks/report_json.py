@@ -10,9 +10,9 @@ from rich.table import Table
 
 from maskrt.benchmarks.equality import Equality
 from maskrt.benchmarks.measure import Row, Spread
-from maskrt.runtime.atomic import write_bytes
 from maskrt.runtime.doctor import examine
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.files import write_bytes
 
 MAX_REPORT_BYTES = 1 << 20
 

@@ -21,9 +21,9 @@ from maskrt.benchmarks.recording import Labels, Recording, Setup, Share, draw_re
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, environment, total
 from maskrt.benchmarks.soss_models import Report, require
 from maskrt.runtime.bundle import open_bundle, soss_manifest
+from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.doctor import examine
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.session import usable_cpus
 
 NEEDS = ("cv2", "onnxruntime")
 PEER = "1 process, 1 stream"

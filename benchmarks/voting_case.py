@@ -18,8 +18,8 @@ from maskrt.benchmarks.equality import Equality
 from maskrt.benchmarks.measure import Factory, run_pairs
 from maskrt.benchmarks.report_json import CaseReport, equality_counts
 from maskrt.benchmarks.soss_models import Report
+from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.rle import encode_rle
-from maskrt.runtime.session import usable_cpus
 
 OURS, PEER = "maskrt", "numpy_dense"
 SIZE, SEGMENTS, SEED = "1080p", 200, 0

@@ -14,11 +14,11 @@ from maskrt.runtime.images import MAX_PIXELS
 from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.refine_pipeline import RefinePipeline, RoughOf, rough_reader
 from maskrt.runtime.region import checked_roi
-from maskrt.runtime.run import RoiOf
+from maskrt.runtime.regions import RoiOf
 from maskrt.runtime.soss import SossPipeline
-from maskrt.runtime.sources import BadFrame, open_source
+from maskrt.runtime.sources import open_source
 from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
-from maskrt.runtime.types import Frame, Result, Roi
+from maskrt.runtime.types import BadFrame, Frame, Result, Roi
 
 SOSS, REFINER, TWO_STAGE = "soss", "refiner", "two_stage"
 Answers = dict[str, dict[str, Result]]  # SOSS, REFINER or TWO_STAGE -> frame's name -> answer

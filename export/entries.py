@@ -5,7 +5,8 @@ from pathlib import Path
 
 from maskrt.export.fitness import findings
 from maskrt.export.structure import structure_sha256
-from maskrt.runtime.bundle import MANIFEST, DataFile, ModelEntry, Parity, sha256_of
+from maskrt.runtime.bundle import MANIFEST, DataFile, ModelEntry, Parity
+from maskrt.runtime.files import sha256_of
 
 
 def model_entry(path: Path, kind: str, checkpoint: Path, parity: Parity | None) -> ModelEntry:

@@ -27,9 +27,9 @@ from maskrt.runtime.bundle import (
     PrecisionSpec,
     encode_manifest,
     open_bundle,
-    sha256_of,
 )
 from maskrt.runtime.errors import ExportError, InputError, NetworkError
+from maskrt.runtime.files import sha256_of
 from maskrt.runtime.recorder import Recorder, Run
 from maskrt.runtime.session import open_session
 

@@ -10,7 +10,7 @@ from PIL import Image
 from maskrt.kernels import sets
 from maskrt.kernels.low_res import Placement
 from maskrt.kernels.sets import KernelSet
-from maskrt.runtime.batches import as_value, groups, in_halves, raised
+from maskrt.runtime.batching import as_value, groups, in_halves, raised
 from maskrt.runtime.bundle import MasksSpec, SamSpec
 from maskrt.runtime.candidates import Candidate, CandidateFinder, Points, draw_rle
 from maskrt.runtime.clean_up import clean_rle

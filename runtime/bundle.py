@@ -4,7 +4,6 @@ A folder with `bundle.json` and the files it names, ONNX graphs and arrays, each
 read-only, verified before any file reaches an inference engine, and never changed in place.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from maskrt.runtime.errors import BundleError
+from maskrt.runtime.files import sha256_of
 from maskrt.runtime.interactive_spec import AdaptSpec as AdaptSpec
 from maskrt.runtime.specs import MasksSpec as MasksSpec
 from maskrt.runtime.specs import RefinerSpec as RefinerSpec
@@ -337,12 +337,6 @@ def two_stage_of(bundle: Bundle) -> tuple[TwoStageSpec, StagesSpec]:
 def encode_manifest(manifest: Manifest) -> bytes:
     """bundle.json as it is written: indented, in field order."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-
-
-def sha256_of(path: Path) -> str:
-    """The hex sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def with_overrides(spec: SpecT, overrides: dict[str, Any]) -> SpecT:

@@ -13,7 +13,7 @@ from PIL import Image
 from maskrt.runtime.adaptation import FIRST, NEXT, SECOND, STEP_INPUTS, Tensors
 from maskrt.runtime.bundle import Bundle
 from maskrt.runtime.click_decoder import ClickDecoder, WeightsAsInputs, WeightsByRefit
-from maskrt.runtime.closing import Closing
+from maskrt.runtime.closeable import Closing
 from maskrt.runtime.engines import OPENVINO
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.mask_decoder import require_names

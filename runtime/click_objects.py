@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.images import read_labels
 from maskrt.runtime.records import sha256_of_pixels
-from maskrt.runtime.sources import BadFrame, Source
-from maskrt.runtime.types import Frame, Labels
+from maskrt.runtime.sources import Source
+from maskrt.runtime.types import BadFrame, Frame, Labels
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from maskrt.runtime.atomic import write_bytes
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.files import write_bytes
 
 KEY = "maskrt"  # of the metadata, whose values are texts
 State = Mapping[str, NDArray[Any]]

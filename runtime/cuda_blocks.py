@@ -6,7 +6,7 @@ import weakref
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.closing import Closing
+from maskrt.runtime.closeable import Closing
 from maskrt.runtime.cuda_memory import Buffer, Cuda, Stream
 
 

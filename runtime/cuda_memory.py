@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from maskrt.runtime.closing import Closing
+from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import NetworkError, OutOfMemory, ProviderUnavailable
 
 

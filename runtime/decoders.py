@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
-from maskrt.runtime.atomic import write_bytes
 from maskrt.runtime.errors import BundleError
+from maskrt.runtime.files import write_bytes
 
 Weights = Mapping[str, NDArray[np.float32]]
 

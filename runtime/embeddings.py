@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from maskrt.runtime.atomic import write_files
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.files import write_files
 from maskrt.runtime.resident import Resident, Tensor
 
 _KEY = "image_embeddings"

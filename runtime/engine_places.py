@@ -13,8 +13,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskrt.runtime.bundle import sha256_of
 from maskrt.runtime.errors import ProviderUnavailable
+from maskrt.runtime.files import sha256_of
 
 FOLDER = "engines"
 

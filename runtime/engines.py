@@ -10,7 +10,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.closing import Closing
+from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import BundleError, NetworkError, NotFinite, OutOfMemory, ProviderUnavailable
 from maskrt.runtime.onnxruntime_binding import Binding
 from maskrt.runtime.providers import DEVICE_MEMORY, require_loaded, require_offered, with_options

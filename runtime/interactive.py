@@ -22,7 +22,7 @@ from maskrt.runtime.click_prompts import (
     pruned,
 )
 from maskrt.runtime.clicks import Click
-from maskrt.runtime.closing import Closing
+from maskrt.runtime.closeable import Closing
 from maskrt.runtime.decoder_state import from_arrays, on_host, to_arrays
 from maskrt.runtime.decoders import read_base, read_decoder, write_decoder
 from maskrt.runtime.embeddings import Embeddings

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.bundle import Bundle, SamSpec, soss_manifest
+from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.providers import ON_GPU, split_device
 from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.resident import Resident, Tensor
-from maskrt.runtime.session import Session, open_session, usable_cpus
+from maskrt.runtime.session import Session, open_session
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from maskrt.runtime.closing import Closing
+from maskrt.runtime.closeable import Closing
 from maskrt.runtime.engines import Array
 from maskrt.runtime.resident import Resident, Tensor
 from maskrt.runtime.session import Session

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.atomic import cannot_write
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.files import cannot_write
 from maskrt.runtime.types import Stages
 
 try:

@@ -10,10 +10,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.batches import attempt
-from maskrt.runtime.bundle import Bundle, RefinerSpec, refiner_manifest, sha256_of, with_overrides
-from maskrt.runtime.closing import Closing
+from maskrt.runtime.batching import attempt
+from maskrt.runtime.bundle import Bundle, RefinerSpec, refiner_manifest, with_overrides
+from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
+from maskrt.runtime.files import sha256_of
 from maskrt.runtime.images import read_labels, read_rough
 from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.refiner import Refiner

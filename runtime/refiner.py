@@ -18,7 +18,7 @@ from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.pixel_decoder.reference import DecoderWeights
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle import Bundle, RefinerSpec, RefineSpec
-from maskrt.runtime.closing import Closing
+from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.mask_decoder import require_names
 from maskrt.runtime.recorder import Watch, unwatched

@@ -3,20 +3,17 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Literal, Protocol
 
-import msgspec
-
-from maskrt.runtime.batches import attempt
+from maskrt.runtime.batching import attempt
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.region import checked_roi
+from maskrt.runtime.regions import RoiOf
 from maskrt.runtime.sinks import Sink
-from maskrt.runtime.sources import BadFrame, Source
-from maskrt.runtime.types import Frame, Result, Roi
+from maskrt.runtime.sources import Source
+from maskrt.runtime.types import BadFrame, Frame, Result, Roi
 
 SOME_FRAMES_FAILED = 3
-RoiOf = Callable[[str], Roi | None]
 
 
 class Pipeline(Protocol):
@@ -81,33 +78,6 @@ def run_batch(
             progress(outcome)
         several.clear()  # or these frames would be held while the next are read
     return summary
-
-
-class _RoiFile(msgspec.Struct):
-    """The part of DIR/STEM.json that matters here; `maskrt scenes` writes more beside it."""
-
-    roi_xywh: Roi
-
-
-def roi_reader(folder: Path) -> RoiOf:
-    """A function from a frame's name to `roi_xywh` in FOLDER/NAME.json.
-
-    Raises:
-        InputError: no such folder; the function raises it for a missing or unreadable file.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; it should hold a STEM.json with roi_xywh per image")
-
-    def read(source: str) -> Roi | None:
-        file = folder / f"{source}.json"
-        try:
-            return msgspec.json.decode(file.read_bytes(), type=_RoiFile).roi_xywh
-        except FileNotFoundError as error:
-            raise InputError(f"{file}: no such file; --roi-from needs one per image") from error
-        except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
-            raise InputError(f'{file}: {error}; expected {{"roi_xywh": [X, Y, WIDTH, HEIGHT]}}') from error
-
-    return read
 
 
 def _outcomes(

@@ -8,9 +8,10 @@ from PIL import Image
 
 from maskrt.kernels import sets
 from maskrt.kernels.sets import KernelSet
-from maskrt.runtime.batches import in_halves
+from maskrt.runtime.batching import in_halves
 from maskrt.runtime.bundle import SegmenterSpec
 from maskrt.runtime.errors import NetworkError
+from maskrt.runtime.numeric import softmax
 from maskrt.runtime.region import fit_size_hw
 from maskrt.runtime.session import Session
 
@@ -76,9 +77,3 @@ class Segmenter:
         out = np.empty((len(logits), *rgb.shape[:2]), np.float32)
         self._kernels.resize_bilinear(probabilities, out)
         return out
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax over the first axis, float32."""
-    exponentials = np.exp(logits - logits.max(axis=0))
-    return np.ascontiguousarray(exponentials / exponentials.sum(axis=0), dtype=np.float32)

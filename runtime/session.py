@@ -1,6 +1,5 @@
 """A session is a loaded runnable model: `inputs`, `outputs`, `run(feeds)`, `close()`."""
 
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -67,8 +66,3 @@ def open_session(
     if name == TENSORRT:
         return TensorRtSession(path, callers, device)
     raise ProviderUnavailable(f"unknown provider {provider!r}; maskrt knows: {', '.join(PROVIDERS)}")
-
-
-def usable_cpus() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

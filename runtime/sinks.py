@@ -20,14 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from maskrt.runtime.atomic import remove_leftovers, write_bytes
-from maskrt.runtime.bundle import sha256_of
-from maskrt.runtime.closing import Closing
+from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.files import remove_leftovers, sha256_of, write_bytes
 from maskrt.runtime.overlay import overlay
 from maskrt.runtime.records import RESULTS, Record, Records, RunSettings, sha256_of_pixels
-from maskrt.runtime.sources import BadFrame
-from maskrt.runtime.types import Frame, Result, Roi, Segments
+from maskrt.runtime.types import BadFrame, Frame, Result, Roi, Segments
 
 
 class Sink(Protocol):

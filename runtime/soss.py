@@ -16,9 +16,9 @@ from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.automatic_masks import AutomaticMasks
-from maskrt.runtime.batches import attempt, look_at, raised, together_or_apart
+from maskrt.runtime.batching import attempt, look_at, raised, together_or_apart
 from maskrt.runtime.bundle import Bundle, SossManifest, soss_manifest, with_overrides
-from maskrt.runtime.closing import Closing
+from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.fusion import fuse
 from maskrt.runtime.mask_decoder import open_decoder

@@ -3,26 +3,16 @@
 import glob
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from maskrt.runtime.closing import Closing
+from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.images import MAX_PIXELS, SUFFIXES, read_image
-from maskrt.runtime.types import Frame
+from maskrt.runtime.types import BadFrame, Frame
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm")
-
-
-@dataclass(frozen=True)
-class BadFrame:
-    """A frame that could not be read. The run continues, counts it, and ends with exit code 3."""
-
-    index: int
-    source: str
-    reason: str
 
 
 class Source(Protocol):

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.batches import in_halves
+from maskrt.runtime.batching import in_halves
 from maskrt.runtime.errors import BundleError, NetworkError
-from maskrt.runtime.segmenter import softmax
+from maskrt.runtime.numeric import softmax
 from maskrt.runtime.session import Session
 from maskrt.runtime.two_stage_spec import TwoStageSpec, padded_size
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from maskrt.runtime.closing import Closing
+from maskrt.runtime.closeable import Closing
 from maskrt.runtime.cuda_blocks import Block, Blocks
 from maskrt.runtime.cuda_graph import Refusal, Replay
 from maskrt.runtime.cuda_memory import Buffer, Cuda, Stream

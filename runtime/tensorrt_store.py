@@ -14,11 +14,11 @@ from typing import Any
 
 import msgspec
 
-from maskrt.runtime.atomic import write_files
-from maskrt.runtime.bundle import MAX_MANIFEST_BYTES, sha256_of
+from maskrt.runtime.bundle import MAX_MANIFEST_BYTES
 from maskrt.runtime.cuda_memory import Cuda
 from maskrt.runtime.engine_places import EngineFolder, bundle_places, open_to_others, plain
 from maskrt.runtime.errors import BundleError, MaskrtError
+from maskrt.runtime.files import sha256_of, write_files
 
 Ranges = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # least, usual and largest shape
 

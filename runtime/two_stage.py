@@ -16,7 +16,7 @@ from PIL import Image
 from maskrt.kernels import sets
 from maskrt.kernels.patches.reference import grid_of
 from maskrt.kernels.sets import KernelSet
-from maskrt.runtime.batches import groups
+from maskrt.runtime.batching import groups
 from maskrt.runtime.session import Session
 from maskrt.runtime.stage_network import StageNetwork, probabilities
 from maskrt.runtime.stage_windows import RAMPS, find_windows

@@ -27,6 +27,15 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class BadFrame:
+    """A frame that could not be read. The run continues, counts it, and ends with exit code 3."""
+
+    index: int
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Segments:
     """N class-agnostic masks in the coordinates of the image they were made from.
 

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from maskrt.runtime.closing import Closing
+from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import InputError, MaskrtError
 from maskrt.runtime.images import MAX_PIXELS
-from maskrt.runtime.sources import BadFrame
-from maskrt.runtime.types import Frame
+from maskrt.runtime.types import BadFrame, Frame
 
 
 class VideoSource(Closing):

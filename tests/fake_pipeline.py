@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maskrt.runtime.batches import attempt
+from maskrt.runtime.batching import attempt
 from maskrt.runtime.errors import InputError, NetworkError, OutOfMemory
 from maskrt.runtime.records import RunSettings
 from maskrt.runtime.region import checked_roi, in_frame

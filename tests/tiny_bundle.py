@@ -21,8 +21,8 @@ from maskrt.runtime.bundle import (
     SegmenterSpec,
     SossManifest,
     encode_manifest,
-    sha256_of,
 )
+from maskrt.runtime.files import sha256_of
 
 OPSET = 17
 IMAGE_SIZE, LOW_RES, EMBEDDING, INPUT_HW = 64, 32, 4, (24, 32)

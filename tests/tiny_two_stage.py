@@ -19,8 +19,8 @@ from maskrt.runtime.bundle import (
     TwoStageManifest,
     TwoStageSpec,
     encode_manifest,
-    sha256_of,
 )
+from maskrt.runtime.files import sha256_of
 
 OPSET = 17
 CLASSES = ("background", "lesion", "vessel", "optic disc")

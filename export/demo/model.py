@@ -8,7 +8,7 @@ from safetensors.torch import save
 from torch import nn
 
 from maskrt.export.sam import SamConfig
-from maskrt.runtime.atomic import write_bytes
+from maskrt.runtime.files import write_bytes
 
 DEMO_SAM = SamConfig(
     encoder="resnet",

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.bundle import sha256_of
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.files import sha256_of
 from maskrt.runtime.images import read_image
 from maskrt.runtime.sources import VIDEO_SUFFIXES, check_name, image_files, natural_key
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.annotate.coco import Annotation, Category, Coco, ImageEntry, read_coco
 from maskrt.runtime.annotate.pictures import Opened
-from maskrt.runtime.atomic import cannot_write, remove_leftovers, write_files
 from maskrt.runtime.errors import InputError, MaskrtError
+from maskrt.runtime.files import cannot_write, remove_leftovers, write_files
 from maskrt.runtime.rle import Rle, encode_rle
 from maskrt.runtime.sinks import png_bytes
 from maskrt.runtime.types import Labels

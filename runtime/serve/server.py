@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskrt.runtime.bundle import MANIFEST, sha256_of
+from maskrt.runtime.bundle import MANIFEST
 from maskrt.runtime.errors import InputError, MaskrtError
+from maskrt.runtime.files import sha256_of
 from maskrt.runtime.serve.access import is_loopback
 from maskrt.runtime.serve.app import Service, make_app
 from maskrt.runtime.serve.pictures import Origin, Pictures

@@ -11,8 +11,9 @@ from tiny_two_stage import write_tiny_two_stage
 
 from maskrt.benchmarks.demo import BUNDLE
 from maskrt.cli.options import parse_axes
-from maskrt.runtime.bundle import MANIFEST, sha256_of
+from maskrt.runtime.bundle import MANIFEST
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.files import sha256_of
 
 Maskrt = Callable[..., tuple[int, str, str]]
 WITHOUT_TORCH = """

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from maskrt.runtime.batches import attempt, groups, in_halves, raised
+from maskrt.runtime.batching import attempt, groups, in_halves, raised
 from maskrt.runtime.errors import InputError, MaskrtError, NotFinite, OutOfMemory
 from maskrt.runtime.timing import timed_together
 

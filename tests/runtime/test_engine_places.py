@@ -83,7 +83,7 @@ def test_a_full_disk_loses_nothing(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr("maskrt.runtime.atomic.os.fsync", full)
+        patched.setattr("maskrt.runtime.files.os.fsync", full)
         with pytest.raises(MaskrtError, match="No space left on device: free space and run the command again"):
             build(bundle, workspace_mb=100)
     assert {file.name: file.read_bytes() for file in place.engine.parent.iterdir()} == before

@@ -16,12 +16,12 @@ from safetensors.numpy import load_file, save
 
 import maskrt
 from maskrt.runtime import tensorrt_build
-from maskrt.runtime.bundle import sha256_of
 from maskrt.runtime.click_decoder import WeightsByRefit
 from maskrt.runtime.click_networks import ClickNetworks
 from maskrt.runtime.clicks import Click
 from maskrt.runtime.decoder_state import on_host
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory
+from maskrt.runtime.files import sha256_of
 from maskrt.runtime.interactive import InteractiveSession
 from maskrt.runtime.session import open_session
 from maskrt.runtime.tensorrt_session import TensorRtSession

@@ -17,10 +17,11 @@ from PIL import Image
 
 from maskrt.runtime.errors import InputError, MaskrtError
 from maskrt.runtime.records import Records
-from maskrt.runtime.run import Outcome, Summary, roi_reader, run_batch
+from maskrt.runtime.regions import roi_reader
+from maskrt.runtime.run import Outcome, Summary, run_batch
 from maskrt.runtime.sinks import WRITERS, FolderSink
-from maskrt.runtime.sources import BadFrame, ImageSource, open_source
-from maskrt.runtime.types import Frame
+from maskrt.runtime.sources import ImageSource, open_source
+from maskrt.runtime.types import BadFrame, Frame
 
 
 @pytest.fixture

@@ -11,13 +11,11 @@ import pytest
 from fake_pipeline import SETTINGS, FakePipeline
 from PIL import Image
 
-from maskrt.runtime.atomic import write_bytes
-from maskrt.runtime.bundle import sha256_of
 from maskrt.runtime.errors import InputError, MaskrtError
+from maskrt.runtime.files import sha256_of, write_bytes
 from maskrt.runtime.rle import decode_rle
 from maskrt.runtime.sinks import WRITERS, FolderSink
-from maskrt.runtime.sources import BadFrame
-from maskrt.runtime.types import Frame
+from maskrt.runtime.types import BadFrame, Frame
 
 
 def frame_of(rng: np.random.Generator, source: str = "bed", index: int = 0) -> Frame:

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from maskrt.runtime.errors import InputError, MaskrtError
-from maskrt.runtime.sources import BadFrame, natural_key, open_source
-from maskrt.runtime.types import Frame
+from maskrt.runtime.sources import natural_key, open_source
+from maskrt.runtime.types import BadFrame, Frame
 
 
 def write_images(folder: Path, *names: str) -> Path:

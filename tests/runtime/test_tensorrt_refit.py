@@ -19,8 +19,8 @@ from tensorrt_standin.behaviour import check_plan
 from tiny_bundle import write_tiny_bundle
 
 from maskrt.export.structure import structure_sha256
-from maskrt.runtime.bundle import sha256_of
 from maskrt.runtime.errors import MaskrtError
+from maskrt.runtime.files import sha256_of
 
 Maskrt = Callable[..., tuple[int, str, str]]
 
@@ -205,7 +205,7 @@ def test_a_full_disk_keeps_both(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr("maskrt.runtime.atomic.os.fsync", full)
+        patched.setattr("maskrt.runtime.files.os.fsync", full)
         with pytest.raises(MaskrtError, match="No space left on device: free space and run the command again"):
             build(new, old)
     assert [file.name for file in (new / "engines").glob("*/*")] == []

@@ -24,10 +24,10 @@ from maskrt.runtime.bundle import (
     ModelEntry,
     encode_manifest,
     open_bundle,
-    sha256_of,
     soss_manifest,
 )
 from maskrt.runtime.errors import BundleError, NetworkError
+from maskrt.runtime.files import sha256_of
 from maskrt.runtime.session import open_session
 from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
 from maskrt.runtime.tensorrt_profiles import profile_of, sam_of

@@ -8,12 +8,13 @@ from typing import Any
 from maskrt.cli.click_scores import SequenceFigures
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
 from maskrt.cli.progress import FrameProgress
-from maskrt.runtime.bundle import MANIFEST, open_bundle, sha256_of
+from maskrt.runtime.bundle import MANIFEST, open_bundle
 from maskrt.runtime.click_metrics import Limit
 from maskrt.runtime.click_objects import Picture, Planned, Survey, read_pictures, survey
 from maskrt.runtime.click_sequence import Failed, SequenceSettings
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluate_clicks import CONFIGURATIONS, run_sequence
+from maskrt.runtime.files import sha256_of
 from maskrt.runtime.interactive import open_interactive
 from maskrt.runtime.sources import open_source
 

@@ -65,15 +65,16 @@ def command(
         )
     from maskrt.cli.progress import FrameProgress
     from maskrt.cli.scores import print_scores
-    from maskrt.runtime.atomic import write_bytes
     from maskrt.runtime.errors import InputError, NetworkError
     from maskrt.runtime.evaluate import Scores
     from maskrt.runtime.evaluations import EVALUATIONS
+    from maskrt.runtime.files import write_bytes
     from maskrt.runtime.images import read_truth
     from maskrt.runtime.pipeline import open_pipeline
     from maskrt.runtime.run import SOME_FRAMES_FAILED
     from maskrt.runtime.sinks import png_bytes
-    from maskrt.runtime.sources import BadFrame, open_source
+    from maskrt.runtime.sources import open_source
+    from maskrt.runtime.types import BadFrame
 
     if not truth.is_dir():
         raise InputError(f"{truth}: no such folder; it should hold a STEM.png per image")

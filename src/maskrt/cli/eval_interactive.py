@@ -56,11 +56,11 @@ def command(
     from maskrt.cli.click_runs import Engine, open_survey, run_all
     from maskrt.cli.click_scores import ClickReport, click_markdown, print_click_table
     from maskrt.cli.options import on_device, parse_limits, parse_names, parse_settings
-    from maskrt.runtime.atomic import write_bytes
-    from maskrt.runtime.bundle import MANIFEST, sha256_of
+    from maskrt.runtime.bundle import MANIFEST
+    from maskrt.runtime.cpus import usable_cpus
     from maskrt.runtime.evaluate_clicks import CONFIGURATIONS
+    from maskrt.runtime.files import sha256_of, write_bytes
     from maskrt.runtime.run import SOME_FRAMES_FAILED
-    from maskrt.runtime.session import usable_cpus
 
     names = parse_names(configs or ("all" if table else "none,R+E+x"), "--configs", CONFIGURATIONS)
     chosen_limits, overrides = parse_limits(limits), parse_settings(settings or [])

@@ -51,7 +51,8 @@ def command(
     """
     from maskrt.cli.batch import run_told
     from maskrt.cli.options import on_device, parse_list, refine_options
-    from maskrt.runtime.bundle import MANIFEST, open_bundle, sha256_of
+    from maskrt.runtime.bundle import MANIFEST, open_bundle
+    from maskrt.runtime.files import sha256_of
     from maskrt.runtime.records import RunSettings
     from maskrt.runtime.refine_pipeline import RefinePipeline, rough_reader, sha256_of_masks
     from maskrt.runtime.sinks import FolderSink

@@ -57,7 +57,8 @@ def command(
     """
     from maskrt.cli.batch import run_told
     from maskrt.cli.options import on_device, parse_list, parse_region, parse_settings
-    from maskrt.runtime.bundle import MANIFEST, open_bundle, segmenting_manifest, sha256_of
+    from maskrt.runtime.bundle import MANIFEST, open_bundle, segmenting_manifest
+    from maskrt.runtime.files import sha256_of
     from maskrt.runtime.pipeline import open_pipeline
     from maskrt.runtime.records import RunSettings
     from maskrt.runtime.sinks import FolderSink

@@ -1,5 +1,6 @@
-"""Files that are absent or whole, whatever happens while they are written."""
+"""Files that are absent or whole, whatever happens while they are written; and their sha256."""
 
+import hashlib
 import os
 import secrets
 from collections.abc import Mapping
@@ -59,3 +60,9 @@ def remove_leftovers(folder: Path) -> None:
 def cannot_write(path: Path, error: OSError) -> MaskrtError:
     """The error for a file that the system does not let us write."""
     return MaskrtError(f"cannot write {path}: {error.strerror or error}: free space or choose another --out")
+
+
+def sha256_of(path: Path) -> str:
+    """The hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,38 @@
+"""Regions of interest from files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.types import Roi
+
+RoiOf = Callable[[str], Roi | None]
+
+
+class _RoiFile(msgspec.Struct):
+    """The part of DIR/STEM.json that matters here; `maskrt scenes` writes more beside it."""
+
+    roi_xywh: Roi
+
+
+def roi_reader(folder: Path) -> RoiOf:
+    """A function from a frame's name to `roi_xywh` in FOLDER/NAME.json.
+
+    Raises:
+        InputError: no such folder; the function raises it for a missing or unreadable file.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; it should hold a STEM.json with roi_xywh per image")
+
+    def read(source: str) -> Roi | None:
+        file = folder / f"{source}.json"
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=_RoiFile).roi_xywh
+        except FileNotFoundError as error:
+            raise InputError(f"{file}: no such file; --roi-from needs one per image") from error
+        except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+            raise InputError(f'{file}: {error}; expected {{"roi_xywh": [X, Y, WIDTH, HEIGHT]}}') from error
+
+    return read
