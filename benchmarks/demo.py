@@ -15,10 +15,10 @@ from maskrt.benchmarks.scenes import draw_scene
 from maskrt.runtime.evaluate import ComparedMethods, Scores, compare_methods
 from maskrt.runtime.figures import comparison, row, stack
 from maskrt.runtime.files import write_bytes
-from maskrt.runtime.overlay import overlay, segments_picture
+from maskrt.runtime.io.overlay import overlay, segments_picture
+from maskrt.runtime.io.sinks import png_bytes
 from maskrt.runtime.pipeline import open_pipeline
 from maskrt.runtime.region import in_frame
-from maskrt.runtime.sinks import png_bytes
 from maskrt.runtime.soss import SossPipeline
 
 BUNDLE = Path(__file__).resolve().parent.parent / "export" / "demo" / "bundle"

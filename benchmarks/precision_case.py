@@ -23,9 +23,9 @@ from maskrt.export.answers import Calibration, told
 from maskrt.runtime.bundle import Bundle
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.engines import Array
+from maskrt.runtime.io.regions import roi_reader
 from maskrt.runtime.pipeline import open_pipeline
 from maskrt.runtime.recorder import Recorder
-from maskrt.runtime.regions import roi_reader
 from maskrt.runtime.session import open_session
 from maskrt.runtime.soss import SossPipeline
 

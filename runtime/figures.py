@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from maskrt.runtime.evaluate import ComparedMethods, ComparedStages
-from maskrt.runtime.overlay import framed, segments_picture
+from maskrt.runtime.io.overlay import framed, segments_picture
 from maskrt.runtime.region import fit_size_hw
 
 STAGE_CAPTIONS = ("input", "truth", "stage 1", "both stages", "looked at again")

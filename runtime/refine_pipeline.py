@@ -15,7 +15,7 @@ from maskrt.runtime.bundle import Bundle, RefinerSpec, refiner_manifest, with_ov
 from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.files import sha256_of
-from maskrt.runtime.images import read_labels, read_rough
+from maskrt.runtime.io.images import read_labels, read_rough
 from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.refiner import Refiner
 from maskrt.runtime.types import Frame, Labels, Result, Roi, Segments

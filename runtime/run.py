@@ -7,10 +7,10 @@ from typing import Literal, Protocol
 
 from maskrt.runtime.batching import attempt
 from maskrt.runtime.errors import InputError, NetworkError
+from maskrt.runtime.io.regions import RoiOf
+from maskrt.runtime.io.sinks import Sink
+from maskrt.runtime.io.sources import Source
 from maskrt.runtime.region import checked_roi
-from maskrt.runtime.regions import RoiOf
-from maskrt.runtime.sinks import Sink
-from maskrt.runtime.sources import Source
 from maskrt.runtime.types import BadFrame, Frame, Result, Roi
 
 SOME_FRAMES_FAILED = 3

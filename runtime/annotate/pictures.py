@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import sha256_of
-from maskrt.runtime.images import read_image
-from maskrt.runtime.sources import VIDEO_SUFFIXES, check_name, image_files, natural_key
+from maskrt.runtime.io.images import read_image
+from maskrt.runtime.io.sources import VIDEO_SUFFIXES, check_name, image_files, natural_key
 
 
 @dataclass(frozen=True)

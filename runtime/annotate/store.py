@@ -17,8 +17,8 @@ from maskrt.runtime.annotate.coco import Annotation, Category, Coco, ImageEntry,
 from maskrt.runtime.annotate.pictures import Opened
 from maskrt.runtime.errors import InputError, MaskrtError
 from maskrt.runtime.files import cannot_write, remove_leftovers, write_files
+from maskrt.runtime.io.sinks import png_bytes
 from maskrt.runtime.rle import Rle, encode_rle
-from maskrt.runtime.sinks import png_bytes
 from maskrt.runtime.types import Labels
 
 ANNOTATIONS, MASKS, DECODERS = "annotations.json", "masks", "decoders"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.images import decode_image
+from maskrt.runtime.io.images import decode_image
 from maskrt.runtime.serve.refused import invalid_image, invalid_request
 
 Mask = NDArray[np.bool_]

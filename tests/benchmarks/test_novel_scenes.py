@@ -11,7 +11,7 @@ import pytest
 from maskrt.benchmarks.novel_families import FAMILIES
 from maskrt.benchmarks.novel_scenes import FEWEST, MOST, NOVEL_WH, SHARES, NovelScene, draw_novel, write_novel
 from maskrt.runtime.errors import InputError, MaskrtError
-from maskrt.runtime.images import read_image, read_labels
+from maskrt.runtime.io.images import read_image, read_labels
 
 SMALL = (192, 192)
 

@@ -14,7 +14,7 @@ from maskrt.runtime.click_objects import Picture, Planned, Survey, read_pictures
 from maskrt.runtime.click_sequence import ClickSequence, SequenceSettings, read_sequence, write_sequence
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluate_clicks import CONFIGURATIONS, run_sequence
-from maskrt.runtime.sources import open_source
+from maskrt.runtime.io.sources import open_source
 
 LIMIT = Limit(6, 85)
 LEARNING = CONFIGURATIONS["R+E+x"]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.images import read_image, read_truth
+from maskrt.runtime.io.images import read_image, read_truth
 
 
 def saved(path: Path, image: Image.Image | np.ndarray, **options: object) -> Path:

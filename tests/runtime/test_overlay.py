@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from maskrt.runtime.overlay import MASK_RGB, ROI_RGB, outline, overlay, segments_picture
+from maskrt.runtime.io.overlay import MASK_RGB, ROI_RGB, outline, overlay, segments_picture
 from maskrt.runtime.rle import encode_rle
 from maskrt.runtime.types import Segments
 

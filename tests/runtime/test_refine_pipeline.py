@@ -19,7 +19,7 @@ from maskrt.runtime.bundle import (
     soss_manifest,
 )
 from maskrt.runtime.errors import BundleError, InputError
-from maskrt.runtime.images import read_labels, read_rough
+from maskrt.runtime.io.images import read_labels, read_rough
 from maskrt.runtime.pipeline import open_pipeline
 from maskrt.runtime.refine_pipeline import (
     RefinePipeline,

@@ -16,11 +16,11 @@ from fake_pipeline import SETTINGS, FakePipeline, run_fake
 from PIL import Image
 
 from maskrt.runtime.errors import InputError, MaskrtError
-from maskrt.runtime.records import Records
-from maskrt.runtime.regions import roi_reader
+from maskrt.runtime.io.records import Records
+from maskrt.runtime.io.regions import roi_reader
+from maskrt.runtime.io.sinks import WRITERS, FolderSink
+from maskrt.runtime.io.sources import ImageSource, open_source
 from maskrt.runtime.run import Outcome, Summary, run_batch
-from maskrt.runtime.sinks import WRITERS, FolderSink
-from maskrt.runtime.sources import ImageSource, open_source
 from maskrt.runtime.types import BadFrame, Frame
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from maskrt.runtime.errors import InputError, MaskrtError
 from maskrt.runtime.files import sha256_of, write_bytes
+from maskrt.runtime.io.sinks import WRITERS, FolderSink
 from maskrt.runtime.rle import decode_rle
-from maskrt.runtime.sinks import WRITERS, FolderSink
 from maskrt.runtime.types import BadFrame, Frame
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from maskrt.runtime.errors import InputError, MaskrtError
-from maskrt.runtime.sources import natural_key, open_source
+from maskrt.runtime.io.sources import natural_key, open_source
 from maskrt.runtime.types import BadFrame, Frame
 
 

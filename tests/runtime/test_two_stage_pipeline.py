@@ -24,7 +24,7 @@ from maskrt.runtime.errors import BundleError, InputError, NetworkError, NotFini
 from maskrt.runtime.evaluate import STAGES, Scores, compare_stages
 from maskrt.runtime.evaluations import EVALUATIONS
 from maskrt.runtime.figures import stages_comparison
-from maskrt.runtime.overlay import WINDOW_RGB
+from maskrt.runtime.io.overlay import WINDOW_RGB
 from maskrt.runtime.refine_pipeline import open_refiner
 from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.two_stage_pipeline import TwoStagePipeline

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
 from maskrt.cli.progress import FrameProgress
-from maskrt.runtime.regions import RoiOf
+from maskrt.runtime.io.regions import RoiOf
+from maskrt.runtime.io.sinks import FolderSink
+from maskrt.runtime.io.sources import Source
 from maskrt.runtime.run import Outcome, Pipeline, run_batch
-from maskrt.runtime.sinks import FolderSink
-from maskrt.runtime.sources import Source
 from maskrt.runtime.types import Roi
 
 

@@ -16,7 +16,7 @@ from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluate_clicks import CONFIGURATIONS, run_sequence
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.interactive import open_interactive
-from maskrt.runtime.sources import open_source
+from maskrt.runtime.io.sources import open_source
 
 
 @dataclass(frozen=True)

@@ -69,11 +69,11 @@ def command(
     from maskrt.runtime.evaluate import Scores
     from maskrt.runtime.evaluations import EVALUATIONS
     from maskrt.runtime.files import write_bytes
-    from maskrt.runtime.images import read_truth
+    from maskrt.runtime.io.images import read_truth
+    from maskrt.runtime.io.sinks import png_bytes
+    from maskrt.runtime.io.sources import open_source
     from maskrt.runtime.pipeline import open_pipeline
     from maskrt.runtime.run import SOME_FRAMES_FAILED
-    from maskrt.runtime.sinks import png_bytes
-    from maskrt.runtime.sources import open_source
     from maskrt.runtime.types import BadFrame
 
     if not truth.is_dir():

@@ -10,11 +10,11 @@ from maskrt.cli.progress import FrameProgress
 from maskrt.runtime.bundle import open_bundle
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.files import write_bytes
-from maskrt.runtime.images import read_truth
+from maskrt.runtime.io.images import read_truth
+from maskrt.runtime.io.sources import open_source
 from maskrt.runtime.refine_metrics import RefineScores
 from maskrt.runtime.refine_pipeline import open_refiner, rough_reader
 from maskrt.runtime.run import SOME_FRAMES_FAILED
-from maskrt.runtime.sources import open_source
 from maskrt.runtime.types import BadFrame
 
 

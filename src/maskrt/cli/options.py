@@ -9,7 +9,7 @@ import msgspec
 
 from maskrt.runtime.click_metrics import Limit
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.regions import RoiOf, roi_reader
+from maskrt.runtime.io.regions import RoiOf, roi_reader
 from maskrt.runtime.types import Roi
 
 

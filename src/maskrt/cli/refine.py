@@ -53,10 +53,10 @@ def command(
     from maskrt.cli.options import on_device, parse_list, refine_options
     from maskrt.runtime.bundle import MANIFEST, open_bundle
     from maskrt.runtime.files import sha256_of
-    from maskrt.runtime.records import RunSettings
+    from maskrt.runtime.io.records import RunSettings
+    from maskrt.runtime.io.sinks import FolderSink
+    from maskrt.runtime.io.sources import open_source
     from maskrt.runtime.refine_pipeline import RefinePipeline, rough_reader, sha256_of_masks
-    from maskrt.runtime.sinks import FolderSink
-    from maskrt.runtime.sources import open_source
 
     max_pixels = int(max_megapixels * 1e6)
     options = refine_options(select, tile, memory_limit)

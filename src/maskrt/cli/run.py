@@ -59,10 +59,10 @@ def command(
     from maskrt.cli.options import on_device, parse_list, parse_region, parse_settings
     from maskrt.runtime.bundle import MANIFEST, open_bundle, segmenting_manifest
     from maskrt.runtime.files import sha256_of
+    from maskrt.runtime.io.records import RunSettings
+    from maskrt.runtime.io.sinks import FolderSink
+    from maskrt.runtime.io.sources import open_source
     from maskrt.runtime.pipeline import open_pipeline
-    from maskrt.runtime.records import RunSettings
-    from maskrt.runtime.sinks import FolderSink
-    from maskrt.runtime.sources import open_source
 
     region = parse_region(roi, roi_from)
     overrides = parse_settings(settings or [])

@@ -64,10 +64,10 @@ def command(
     from maskrt.runtime.bundle import FP32, Artifact, TwoStageManifest, open_bundle
     from maskrt.runtime.errors import InputError
     from maskrt.runtime.files import write_bytes
+    from maskrt.runtime.io.sources import open_source
     from maskrt.runtime.refine_pipeline import rough_reader
     from maskrt.runtime.refiner import read_weights
     from maskrt.runtime.session import open_session
-    from maskrt.runtime.sources import open_source
     from maskrt.runtime.types import BadFrame
 
     provider = on_device(provider, device)

@@ -18,7 +18,7 @@ from maskrt.runtime.annotate.pictures import Picture
 from maskrt.runtime.annotate.store import Store
 from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import InputError, MaskrtError, NetworkError
-from maskrt.runtime.images import read_image, read_labels
+from maskrt.runtime.io.images import read_image, read_labels
 from maskrt.runtime.rle import decode_rle
 
 

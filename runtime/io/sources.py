@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.images import MAX_PIXELS, SUFFIXES, read_image
+from maskrt.runtime.io.images import MAX_PIXELS, SUFFIXES, read_image
 from maskrt.runtime.types import BadFrame, Frame
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm")
@@ -72,7 +72,7 @@ def open_source(spec: str, max_pixels: int = MAX_PIXELS) -> Source:
     """
     path = Path(spec)
     if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
-        from maskrt.runtime.video import VideoSource  # needs the extra `video`
+        from maskrt.runtime.io.video import VideoSource  # needs the extra `video`
 
         return VideoSource(path, max_pixels)
     return ImageSource(image_files(spec), max_pixels)

@@ -23,8 +23,8 @@ from PIL import Image
 from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import remove_leftovers, sha256_of, write_bytes
-from maskrt.runtime.overlay import overlay
-from maskrt.runtime.records import RESULTS, Record, Records, RunSettings, sha256_of_pixels
+from maskrt.runtime.io.overlay import overlay
+from maskrt.runtime.io.records import RESULTS, Record, Records, RunSettings, sha256_of_pixels
 from maskrt.runtime.types import BadFrame, Frame, Result, Roi, Segments
 
 
