@@ -63,7 +63,7 @@ class OurDecoder:
 
     def __call__(self) -> Callable[[], tuple[dict[str, float], Found]]:
         """Load the graphs."""
-        from maskrt.runtime.bundle import open_bundle
+        from maskrt.runtime.bundle.bundle import open_bundle
         from maskrt.runtime.mask_decoder import open_decoder
 
         workers = self.prompts.threads
@@ -97,7 +97,7 @@ class OneGraph:
 
     def __call__(self) -> Callable[[], tuple[dict[str, float], Found]]:
         """Load the graph."""
-        from maskrt.runtime.bundle import open_bundle
+        from maskrt.runtime.bundle.bundle import open_bundle
         from maskrt.runtime.session import open_session
 
         bundle = open_bundle(self.prompts.bundle)
@@ -158,7 +158,7 @@ def _in_batches(
 
 
 def _gate(bundle: Path) -> np.float32:
-    from maskrt.runtime.bundle import open_bundle
+    from maskrt.runtime.bundle.bundle import open_bundle
 
     return np.float32(open_bundle(bundle).manifest.masks.pred_iou_thresh)
 

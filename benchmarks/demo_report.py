@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskrt import __version__
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.evaluate import Scores
 from maskrt.runtime.files import write_bytes
 

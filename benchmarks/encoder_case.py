@@ -23,7 +23,7 @@ from maskrt.benchmarks.measure import Factory, Measured
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
 from maskrt.runtime.automatic_masks import AutomaticMasks
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import ProviderUnavailable
 from maskrt.runtime.fusion import fuse

@@ -16,7 +16,7 @@ from maskrt.benchmarks.measure import Row, run_pairs
 from maskrt.benchmarks.recording import FrameByFrame, Setup, draw_recording
 from maskrt.benchmarks.report_json import CaseReport, environment, total
 from maskrt.benchmarks.soss_models import Report, require
-from maskrt.runtime.bundle import open_bundle, soss_manifest
+from maskrt.runtime.bundle.bundle import open_bundle, soss_manifest
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import InputError
 

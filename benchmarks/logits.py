@@ -10,7 +10,8 @@ from PIL import Image
 from maskrt.benchmarks.cases import BenchOptions
 from maskrt.benchmarks.soss_models import Models
 from maskrt.kernels.low_res import Placement
-from maskrt.runtime.bundle import MasksSpec, open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.mask_decoder import WholeDecoder
 from maskrt.runtime.prompts import point_grid

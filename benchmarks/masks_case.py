@@ -21,7 +21,7 @@ from maskrt.benchmarks.measure import Factory
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
 from maskrt.kernels.low_res import Placement
-from maskrt.runtime.bundle import MasksSpec
+from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.mask_decoder import SplitDecoder
 from maskrt.runtime.rle import Rle, decode_rle, rle_area
 

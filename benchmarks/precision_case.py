@@ -20,7 +20,7 @@ from maskrt.benchmarks.scenes import draw_scene, write_scene
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
 from maskrt.benchmarks.verify import certify_precision
 from maskrt.export.answers import Calibration, told
-from maskrt.runtime.bundle import Bundle
+from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.engines import Array
 from maskrt.runtime.io.regions import roi_reader

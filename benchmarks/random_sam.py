@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from maskrt.export.sam import SamConfig, build_sam
-from maskrt.runtime.bundle import MasksSpec
+from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.prompts import point_grid
 from maskrt.runtime.region import fit_size_hw
 

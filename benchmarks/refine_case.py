@@ -139,7 +139,8 @@ class Ours:
 
     def __call__(self) -> Iterate:
         """Load the bundle."""
-        from maskrt.runtime.bundle import RefineSpec, open_bundle
+        from maskrt.runtime.bundle.bundle import open_bundle
+        from maskrt.runtime.bundle.specs import RefineSpec
         from maskrt.runtime.refine_pipeline import refiner_spec
         from maskrt.runtime.refiner import Refiner
 
@@ -173,7 +174,7 @@ class Theirs:
         from maskrt.benchmarks.peers.crm_steps import steps
         from maskrt.export.crm_cascade import refine_plainly
         from maskrt.export.refiner import read_crm
-        from maskrt.runtime.bundle import open_bundle
+        from maskrt.runtime.bundle.bundle import open_bundle
         from maskrt.runtime.refine_pipeline import refiner_spec
 
         torch.set_num_threads(self.work.threads)

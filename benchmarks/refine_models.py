@@ -6,7 +6,7 @@ from typing import Any
 
 from maskrt.benchmarks.demo import BUNDLE
 from maskrt.benchmarks.soss_models import Report
-from maskrt.runtime.bundle import MANIFEST, open_bundle
+from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
 from maskrt.runtime.errors import InputError
 
 RANDOM_SEED = 0

@@ -15,7 +15,7 @@ from maskrt.benchmarks.held_out import Progress, measure_held_out
 from maskrt.benchmarks.measure import Spread, spread_of
 from maskrt.benchmarks.refine_scenes import refine_scene
 from maskrt.benchmarks.report_json import Environment, environment
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.refine_metrics import RefineScores
 from maskrt.runtime.refine_pipeline import open_refiner

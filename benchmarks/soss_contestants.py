@@ -79,7 +79,7 @@ class UpstreamContestant:
         from maskrt.benchmarks.peers.soss_upstream import SossUpstream
         from maskrt.export.kinds import load_architecture
         from maskrt.export.sams import read_sam
-        from maskrt.runtime.bundle import open_bundle, with_overrides
+        from maskrt.runtime.bundle.bundle import open_bundle, with_overrides
 
         work = self.work
         torch.set_num_threads(work.threads)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.benchmarks.cases import BenchOptions
-from maskrt.runtime.bundle import MANIFEST, MasksSpec, open_bundle
+from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
+from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.region import checked_roi

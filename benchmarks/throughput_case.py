@@ -20,7 +20,7 @@ from maskrt.benchmarks.measure import Measured, Spread, run_pairs
 from maskrt.benchmarks.recording import Labels, Recording, Setup, Share, draw_recording, of_one_size
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, environment, total
 from maskrt.benchmarks.soss_models import Report, require
-from maskrt.runtime.bundle import open_bundle, soss_manifest
+from maskrt.runtime.bundle.bundle import open_bundle, soss_manifest
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.doctor import examine
 from maskrt.runtime.errors import InputError

@@ -22,12 +22,12 @@ from maskrt.benchmarks.recording import Recording, Setup, draw_recording, load_s
 from maskrt.benchmarks.report_json import CaseReport, environment, total
 from maskrt.benchmarks.scenes import draw_scene
 from maskrt.benchmarks.soss_models import Report, require
-from maskrt.runtime.bundle import Bundle, open_bundle, two_stage_manifest
+from maskrt.runtime.bundle.bundle import Bundle, open_bundle, two_stage_manifest
+from maskrt.runtime.bundle.two_stage_spec import low_size, padded_size, patch_side, working_size
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.metrics import image_dice
 from maskrt.runtime.region import cut
-from maskrt.runtime.two_stage_spec import low_size, padded_size, patch_side, working_size
 from maskrt.runtime.types import Roi
 
 NEEDS = ("cv2", "onnxruntime", "torch", "onnx", "onnxscript", "safetensors")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from maskrt.benchmarks.equality import compare_segments, records
 from maskrt.export.answers import Calibration, agreements, answer
 from maskrt.kernels import sets
-from maskrt.runtime.bundle import FP32, Agreement, Bundle
+from maskrt.runtime.bundle.bundle import FP32, Agreement, Bundle
 from maskrt.runtime.refine_pipeline import open_refiner, refiner_spec
 from maskrt.runtime.refiner import MAX_SIDE, Refiner
 from maskrt.runtime.soss import SossPipeline

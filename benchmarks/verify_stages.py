@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from maskrt.benchmarks.verify import TIE, Compared
 from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
-from maskrt.runtime.bundle import Bundle
+from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.region import checked_roi, cut
 from maskrt.runtime.two_stage_pipeline import TwoStagePipeline, labels_of
 from maskrt.runtime.types import Roi

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from maskrt.runtime.agreement import AgreementCount
-from maskrt.runtime.bundle import Agreement, Bundle, SossManifest, TwoStageManifest
+from maskrt.runtime.bundle.bundle import Agreement, Bundle, SossManifest, TwoStageManifest
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.io.images import MAX_PIXELS
 from maskrt.runtime.io.regions import RoiOf

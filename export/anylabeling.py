@@ -23,7 +23,7 @@ from maskrt.export.folder import whole_folder
 from maskrt.export.graph import Report, export_graph
 from maskrt.export.sam import EncoderGraph, SamConfig
 from maskrt.export.sams import MAX_POINTS, encoder_graphs, read_sam
-from maskrt.runtime.bundle import Parity
+from maskrt.runtime.bundle.bundle import Parity
 from maskrt.runtime.errors import InputError
 
 IMAGE_SIZE = 1024  # written into both programs, as is the 256 of the mask input

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from maskrt.export.crm import CrmNet, pixel_centres
-from maskrt.runtime.bundle import RefinerSpec
+from maskrt.runtime.bundle.specs import RefinerSpec
 
 CHUNK = 50176 * 16  # points decoded at a time, as in the public code
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from maskrt.export.fitness import findings
 from maskrt.export.structure import structure_sha256
-from maskrt.runtime.bundle import MANIFEST, DataFile, ModelEntry, Parity
+from maskrt.runtime.bundle.bundle import MANIFEST, DataFile, ModelEntry, Parity
 from maskrt.runtime.files import sha256_of
 
 

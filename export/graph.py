@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from maskrt.export.entries import data_file
 from maskrt.export.quiet import quiet
-from maskrt.runtime.bundle import Parity
+from maskrt.runtime.bundle.bundle import Parity
 from maskrt.runtime.errors import ExportError, MaskrtError
 from maskrt.runtime.session import open_session
 

@@ -18,18 +18,18 @@ from maskrt.export.graph import OPSET, TOLERANCE, Report, compare, write_graph
 from maskrt.export.sam import SamConfig
 from maskrt.export.sams import read_sam, write_encoder
 from maskrt.export.step_parity import check_steps
-from maskrt.runtime.bundle import (
+from maskrt.runtime.bundle.bundle import (
     MANIFEST,
     SCHEMA,
-    AdaptSpec,
     Bundle,
     InteractiveManifest,
     ModelEntry,
     Parity,
-    SamSpec,
     encode_manifest,
     open_bundle,
 )
+from maskrt.runtime.bundle.interactive_spec import AdaptSpec
+from maskrt.runtime.bundle.specs import SamSpec
 from maskrt.runtime.errors import ExportError
 from maskrt.runtime.session import open_session
 

@@ -16,7 +16,7 @@ from maskrt.export.folder import whole_folder
 from maskrt.export.fp16 import convert_fp16, write_rounded
 from maskrt.export.int8 import convert_int8, has_inner_layers
 from maskrt.export.structure import structure_sha256
-from maskrt.runtime.bundle import (
+from maskrt.runtime.bundle.bundle import (
     FP32,
     LOWER,
     MANIFEST,

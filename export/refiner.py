@@ -17,18 +17,17 @@ from maskrt.export.folder import whole_folder
 from maskrt.export.graph import OPSET, TOLERANCE, Report, export_graph
 from maskrt.export.kinds import split_kind
 from maskrt.kernels import sets
-from maskrt.runtime.bundle import (
+from maskrt.runtime.bundle.bundle import (
     MANIFEST,
     SCHEMA,
     Bundle,
     ModelEntry,
     Parity,
     RefineManifest,
-    RefinerSpec,
-    RefineSpec,
     encode_manifest,
     open_bundle,
 )
+from maskrt.runtime.bundle.specs import RefinerSpec, RefineSpec
 from maskrt.runtime.errors import ExportError
 from maskrt.runtime.refine_turn import STRIDE
 from maskrt.runtime.refiner import MAX_SIDE, Refiner

@@ -15,7 +15,7 @@ from maskrt.export.kinds import KNOWN, split_kind
 from maskrt.export.sam import SAM_CONFIGS, EncoderGraph, SamConfig, build_sam
 from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale
 from maskrt.export.vit_encoder import BandedViT
-from maskrt.runtime.bundle import Parity
+from maskrt.runtime.bundle.bundle import Parity
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.mask_decoder import MASKS_PER_POINT
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from maskrt.export.graph import MAX_IMAGES, TOLERANCE, OneByOne, Report, export_graph, output_shape
 from maskrt.export.kinds import SEGMENTER_ARCHITECTURES, load_architecture
-from maskrt.runtime.bundle import MAX_MODEL_BYTES, Parity
+from maskrt.runtime.bundle.bundle import MAX_MODEL_BYTES, Parity
 from maskrt.runtime.errors import ExportError, InputError, NetworkError
 from maskrt.runtime.session import Session, open_session
 

@@ -13,20 +13,17 @@ from maskrt.export.refiner import write_refiner
 from maskrt.export.sam import SamConfig
 from maskrt.export.sams import WRITERS, read_sam
 from maskrt.export.soss_segmenter import Normalisation, Triple, write_segmenter
-from maskrt.runtime.bundle import (
+from maskrt.runtime.bundle.bundle import (
     MANIFEST,
     SCHEMA,
     Bundle,
-    MasksSpec,
     ModelEntry,
-    RefineSpec,
-    SamSpec,
     SossManifest,
-    VotingSpec,
     encode_manifest,
     open_bundle,
     soss_manifest,
 )
+from maskrt.runtime.bundle.specs import MasksSpec, RefineSpec, SamSpec, VotingSpec
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
 from maskrt.runtime.session import open_session

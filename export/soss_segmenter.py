@@ -11,14 +11,9 @@ from maskrt.export.entries import model_entry
 from maskrt.export.graph import Report
 from maskrt.export.kinds import split_kind
 from maskrt.export.segmenters import SEGMENTERS
-from maskrt.runtime.bundle import (
-    ModelEntry,
-    SegmenterSpec,
-    StagesSpec,
-    TwoStageSpec,
-    open_bundle,
-    two_stage_manifest,
-)
+from maskrt.runtime.bundle.bundle import ModelEntry, open_bundle, two_stage_manifest
+from maskrt.runtime.bundle.specs import SegmenterSpec
+from maskrt.runtime.bundle.two_stage_spec import StagesSpec, TwoStageSpec
 from maskrt.runtime.errors import InputError
 
 Triple = tuple[float, float, float]

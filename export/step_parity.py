@@ -21,7 +21,7 @@ from maskrt.export.click_decoder import PlainClickDecoder
 from maskrt.export.graph import Report
 from maskrt.export.sam import SamConfig
 from maskrt.runtime.adaptation import BETAS, Floats
-from maskrt.runtime.bundle import Parity
+from maskrt.runtime.bundle.bundle import Parity
 from maskrt.runtime.errors import ExportError
 from maskrt.runtime.session import Session
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from maskrt.kernels.patches.reference import STEP
-from maskrt.runtime.bundle import StagesSpec, TwoStageSpec
+from maskrt.runtime.bundle.two_stage_spec import StagesSpec, TwoStageSpec
 
 
 @torch.no_grad()

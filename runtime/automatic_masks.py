@@ -11,7 +11,7 @@ from maskrt.kernels import sets
 from maskrt.kernels.low_res import Placement
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import as_value, groups, in_halves, raised
-from maskrt.runtime.bundle import MasksSpec, SamSpec
+from maskrt.runtime.bundle.specs import MasksSpec, SamSpec
 from maskrt.runtime.candidates import Candidate, CandidateFinder, Points, draw_rle
 from maskrt.runtime.clean_up import clean_rle
 from maskrt.runtime.crops import Crop, crop_boxes, cut_by_crop

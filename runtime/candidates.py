@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from maskrt.kernels.low_res import Placement, Window, window_of
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import in_halves
-from maskrt.runtime.bundle import MasksSpec, SamSpec
+from maskrt.runtime.bundle.specs import MasksSpec, SamSpec
 from maskrt.runtime.mask_decoder import MASKS_PER_POINT, MaskDecoder, Tensors
 from maskrt.runtime.resident import Tensor
 from maskrt.runtime.rle import Rle

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskrt.runtime.adaptation import FIRST, NEXT, SECOND, STEP_INPUTS, Tensors
-from maskrt.runtime.bundle import Bundle
+from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.click_decoder import ClickDecoder, WeightsAsInputs, WeightsByRefit
 from maskrt.runtime.closeable import Closing
 from maskrt.runtime.engines import OPENVINO

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from maskrt.kernels import sets
 from maskrt.kernels.sets import KernelSet
 from maskrt.kernels.voting import runs_of
-from maskrt.runtime.bundle import VotingSpec
+from maskrt.runtime.bundle.specs import VotingSpec
 from maskrt.runtime.types import Segments
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.adaptation import Learned, Lesson, Stepper
-from maskrt.runtime.bundle import Bundle, interactive_manifest, open_bundle, with_overrides
+from maskrt.runtime.bundle.bundle import Bundle, interactive_manifest, open_bundle, with_overrides
 from maskrt.runtime.click_networks import ClickNetworks, open_networks
 from maskrt.runtime.click_prompts import (
     UNKNOWN,

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.bundle import Bundle, SamSpec, soss_manifest
+from maskrt.runtime.bundle.bundle import Bundle, soss_manifest
+from maskrt.runtime.bundle.specs import SamSpec
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.providers import ON_GPU, split_device

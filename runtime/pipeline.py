@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from maskrt.runtime.bundle import FP32, SossManifest, TwoStageManifest, open_bundle, segmenting_manifest
+from maskrt.runtime.bundle.bundle import FP32, SossManifest, TwoStageManifest, open_bundle, segmenting_manifest
 from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
 

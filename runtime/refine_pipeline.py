@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.batching import attempt
-from maskrt.runtime.bundle import Bundle, RefinerSpec, refiner_manifest, with_overrides
+from maskrt.runtime.bundle.bundle import Bundle, refiner_manifest, with_overrides
+from maskrt.runtime.bundle.specs import RefinerSpec
 from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.files import sha256_of

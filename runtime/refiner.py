@@ -17,7 +17,8 @@ from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.pixel_decoder.reference import DecoderWeights
 from maskrt.kernels.sets import KernelSet
-from maskrt.runtime.bundle import Bundle, RefinerSpec, RefineSpec
+from maskrt.runtime.bundle.bundle import Bundle
+from maskrt.runtime.bundle.specs import RefinerSpec, RefineSpec
 from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.mask_decoder import require_names

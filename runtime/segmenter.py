@@ -9,7 +9,7 @@ from PIL import Image
 from maskrt.kernels import sets
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import in_halves
-from maskrt.runtime.bundle import SegmenterSpec
+from maskrt.runtime.bundle.specs import SegmenterSpec
 from maskrt.runtime.errors import NetworkError
 from maskrt.runtime.numeric import softmax
 from maskrt.runtime.region import fit_size_hw

@@ -17,7 +17,7 @@ from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.automatic_masks import AutomaticMasks
 from maskrt.runtime.batching import attempt, look_at, raised, together_or_apart
-from maskrt.runtime.bundle import Bundle, SossManifest, soss_manifest, with_overrides
+from maskrt.runtime.bundle.bundle import Bundle, SossManifest, soss_manifest, with_overrides
 from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.fusion import fuse

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.batching import in_halves
+from maskrt.runtime.bundle.two_stage_spec import TwoStageSpec, padded_size
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.numeric import softmax
 from maskrt.runtime.session import Session
-from maskrt.runtime.two_stage_spec import TwoStageSpec, padded_size
 
 Floats = NDArray[np.float32]
 

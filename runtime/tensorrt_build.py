@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from maskrt.runtime.bundle import (
+from maskrt.runtime.bundle.bundle import (
     Bundle,
     InteractiveManifest,
     Manifest,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.bundle import entry_of
+from maskrt.runtime.bundle.bundle import entry_of
 from maskrt.runtime.cuda_graph import Refusal
 from maskrt.runtime.cuda_memory import Cuda
 from maskrt.runtime.engines import Engine, Ports

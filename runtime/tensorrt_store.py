@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from maskrt.runtime.bundle import MAX_MANIFEST_BYTES
+from maskrt.runtime.bundle.bundle import MAX_MANIFEST_BYTES
 from maskrt.runtime.cuda_memory import Cuda
 from maskrt.runtime.engine_places import EngineFolder, bundle_places, open_to_others, plain
 from maskrt.runtime.errors import BundleError, MaskrtError

@@ -1,7 +1,7 @@
 """Two-stage segmentation: a network sees the whole region small, a second one sees again where the first is undecided.
 
 Source: D. Teixeira e Silva et al., "Two-stage Semantic Segmentation in Neural Networks", section 3. The public code
-differs where maskrt.runtime.two_stage_spec says so.
+differs where maskrt.runtime.bundle.two_stage_spec says so.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,7 @@ from maskrt.kernels import sets
 from maskrt.kernels.patches.reference import grid_of
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import groups
-from maskrt.runtime.session import Session
-from maskrt.runtime.stage_network import StageNetwork, probabilities
-from maskrt.runtime.stage_windows import RAMPS, find_windows
-from maskrt.runtime.timing import timed
-from maskrt.runtime.two_stage_spec import (
+from maskrt.runtime.bundle.two_stage_spec import (
     StagesSpec,
     TwoStageSpec,
     largest_low,
@@ -29,6 +25,10 @@ from maskrt.runtime.two_stage_spec import (
     patch_side,
     working_size,
 )
+from maskrt.runtime.session import Session
+from maskrt.runtime.stage_network import StageNetwork, probabilities
+from maskrt.runtime.stage_windows import RAMPS, find_windows
+from maskrt.runtime.timing import timed
 from maskrt.runtime.types import Roi, Stages
 
 Bytes = NDArray[np.uint8]

@@ -13,7 +13,7 @@ from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import look_at, raised, together_or_apart
-from maskrt.runtime.bundle import Bundle, two_stage_manifest, with_overrides
+from maskrt.runtime.bundle.bundle import Bundle, two_stage_manifest, with_overrides
 from maskrt.runtime.closeable import Closing
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.recorder import Watch, unwatched

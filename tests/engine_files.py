@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from tiny_bundle import INPUT_HW
 
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.session import open_session
 from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder
 from maskrt.runtime.tensorrt_store import EngineFiles, files_of

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
 
 
 def plain_two_stage(bundle: Path, rgb: np.ndarray, **options: Any) -> tuple[np.ndarray, list[tuple[int, int]]]:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from maskrt.export.structure import structure_sha256
-from maskrt.runtime.bundle import MANIFEST, open_bundle
+from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.session import open_session
 from maskrt.runtime.tensorrt_build import BuildSettings, Built, EngineBuilder, with_settings

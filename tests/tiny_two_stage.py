@@ -11,15 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from maskrt.runtime.bundle import (
-    MANIFEST,
-    SCHEMA,
-    ModelEntry,
-    StagesSpec,
-    TwoStageManifest,
-    TwoStageSpec,
-    encode_manifest,
-)
+from maskrt.runtime.bundle.bundle import MANIFEST, SCHEMA, ModelEntry, TwoStageManifest, encode_manifest
+from maskrt.runtime.bundle.two_stage_spec import StagesSpec, TwoStageSpec
 from maskrt.runtime.files import sha256_of
 
 OPSET = 17

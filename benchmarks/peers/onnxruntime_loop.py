@@ -13,7 +13,8 @@ import torch
 
 from maskrt.benchmarks.peers.sam_upstream import upstream_generator
 from maskrt.benchmarks.peers.soss_upstream import SossUpstream
-from maskrt.runtime.bundle import Bundle, MasksSpec
+from maskrt.runtime.bundle.bundle import Bundle
+from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.mask_decoder import Tensors, no_mask
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from maskrt.runtime.bundle import MasksSpec
+from maskrt.runtime.bundle.specs import MasksSpec
 
 
 def upstream_generator(sam: torch.nn.Module, masks: MasksSpec) -> Any:

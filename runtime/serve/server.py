@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskrt.runtime.bundle import MANIFEST
+from maskrt.runtime.bundle.bundle import MANIFEST
 from maskrt.runtime.errors import InputError, MaskrtError
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.serve.access import is_loopback

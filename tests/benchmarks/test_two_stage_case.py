@@ -17,7 +17,7 @@ from maskrt.benchmarks.report_json import read_report, write_report
 from maskrt.benchmarks.scenes import draw_scene
 from maskrt.benchmarks.two_stage_case import BASELINE, SETTINGS, Contestant, Seen, frame_gflops, scored
 from maskrt.benchmarks.two_stage_plot import figure_of
-from maskrt.runtime.bundle import Bundle, open_bundle
+from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.metrics import image_dice
 from maskrt.runtime.pipeline import open_pipeline

@@ -8,7 +8,7 @@ import pytest
 from maskrt.benchmarks.verify import certify
 from maskrt.kernels import sets
 from maskrt.runtime import engines
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
 
 infer = engines.OpenVinoSession._infer
 

@@ -11,7 +11,7 @@ from tiny_two_stage import write_tiny_two_stage
 
 from maskrt.benchmarks.demo import BUNDLE
 from maskrt.cli.options import parse_axes
-from maskrt.runtime.bundle import MANIFEST
+from maskrt.runtime.bundle.bundle import MANIFEST
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import sha256_of
 

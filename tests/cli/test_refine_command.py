@@ -11,7 +11,8 @@ from PIL import Image
 
 from maskrt.cli.main import main
 from maskrt.kernels import sets
-from maskrt.runtime.bundle import RefineSpec, open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.specs import RefineSpec
 from maskrt.runtime.refine_metrics import RefineScores
 from maskrt.runtime.refine_pipeline import open_refiner, refine_labels
 from maskrt.runtime.refiner import Refiner

@@ -22,7 +22,7 @@ from maskrt.export.crm_graphs import (  # noqa: E402
 )
 from maskrt.export.refiner import halo_of, read_crm  # noqa: E402
 from maskrt.kernels.pixel_decoder.tables import axis_table  # noqa: E402
-from maskrt.runtime.bundle import RefinerSpec  # noqa: E402
+from maskrt.runtime.bundle.specs import RefinerSpec  # noqa: E402
 from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402
 
 SPEC = RefinerSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), halo=24)

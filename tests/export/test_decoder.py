@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 from maskrt.export.decoder import DecoderGraph, PlainDecoderGraph  # noqa: E402
 from maskrt.export.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
 from maskrt.export.sams import write_decoder  # noqa: E402
-from maskrt.runtime.bundle import SamSpec  # noqa: E402
+from maskrt.runtime.bundle.specs import SamSpec  # noqa: E402
 from maskrt.runtime.mask_decoder import WholeDecoder  # noqa: E402
 from maskrt.runtime.session import open_session  # noqa: E402
 

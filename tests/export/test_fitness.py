@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from maskrt.benchmarks.demo import BUNDLE
 from maskrt.export.entries import fitness_lines
 from maskrt.export.fitness import TABLE, Table, findings, model_findings
-from maskrt.runtime.bundle import Bundle, open_bundle
+from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 
 FLOAT, INT64, BOOL, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.UINT8
 Port = tuple[str, int, list[Any]]

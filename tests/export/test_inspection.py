@@ -12,7 +12,7 @@ from maskrt.benchmarks.demo import BUNDLE
 from maskrt.export.cost import graph_cost
 from maskrt.export.fp16 import convert_fp16
 from maskrt.export.inspection import Axis, Total, graph_reports, totals_of
-from maskrt.runtime.bundle import MANIFEST, Artifact, Bundle, Parity, PrecisionSpec, encode_manifest, open_bundle
+from maskrt.runtime.bundle.bundle import MANIFEST, Artifact, Bundle, Parity, PrecisionSpec, encode_manifest, open_bundle
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.tensorrt_build import with_settings

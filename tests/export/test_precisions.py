@@ -16,7 +16,7 @@ from maskrt.export import precisions
 from maskrt.export.answers import Calibration
 from maskrt.export.precisions import export_precisions
 from maskrt.export.structure import structure_sha256
-from maskrt.runtime.bundle import MANIFEST, Bundle, open_bundle
+from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.pipeline import open_pipeline
 from maskrt.runtime.refine_pipeline import open_refiner

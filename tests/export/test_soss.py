@@ -24,7 +24,8 @@ from maskrt.export.folder import whole_folder  # noqa: E402
 from maskrt.export.sam import SamConfig  # noqa: E402
 from maskrt.export.segmenters import SEGMENTERS, copy_onnx  # noqa: E402
 from maskrt.export.soss import DECODERS, export_soss  # noqa: E402
-from maskrt.runtime.bundle import MANIFEST, Bundle, MasksSpec, ModelEntry, VotingSpec, encode_manifest, open_bundle  # noqa: E402
+from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, ModelEntry, encode_manifest, open_bundle
+from maskrt.runtime.bundle.specs import MasksSpec, VotingSpec  # noqa: E402
 from maskrt.runtime.errors import BundleError, CheckpointError, ExportError, InputError  # noqa: E402
 from maskrt.runtime.mask_decoder import SPLIT_DECODER, SplitDecoder  # noqa: E402
 from maskrt.runtime.pipeline import open_pipeline  # noqa: E402

@@ -19,16 +19,9 @@ from maskrt.export.sam import SamConfig  # noqa: E402
 from maskrt.export.sams import WRITERS, read_sam  # noqa: E402
 from maskrt.export.soss import export_soss  # noqa: E402
 from maskrt.export.soss_segmenter import Normalisation, write_segmenter  # noqa: E402
-from maskrt.runtime.bundle import (  # noqa: E402
-    MANIFEST,
-    DataFile,
-    MasksSpec,
-    ModelEntry,
-    StagesSpec,
-    encode_manifest,
-    open_bundle,
-    soss_manifest,
-)
+from maskrt.runtime.bundle.bundle import MANIFEST, DataFile, ModelEntry, encode_manifest, open_bundle, soss_manifest
+from maskrt.runtime.bundle.specs import MasksSpec
+from maskrt.runtime.bundle.two_stage_spec import StagesSpec
 from maskrt.runtime.errors import BundleError, InputError  # noqa: E402
 from maskrt.runtime.pipeline import open_pipeline  # noqa: E402
 

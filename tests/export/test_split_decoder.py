@@ -15,7 +15,7 @@ from maskrt.export.graph import check_equal  # noqa: E402
 from maskrt.export.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
 from maskrt.export.sams import WRITERS  # noqa: E402
 from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale  # noqa: E402
-from maskrt.runtime.bundle import SamSpec  # noqa: E402
+from maskrt.runtime.bundle.specs import SamSpec  # noqa: E402
 from maskrt.runtime.errors import ExportError  # noqa: E402
 from maskrt.runtime.mask_decoder import SPLIT_DECODER, SplitDecoder, WholeDecoder  # noqa: E402
 from maskrt.runtime.session import open_session  # noqa: E402

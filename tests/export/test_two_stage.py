@@ -21,7 +21,8 @@ from maskrt.export.stages import STAGES, Stage, read_unet, read_unet_stage  # no
 from maskrt.export.two_stage import check, export_two_stage  # noqa: E402
 from maskrt.export.two_stage_plain import look_plainly  # noqa: E402
 from maskrt.export.unet import UNet, unet_for  # noqa: E402
-from maskrt.runtime.bundle import StagesSpec, open_bundle, two_stage_manifest, with_overrides  # noqa: E402
+from maskrt.runtime.bundle.bundle import open_bundle, two_stage_manifest, with_overrides  # noqa: E402
+from maskrt.runtime.bundle.two_stage_spec import StagesSpec
 from maskrt.runtime.errors import CheckpointError, ExportError, InputError  # noqa: E402
 from maskrt.runtime.pipeline import open_pipeline  # noqa: E402
 from maskrt.runtime.tensorrt_build import with_settings  # noqa: E402

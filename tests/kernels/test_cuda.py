@@ -20,7 +20,7 @@ from maskrt.kernels.pixel_decoder.tables import axis_table
 from maskrt.kernels.sampling.reference import OUTSIDE, Taps, resize_taps
 from maskrt.kernels.selections.reference import squares_of
 from maskrt.kernels.sets import REFERENCE, KernelSet
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.rle import encode_rle
 from maskrt.runtime.soss import SossPipeline
 

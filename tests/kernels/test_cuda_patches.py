@@ -10,7 +10,8 @@ from tiny_two_stage import write_tiny_two_stage
 from maskrt.kernels import sets
 from maskrt.kernels.patches.reference import grid_of
 from maskrt.kernels.sets import REFERENCE, KernelSet
-from maskrt.runtime.bundle import StagesSpec, open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.two_stage_spec import StagesSpec
 from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
 
 pytestmark = [] if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else [pytest.mark.gpu]

@@ -11,7 +11,7 @@ import torch
 from maskrt.benchmarks.equality import compare_segments
 from maskrt.benchmarks.peers.sam_upstream import upstream_generator
 from maskrt.runtime.automatic_masks import AutomaticMasks
-from maskrt.runtime.bundle import MasksSpec, SamSpec
+from maskrt.runtime.bundle.specs import MasksSpec, SamSpec
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.mask_decoder import SplitDecoder, WholeDecoder
 from maskrt.runtime.prompts import point_grid

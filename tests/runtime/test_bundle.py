@@ -7,15 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from maskrt.runtime.bundle import (
-    MANIFEST,
-    MasksSpec,
-    VotingSpec,
-    encode_manifest,
-    entry_of,
-    open_bundle,
-    with_overrides,
-)
+from maskrt.runtime.bundle.bundle import MANIFEST, encode_manifest, entry_of, open_bundle, with_overrides
+from maskrt.runtime.bundle.specs import MasksSpec, VotingSpec
 from maskrt.runtime.errors import BundleError, InputError
 
 

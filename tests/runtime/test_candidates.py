@@ -10,7 +10,7 @@ import pytest
 
 from maskrt.kernels import sets
 from maskrt.kernels.low_res import Placement
-from maskrt.runtime.bundle import open_bundle, soss_manifest
+from maskrt.runtime.bundle.bundle import open_bundle, soss_manifest
 from maskrt.runtime.candidates import Candidate, CandidateFinder
 from maskrt.runtime.errors import OutOfMemory
 from maskrt.runtime.mask_decoder import WholeDecoder, open_decoder

@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 
 from maskrt.benchmarks.demo import BUNDLE
-from maskrt.runtime.bundle import Agreement, Artifact, Bundle, DataFile, Parity, PrecisionSpec, open_bundle
-from maskrt.runtime.description import COMMON, describe, description_lines
+from maskrt.runtime.bundle.bundle import Agreement, Artifact, Bundle, DataFile, Parity, PrecisionSpec, open_bundle
+from maskrt.runtime.bundle.describe import COMMON, describe, description_lines
 
 
 def test_the_demo() -> None:

@@ -12,7 +12,7 @@ import pytest
 from engine_files import build, change_record, run
 
 import maskrt.kernels.device  # noqa: F401 - Numba looks for CUDA's bindings before the stand-in's are there
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.errors import BundleError, MaskrtError
 from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder
 from maskrt.runtime.tensorrt_store import EngineFiles, files_of

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.errors import NetworkError
 from maskrt.runtime.session import open_session
 from maskrt.runtime.soss import SossPipeline

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskrt.runtime.bundle import SamSpec, open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.specs import SamSpec
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.mask_decoder import WholeDecoder, open_decoder
 

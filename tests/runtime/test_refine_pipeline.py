@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrt.runtime.bundle import (
+from maskrt.runtime.bundle.bundle import (
     MANIFEST,
     RefineManifest,
-    RefineSpec,
     SossManifest,
     encode_manifest,
     open_bundle,
     soss_manifest,
 )
+from maskrt.runtime.bundle.specs import RefineSpec
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.io.images import read_labels, read_rough
 from maskrt.runtime.pipeline import open_pipeline

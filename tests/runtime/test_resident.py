@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.engines import OnnxRuntimeSession
 from maskrt.runtime.errors import NetworkError
 from maskrt.runtime.mask_decoder import GPU_WORKERS, SPLIT_DECODER, SplitDecoder, open_decoder

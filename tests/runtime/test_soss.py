@@ -13,7 +13,7 @@ from tiny_bundle import write_tiny_bundle
 from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, NotFinite, OutOfMemory
 from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.types import Frame, Result

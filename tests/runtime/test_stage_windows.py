@@ -7,7 +7,7 @@ import pytest
 from tiny_two_stage import Network, level, spec_of
 
 from maskrt.kernels import sets
-from maskrt.runtime.bundle import StagesSpec
+from maskrt.runtime.bundle.two_stage_spec import StagesSpec
 from maskrt.runtime.stage_windows import NOTHING_LEFT, find_windows, undecidedness
 from maskrt.runtime.two_stage import TwoStageSegmenter
 

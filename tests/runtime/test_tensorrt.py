@@ -17,7 +17,8 @@ from tiny_bundle import IMAGE_SIZE, INPUT_HW, write_tiny_bundle
 
 from maskrt.kernels import sets
 from maskrt.kernels.pixel_decoder.tables import axis_table
-from maskrt.runtime.bundle import Bundle, RefineSpec, open_bundle
+from maskrt.runtime.bundle.bundle import Bundle, open_bundle
+from maskrt.runtime.bundle.specs import RefineSpec
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.pipeline import open_pipeline
 from maskrt.runtime.refine_pipeline import open_refiner

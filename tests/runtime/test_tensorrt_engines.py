@@ -13,7 +13,7 @@ from tensorrt_standin.behaviour import check_plan
 from tiny_bundle import write_tiny_bundle
 
 import maskrt.kernels.device  # noqa: F401 - Numba looks for CUDA's bindings before the stand-in's are there
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.doctor import examine
 from maskrt.runtime.errors import BundleError, OutOfMemory, ProviderUnavailable
 from maskrt.runtime.session import open_session

@@ -11,7 +11,7 @@ import pytest
 from tensorrt_standin.cuda import cudaMemcpyKind
 from tiny_bundle import IMAGE_SIZE, INPUT_HW
 
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.cuda_memory import Cuda
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory, ProviderUnavailable
 from maskrt.runtime.mask_decoder import SPLIT_DECODER

@@ -18,7 +18,7 @@ from tensorrt_standin.behaviour import check_plan
 from tiny_bundle import IMAGE_SIZE, write_tiny_bundle
 
 from maskrt.export.structure import structure_sha256
-from maskrt.runtime.bundle import (
+from maskrt.runtime.bundle.bundle import (
     MANIFEST,
     InteractiveManifest,
     ModelEntry,

@@ -10,7 +10,8 @@ from plain_two_stage import plain_two_stage
 from tiny_two_stage import Network, level, spec_of, write_tiny_two_stage
 
 from maskrt.kernels import sets
-from maskrt.runtime.bundle import StagesSpec, open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.two_stage_spec import StagesSpec
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, OutOfMemory
 from maskrt.runtime.stage_network import MAX_PICTURES, StageNetwork, at_a_time, log_odds, probabilities
 from maskrt.runtime.two_stage import TwoStageSegmenter

@@ -12,14 +12,8 @@ from tiny_two_stage import spec_of, write_tiny_two_stage
 
 import maskrt
 from maskrt.kernels import sets
-from maskrt.runtime.bundle import (
-    StagesSpec,
-    TwoStageManifest,
-    TwoStageSpec,
-    open_bundle,
-    two_stage_of,
-    with_overrides,
-)
+from maskrt.runtime.bundle.bundle import TwoStageManifest, open_bundle, two_stage_of, with_overrides
+from maskrt.runtime.bundle.two_stage_spec import StagesSpec, TwoStageSpec
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, NotFinite, OutOfMemory
 from maskrt.runtime.evaluate import STAGES, Scores, compare_stages
 from maskrt.runtime.evaluations import EVALUATIONS

@@ -10,14 +10,8 @@ import pytest
 from tiny_two_stage import write_tiny_two_stage
 
 import maskrt
-from maskrt.runtime.bundle import (
-    MANIFEST,
-    Bundle,
-    SossManifest,
-    StagesSpec,
-    encode_manifest,
-    open_bundle,
-)
+from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, SossManifest, encode_manifest, open_bundle
+from maskrt.runtime.bundle.two_stage_spec import StagesSpec
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.tensorrt_build import with_settings

@@ -8,7 +8,7 @@ from typing import Any
 from maskrt.cli.click_scores import SequenceFigures
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
 from maskrt.cli.progress import FrameProgress
-from maskrt.runtime.bundle import MANIFEST, open_bundle
+from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
 from maskrt.runtime.click_metrics import Limit
 from maskrt.runtime.click_objects import Picture, Planned, Survey, read_pictures, survey
 from maskrt.runtime.click_sequence import Failed, SequenceSettings

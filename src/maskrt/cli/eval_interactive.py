@@ -56,7 +56,7 @@ def command(
     from maskrt.cli.click_runs import Engine, open_survey, run_all
     from maskrt.cli.click_scores import ClickReport, click_markdown, print_click_table
     from maskrt.cli.options import on_device, parse_limits, parse_names, parse_settings
-    from maskrt.runtime.bundle import MANIFEST
+    from maskrt.runtime.bundle.bundle import MANIFEST
     from maskrt.runtime.cpus import usable_cpus
     from maskrt.runtime.evaluate_clicks import CONFIGURATIONS
     from maskrt.runtime.files import sha256_of, write_bytes

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from maskrt.cli.options import parse_settings
 from maskrt.cli.progress import FrameProgress
-from maskrt.runtime.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.files import write_bytes
 from maskrt.runtime.io.images import read_truth

@@ -55,7 +55,8 @@ def soss(
     """
     from maskrt.cli.options import parse_list, parse_settings, parse_size, parse_triple
     from maskrt.export.soss import export_soss
-    from maskrt.runtime.bundle import MasksSpec, RefineSpec, VotingSpec, with_overrides
+    from maskrt.runtime.bundle.bundle import with_overrides
+    from maskrt.runtime.bundle.specs import MasksSpec, RefineSpec, VotingSpec
 
     size_wh = None if input_size is None else parse_size(input_size, "--input-size")
     overrides = parse_settings(settings or [])
@@ -102,7 +103,8 @@ def refiner(
     """
     from maskrt.cli.options import parse_settings
     from maskrt.export.refiner import export_refiner
-    from maskrt.runtime.bundle import RefineSpec, with_overrides
+    from maskrt.runtime.bundle.bundle import with_overrides
+    from maskrt.runtime.bundle.specs import RefineSpec
 
     refine = with_overrides(RefineSpec(), parse_settings(settings or []))
     export_refiner(crm, out, refine=refine, note=note, overwrite=overwrite, report=print)
@@ -142,7 +144,8 @@ def two_stage(
     """
     from maskrt.cli.options import parse_list, parse_numbers, parse_settings
     from maskrt.export.two_stage import export_two_stage
-    from maskrt.runtime.bundle import StagesSpec, with_overrides
+    from maskrt.runtime.bundle.bundle import with_overrides
+    from maskrt.runtime.bundle.two_stage_spec import StagesSpec
 
     export_two_stage(
         low,
@@ -183,7 +186,8 @@ def interactive(
     """
     from maskrt.cli.options import parse_settings
     from maskrt.export.interactive import export_interactive
-    from maskrt.runtime.bundle import AdaptSpec, with_overrides
+    from maskrt.runtime.bundle.bundle import with_overrides
+    from maskrt.runtime.bundle.interactive_spec import AdaptSpec
 
     adapt = with_overrides(AdaptSpec(), parse_settings(settings or []))
     export_interactive(sam, out, adapt=adapt, note=note, overwrite=overwrite, report=print)

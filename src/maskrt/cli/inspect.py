@@ -33,8 +33,8 @@ def command(
     import msgspec
 
     from maskrt.cli.options import parse_axes, parse_settings
-    from maskrt.runtime.bundle import open_bundle
-    from maskrt.runtime.description import describe, description_lines
+    from maskrt.runtime.bundle.bundle import open_bundle
+    from maskrt.runtime.bundle.describe import describe, description_lines
     from maskrt.runtime.files import write_bytes
     from maskrt.runtime.tensorrt_build import with_settings
 

@@ -51,7 +51,7 @@ def command(
     """
     from maskrt.cli.batch import run_told
     from maskrt.cli.options import on_device, parse_list, refine_options
-    from maskrt.runtime.bundle import MANIFEST, open_bundle
+    from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
     from maskrt.runtime.files import sha256_of
     from maskrt.runtime.io.records import RunSettings
     from maskrt.runtime.io.sinks import FolderSink

@@ -57,7 +57,7 @@ def command(
     """
     from maskrt.cli.batch import run_told
     from maskrt.cli.options import on_device, parse_list, parse_region, parse_settings
-    from maskrt.runtime.bundle import MANIFEST, open_bundle, segmenting_manifest
+    from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle, segmenting_manifest
     from maskrt.runtime.files import sha256_of
     from maskrt.runtime.io.records import RunSettings
     from maskrt.runtime.io.sinks import FolderSink

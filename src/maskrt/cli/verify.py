@@ -61,7 +61,7 @@ def command(
     from maskrt.benchmarks.verify_stages import certify_stages
     from maskrt.cli.options import on_device, parse_roi, parse_settings
     from maskrt.export.answers import Calibration, told
-    from maskrt.runtime.bundle import FP32, Artifact, TwoStageManifest, open_bundle
+    from maskrt.runtime.bundle.bundle import FP32, Artifact, TwoStageManifest, open_bundle
     from maskrt.runtime.errors import InputError
     from maskrt.runtime.files import write_bytes
     from maskrt.runtime.io.sources import open_source

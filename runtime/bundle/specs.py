@@ -1,4 +1,4 @@
-"""What a bundle says of its networks, and the settings that it keeps; maskrt.runtime.two_stage_spec has two stages'."""
+"""What a bundle says of its networks, and the settings that it keeps; maskrt.runtime.bundle.two_stage_spec has two stages'."""
 
 from typing import Annotated, Literal
 

@@ -11,17 +11,11 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from maskrt.runtime.bundle.interactive_spec import AdaptSpec
+from maskrt.runtime.bundle.specs import MasksSpec, RefinerSpec, RefineSpec, SamSpec, SegmenterSpec, VotingSpec
+from maskrt.runtime.bundle.two_stage_spec import StagesSpec, TwoStageSpec
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.files import sha256_of
-from maskrt.runtime.interactive_spec import AdaptSpec as AdaptSpec
-from maskrt.runtime.specs import MasksSpec as MasksSpec
-from maskrt.runtime.specs import RefinerSpec as RefinerSpec
-from maskrt.runtime.specs import RefineSpec as RefineSpec
-from maskrt.runtime.specs import SamSpec as SamSpec
-from maskrt.runtime.specs import SegmenterSpec as SegmenterSpec
-from maskrt.runtime.specs import VotingSpec as VotingSpec
-from maskrt.runtime.two_stage_spec import StagesSpec as StagesSpec
-from maskrt.runtime.two_stage_spec import TwoStageSpec as TwoStageSpec
 
 SpecT = TypeVar("SpecT", bound=msgspec.Struct)
 

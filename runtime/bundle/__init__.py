@@ -1,0 +1,1 @@
+"""Bundles: what bundle.json says, and how it is read and verified."""
