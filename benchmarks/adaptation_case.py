@@ -195,7 +195,7 @@ class PyTorchStep:
 
 def _forward(work: Work) -> Callable[[], Any]:
     from maskrt.export.decoder import DECODER_INPUTS
-    from maskrt.runtime.session import open_session
+    from maskrt.runtime.engines.session import open_session
 
     session = open_session(work.folder / "click_decoder.onnx", threads=work.threads, repeated=True)
     clicks, weights = _feeds(work, "clicks."), _feeds(work, "weight.")
@@ -207,7 +207,7 @@ def _learner(work: Work, lesson: str) -> Callable[[], NDArray[np.float32]]:
     """A step from the same weights on, whose answer is the weights after it, one behind the other."""
     from maskrt.export.decoder import DECODER_INPUTS
     from maskrt.runtime.adaptation import Learned, Lesson, Stepper
-    from maskrt.runtime.session import open_session
+    from maskrt.runtime.engines.session import open_session
 
     session = open_session(work.folder / "step.onnx", threads=work.threads, repeated=True)
     take, start, found = Stepper(session), Learned.fresh(_feeds(work, "weight.")), _feeds(work, f"{lesson}.")

@@ -22,11 +22,11 @@ from maskrt.benchmarks.verify import certify_precision
 from maskrt.export.answers import Calibration, told
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.cpus import usable_cpus
-from maskrt.runtime.engines import Array
+from maskrt.runtime.engines.onnxruntime import Array
+from maskrt.runtime.engines.recorder import Recorder
+from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.io.regions import roi_reader
 from maskrt.runtime.pipeline import open_pipeline
-from maskrt.runtime.recorder import Recorder
-from maskrt.runtime.session import open_session
 from maskrt.runtime.soss import SossPipeline
 
 OURS, PEER = "int8", "fp32"

@@ -9,11 +9,11 @@ import numpy as np
 
 from maskrt.runtime.agreement import AgreementCount
 from maskrt.runtime.bundle.bundle import Agreement, Bundle, SossManifest, TwoStageManifest
+from maskrt.runtime.engines.recorder import Watch, unwatched
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.io.images import MAX_PIXELS
 from maskrt.runtime.io.regions import RoiOf
 from maskrt.runtime.io.sources import open_source
-from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.refine_pipeline import RefinePipeline, RoughOf, rough_reader
 from maskrt.runtime.region import checked_roi
 from maskrt.runtime.soss import SossPipeline

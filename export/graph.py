@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from maskrt.export.entries import data_file
 from maskrt.export.quiet import quiet
 from maskrt.runtime.bundle.bundle import Parity
+from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import ExportError, MaskrtError
-from maskrt.runtime.session import open_session
 
 OPSET = 20
 TOLERANCE = 1e-4  # of max|a - b| / max|b|; float32 graphs of SAM ViT-B come out near 1e-6

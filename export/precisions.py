@@ -28,10 +28,10 @@ from maskrt.runtime.bundle.bundle import (
     encode_manifest,
     open_bundle,
 )
+from maskrt.runtime.engines.recorder import Recorder, Run
+from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import ExportError, InputError, NetworkError
 from maskrt.runtime.files import sha256_of
-from maskrt.runtime.recorder import Recorder, Run
-from maskrt.runtime.session import open_session
 
 Report = Callable[[str], None]
 TOLERANCE = 0.98

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from maskrt.export.graph import MAX_IMAGES, TOLERANCE, OneByOne, Report, export_graph, output_shape
 from maskrt.export.kinds import SEGMENTER_ARCHITECTURES, load_architecture
 from maskrt.runtime.bundle.bundle import MAX_MODEL_BYTES, Parity
+from maskrt.runtime.engines.session import Session, open_session
 from maskrt.runtime.errors import ExportError, InputError, NetworkError
-from maskrt.runtime.session import Session, open_session
 
 # checkpoint, ONNX file to write, (height, width), report -> number of classes, and parity where PyTorch made the graph
 Writer = Callable[[Path, Path, tuple[int, int], Report], tuple[int, Parity | None]]

@@ -24,9 +24,9 @@ from maskrt.runtime.bundle.bundle import (
     soss_manifest,
 )
 from maskrt.runtime.bundle.specs import MasksSpec, RefineSpec, SamSpec, VotingSpec
+from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
-from maskrt.runtime.session import open_session
 
 DECODERS = ("decoder", *SPLIT_DECODER)
 

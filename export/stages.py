@@ -16,9 +16,9 @@ from maskrt.export.segmenters import check_batch, copy_checked
 from maskrt.export.unet import MULTIPLE, UNet, unet_for
 from maskrt.runtime.bundle.bundle import Parity
 from maskrt.runtime.bundle.two_stage_spec import MAX_SIDE
-from maskrt.runtime.engines import Array
+from maskrt.runtime.engines.onnxruntime import Array
+from maskrt.runtime.engines.session import Session, open_session
 from maskrt.runtime.errors import InputError, NetworkError
-from maskrt.runtime.session import Session, open_session
 
 
 class Stage(NamedTuple):

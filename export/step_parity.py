@@ -22,8 +22,8 @@ from maskrt.export.graph import Report
 from maskrt.export.sam import SamConfig
 from maskrt.runtime.adaptation import BETAS, Floats
 from maskrt.runtime.bundle.bundle import Parity
+from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import ExportError
-from maskrt.runtime.session import Session
 
 STEPS = 20
 RATES = (1e-6, 1e-3)

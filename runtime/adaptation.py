@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.runtime.engines.device_tensor import Tensor
+from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import NotFinite
-from maskrt.runtime.resident import Tensor
-from maskrt.runtime.session import Session
 
 # Names and numbers that the step's graph and whoever runs it agree on.
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's, PyTorch's defaults

@@ -10,8 +10,8 @@ from maskrt.kernels.low_res import Placement, Window, window_of
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import in_halves
 from maskrt.runtime.bundle.specs import MasksSpec, SamSpec
+from maskrt.runtime.engines.device_tensor import Tensor
 from maskrt.runtime.mask_decoder import MASKS_PER_POINT, MaskDecoder, Tensors
-from maskrt.runtime.resident import Tensor
 from maskrt.runtime.rle import Rle
 from maskrt.runtime.timing import timed
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.adaptation import Tensors
 from maskrt.runtime.decoder_state import on_host
-from maskrt.runtime.engines import Array
+from maskrt.runtime.engines.onnxruntime import Array
+from maskrt.runtime.engines.session import Session
+from maskrt.runtime.engines.tensorrt.session import TensorRtSession
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory
-from maskrt.runtime.session import Session
-from maskrt.runtime.tensorrt_session import TensorRtSession
 
 
 class ClickDecoder(Protocol):

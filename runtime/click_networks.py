@@ -14,12 +14,12 @@ from maskrt.runtime.adaptation import FIRST, NEXT, SECOND, STEP_INPUTS, Tensors
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.click_decoder import ClickDecoder, WeightsAsInputs, WeightsByRefit
 from maskrt.runtime.closeable import Closing
-from maskrt.runtime.engines import OPENVINO
+from maskrt.runtime.engines.device_tensor import Tensor
+from maskrt.runtime.engines.onnxruntime import OPENVINO
+from maskrt.runtime.engines.providers import TENSORRT, split_device
+from maskrt.runtime.engines.session import Session, open_session
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.mask_decoder import require_names
-from maskrt.runtime.providers import TENSORRT, split_device
-from maskrt.runtime.resident import Tensor
-from maskrt.runtime.session import Session, open_session
 
 MASKS = 4  # of a prompt: the single one, then the three of an ambiguous click
 PROMPT = ("point_coords", "point_labels", "mask_input", "has_mask_input")

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.adaptation import FIRST, SECOND, Learned, Tensors
 from maskrt.runtime.decoders import Weights, different
+from maskrt.runtime.engines.device_tensor import Resident
 from maskrt.runtime.errors import BundleError
-from maskrt.runtime.resident import Resident
 
 WEIGHT = "weight."
 GROUPS = (WEIGHT, FIRST, SECOND)

@@ -16,12 +16,12 @@ import numpy as np
 
 from maskrt.kernels import __file__ as kernels_file
 from maskrt.runtime.cpus import usable_cpus
-from maskrt.runtime.cuda_memory import Cuda
+from maskrt.runtime.engines.providers import EXTRA, TENSORRT
+from maskrt.runtime.engines.session import PROVIDERS, open_session
+from maskrt.runtime.engines.tensorrt.library import load_tensorrt
+from maskrt.runtime.engines.tensorrt.memory import Cuda
+from maskrt.runtime.engines.tensorrt.store import target_of
 from maskrt.runtime.errors import MaskrtError
-from maskrt.runtime.providers import EXTRA, TENSORRT
-from maskrt.runtime.session import PROVIDERS, open_session
-from maskrt.runtime.tensorrt_library import load_tensorrt
-from maskrt.runtime.tensorrt_store import target_of
 
 # Distribution -> module.
 PACKAGES = {

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from maskrt.runtime.engines.device_tensor import Resident, Tensor
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import write_files
-from maskrt.runtime.resident import Resident, Tensor
 
 _KEY = "image_embeddings"
 _HEADER_BYTES = 1 << 16  # more than safetensors needs for one tensor

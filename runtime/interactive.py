@@ -26,10 +26,10 @@ from maskrt.runtime.closeable import Closing
 from maskrt.runtime.decoder_state import from_arrays, on_host, to_arrays
 from maskrt.runtime.decoders import read_base, read_decoder, write_decoder
 from maskrt.runtime.embeddings import Embeddings
+from maskrt.runtime.engines.device_tensor import Tensor
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.interpolation import grid_weights, image_weights, interpolate
 from maskrt.runtime.region import checked_roi, fit_size_hw
-from maskrt.runtime.resident import Tensor
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from maskrt.runtime.bundle.bundle import Bundle, soss_manifest
 from maskrt.runtime.bundle.specs import SamSpec
 from maskrt.runtime.cpus import usable_cpus
+from maskrt.runtime.engines.device_tensor import Resident, Tensor
+from maskrt.runtime.engines.providers import ON_GPU, split_device
+from maskrt.runtime.engines.recorder import Watch, unwatched
+from maskrt.runtime.engines.session import Session, open_session
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
-from maskrt.runtime.providers import ON_GPU, split_device
-from maskrt.runtime.recorder import Watch, unwatched
-from maskrt.runtime.resident import Resident, Tensor
-from maskrt.runtime.session import Session, open_session
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]

@@ -14,10 +14,10 @@ from maskrt.runtime.batching import attempt
 from maskrt.runtime.bundle.bundle import Bundle, refiner_manifest, with_overrides
 from maskrt.runtime.bundle.specs import RefinerSpec
 from maskrt.runtime.closeable import Closing
+from maskrt.runtime.engines.recorder import Watch, unwatched
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.io.images import read_labels, read_rough
-from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.refiner import Refiner
 from maskrt.runtime.types import Frame, Labels, Result, Roi, Segments
 

@@ -9,9 +9,9 @@ from maskrt.kernels.pixel_decoder.reference import DecoderWeights, Grid
 from maskrt.kernels.pixel_decoder.tables import axis_table
 from maskrt.kernels.sampling.reference import OUTSIDE, Taps, resize_taps
 from maskrt.kernels.sets import KernelSet
+from maskrt.runtime.engines.session import Session
 from maskrt.runtime.refine_windows import Span, backbone_tile, spans
 from maskrt.runtime.selections import Part, Selection
-from maskrt.runtime.session import Session
 from maskrt.runtime.timing import timed
 
 Floats = NDArray[np.float32]

@@ -20,13 +20,13 @@ from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.bundle.specs import RefinerSpec, RefineSpec
 from maskrt.runtime.closeable import Closing
+from maskrt.runtime.engines.recorder import Watch, unwatched
+from maskrt.runtime.engines.session import Session, open_session
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.mask_decoder import require_names
-from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.refine_turn import Parts, Turn
 from maskrt.runtime.refine_windows import fitting_tile
 from maskrt.runtime.selections import selection_of
-from maskrt.runtime.session import Session, open_session
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -10,10 +10,10 @@ from maskrt.kernels import sets
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import in_halves
 from maskrt.runtime.bundle.specs import SegmenterSpec
+from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import NetworkError
 from maskrt.runtime.numeric import softmax
 from maskrt.runtime.region import fit_size_hw
-from maskrt.runtime.session import Session
 
 
 class Segmenter:

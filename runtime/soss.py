@@ -19,15 +19,15 @@ from maskrt.runtime.automatic_masks import AutomaticMasks
 from maskrt.runtime.batching import attempt, look_at, raised, together_or_apart
 from maskrt.runtime.bundle.bundle import Bundle, SossManifest, soss_manifest, with_overrides
 from maskrt.runtime.closeable import Closing
+from maskrt.runtime.engines.recorder import Watch, unwatched
+from maskrt.runtime.engines.session import Session, open_session
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.fusion import fuse
 from maskrt.runtime.mask_decoder import open_decoder
-from maskrt.runtime.recorder import Watch, unwatched
 from maskrt.runtime.refine_pipeline import open_refiner, refine_labels
 from maskrt.runtime.refiner import Refiner
 from maskrt.runtime.region import checked_roi, cut, in_frame, segments_in_frame
 from maskrt.runtime.segmenter import Segmenter
-from maskrt.runtime.session import Session, open_session
 from maskrt.runtime.timing import timed, timed_together
 from maskrt.runtime.two_stage import TwoStageSegmenter
 from maskrt.runtime.types import Frame, Result, Roi, Segments

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.batching import in_halves
 from maskrt.runtime.bundle.two_stage_spec import TwoStageSpec, padded_size
+from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.numeric import softmax
-from maskrt.runtime.session import Session
 
 Floats = NDArray[np.float32]
 

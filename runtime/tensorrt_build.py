@@ -15,13 +15,10 @@ from maskrt.runtime.bundle.bundle import (
     TwoStageManifest,
     with_overrides,
 )
-from maskrt.runtime.cuda_memory import Cuda
-from maskrt.runtime.errors import BundleError, InputError, NetworkError
-from maskrt.runtime.mask_decoder import SPLIT_DECODER
-from maskrt.runtime.tensorrt_library import Messages, load_tensorrt, logger_of, parser_errors
-from maskrt.runtime.tensorrt_profiles import profile_of
-from maskrt.runtime.tensorrt_refit import refitted_plan, require_structure
-from maskrt.runtime.tensorrt_store import (
+from maskrt.runtime.engines.tensorrt.library import Messages, load_tensorrt, logger_of, parser_errors
+from maskrt.runtime.engines.tensorrt.memory import Cuda
+from maskrt.runtime.engines.tensorrt.refit import refitted_plan, require_structure
+from maskrt.runtime.engines.tensorrt.store import (
     EngineFiles,
     Recipe,
     files_of,
@@ -33,6 +30,9 @@ from maskrt.runtime.tensorrt_store import (
     writable_files,
     write_private,
 )
+from maskrt.runtime.errors import BundleError, InputError, NetworkError
+from maskrt.runtime.mask_decoder import SPLIT_DECODER
+from maskrt.runtime.tensorrt_profiles import profile_of
 
 Tell = Callable[[str, int, int], None]  # phase, steps done, steps in all
 

@@ -25,7 +25,7 @@ from maskrt.runtime.bundle.two_stage_spec import (
     patch_side,
     working_size,
 )
-from maskrt.runtime.session import Session
+from maskrt.runtime.engines.session import Session
 from maskrt.runtime.stage_network import StageNetwork, probabilities
 from maskrt.runtime.stage_windows import RAMPS, find_windows
 from maskrt.runtime.timing import timed

@@ -7,8 +7,8 @@ import pytest
 
 from maskrt.benchmarks.verify import certify
 from maskrt.kernels import sets
-from maskrt.runtime import engines
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.engines import onnxruntime as engines
 
 infer = engines.OpenVinoSession._infer
 

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 from maskrt.export.anylabeling import INPUTS, OUTPUTS, export_anylabeling, write_official_decoder  # noqa: E402
 from maskrt.export.fitness import findings  # noqa: E402
 from maskrt.export.sam import SamConfig  # noqa: E402
+from maskrt.runtime.engines.session import open_session  # noqa: E402
 from maskrt.runtime.errors import InputError  # noqa: E402
-from maskrt.runtime.session import open_session  # noqa: E402
 
 TOLERANCE = 1e-4  # resizing twice to sizes known at run time: ONNX Runtime's coordinates are float32
 

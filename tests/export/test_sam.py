@@ -18,8 +18,8 @@ from maskrt.export.configs import read_config  # noqa: E402
 from maskrt.export.deeplab import build_deeplabv3plus  # noqa: E402
 from maskrt.export.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
 from maskrt.export.sams import read_sam, write_encoder  # noqa: E402
+from maskrt.runtime.engines.session import open_session  # noqa: E402
 from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402
-from maskrt.runtime.session import open_session  # noqa: E402
 
 SamWriter = Callable[[Path, SamConfig], str]
 TOLERANCE = 1e-5

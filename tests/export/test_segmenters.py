@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from maskrt.export.deeplab import build_deeplabv3plus  # noqa: E402
 from maskrt.export.segmenters import SEGMENTERS  # noqa: E402
 from maskrt.export.torchvision_deeplab import torchvision_deeplabv3_for  # noqa: E402
+from maskrt.runtime.engines.session import open_session  # noqa: E402
 from maskrt.runtime.errors import BundleError, InputError  # noqa: E402
-from maskrt.runtime.session import open_session  # noqa: E402
 
 HW = (32, 48)
 

@@ -12,8 +12,8 @@ from maskrt.benchmarks.demo import BUNDLE
 from maskrt.export.onnx_file import read_model
 from maskrt.export.shapes import Shape, Value, input_shapes, walk_file, walk_model
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import CostUnknown, InputError
-from maskrt.runtime.session import open_session
 from maskrt.runtime.tensorrt_profiles import profile_of
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20, "other" : 1]>'

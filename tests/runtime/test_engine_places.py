@@ -13,9 +13,9 @@ from engine_files import build, change_record, run
 
 import maskrt.kernels.device  # noqa: F401 - Numba looks for CUDA's bindings before the stand-in's are there
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.engines.tensorrt.store import EngineFiles, files_of
 from maskrt.runtime.errors import BundleError, MaskrtError
 from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder
-from maskrt.runtime.tensorrt_store import EngineFiles, files_of
 
 Maskrt = Callable[..., tuple[int, str, str]]
 
@@ -161,7 +161,7 @@ def test_what_others_could_have_put_there(tensorrt_device: Any, bundle: Path, ca
 
 def test_another_users_engine(monkeypatch: pytest.MonkeyPatch, tensorrt_device: Any, bundle: Path) -> None:
     owner = build(bundle).engine.stat().st_uid
-    monkeypatch.setattr("maskrt.runtime.engine_places.trusted_owners", lambda: (owner + 1,))
+    monkeypatch.setattr("maskrt.runtime.engines.tensorrt.folders.trusted_owners", lambda: (owner + 1,))
     with pytest.raises(BundleError, match="others than its owner can change it"):
         run(bundle)
     with pytest.raises(MaskrtError, match=r"cannot write .*: others than its owner can change it: make it writable"):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import NetworkError
-from maskrt.runtime.session import open_session
 from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.types import Result
 

@@ -20,11 +20,11 @@ from maskrt.runtime.click_decoder import WeightsByRefit
 from maskrt.runtime.click_networks import ClickNetworks
 from maskrt.runtime.clicks import Click
 from maskrt.runtime.decoder_state import on_host
+from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.tensorrt.session import TensorRtSession
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.interactive import InteractiveSession
-from maskrt.runtime.session import open_session
-from maskrt.runtime.tensorrt_session import TensorRtSession
 
 Arrays = dict[str, np.ndarray]
 

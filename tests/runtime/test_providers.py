@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrt.runtime import providers
+from maskrt.runtime.engines import providers
+from maskrt.runtime.engines.session import PROVIDERS, open_session
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, OutOfMemory, ProviderUnavailable
-from maskrt.runtime.session import PROVIDERS, open_session
 
 ALL = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
 CUDA = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": 0}

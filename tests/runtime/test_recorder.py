@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from maskrt.runtime.bundle.bundle import open_bundle
-from maskrt.runtime.recorder import Recorder, Run
-from maskrt.runtime.session import open_session
+from maskrt.runtime.engines.recorder import Recorder, Run
+from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.soss import SossPipeline
 
 

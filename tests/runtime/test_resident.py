@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from maskrt.runtime.bundle.bundle import open_bundle
-from maskrt.runtime.engines import OnnxRuntimeSession
+from maskrt.runtime.engines.device_tensor import Place, Resident
+from maskrt.runtime.engines.onnxruntime import OnnxRuntimeSession
+from maskrt.runtime.engines.providers import DEVICE_MEMORY, DeviceMemory
+from maskrt.runtime.engines.recorder import Recorder
+from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import NetworkError
 from maskrt.runtime.mask_decoder import GPU_WORKERS, SPLIT_DECODER, SplitDecoder, open_decoder
-from maskrt.runtime.providers import DEVICE_MEMORY, DeviceMemory
-from maskrt.runtime.recorder import Recorder
-from maskrt.runtime.resident import Place, Resident
-from maskrt.runtime.session import open_session
 from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.types import Result
 

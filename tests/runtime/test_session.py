@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tiny_bundle import INPUT_HW, write_tiny_bundle
 
+from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import BundleError, NetworkError, ProviderUnavailable
 from maskrt.runtime.pipeline import open_pipeline
-from maskrt.runtime.session import open_session
 
 ENGINES = ["cpu", "openvino"]
 IMAGE = np.zeros((1, 3, *INPUT_HW), np.float32)
@@ -75,7 +75,7 @@ def test_openvino_does_not_lend_its_memory(tiny_bundle: Path) -> None:
 
 def test_openvino_cannot_report_home(tiny_bundle: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from maskrt.runtime.session import open_session; "
+        "import sys; from pathlib import Path; from maskrt.runtime.engines.session import open_session; "
         f"open_session(Path({str(tiny_bundle / 'segmenter.onnx')!r}), 'openvino'); "
         "loaded = [name for name, module in sys.modules.items() if name.startswith('openvino_telemetry') and module]; "
         "print(loaded)"

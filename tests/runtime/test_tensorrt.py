@@ -19,15 +19,15 @@ from maskrt.kernels import sets
 from maskrt.kernels.pixel_decoder.tables import axis_table
 from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 from maskrt.runtime.bundle.specs import RefineSpec
+from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.tensorrt.store import build_command
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.pipeline import open_pipeline
 from maskrt.runtime.refine_pipeline import open_refiner
 from maskrt.runtime.refine_turn import LEAST_TILE
 from maskrt.runtime.selections import selection_of
-from maskrt.runtime.session import open_session
 from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
 from maskrt.runtime.tensorrt_profiles import cells_side, profile_of
-from maskrt.runtime.tensorrt_store import build_command
 
 Maskrt = Callable[..., tuple[int, str, str]]
 IMAGE = np.zeros((1, 3, *INPUT_HW), np.float32)

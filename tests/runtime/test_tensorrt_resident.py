@@ -12,12 +12,12 @@ from tensorrt_standin.cuda import cudaMemcpyKind
 from tiny_bundle import IMAGE_SIZE, INPUT_HW
 
 from maskrt.runtime.bundle.bundle import open_bundle
-from maskrt.runtime.cuda_memory import Cuda
+from maskrt.runtime.engines.device_tensor import Resident
+from maskrt.runtime.engines.recorder import Recorder
+from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.tensorrt.memory import Cuda
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory, ProviderUnavailable
 from maskrt.runtime.mask_decoder import SPLIT_DECODER
-from maskrt.runtime.recorder import Recorder
-from maskrt.runtime.resident import Resident
-from maskrt.runtime.session import open_session
 from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
 

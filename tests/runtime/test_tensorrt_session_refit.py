@@ -11,9 +11,9 @@ import pytest
 from refittable import Feeds, as_of_schema_2, build, edit, on_cpu, other_operator
 from tiny_bundle import write_tiny_bundle
 
-from maskrt.runtime.cuda_memory import Buffer
+from maskrt.runtime.engines.tensorrt.memory import Buffer
+from maskrt.runtime.engines.tensorrt.session import TensorRtSession
 from maskrt.runtime.errors import BundleError, NetworkError
-from maskrt.runtime.tensorrt_session import TensorRtSession
 
 
 def masks(session: TensorRtSession, feeds: Feeds) -> np.ndarray:
@@ -166,7 +166,7 @@ def test_callers_that_wait_while_weights_fail(
     monkeypatch: pytest.MonkeyPatch, session: TensorRtSession, tmp_path: Path, feeds: Feeds
 ) -> None:
     """They get no answer of an engine with a part of the weights."""
-    from maskrt.runtime import tensorrt_session
+    from maskrt.runtime.engines.tensorrt import session as tensorrt_session
 
     waiting, refit = threading.Event(), tensorrt_session.FileRefit
     bad = write_tiny_bundle(tmp_path / "nan", radii=(np.nan, 9.0, 14.0)) / "decoder.onnx"

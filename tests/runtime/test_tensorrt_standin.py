@@ -15,7 +15,7 @@ from tensorrt_standin.behaviour import MAGIC
 from tensorrt_standin.cuda import Device
 from tensorrt_standin.streams import cudaError_t, cudaStreamCaptureMode
 
-from maskrt.runtime.tensorrt_library import logger_of
+from maskrt.runtime.engines.tensorrt.library import logger_of
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from maskrt.runtime import engine_places
-from maskrt.runtime.engine_places import unsigned_cache
+from maskrt.runtime.engines.tensorrt import folders as engine_places
+from maskrt.runtime.engines.tensorrt.folders import unsigned_cache
 from maskrt.runtime.errors import ProviderUnavailable
 
 

@@ -62,12 +62,12 @@ def command(
     from maskrt.cli.options import on_device, parse_roi, parse_settings
     from maskrt.export.answers import Calibration, told
     from maskrt.runtime.bundle.bundle import FP32, Artifact, TwoStageManifest, open_bundle
+    from maskrt.runtime.engines.session import open_session
     from maskrt.runtime.errors import InputError
     from maskrt.runtime.files import write_bytes
     from maskrt.runtime.io.sources import open_source
     from maskrt.runtime.refine_pipeline import rough_reader
     from maskrt.runtime.refiner import read_weights
-    from maskrt.runtime.session import open_session
     from maskrt.runtime.types import BadFrame
 
     provider = on_device(provider, device)

@@ -5,11 +5,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, overload
 
-from maskrt.runtime.engines import OPENVINO, Array, OnnxRuntimeSession, OpenVinoSession, Ports
+from maskrt.runtime.engines.device_tensor import Tensor
+from maskrt.runtime.engines.onnxruntime import OPENVINO, Array, OnnxRuntimeSession, OpenVinoSession, Ports
+from maskrt.runtime.engines.providers import ONNXRUNTIME, TENSORRT, split_device
+from maskrt.runtime.engines.tensorrt.session import TensorRtSession
 from maskrt.runtime.errors import ProviderUnavailable
-from maskrt.runtime.providers import ONNXRUNTIME, TENSORRT, split_device
-from maskrt.runtime.resident import Tensor
-from maskrt.runtime.tensorrt_session import TensorRtSession
 
 PROVIDERS = (*ONNXRUNTIME, *OPENVINO, TENSORRT)
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.runtime.engines.tensorrt.library import Messages, logger_of, parser_errors
 from maskrt.runtime.errors import BundleError, NetworkError
-from maskrt.runtime.tensorrt_library import Messages, logger_of, parser_errors
 
 
 def require_structure(name: str, ours: str, theirs: str) -> None:

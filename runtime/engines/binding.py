@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.providers import DeviceMemory
-from maskrt.runtime.resident import Place, Resident, Tensor
+from maskrt.runtime.engines.device_tensor import Place, Resident, Tensor
+from maskrt.runtime.engines.providers import DeviceMemory
 
 _DTYPES = {
     "tensor(float)": np.float32,

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.bundle.bundle import entry_of
-from maskrt.runtime.cuda_graph import Refusal
-from maskrt.runtime.cuda_memory import Cuda
-from maskrt.runtime.engines import Engine, Ports
+from maskrt.runtime.engines.device_tensor import Place, Tensor
+from maskrt.runtime.engines.onnxruntime import Engine, Ports
+from maskrt.runtime.engines.tensorrt.context import Lane
+from maskrt.runtime.engines.tensorrt.graph import Refusal
+from maskrt.runtime.engines.tensorrt.library import load_tensorrt, logger_of, numpy_type
+from maskrt.runtime.engines.tensorrt.memory import Cuda
+from maskrt.runtime.engines.tensorrt.refit import ArrayRefit, FileRefit, Refit, require_refittable, require_structure
+from maskrt.runtime.engines.tensorrt.store import build_command, read_engine, target_of
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory
-from maskrt.runtime.resident import Place, Tensor
-from maskrt.runtime.tensorrt_lane import Lane
-from maskrt.runtime.tensorrt_library import load_tensorrt, logger_of, numpy_type
-from maskrt.runtime.tensorrt_refit import ArrayRefit, FileRefit, Refit, require_refittable, require_structure
-from maskrt.runtime.tensorrt_store import build_command, read_engine, target_of
 
 
 class TensorRtSession(Engine):

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from maskrt.runtime.bundle.bundle import MAX_MANIFEST_BYTES
-from maskrt.runtime.cuda_memory import Cuda
-from maskrt.runtime.engine_places import EngineFolder, bundle_places, open_to_others, plain
+from maskrt.runtime.engines.tensorrt.folders import EngineFolder, bundle_places, open_to_others, plain
+from maskrt.runtime.engines.tensorrt.memory import Cuda
 from maskrt.runtime.errors import BundleError, MaskrtError
 from maskrt.runtime.files import sha256_of, write_files
 

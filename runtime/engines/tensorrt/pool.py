@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.closeable import Closing
-from maskrt.runtime.cuda_memory import Buffer, Cuda, Stream
+from maskrt.runtime.engines.tensorrt.memory import Buffer, Cuda, Stream
 
 
 class Block:

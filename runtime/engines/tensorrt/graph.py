@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskrt.runtime.closeable import Closing
-from maskrt.runtime.cuda_memory import Cuda, Stream
+from maskrt.runtime.engines.tensorrt.memory import Cuda, Stream
 from maskrt.runtime.errors import NetworkError
 
 

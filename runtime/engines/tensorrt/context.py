@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from maskrt.runtime.closeable import Closing
-from maskrt.runtime.cuda_blocks import Block, Blocks
-from maskrt.runtime.cuda_graph import Refusal, Replay
-from maskrt.runtime.cuda_memory import Buffer, Cuda, Stream
-from maskrt.runtime.resident import Place, Resident, Tensor
-from maskrt.runtime.tensorrt_library import Messages, numpy_type
+from maskrt.runtime.engines.device_tensor import Place, Resident, Tensor
+from maskrt.runtime.engines.tensorrt.graph import Refusal, Replay
+from maskrt.runtime.engines.tensorrt.library import Messages, numpy_type
+from maskrt.runtime.engines.tensorrt.memory import Buffer, Cuda, Stream
+from maskrt.runtime.engines.tensorrt.pool import Block, Blocks
 
 
 class Lane(Closing):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrt.runtime.engine_places import unsigned_cache
+from maskrt.runtime.engines.tensorrt.folders import unsigned_cache
 from maskrt.runtime.errors import InputError, ProviderUnavailable
 
 # What works on a graph, in that order. ONNX Runtime itself adds the CPU for what none of them takes: sizes above all.

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.closeable import Closing
+from maskrt.runtime.engines.binding import Binding
+from maskrt.runtime.engines.device_tensor import Place, Resident, Tensor
+from maskrt.runtime.engines.providers import DEVICE_MEMORY, require_loaded, require_offered, with_options
 from maskrt.runtime.errors import BundleError, NetworkError, NotFinite, OutOfMemory, ProviderUnavailable
-from maskrt.runtime.onnxruntime_binding import Binding
-from maskrt.runtime.providers import DEVICE_MEMORY, require_loaded, require_offered, with_options
-from maskrt.runtime.resident import Place, Resident, Tensor
 
 Array = NDArray[Any]
 Ports = dict[str, tuple[str, tuple[int | None, ...]]]

@@ -1,0 +1,1 @@
+"""Loaded models: ONNX Runtime, OpenVINO and TensorRT behind one protocol, Session."""

@@ -1,0 +1,1 @@
+"""TensorRT's own engines: sessions, memory, files and new weights."""
