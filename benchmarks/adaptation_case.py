@@ -94,7 +94,7 @@ def _write_models(config: Any, folder: Path) -> None:
     from maskrt.export.interactive import write_click_decoder
     from maskrt.export.sam import build_sam
     from maskrt.runtime.adaptation import STEP_INPUTS
-    from maskrt.runtime.interpolation import grid_weights
+    from maskrt.runtime.sam.interpolation import grid_weights
 
     torch.manual_seed(SEED)
     sam = build_sam(config).requires_grad_(False)

@@ -22,7 +22,7 @@ from maskrt.benchmarks.logits import Prompts, write_prompts
 from maskrt.benchmarks.measure import Factory
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
-from maskrt.runtime.mask_decoder import MASKS_PER_POINT, no_mask
+from maskrt.runtime.sam.mask_decoder import MASKS_PER_POINT, no_mask
 
 OURS, ONE_GRAPH, PYTORCH = "maskrt", "onnxruntime_official", "pytorch_eager"
 BATCH = 64  # upstream's points_per_batch
@@ -57,14 +57,14 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
 @dataclass(frozen=True)
 class OurDecoder:
-    """The three graphs as runtime/candidates.py runs them."""
+    """The three graphs as runtime/sam/candidates.py runs them."""
 
     prompts: Prompts
 
     def __call__(self) -> Callable[[], tuple[dict[str, float], Found]]:
         """Load the graphs."""
         from maskrt.runtime.bundle.bundle import open_bundle
-        from maskrt.runtime.mask_decoder import open_decoder
+        from maskrt.runtime.sam.mask_decoder import open_decoder
 
         workers = self.prompts.threads
         # Open as long as the worker lives.

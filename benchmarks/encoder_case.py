@@ -22,13 +22,13 @@ from maskrt.benchmarks.logits import encoder_image
 from maskrt.benchmarks.measure import Factory, Measured
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
-from maskrt.runtime.automatic_masks import AutomaticMasks
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import ProviderUnavailable
 from maskrt.runtime.fusion import fuse
-from maskrt.runtime.mask_decoder import open_decoder
+from maskrt.runtime.sam.mask_decoder import open_decoder
+from maskrt.runtime.sam.mask_generator import AutomaticMasks
 from maskrt.runtime.segmenter import Segmenter
 from maskrt.runtime.types import Segments
 

@@ -22,8 +22,8 @@ from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_c
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
 from maskrt.kernels.low_res import Placement
 from maskrt.runtime.bundle.specs import MasksSpec
-from maskrt.runtime.mask_decoder import SplitDecoder
 from maskrt.runtime.rle import Rle, decode_rle, rle_area
+from maskrt.runtime.sam.mask_decoder import SplitDecoder
 
 OURS, PEER = "maskrt", "pytorch_upstream"
 PROMPTS = 64  # upstream's points_per_batch: it holds all their masks at full size at once
@@ -65,7 +65,7 @@ class OurMasks:
     def __call__(self) -> Callable[[], tuple[dict[str, float], Found]]:
         """Load the logits and compile."""
         from maskrt.kernels import sets
-        from maskrt.runtime.candidates import draw_rle, stable_candidates
+        from maskrt.runtime.sam.candidates import draw_rle, stable_candidates
 
         values = np.load(self.work.low_res)
         low_res, pred_iou = values["low_res"], values["pred_iou"]

@@ -1,4 +1,4 @@
-"""What fewer prompts change: every policy of maskrt.runtime.prompts against the grid, on held-out scenes.
+"""What fewer prompts change: every policy of maskrt.runtime.sam.prompts against the grid, on held-out scenes.
 
 python -m maskrt.benchmarks.policies --scenes 20 --json benchmarks/results/policies.json
 """

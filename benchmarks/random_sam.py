@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from maskrt.export.sam import SamConfig, build_sam
 from maskrt.runtime.bundle.specs import MasksSpec
-from maskrt.runtime.prompts import point_grid
 from maskrt.runtime.region import fit_size_hw
+from maskrt.runtime.sam.prompts import point_grid
 
 PASSING = 1 / 3
 PRED_IOU_STD = 0.05

@@ -17,7 +17,7 @@ from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale
 from maskrt.export.vit_encoder import BandedViT
 from maskrt.runtime.bundle.bundle import Parity
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.mask_decoder import MASKS_PER_POINT
+from maskrt.runtime.sam.mask_decoder import MASKS_PER_POINT
 
 CUSTOM = "custom"
 MAX_PROMPTS, MAX_POINTS = 4096, 1024

@@ -26,7 +26,7 @@ from maskrt.runtime.bundle.bundle import (
 from maskrt.runtime.bundle.specs import MasksSpec, RefineSpec, SamSpec, VotingSpec
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import ExportError, InputError
-from maskrt.runtime.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
+from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
 
 DECODERS = ("decoder", *SPLIT_DECODER)
 

@@ -54,7 +54,7 @@ class Lesson:
     """What a step learns from.
 
     feeds: the inputs of the click decoder, as it was asked. choice: number of the mask that learns. rows float32
-    [R, l], columns [C, l]: weights of a grid's pixels, see maskrt.runtime.interpolation. target float32 [R, C]: 1, 0,
+    [R, l], columns [C, l]: weights of a grid's pixels, see maskrt.runtime.sam.interpolation. target float32 [R, C]: 1, 0,
     or -1 where nothing is known.
     """
 

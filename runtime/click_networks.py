@@ -19,7 +19,7 @@ from maskrt.runtime.engines.onnxruntime import OPENVINO
 from maskrt.runtime.engines.providers import TENSORRT, split_device
 from maskrt.runtime.engines.session import Session, open_session
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
-from maskrt.runtime.mask_decoder import require_names
+from maskrt.runtime.sam.mask_decoder import require_names
 
 MASKS = 4  # of a prompt: the single one, then the three of an ambiguous click
 PROMPT = ("point_coords", "point_labels", "mask_input", "has_mask_input")

@@ -28,8 +28,8 @@ from maskrt.runtime.decoders import read_base, read_decoder, write_decoder
 from maskrt.runtime.embeddings import Embeddings
 from maskrt.runtime.engines.device_tensor import Tensor
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.interpolation import grid_weights, image_weights, interpolate
 from maskrt.runtime.region import checked_roi, fit_size_hw
+from maskrt.runtime.sam.interpolation import grid_weights, image_weights, interpolate
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
-from maskrt.runtime.automatic_masks import AutomaticMasks
 from maskrt.runtime.batching import attempt, look_at, raised, together_or_apart
 from maskrt.runtime.bundle.bundle import Bundle, SossManifest, soss_manifest, with_overrides
 from maskrt.runtime.closeable import Closing
@@ -23,10 +22,11 @@ from maskrt.runtime.engines.recorder import Watch, unwatched
 from maskrt.runtime.engines.session import Session, open_session
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.fusion import fuse
-from maskrt.runtime.mask_decoder import open_decoder
 from maskrt.runtime.refine_pipeline import open_refiner, refine_labels
 from maskrt.runtime.refiner import Refiner
 from maskrt.runtime.region import checked_roi, cut, in_frame, segments_in_frame
+from maskrt.runtime.sam.mask_decoder import open_decoder
+from maskrt.runtime.sam.mask_generator import AutomaticMasks
 from maskrt.runtime.segmenter import Segmenter
 from maskrt.runtime.timing import timed, timed_together
 from maskrt.runtime.two_stage import TwoStageSegmenter

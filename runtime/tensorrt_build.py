@@ -31,7 +31,7 @@ from maskrt.runtime.engines.tensorrt.store import (
     write_private,
 )
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
-from maskrt.runtime.mask_decoder import SPLIT_DECODER
+from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER
 from maskrt.runtime.tensorrt_profiles import profile_of
 
 Tell = Callable[[str, int, int], None]  # phase, steps done, steps in all

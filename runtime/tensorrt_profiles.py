@@ -5,16 +5,16 @@ What the pipelines can ask for under a bundle's settings, and no more: the large
 
 from collections.abc import Callable, Mapping
 
-from maskrt.runtime.automatic_masks import IMAGE_AXES
 from maskrt.runtime.bundle.bundle import Bundle, InteractiveManifest, refiner_manifest, soss_manifest, two_stage_of
 from maskrt.runtime.bundle.specs import RefineSpec, SamSpec
 from maskrt.runtime.bundle.two_stage_spec import largest_low, patch_side
 from maskrt.runtime.engines.tensorrt.store import Ranges
 from maskrt.runtime.errors import BundleError
-from maskrt.runtime.mask_decoder import MASKS_PER_POINT, SplitDecoder
 from maskrt.runtime.refine_pipeline import refiner_spec
 from maskrt.runtime.refine_turn import LEAST_TILE, STRIDE
 from maskrt.runtime.refine_windows import BACKBONE_TILES
+from maskrt.runtime.sam.mask_decoder import MASKS_PER_POINT, SplitDecoder
+from maskrt.runtime.sam.mask_generator import IMAGE_AXES
 from maskrt.runtime.stage_network import at_a_time
 
 Range = tuple[int, int, int]  # least, usual, largest

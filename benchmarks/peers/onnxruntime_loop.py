@@ -15,7 +15,7 @@ from maskrt.benchmarks.peers.sam_upstream import upstream_generator
 from maskrt.benchmarks.peers.soss_upstream import SossUpstream
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.bundle.specs import MasksSpec
-from maskrt.runtime.mask_decoder import Tensors, no_mask
+from maskrt.runtime.sam.mask_decoder import Tensors, no_mask
 
 
 def onnxruntime_loop(bundle: Bundle, sam: Any, masks: MasksSpec, threads: int) -> SossUpstream:

@@ -25,7 +25,7 @@ class SamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MasksSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Automatic masks; the defaults are the source document's settings. Areas in pixels.
 
-    prompts: where SAM is asked, see maskrt.runtime.prompts; anything but "grid" changes the answer.
+    prompts: where SAM is asked, see maskrt.runtime.sam.prompts; anything but "grid" changes the answer.
     points_per_batch: at most; the decoder in three graphs takes fewer at a time. The masks do not depend on it.
     crop_n_layers: further looks at 4, 16, ... overlapping crops, as segment_anything's options of the same names:
     crop_overlap_ratio is the overlap as a share of the shorter side, and a layer's grid has

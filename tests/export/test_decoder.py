@@ -15,7 +15,7 @@ from maskrt.export.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
 from maskrt.export.sams import write_decoder  # noqa: E402
 from maskrt.runtime.bundle.specs import SamSpec  # noqa: E402
 from maskrt.runtime.engines.session import open_session  # noqa: E402
-from maskrt.runtime.mask_decoder import WholeDecoder  # noqa: E402
+from maskrt.runtime.sam.mask_decoder import WholeDecoder  # noqa: E402
 
 MASKS = 1e-5  # of the largest logit
 # At the official size upstream's own float32 is as far as 1.3e-6 from its float64, and so is ours.

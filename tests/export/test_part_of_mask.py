@@ -17,7 +17,7 @@ from maskrt.export.click_decoder import ClickDecoder, PartOfMask, PlainClickDeco
 from maskrt.export.sam import build_sam  # noqa: E402
 from maskrt.runtime.adaptation import BETAS, FIRST, NEXT, STEP_INPUTS, cells_of  # noqa: E402
 from maskrt.runtime.engines.session import open_session  # noqa: E402
-from maskrt.runtime.interpolation import grid_weights  # noqa: E402
+from maskrt.runtime.sam.interpolation import grid_weights  # noqa: E402
 
 SIDE = TINY.image_size
 

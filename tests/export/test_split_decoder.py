@@ -18,7 +18,7 @@ from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale  # noqa: E
 from maskrt.runtime.bundle.specs import SamSpec  # noqa: E402
 from maskrt.runtime.engines.session import open_session  # noqa: E402
 from maskrt.runtime.errors import ExportError  # noqa: E402
-from maskrt.runtime.mask_decoder import SPLIT_DECODER, SplitDecoder, WholeDecoder  # noqa: E402
+from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, SplitDecoder, WholeDecoder  # noqa: E402
 
 # The three official sizes share one decoder; their encoders are not needed here.
 OFFICIAL = msgspec.structs.replace(SAM_CONFIGS["vit_b"], encoder="resnet", width_mult=0.125, feature_channels=8)

@@ -15,7 +15,7 @@ from maskrt.export.sam import build_sam
 from maskrt.export.sams import WRITERS
 from maskrt.export.structure import structure_sha256
 from maskrt.runtime.files import sha256_of
-from maskrt.runtime.mask_decoder import SPLIT_DECODER
+from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER
 
 FLOAT = onnx.TensorProto.FLOAT
 

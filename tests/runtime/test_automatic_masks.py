@@ -10,12 +10,12 @@ import torch
 
 from maskrt.benchmarks.equality import compare_segments
 from maskrt.benchmarks.peers.sam_upstream import upstream_generator
-from maskrt.runtime.automatic_masks import AutomaticMasks
 from maskrt.runtime.bundle.specs import MasksSpec, SamSpec
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
-from maskrt.runtime.mask_decoder import SplitDecoder, WholeDecoder
-from maskrt.runtime.prompts import point_grid
 from maskrt.runtime.rle import encode_rle
+from maskrt.runtime.sam.mask_decoder import SplitDecoder, WholeDecoder
+from maskrt.runtime.sam.mask_generator import AutomaticMasks
+from maskrt.runtime.sam.prompts import point_grid
 
 SPEC = MasksSpec(points_per_side=10, points_per_batch=64, stability_score_thresh=0.7, box_nms_thresh=0.95)
 SEED = 7

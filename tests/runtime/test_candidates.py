@@ -11,10 +11,10 @@ import pytest
 from maskrt.kernels import sets
 from maskrt.kernels.low_res import Placement
 from maskrt.runtime.bundle.bundle import open_bundle, soss_manifest
-from maskrt.runtime.candidates import Candidate, CandidateFinder
 from maskrt.runtime.errors import OutOfMemory
-from maskrt.runtime.mask_decoder import WholeDecoder, open_decoder
-from maskrt.runtime.prompts import point_grid
+from maskrt.runtime.sam.candidates import Candidate, CandidateFinder
+from maskrt.runtime.sam.mask_decoder import WholeDecoder, open_decoder
+from maskrt.runtime.sam.prompts import point_grid
 
 SIZE_HW = 48, 64
 

@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from maskrt.kernels import sets
 from maskrt.kernels.mask_stats import box_and_counts
 from maskrt.kernels.regions import remove_small_regions
-from maskrt.runtime.clean_up import clean_rle
 from maskrt.runtime.rle import encode_rle
+from maskrt.runtime.sam.clean_up import clean_rle
 
 
 def check(mask, min_area):

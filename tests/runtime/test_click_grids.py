@@ -7,7 +7,7 @@ from maskrt.kernels.resample.reference import resize_bilinear
 from maskrt.runtime.click_prompts import checked_box, checked_click, click_target, clicked_pixels, prompt_feeds
 from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.interpolation import grid_weights, image_weights, interpolate
+from maskrt.runtime.sam.interpolation import grid_weights, image_weights, interpolate
 
 
 def resized(plane: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.bundle.specs import SamSpec
 from maskrt.runtime.errors import BundleError, InputError
-from maskrt.runtime.mask_decoder import WholeDecoder, open_decoder
+from maskrt.runtime.sam.mask_decoder import WholeDecoder, open_decoder
 
 SIDE = 8
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from maskrt.kernels.low_res import Placement, Window
-from maskrt.runtime.candidates import Candidate
-from maskrt.runtime.prompts import coarse_points, guided_points, inside_any, point_grid
+from maskrt.runtime.sam.candidates import Candidate
+from maskrt.runtime.sam.prompts import coarse_points, guided_points, inside_any, point_grid
 
 
 def test_guided_skips_sure_background():

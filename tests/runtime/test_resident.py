@@ -14,7 +14,7 @@ from maskrt.runtime.engines.providers import DEVICE_MEMORY, DeviceMemory
 from maskrt.runtime.engines.recorder import Recorder
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import NetworkError
-from maskrt.runtime.mask_decoder import GPU_WORKERS, SPLIT_DECODER, SplitDecoder, open_decoder
+from maskrt.runtime.sam.mask_decoder import GPU_WORKERS, SPLIT_DECODER, SplitDecoder, open_decoder
 from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.types import Result
 
@@ -220,8 +220,8 @@ def test_a_gpu_has_few_callers(monkeypatch: pytest.MonkeyPatch, provider: str, c
         opened.append(callers)
         return stack.enter_context(open_session(path, threads=1))
 
-    monkeypatch.setattr("maskrt.runtime.mask_decoder.open_session", open_fake)
-    monkeypatch.setattr("maskrt.runtime.mask_decoder.usable_cpus", lambda: cores)
+    monkeypatch.setattr("maskrt.runtime.sam.mask_decoder.open_session", open_fake)
+    monkeypatch.setattr("maskrt.runtime.sam.mask_decoder.usable_cpus", lambda: cores)
     with ExitStack() as stack:
         assert open_decoder(open_bundle(DEMO), provider, None, True, stack).workers == expected
     assert opened == [expected, expected, 1]

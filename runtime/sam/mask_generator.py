@@ -12,16 +12,16 @@ from maskrt.kernels.low_res import Placement
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import as_value, groups, in_halves, raised
 from maskrt.runtime.bundle.specs import MasksSpec, SamSpec
-from maskrt.runtime.candidates import Candidate, CandidateFinder, Points, draw_rle
-from maskrt.runtime.clean_up import clean_rle
-from maskrt.runtime.crops import Crop, crop_boxes, cut_by_crop
 from maskrt.runtime.engines.device_tensor import Tensor
 from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
-from maskrt.runtime.mask_decoder import MaskDecoder, Tensors, require_names
-from maskrt.runtime.prompts import coarse_points, guided_points, inside_any, point_grid
 from maskrt.runtime.region import fit_size_hw
 from maskrt.runtime.rle import Rle, move_rle, rle_area
+from maskrt.runtime.sam.candidates import Candidate, CandidateFinder, Points, draw_rle
+from maskrt.runtime.sam.clean_up import clean_rle
+from maskrt.runtime.sam.crops import Crop, crop_boxes, cut_by_crop
+from maskrt.runtime.sam.mask_decoder import MaskDecoder, Tensors, require_names
+from maskrt.runtime.sam.prompts import coarse_points, guided_points, inside_any, point_grid
 from maskrt.runtime.timing import timed, timed_together
 from maskrt.runtime.types import Segments
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels.low_res import Placement
-from maskrt.runtime.candidates import Candidate, Points
+from maskrt.runtime.sam.candidates import Candidate, Points
 
 SURELY_BACKGROUND = 0.05  # a probability of foreground below this
 

@@ -11,8 +11,8 @@ from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import in_halves
 from maskrt.runtime.bundle.specs import MasksSpec, SamSpec
 from maskrt.runtime.engines.device_tensor import Tensor
-from maskrt.runtime.mask_decoder import MASKS_PER_POINT, MaskDecoder, Tensors
 from maskrt.runtime.rle import Rle
+from maskrt.runtime.sam.mask_decoder import MASKS_PER_POINT, MaskDecoder, Tensors
 from maskrt.runtime.timing import timed
 
 Floats = NDArray[np.float32]

@@ -1,0 +1,1 @@
+"""The Segment Anything Model: every mask of a picture, and its decoder."""
