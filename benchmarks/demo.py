@@ -17,9 +17,9 @@ from maskrt.runtime.figures import comparison, row, stack
 from maskrt.runtime.files import write_bytes
 from maskrt.runtime.io.overlay import overlay, segments_picture
 from maskrt.runtime.io.sinks import png_bytes
-from maskrt.runtime.pipeline import open_pipeline
+from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.region import in_frame
-from maskrt.runtime.soss import SossPipeline
 
 BUNDLE = Path(__file__).resolve().parent.parent / "export" / "demo" / "bundle"
 HELD_OUT = 900_000  # the training scenes have the seeds 100,000 to 102,879

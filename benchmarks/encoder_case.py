@@ -26,10 +26,10 @@ from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import ProviderUnavailable
-from maskrt.runtime.fusion import fuse
+from maskrt.runtime.pipelines.soss.fusion import fuse
+from maskrt.runtime.pipelines.soss.segmenter import Segmenter
 from maskrt.runtime.sam.mask_decoder import open_decoder
 from maskrt.runtime.sam.mask_generator import AutomaticMasks
-from maskrt.runtime.segmenter import Segmenter
 from maskrt.runtime.types import Segments
 
 OURS, PYTORCH = "maskrt", "pytorch_eager"

@@ -20,8 +20,8 @@ from maskrt.benchmarks.report_json import Environment, environment
 from maskrt.benchmarks.scenes import Scene, draw_scene
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.metrics import Confusion, Metrics
-from maskrt.runtime.pipeline import open_pipeline
-from maskrt.runtime.soss import SossPipeline
+from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.types import Result
 
 POLICIES = ("grid", "guided", "coarse_to_fine")

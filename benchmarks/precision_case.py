@@ -26,8 +26,8 @@ from maskrt.runtime.engines.onnxruntime import Array
 from maskrt.runtime.engines.recorder import Recorder
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.io.regions import roi_reader
-from maskrt.runtime.pipeline import open_pipeline
-from maskrt.runtime.soss import SossPipeline
+from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 
 OURS, PEER = "int8", "fp32"
 ROLES = ("segmenter", "encoder")

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from maskrt.benchmarks.held_out import Progress, measure_held_out
 from maskrt.benchmarks.scenes import Scene, draw_scene
 from maskrt.runtime.evaluate import ComparedMethods, Scores, compare_methods
-from maskrt.runtime.fusion import fuse
 from maskrt.runtime.metrics import Confusion, Metrics
-from maskrt.runtime.pipeline import open_pipeline
+from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.pipelines.soss.fusion import fuse
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.rle import Rle
-from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.types import Segments
 
 MIN_INSTANCE_AREA = 400  # pixels inside the region of interest

@@ -116,6 +116,6 @@ class Share:
 def load_setup(setup: Setup, **options: Any) -> tuple[Any, NDArray[np.uint8]]:
     """The pipeline, as `maskrt run` would have it with these settings, and the frames in memory."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as maskrt.cli.main, before the kernels load their threads
-    from maskrt.runtime.pipeline import open_pipeline
+    from maskrt.runtime.pipelines.open import open_pipeline
 
     return open_pipeline(setup.bundle, setup.provider, setup.threads, **options), np.load(setup.recording.frames)

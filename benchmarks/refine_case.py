@@ -141,8 +141,8 @@ class Ours:
         """Load the bundle."""
         from maskrt.runtime.bundle.bundle import open_bundle
         from maskrt.runtime.bundle.specs import RefineSpec
-        from maskrt.runtime.refine_pipeline import refiner_spec
-        from maskrt.runtime.refiner import Refiner
+        from maskrt.runtime.pipelines.refine.pipeline import refiner_spec
+        from maskrt.runtime.pipelines.refine.refiner import Refiner
 
         select, _, variant = self.select.partition(", ")
         bundle = open_bundle(self.work.models.bundle)
@@ -175,7 +175,7 @@ class Theirs:
         from maskrt.export.crm_cascade import refine_plainly
         from maskrt.export.refiner import read_crm
         from maskrt.runtime.bundle.bundle import open_bundle
-        from maskrt.runtime.refine_pipeline import refiner_spec
+        from maskrt.runtime.pipelines.refine.pipeline import refiner_spec
 
         torch.set_num_threads(self.work.threads)
         net = read_crm(self.work.models.crm)

@@ -26,7 +26,7 @@ from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_c
 from maskrt.benchmarks.soss_contestants import OurContestant, Ours, Upstream, UpstreamContestant, Workload
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
 from maskrt.runtime.cpus import usable_cpus
-from maskrt.runtime.pipeline import open_pipeline
+from maskrt.runtime.pipelines.open import open_pipeline
 from maskrt.runtime.region import in_frame
 from maskrt.runtime.rle import decode_rle, encode_rle
 from maskrt.runtime.types import Roi

@@ -39,7 +39,7 @@ class OurContestant:
         """Load the bundle; raises MaskrtError when anything brings PyTorch into this process."""
         import numba
 
-        from maskrt.runtime.pipeline import open_pipeline
+        from maskrt.runtime.pipelines.open import open_pipeline
 
         work = self.work
         if work.threads > numba.config.NUMBA_NUM_THREADS:

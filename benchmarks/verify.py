@@ -10,9 +10,9 @@ from maskrt.benchmarks.equality import compare_segments, records
 from maskrt.export.answers import Calibration, agreements, answer
 from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import FP32, Agreement, Bundle
-from maskrt.runtime.refine_pipeline import open_refiner, refiner_spec
-from maskrt.runtime.refiner import MAX_SIDE, Refiner
-from maskrt.runtime.soss import SossPipeline
+from maskrt.runtime.pipelines.refine.pipeline import open_refiner, refiner_spec
+from maskrt.runtime.pipelines.refine.refiner import MAX_SIDE, Refiner
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.types import Roi
 
 TIE = 1e-4  # of a probability: nearer to a half, rounding decides

@@ -14,10 +14,10 @@ from maskrt.runtime.errors import InputError
 from maskrt.runtime.io.images import MAX_PIXELS
 from maskrt.runtime.io.regions import RoiOf
 from maskrt.runtime.io.sources import open_source
-from maskrt.runtime.refine_pipeline import RefinePipeline, RoughOf, rough_reader
+from maskrt.runtime.pipelines.refine.pipeline import RefinePipeline, RoughOf, rough_reader
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
+from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
 from maskrt.runtime.region import checked_roi
-from maskrt.runtime.soss import SossPipeline
-from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
 from maskrt.runtime.types import BadFrame, Frame, Result, Roi
 
 SOSS, REFINER, TWO_STAGE = "soss", "refiner", "two_stage"

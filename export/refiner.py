@@ -29,9 +29,9 @@ from maskrt.runtime.bundle.bundle import (
 )
 from maskrt.runtime.bundle.specs import RefinerSpec, RefineSpec
 from maskrt.runtime.errors import ExportError
-from maskrt.runtime.refine_turn import STRIDE
-from maskrt.runtime.refiner import MAX_SIDE, Refiner
-from maskrt.runtime.selections import selection_of
+from maskrt.runtime.pipelines.refine.refiner import MAX_SIDE, Refiner
+from maskrt.runtime.pipelines.refine.selections import selection_of
+from maskrt.runtime.pipelines.refine.stage import STRIDE
 
 CRM_CONFIGS = {"resnet50": CrmConfig()}
 CUSTOM = "custom"

@@ -13,7 +13,7 @@ from maskrt.export.two_stage_plain import look_plainly
 from maskrt.runtime.bundle.bundle import MANIFEST, SCHEMA, Bundle, TwoStageManifest, encode_manifest, open_bundle
 from maskrt.runtime.bundle.two_stage_spec import LEAST_SIDE, MAX_SIDE, StagesSpec, TwoStageSpec, padded_size, patch_side
 from maskrt.runtime.errors import ExportError, InputError
-from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
+from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
 
 SIZE, SHRINK = 768, 8  # the document's most frequent size, and its scale of stage 1
 # The public code feeds its networks with values from 0 to 255.

@@ -17,7 +17,7 @@ def look_plainly(
 ) -> NDArray[np.float32]:
     """Class probabilities float32 [C, H, W] of a picture uint8 [H, W, 3], patch by patch.
 
-    On the grid, whatever selection.windows. As maskrt.runtime.two_stage says it; the public code differs in three
+    On the grid, whatever selection.windows. As maskrt.runtime.pipelines.two_stage.segmenter says it; the public code differs in three
     things: it resizes to a square, it ranks logits (selection.rank), and it resizes with scikit-image.
     """
     height, width = rgb.shape[:2]

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from maskrt.kernels.jit import thread_limit
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.fusion import fuse
 from maskrt.runtime.metrics import Confusion, Metrics
+from maskrt.runtime.pipelines.soss.fusion import fuse
+from maskrt.runtime.pipelines.soss.pipeline import Branches, SossPipeline
+from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline, labels_of
 from maskrt.runtime.region import checked_roi, cut
-from maskrt.runtime.soss import Branches, SossPipeline
-from maskrt.runtime.two_stage_pipeline import TwoStagePipeline, labels_of
 from maskrt.runtime.types import Roi, Stages
 
 METHODS = ("segmenter", "hard_vote", "soss")

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.evaluate import METHODS, STAGES, compare_methods, compare_stages
 from maskrt.runtime.figures import comparison, stages_comparison
-from maskrt.runtime.soss import SossPipeline
-from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
+from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
 
 
 @dataclass(frozen=True)

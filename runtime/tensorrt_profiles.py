@@ -10,12 +10,12 @@ from maskrt.runtime.bundle.specs import RefineSpec, SamSpec
 from maskrt.runtime.bundle.two_stage_spec import largest_low, patch_side
 from maskrt.runtime.engines.tensorrt.store import Ranges
 from maskrt.runtime.errors import BundleError
-from maskrt.runtime.refine_pipeline import refiner_spec
-from maskrt.runtime.refine_turn import LEAST_TILE, STRIDE
-from maskrt.runtime.refine_windows import BACKBONE_TILES
+from maskrt.runtime.pipelines.refine.pipeline import refiner_spec
+from maskrt.runtime.pipelines.refine.stage import LEAST_TILE, STRIDE
+from maskrt.runtime.pipelines.refine.tiles import BACKBONE_TILES
+from maskrt.runtime.pipelines.two_stage.network import at_a_time
 from maskrt.runtime.sam.mask_decoder import MASKS_PER_POINT, SplitDecoder
 from maskrt.runtime.sam.mask_generator import IMAGE_AXES
-from maskrt.runtime.stage_network import at_a_time
 
 Range = tuple[int, int, int]  # least, usual, largest
 Axes = dict[int, Range]

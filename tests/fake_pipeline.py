@@ -14,9 +14,9 @@ from maskrt.runtime.errors import InputError, NetworkError, OutOfMemory
 from maskrt.runtime.io.records import RunSettings
 from maskrt.runtime.io.sinks import WRITERS, FolderSink
 from maskrt.runtime.io.sources import open_source
+from maskrt.runtime.pipelines.run import run_batch
 from maskrt.runtime.region import checked_roi, in_frame
 from maskrt.runtime.rle import encode_rle
-from maskrt.runtime.run import run_batch
 from maskrt.runtime.types import Frame, Result, Roi, Segments
 
 SETTINGS = RunSettings("f" * 64, ("background", "occlusion"), {"provider": "cpu"})

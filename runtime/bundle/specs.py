@@ -71,7 +71,7 @@ class RefinerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RefineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a refinement may save; only `full` and the tile leave the answer as it is.
 
-    select: off, full, bbox, contour, strided:N or adaptive; see maskrt.runtime.selections; off, after SOSS, leaves its
+    select: off, full, bbox, contour, strided:N or adaptive; see maskrt.runtime.pipelines.refine.selections; off, after SOSS, leaves its
     answer as it is. tile: pixels of a side that are
     fused and decoded at a time. memory_limit_mb: of the whole process, 10^6 bytes; the tile shrinks to stay within.
     """

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from maskrt.runtime.errors import MaskrtError
     from maskrt.runtime.interactive import open_interactive
-    from maskrt.runtime.pipeline import open_pipeline
+    from maskrt.runtime.pipelines.open import open_pipeline
 
 __all__ = ["MaskrtError", "__version__", "open_interactive", "open_pipeline"]
 __version__ = "0.1.0"
@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # Lazy, so that `maskrt --help` does not load Numba.
     if name == "open_pipeline":
-        from maskrt.runtime.pipeline import open_pipeline
+        from maskrt.runtime.pipelines.open import open_pipeline
 
         return open_pipeline
     if name == "open_interactive":

@@ -10,7 +10,7 @@ import numpy as np
 from maskrt.benchmarks import policies, tables
 from maskrt.benchmarks.measure import Spread
 from maskrt.benchmarks.scenes import Instance, draw_scene
-from maskrt.runtime.pipeline import open_pipeline
+from maskrt.runtime.pipelines.open import open_pipeline
 
 
 def test_every_policy_is_measured_against_the_grid(tiny_bundle, tmp_path):

@@ -23,9 +23,9 @@ from maskrt.benchmarks.random_sam import random_sam  # noqa: E402
 from maskrt.benchmarks.report_json import read_report, write_report  # noqa: E402
 from maskrt.benchmarks.soss_contestants import UpstreamContestant, Workload  # noqa: E402
 from maskrt.benchmarks.soss_models import Models, check_same_weights, random_models  # noqa: E402
-from maskrt.runtime import pipeline  # noqa: E402
 from maskrt.runtime.bundle.specs import MasksSpec  # noqa: E402
 from maskrt.runtime.errors import InputError  # noqa: E402
+from maskrt.runtime.pipelines import open as pipeline  # noqa: E402
 
 OPTIONS = BenchOptions(size="tiny", pairs=2, warmup=0, points_per_side=4, threads=1)
 

@@ -20,7 +20,7 @@ from maskrt.benchmarks.two_stage_plot import figure_of
 from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.metrics import image_dice
-from maskrt.runtime.pipeline import open_pipeline
+from maskrt.runtime.pipelines.open import open_pipeline
 
 SIZE_WH, SIZE = (192, 108), 512
 

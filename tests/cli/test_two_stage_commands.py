@@ -16,7 +16,7 @@ from maskrt.benchmarks import verify_stages
 from maskrt.benchmarks.verify_stages import certify_stages
 from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import open_bundle
-from maskrt.runtime.pipeline import open_pipeline
+from maskrt.runtime.pipelines.open import open_pipeline
 
 Maskrt = Callable[..., tuple[int, str, str]]
 

@@ -18,8 +18,8 @@ from maskrt.export.precisions import export_precisions
 from maskrt.export.structure import structure_sha256
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
 from maskrt.runtime.errors import ExportError, InputError
-from maskrt.runtime.pipeline import open_pipeline
-from maskrt.runtime.refine_pipeline import open_refiner
+from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.pipelines.refine.pipeline import open_refiner
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,14 @@ import cv2  # noqa: E402
 from maskrt.export.crm_cascade import refine_plainly  # noqa: E402
 from maskrt.export.refiner import export_refiner, read_crm  # noqa: E402
 from maskrt.kernels import sets  # noqa: E402
-from maskrt.runtime import refine_turn  # noqa: E402
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, RefineManifest, encode_manifest, open_bundle
 from maskrt.runtime.bundle.specs import RefineSpec
 from maskrt.runtime.errors import BundleError, InputError  # noqa: E402
 from maskrt.runtime.files import sha256_of
-from maskrt.runtime.refine_pipeline import open_refiner  # noqa: E402
-from maskrt.runtime.refiner import Refiner, read_weights  # noqa: E402
-from maskrt.runtime.selections import MARGIN  # noqa: E402
+from maskrt.runtime.pipelines.refine import stage as refine_turn  # noqa: E402
+from maskrt.runtime.pipelines.refine.pipeline import open_refiner  # noqa: E402
+from maskrt.runtime.pipelines.refine.refiner import Refiner, read_weights  # noqa: E402
+from maskrt.runtime.pipelines.refine.selections import MARGIN  # noqa: E402
 
 Scene = tuple[np.ndarray, np.ndarray]
 TIE = 1e-4

@@ -28,7 +28,7 @@ from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, ModelEntry, encode_ma
 from maskrt.runtime.bundle.specs import MasksSpec, VotingSpec  # noqa: E402
 from maskrt.runtime.engines.session import open_session  # noqa: E402
 from maskrt.runtime.errors import BundleError, CheckpointError, ExportError, InputError  # noqa: E402
-from maskrt.runtime.pipeline import open_pipeline  # noqa: E402
+from maskrt.runtime.pipelines.open import open_pipeline  # noqa: E402
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, SplitDecoder  # noqa: E402
 from maskrt.runtime.tensorrt_build import REFITTABLE, BuildSettings, EngineBuilder  # noqa: E402
 

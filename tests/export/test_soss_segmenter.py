@@ -23,7 +23,7 @@ from maskrt.runtime.bundle.bundle import MANIFEST, DataFile, ModelEntry, encode_
 from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.bundle.two_stage_spec import StagesSpec
 from maskrt.runtime.errors import BundleError, InputError  # noqa: E402
-from maskrt.runtime.pipeline import open_pipeline  # noqa: E402
+from maskrt.runtime.pipelines.open import open_pipeline  # noqa: E402
 
 SELECTION = StagesSpec(patches=4, patch_count=2)
 

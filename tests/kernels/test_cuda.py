@@ -21,8 +21,8 @@ from maskrt.kernels.sampling.reference import OUTSIDE, Taps, resize_taps
 from maskrt.kernels.selections.reference import squares_of
 from maskrt.kernels.sets import REFERENCE, KernelSet
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.rle import encode_rle
-from maskrt.runtime.soss import SossPipeline
 
 pytestmark = [] if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else [pytest.mark.gpu]
 

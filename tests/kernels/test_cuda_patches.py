@@ -12,7 +12,7 @@ from maskrt.kernels.patches.reference import grid_of
 from maskrt.kernels.sets import REFERENCE, KernelSet
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.bundle.two_stage_spec import StagesSpec
-from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
+from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
 
 pytestmark = [] if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else [pytest.mark.gpu]
 

@@ -7,7 +7,7 @@ from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluate import METHODS, Scores, compare_methods
 from maskrt.runtime.figures import comparison, stack
 from maskrt.runtime.metrics import binary_metrics
-from maskrt.runtime.pipeline import open_pipeline
+from maskrt.runtime.pipelines.open import open_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 
 from maskrt.benchmarks.peers.dense_voting import dense_vote
 from maskrt.runtime.bundle.specs import VotingSpec
-from maskrt.runtime.fusion import fuse
+from maskrt.runtime.pipelines.soss.fusion import fuse
 from maskrt.runtime.rle import encode_rle
 from maskrt.runtime.types import Segments
 

@@ -8,7 +8,7 @@ import numpy as np
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.engines.recorder import Recorder, Run
 from maskrt.runtime.engines.session import open_session
-from maskrt.runtime.soss import SossPipeline
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 
 
 def test_a_watched_session_is_the_session(tiny_bundle: Path, rng: np.random.Generator) -> None:

@@ -20,8 +20,8 @@ from maskrt.runtime.bundle.bundle import (
 from maskrt.runtime.bundle.specs import RefineSpec
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.io.images import read_labels, read_rough
-from maskrt.runtime.pipeline import open_pipeline
-from maskrt.runtime.refine_pipeline import (
+from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.pipelines.refine.pipeline import (
     RefinePipeline,
     open_refiner,
     refine_labels,
@@ -29,7 +29,7 @@ from maskrt.runtime.refine_pipeline import (
     rough_reader,
     sha256_of_masks,
 )
-from maskrt.runtime.refiner import Refiner
+from maskrt.runtime.pipelines.refine.refiner import Refiner
 from maskrt.runtime.types import Frame
 
 
@@ -84,7 +84,7 @@ class _Echo:
     """A refiner that is sure of what comes in, to three quarters."""
 
     def __call__(self, rgb: np.ndarray, rough: np.ndarray) -> Any:
-        from maskrt.runtime.refiner import Refined
+        from maskrt.runtime.pipelines.refine.refiner import Refined
 
         return Refined((rough * 0.75).astype(np.float32), 1.0, {"decode": 1.0})
 

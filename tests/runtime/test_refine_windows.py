@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.refine_windows import TILES, backbone_tile, fitting_tile, needed_mb, spans
+from maskrt.runtime.pipelines.refine.tiles import TILES, backbone_tile, fitting_tile, needed_mb, spans
 
 
 @pytest.mark.parametrize("step", [1, 2, 4, 7, 8])

@@ -14,8 +14,8 @@ from maskrt.runtime.engines.providers import DEVICE_MEMORY, DeviceMemory
 from maskrt.runtime.engines.recorder import Recorder
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import NetworkError
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.sam.mask_decoder import GPU_WORKERS, SPLIT_DECODER, SplitDecoder, open_decoder
-from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.types import Result
 
 DEMO = Path(__file__).parents[2] / "export/demo/bundle"  # has the decoder's three graphs

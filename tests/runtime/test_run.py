@@ -20,7 +20,7 @@ from maskrt.runtime.io.records import Records
 from maskrt.runtime.io.regions import roi_reader
 from maskrt.runtime.io.sinks import WRITERS, FolderSink
 from maskrt.runtime.io.sources import ImageSource, open_source
-from maskrt.runtime.run import Outcome, Summary, run_batch
+from maskrt.runtime.pipelines.run import Outcome, Summary, run_batch
 from maskrt.runtime.types import BadFrame, Frame
 
 

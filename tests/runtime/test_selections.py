@@ -8,7 +8,7 @@ import pytest
 from maskrt.kernels import sets
 from maskrt.kernels.selections.reference import lattice
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.selections import Part, selection_of
+from maskrt.runtime.pipelines.refine.selections import Part, selection_of
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 

@@ -15,7 +15,7 @@ from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, NotFinite, OutOfMemory
-from maskrt.runtime.soss import SossPipeline
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.types import Frame, Result
 
 

@@ -8,8 +8,8 @@ from tiny_two_stage import Network, level, spec_of
 
 from maskrt.kernels import sets
 from maskrt.runtime.bundle.two_stage_spec import StagesSpec
-from maskrt.runtime.stage_windows import NOTHING_LEFT, find_windows, undecidedness
-from maskrt.runtime.two_stage import TwoStageSegmenter
+from maskrt.runtime.pipelines.two_stage.segmenter import TwoStageSegmenter
+from maskrt.runtime.pipelines.two_stage.windows import NOTHING_LEFT, find_windows, undecidedness
 
 SPEC = spec_of(size=128)  # stage 1's pixels are 8 wide, patches of 32 are 4 of them
 

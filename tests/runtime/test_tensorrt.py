@@ -22,10 +22,10 @@ from maskrt.runtime.bundle.specs import RefineSpec
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.engines.tensorrt.store import build_command
 from maskrt.runtime.errors import BundleError, NetworkError
-from maskrt.runtime.pipeline import open_pipeline
-from maskrt.runtime.refine_pipeline import open_refiner
-from maskrt.runtime.refine_turn import LEAST_TILE
-from maskrt.runtime.selections import selection_of
+from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.pipelines.refine.pipeline import open_refiner
+from maskrt.runtime.pipelines.refine.selections import selection_of
+from maskrt.runtime.pipelines.refine.stage import LEAST_TILE
 from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
 from maskrt.runtime.tensorrt_profiles import cells_side, profile_of
 

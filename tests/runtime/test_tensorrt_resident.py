@@ -17,8 +17,8 @@ from maskrt.runtime.engines.recorder import Recorder
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.engines.tensorrt.memory import Cuda
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory, ProviderUnavailable
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER
-from maskrt.runtime.soss import SossPipeline
 from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
 
 Maskrt = Callable[..., tuple[int, str, str]]

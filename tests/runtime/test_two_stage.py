@@ -13,9 +13,9 @@ from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.bundle.two_stage_spec import StagesSpec
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, OutOfMemory
-from maskrt.runtime.stage_network import MAX_PICTURES, StageNetwork, at_a_time, log_odds, probabilities
-from maskrt.runtime.two_stage import TwoStageSegmenter
-from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
+from maskrt.runtime.pipelines.two_stage.network import MAX_PICTURES, StageNetwork, at_a_time, log_odds, probabilities
+from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
+from maskrt.runtime.pipelines.two_stage.segmenter import TwoStageSegmenter
 
 # Of a bundle: one logit or two, more classes, grey, sides that do not divide, another shrink.
 KINDS: dict[str, dict[str, Any]] = {

@@ -19,9 +19,9 @@ from maskrt.runtime.evaluate import STAGES, Scores, compare_stages
 from maskrt.runtime.evaluations import EVALUATIONS
 from maskrt.runtime.figures import stages_comparison
 from maskrt.runtime.io.overlay import WINDOW_RGB
-from maskrt.runtime.refine_pipeline import open_refiner
-from maskrt.runtime.soss import SossPipeline
-from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
+from maskrt.runtime.pipelines.refine.pipeline import open_refiner
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
+from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
 from maskrt.runtime.types import Frame, Result
 
 ROI = (13, 7, 150, 90)

@@ -7,7 +7,7 @@ from maskrt.cli.progress import FrameProgress
 from maskrt.runtime.io.regions import RoiOf
 from maskrt.runtime.io.sinks import FolderSink
 from maskrt.runtime.io.sources import Source
-from maskrt.runtime.run import Outcome, Pipeline, run_batch
+from maskrt.runtime.pipelines.run import Outcome, Pipeline, run_batch
 from maskrt.runtime.types import Roi
 
 

@@ -72,8 +72,8 @@ def command(
     from maskrt.runtime.io.images import read_truth
     from maskrt.runtime.io.sinks import png_bytes
     from maskrt.runtime.io.sources import open_source
-    from maskrt.runtime.pipeline import open_pipeline
-    from maskrt.runtime.run import SOME_FRAMES_FAILED
+    from maskrt.runtime.pipelines.open import open_pipeline
+    from maskrt.runtime.pipelines.run import SOME_FRAMES_FAILED
     from maskrt.runtime.types import BadFrame
 
     if not truth.is_dir():

@@ -60,7 +60,7 @@ def command(
     from maskrt.runtime.cpus import usable_cpus
     from maskrt.runtime.evaluate_clicks import CONFIGURATIONS
     from maskrt.runtime.files import sha256_of, write_bytes
-    from maskrt.runtime.run import SOME_FRAMES_FAILED
+    from maskrt.runtime.pipelines.run import SOME_FRAMES_FAILED
 
     names = parse_names(configs or ("all" if table else "none,R+E+x"), "--configs", CONFIGURATIONS)
     chosen_limits, overrides = parse_limits(limits), parse_settings(settings or [])

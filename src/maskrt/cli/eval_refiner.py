@@ -12,9 +12,9 @@ from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.files import write_bytes
 from maskrt.runtime.io.images import read_truth
 from maskrt.runtime.io.sources import open_source
+from maskrt.runtime.pipelines.refine.pipeline import open_refiner, rough_reader
+from maskrt.runtime.pipelines.run import SOME_FRAMES_FAILED
 from maskrt.runtime.refine_metrics import RefineScores
-from maskrt.runtime.refine_pipeline import open_refiner, rough_reader
-from maskrt.runtime.run import SOME_FRAMES_FAILED
 from maskrt.runtime.types import BadFrame
 
 

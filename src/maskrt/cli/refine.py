@@ -56,7 +56,7 @@ def command(
     from maskrt.runtime.io.records import RunSettings
     from maskrt.runtime.io.sinks import FolderSink
     from maskrt.runtime.io.sources import open_source
-    from maskrt.runtime.refine_pipeline import RefinePipeline, rough_reader, sha256_of_masks
+    from maskrt.runtime.pipelines.refine.pipeline import RefinePipeline, rough_reader, sha256_of_masks
 
     max_pixels = int(max_megapixels * 1e6)
     options = refine_options(select, tile, memory_limit)

@@ -62,7 +62,7 @@ def command(
     from maskrt.runtime.io.records import RunSettings
     from maskrt.runtime.io.sinks import FolderSink
     from maskrt.runtime.io.sources import open_source
-    from maskrt.runtime.pipeline import open_pipeline
+    from maskrt.runtime.pipelines.open import open_pipeline
 
     region = parse_region(roi, roi_from)
     overrides = parse_settings(settings or [])

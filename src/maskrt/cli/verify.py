@@ -66,8 +66,8 @@ def command(
     from maskrt.runtime.errors import InputError
     from maskrt.runtime.files import write_bytes
     from maskrt.runtime.io.sources import open_source
-    from maskrt.runtime.refine_pipeline import rough_reader
-    from maskrt.runtime.refiner import read_weights
+    from maskrt.runtime.pipelines.refine.pipeline import rough_reader
+    from maskrt.runtime.pipelines.refine.refiner import read_weights
     from maskrt.runtime.types import BadFrame
 
     provider = on_device(provider, device)

@@ -23,10 +23,10 @@ from maskrt.runtime.closeable import Closing
 from maskrt.runtime.engines.recorder import Watch, unwatched
 from maskrt.runtime.engines.session import Session, open_session
 from maskrt.runtime.errors import BundleError, InputError
-from maskrt.runtime.refine_turn import Parts, Turn
-from maskrt.runtime.refine_windows import fitting_tile
+from maskrt.runtime.pipelines.refine.selections import selection_of
+from maskrt.runtime.pipelines.refine.stage import Parts, Turn
+from maskrt.runtime.pipelines.refine.tiles import fitting_tile
 from maskrt.runtime.sam.mask_decoder import require_names
-from maskrt.runtime.selections import selection_of
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

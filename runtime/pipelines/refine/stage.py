@@ -1,4 +1,4 @@
-"""One turn of CRM's cascade, tile by tile; see maskrt.runtime.refiner."""
+"""One turn of CRM's cascade, tile by tile; see maskrt.runtime.pipelines.refine.refiner."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from maskrt.kernels.pixel_decoder.tables import axis_table
 from maskrt.kernels.sampling.reference import OUTSIDE, Taps, resize_taps
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.engines.session import Session
-from maskrt.runtime.refine_windows import Span, backbone_tile, spans
-from maskrt.runtime.selections import Part, Selection
+from maskrt.runtime.pipelines.refine.selections import Part, Selection
+from maskrt.runtime.pipelines.refine.tiles import Span, backbone_tile, spans
 from maskrt.runtime.timing import timed
 
 Floats = NDArray[np.float32]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from maskrt.kernels.patches.reference import STEP, grid_of
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle.two_stage_spec import StagesSpec, TwoStageSpec, patch_side
-from maskrt.runtime.stage_network import RANKED, probabilities
+from maskrt.runtime.pipelines.two_stage.network import RANKED, probabilities
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from maskrt.runtime.bundle.bundle import FP32, SossManifest, TwoStageManifest, open_bundle, segmenting_manifest
-from maskrt.runtime.soss import SossPipeline
-from maskrt.runtime.two_stage_pipeline import TwoStagePipeline
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
+from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
 
 # Kind of bundle -> its pipeline.
 PIPELINES: dict[type, type[SossPipeline] | type[TwoStagePipeline]] = {

@@ -18,9 +18,9 @@ from maskrt.runtime.closeable import Closing
 from maskrt.runtime.engines.recorder import Watch, unwatched
 from maskrt.runtime.engines.session import Session, open_session
 from maskrt.runtime.errors import InputError, NetworkError
+from maskrt.runtime.pipelines.two_stage.segmenter import Look, TwoStageSegmenter
 from maskrt.runtime.region import checked_roi, cut, in_frame, stages_in_frame
 from maskrt.runtime.timing import timed
-from maskrt.runtime.two_stage import Look, TwoStageSegmenter
 from maskrt.runtime.types import Frame, Result, Roi, Segments
 
 

@@ -21,15 +21,15 @@ from maskrt.runtime.closeable import Closing
 from maskrt.runtime.engines.recorder import Watch, unwatched
 from maskrt.runtime.engines.session import Session, open_session
 from maskrt.runtime.errors import InputError, NetworkError
-from maskrt.runtime.fusion import fuse
-from maskrt.runtime.refine_pipeline import open_refiner, refine_labels
-from maskrt.runtime.refiner import Refiner
+from maskrt.runtime.pipelines.refine.pipeline import open_refiner, refine_labels
+from maskrt.runtime.pipelines.refine.refiner import Refiner
+from maskrt.runtime.pipelines.soss.fusion import fuse
+from maskrt.runtime.pipelines.soss.segmenter import Segmenter
+from maskrt.runtime.pipelines.two_stage.segmenter import TwoStageSegmenter
 from maskrt.runtime.region import checked_roi, cut, in_frame, segments_in_frame
 from maskrt.runtime.sam.mask_decoder import open_decoder
 from maskrt.runtime.sam.mask_generator import AutomaticMasks
-from maskrt.runtime.segmenter import Segmenter
 from maskrt.runtime.timing import timed, timed_together
-from maskrt.runtime.two_stage import TwoStageSegmenter
 from maskrt.runtime.types import Frame, Result, Roi, Segments
 
 

@@ -18,7 +18,7 @@ from maskrt.runtime.engines.recorder import Watch, unwatched
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.io.images import read_labels, read_rough
-from maskrt.runtime.refiner import Refiner
+from maskrt.runtime.pipelines.refine.refiner import Refiner
 from maskrt.runtime.types import Frame, Labels, Result, Roi, Segments
 
 MAX_CLASS = 65535

@@ -26,8 +26,8 @@ from maskrt.runtime.bundle.two_stage_spec import (
     working_size,
 )
 from maskrt.runtime.engines.session import Session
-from maskrt.runtime.stage_network import StageNetwork, probabilities
-from maskrt.runtime.stage_windows import RAMPS, find_windows
+from maskrt.runtime.pipelines.two_stage.network import StageNetwork, probabilities
+from maskrt.runtime.pipelines.two_stage.windows import RAMPS, find_windows
 from maskrt.runtime.timing import timed
 from maskrt.runtime.types import Roi, Stages
 
@@ -55,7 +55,7 @@ class TwoStageSegmenter:
     4. The map is resized to the region.
 
     Of two classes one map is carried, the second's; the first's is 1 minus it. The patches of all regions of a call
-    are one batch, of as many at a time as maskrt.runtime.stage_network allows.
+    are one batch, of as many at a time as maskrt.runtime.pipelines.two_stage.network allows.
     """
 
     def __init__(

@@ -1,0 +1,1 @@
+"""Pipelines: frames in, results out, one room for each kind."""

@@ -1,0 +1,1 @@
+"""CRM: rough masks refined at full resolution."""

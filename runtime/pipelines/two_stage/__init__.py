@@ -1,0 +1,1 @@
+"""Two-stage segmentation: a second network looks again where the first is unsure."""
