@@ -93,7 +93,7 @@ def _write_models(config: Any, folder: Path) -> None:
     from maskrt.export.decoder import DECODER_INPUTS
     from maskrt.export.interactive import write_click_decoder
     from maskrt.export.sam import build_sam
-    from maskrt.runtime.adaptation import STEP_INPUTS
+    from maskrt.runtime.interactive.learning import STEP_INPUTS
     from maskrt.runtime.sam.interpolation import grid_weights
 
     torch.manual_seed(SEED)
@@ -206,8 +206,8 @@ def _forward(work: Work) -> Callable[[], Any]:
 def _learner(work: Work, lesson: str) -> Callable[[], NDArray[np.float32]]:
     """A step from the same weights on, whose answer is the weights after it, one behind the other."""
     from maskrt.export.decoder import DECODER_INPUTS
-    from maskrt.runtime.adaptation import Learned, Lesson, Stepper
     from maskrt.runtime.engines.session import open_session
+    from maskrt.runtime.interactive.learning import Learned, Lesson, Stepper
 
     session = open_session(work.folder / "step.onnx", threads=work.threads, repeated=True)
     take, start, found = Stepper(session), Learned.fresh(_feeds(work, "weight.")), _feeds(work, f"{lesson}.")

@@ -27,7 +27,7 @@ from maskrt.export.click_decoder import PartOfMask
 from maskrt.export.decoder import DECODER_INPUTS
 from maskrt.export.graph import Axes, write_graph
 from maskrt.export.sam import SamConfig
-from maskrt.runtime.adaptation import BETAS, EPSILON, FIRST, NEXT, SECOND, STEP_INPUTS, Floats, cells_of
+from maskrt.runtime.interactive.learning import BETAS, EPSILON, FIRST, NEXT, SECOND, STEP_INPUTS, Floats, cells_of
 
 MAX_POINTS, MAX_GRID = 1024, 4096
 AXES: dict[str, Axes] = {

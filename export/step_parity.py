@@ -20,10 +20,10 @@ from maskrt.export.adaptation import Step
 from maskrt.export.click_decoder import PlainClickDecoder
 from maskrt.export.graph import Report
 from maskrt.export.sam import SamConfig
-from maskrt.runtime.adaptation import BETAS, Floats
 from maskrt.runtime.bundle.bundle import Parity
 from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import ExportError
+from maskrt.runtime.interactive.learning import BETAS, Floats
 
 STEPS = 20
 RATES = (1e-6, 1e-3)

@@ -19,7 +19,7 @@ from maskrt.runtime.click_sequence import (
     read_sequence,
     write_sequence,
 )
-from maskrt.runtime.clicks import Click
+from maskrt.runtime.interactive.clicks import Click
 from maskrt.runtime.simulated_user import next_click
 
 # Name -> what is learnt from, as options of open_interactive; in the order of the source document's tables, where CA is
@@ -38,7 +38,7 @@ SAVE_EVERY = 5  # objects: a stop costs no more than these
 
 
 class ClickSession(Protocol):
-    """What is used of a maskrt.runtime.interactive.InteractiveSession."""
+    """What is used of a maskrt.runtime.interactive.session.InteractiveSession."""
 
     @property
     def steps(self) -> int: ...

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from maskrt.kernels import sets
 from maskrt.kernels.sets import KernelSet
-from maskrt.runtime.clicks import Click
+from maskrt.runtime.interactive.clicks import Click
 
 Mask = NDArray[np.bool_]
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.interactive.clicks import Click
 
 RADIUS = 6
 
@@ -132,14 +132,14 @@ class FakeAnnotator:
 
 
 def stand_in(session: FakeAnnotator, asked: dict[str, Any]) -> ModuleType:
-    """A maskrt.runtime.interactive that opens this session, and notes what was asked for."""
+    """A maskrt.runtime.interactive.session that opens this session, and notes what was asked for."""
 
     @contextmanager
     def open_interactive(bundle: Path, provider: str, threads: int | None, **options: Any) -> Iterator[FakeAnnotator]:
         asked.update(options, bundle=bundle, provider=provider, threads=threads)
         yield session
 
-    module = ModuleType("maskrt.runtime.interactive")
+    module = ModuleType("maskrt.runtime.interactive.session")
     vars(module)["open_interactive"] = open_interactive
     return module
 
@@ -147,5 +147,5 @@ def stand_in(session: FakeAnnotator, asked: dict[str, Any]) -> ModuleType:
 if __name__ == "__main__":
     from maskrt.cli.main import main
 
-    sys.modules["maskrt.runtime.interactive"] = stand_in(FakeAnnotator(), {})
+    sys.modules["maskrt.runtime.interactive.session"] = stand_in(FakeAnnotator(), {})
     main(sys.argv[1:])

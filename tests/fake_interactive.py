@@ -6,8 +6,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.interactive.clicks import Click
 
 
 class FakeSession:

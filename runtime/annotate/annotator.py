@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.annotate.store import Store
-from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.interactive.clicks import Click
 
 Mask = NDArray[np.bool_]
 
 
 class Annotator(Protocol):
-    """An interactive session, for one thread at a time; maskrt.runtime.interactive has the real one."""
+    """An interactive session, for one thread at a time; maskrt.runtime.interactive.session has the real one."""
 
     @property
     def clicks(self) -> Sequence[Click]: ...

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.interactive.clicks import Click
 from maskrt.runtime.io.images import decode_image
 from maskrt.runtime.serve.refused import invalid_image, invalid_request
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maskrt.runtime.errors import MaskrtError
-    from maskrt.runtime.interactive import open_interactive
+    from maskrt.runtime.interactive.session import open_interactive
     from maskrt.runtime.pipelines.open import open_pipeline
 
 __all__ = ["MaskrtError", "__version__", "open_interactive", "open_pipeline"]
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
 
         return open_pipeline
     if name == "open_interactive":
-        from maskrt.runtime.interactive import open_interactive
+        from maskrt.runtime.interactive.session import open_interactive
 
         return open_interactive
     if name == "MaskrtError":

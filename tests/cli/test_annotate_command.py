@@ -33,7 +33,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     asked: dict[str, Any] = {}
     session = fake_annotator.FakeAnnotator()
     module = fake_annotator.stand_in(session, asked)
-    monkeypatch.setitem(sys.modules, "maskrt.runtime.interactive", module)
+    monkeypatch.setitem(sys.modules, "maskrt.runtime.interactive.session", module)
     monkeypatch.setattr(server, "serve", lambda app, sock: asked.update(session=session))
     return asked
 

@@ -15,7 +15,7 @@ from maskrt.runtime.annotate import states
 from maskrt.runtime.annotate.desk import Desk
 from maskrt.runtime.annotate.pictures import find_pictures
 from maskrt.runtime.annotate.store import Store
-from maskrt.runtime.clicks import Click
+from maskrt.runtime.interactive.clicks import Click
 from maskrt.runtime.serve.predictor import Predictor, Prompt
 
 Maskrt = Callable[..., tuple[int, str, str]]

@@ -15,8 +15,8 @@ from tiny_interactive import TINY  # noqa: E402
 from maskrt.export.adaptation import Step, write_step  # noqa: E402
 from maskrt.export.click_decoder import ClickDecoder, PartOfMask, PlainClickDecoder  # noqa: E402
 from maskrt.export.sam import build_sam  # noqa: E402
-from maskrt.runtime.adaptation import BETAS, FIRST, NEXT, STEP_INPUTS, cells_of  # noqa: E402
 from maskrt.runtime.engines.session import open_session  # noqa: E402
+from maskrt.runtime.interactive.learning import BETAS, FIRST, NEXT, STEP_INPUTS, cells_of  # noqa: E402
 from maskrt.runtime.sam.interpolation import grid_weights  # noqa: E402
 
 SIDE = TINY.image_size

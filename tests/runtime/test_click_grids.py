@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from maskrt.kernels.resample.reference import resize_bilinear
-from maskrt.runtime.click_prompts import checked_box, checked_click, click_target, clicked_pixels, prompt_feeds
-from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.interactive.clicks import Click
+from maskrt.runtime.interactive.prompts import checked_box, checked_click, click_target, clicked_pixels, prompt_feeds
 from maskrt.runtime.sam.interpolation import grid_weights, image_weights, interpolate
 
 

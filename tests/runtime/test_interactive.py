@@ -11,10 +11,10 @@ import torch
 import maskrt
 from maskrt.export.interactive import PlainClickDecoder
 from maskrt.export.sams import read_sam
-from maskrt.runtime.click_prompts import pruned
-from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import BundleError, InputError
-from maskrt.runtime.interactive import InteractiveSession
+from maskrt.runtime.interactive.clicks import Click
+from maskrt.runtime.interactive.prompts import pruned
+from maskrt.runtime.interactive.session import InteractiveSession
 
 OFF = {"click_adaptation": "off", "result_mask": "off", "click_mask": False}
 

@@ -11,10 +11,10 @@ pytest.importorskip("torch", reason="needs maskrt[export]")
 
 
 import maskrt
-from maskrt.runtime import interactive
-from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
-from maskrt.runtime.interactive import InteractiveSession
+from maskrt.runtime.interactive import session as interactive
+from maskrt.runtime.interactive.clicks import Click
+from maskrt.runtime.interactive.session import InteractiveSession
 
 
 @pytest.fixture

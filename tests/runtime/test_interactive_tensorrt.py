@@ -16,15 +16,15 @@ from safetensors.numpy import load_file, save
 
 import maskrt
 from maskrt.runtime import tensorrt_build
-from maskrt.runtime.click_decoder import WeightsByRefit
-from maskrt.runtime.click_networks import ClickNetworks
-from maskrt.runtime.clicks import Click
-from maskrt.runtime.decoder_state import on_host
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.engines.tensorrt.session import TensorRtSession
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory
 from maskrt.runtime.files import sha256_of
-from maskrt.runtime.interactive import InteractiveSession
+from maskrt.runtime.interactive.clicks import Click
+from maskrt.runtime.interactive.decoder import WeightsByRefit
+from maskrt.runtime.interactive.networks import ClickNetworks
+from maskrt.runtime.interactive.session import InteractiveSession
+from maskrt.runtime.interactive.state import on_host
 
 Arrays = dict[str, np.ndarray]
 

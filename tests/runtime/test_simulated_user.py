@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maskrt.kernels import sets
-from maskrt.runtime.clicks import Click
+from maskrt.runtime.interactive.clicks import Click
 from maskrt.runtime.simulated_user import next_click
 
 

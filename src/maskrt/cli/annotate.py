@@ -49,7 +49,7 @@ def command(
     from maskrt.runtime.annotate.pictures import find_pictures
     from maskrt.runtime.annotate.server import listen, serve
     from maskrt.runtime.annotate.store import Store
-    from maskrt.runtime.interactive import open_interactive
+    from maskrt.runtime.interactive.session import open_interactive
 
     names = parse_list(classes)
     check_classes(names)

@@ -15,7 +15,7 @@ from maskrt.runtime.click_sequence import Failed, SequenceSettings
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluate_clicks import CONFIGURATIONS, run_sequence
 from maskrt.runtime.files import sha256_of
-from maskrt.runtime.interactive import open_interactive
+from maskrt.runtime.interactive.session import open_interactive
 from maskrt.runtime.io.sources import open_source
 
 

@@ -49,7 +49,7 @@ def command(
       maskrt serve bundles/sam --host 0.0.0.0 --label-studio http://192.168.1.36:8080 --images /data/photos
     """
     from maskrt.cli.options import on_device
-    from maskrt.runtime.interactive import open_interactive
+    from maskrt.runtime.interactive.session import open_interactive
     from maskrt.runtime.serve.access import token_for
     from maskrt.runtime.serve.server import Limits, listen, pictures_of, serve
 

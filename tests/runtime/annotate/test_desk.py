@@ -16,8 +16,8 @@ from maskrt.runtime.annotate.annotator import load_decoders
 from maskrt.runtime.annotate.desk import Desk, StaleTurn
 from maskrt.runtime.annotate.pictures import Picture
 from maskrt.runtime.annotate.store import Store
-from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import InputError, MaskrtError, NetworkError
+from maskrt.runtime.interactive.clicks import Click
 from maskrt.runtime.io.images import read_image, read_labels
 from maskrt.runtime.rle import decode_rle
 

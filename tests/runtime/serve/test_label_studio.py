@@ -5,8 +5,8 @@ import pytest
 from serve_session import png
 from unpacked import unpacked
 
-from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import NetworkError
+from maskrt.runtime.interactive.clicks import Click
 
 CONFIG = """
 <View>

@@ -25,9 +25,9 @@ SCRIPT = """
 import contextlib, sys, types
 sys.path.insert(0, {tests!r})
 from serve_session import FakeSession
-stand_in = types.ModuleType("maskrt.runtime.interactive")
+stand_in = types.ModuleType("maskrt.runtime.interactive.session")
 stand_in.open_interactive = lambda *_, **__: contextlib.nullcontext(FakeSession())
-sys.modules["maskrt.runtime.interactive"] = stand_in
+sys.modules["maskrt.runtime.interactive.session"] = stand_in
 from maskrt.cli.main import main
 main(sys.argv[1:])
 """
@@ -38,7 +38,7 @@ PICTURE = base64.b64encode(png(np.zeros((40, 60, 3), np.uint8))).decode()
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same in this process."""
-    module = ModuleType("maskrt.runtime.interactive")
+    module = ModuleType("maskrt.runtime.interactive.session")
     module.open_interactive = lambda *_, **__: nullcontext(FakeSession())  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
 

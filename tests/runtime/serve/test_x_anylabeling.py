@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from serve_session import png
 
-from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import NetworkError
+from maskrt.runtime.interactive.clicks import Click
 
 SQUARE = [[18.0, 8.0], [18.0, 12.0], [22.0, 12.0], [22.0, 8.0], [18.0, 8.0]]
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels import sets
-from maskrt.runtime.clicks import Click
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.interactive.clicks import Click
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.adaptation import FIRST, SECOND, Learned, Tensors
-from maskrt.runtime.decoders import Weights, different
 from maskrt.runtime.engines.device_tensor import Resident
 from maskrt.runtime.errors import BundleError
+from maskrt.runtime.interactive.decoder_files import Weights, different
+from maskrt.runtime.interactive.learning import FIRST, SECOND, Learned, Tensors
 
 WEIGHT = "weight."
 GROUPS = (WEIGHT, FIRST, SECOND)

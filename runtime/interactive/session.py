@@ -8,10 +8,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.adaptation import Learned, Lesson, Stepper
 from maskrt.runtime.bundle.bundle import Bundle, interactive_manifest, open_bundle, with_overrides
-from maskrt.runtime.click_networks import ClickNetworks, open_networks
-from maskrt.runtime.click_prompts import (
+from maskrt.runtime.closeable import Closing
+from maskrt.runtime.engines.device_tensor import Tensor
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.interactive.clicks import Click
+from maskrt.runtime.interactive.decoder_files import read_base, read_decoder, write_decoder
+from maskrt.runtime.interactive.embeddings import Embeddings
+from maskrt.runtime.interactive.learning import Learned, Lesson, Stepper
+from maskrt.runtime.interactive.networks import ClickNetworks, open_networks
+from maskrt.runtime.interactive.prompts import (
     UNKNOWN,
     Box,
     checked_box,
@@ -21,13 +27,7 @@ from maskrt.runtime.click_prompts import (
     prompt_feeds,
     pruned,
 )
-from maskrt.runtime.clicks import Click
-from maskrt.runtime.closeable import Closing
-from maskrt.runtime.decoder_state import from_arrays, on_host, to_arrays
-from maskrt.runtime.decoders import read_base, read_decoder, write_decoder
-from maskrt.runtime.embeddings import Embeddings
-from maskrt.runtime.engines.device_tensor import Tensor
-from maskrt.runtime.errors import InputError
+from maskrt.runtime.interactive.state import from_arrays, on_host, to_arrays
 from maskrt.runtime.region import checked_roi, fit_size_hw
 from maskrt.runtime.sam.interpolation import grid_weights, image_weights, interpolate
 

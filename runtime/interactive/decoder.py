@@ -7,12 +7,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.adaptation import Tensors
-from maskrt.runtime.decoder_state import on_host
 from maskrt.runtime.engines.onnxruntime import Array
 from maskrt.runtime.engines.session import Session
 from maskrt.runtime.engines.tensorrt.session import TensorRtSession
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory
+from maskrt.runtime.interactive.learning import Tensors
+from maskrt.runtime.interactive.state import on_host
 
 
 class ClickDecoder(Protocol):

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from maskrt.runtime.adaptation import FIRST, NEXT, SECOND, STEP_INPUTS, Tensors
 from maskrt.runtime.bundle.bundle import Bundle
-from maskrt.runtime.click_decoder import ClickDecoder, WeightsAsInputs, WeightsByRefit
 from maskrt.runtime.closeable import Closing
 from maskrt.runtime.engines.device_tensor import Tensor
 from maskrt.runtime.engines.onnxruntime import OPENVINO
 from maskrt.runtime.engines.providers import TENSORRT, split_device
 from maskrt.runtime.engines.session import Session, open_session
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
+from maskrt.runtime.interactive.decoder import ClickDecoder, WeightsAsInputs, WeightsByRefit
+from maskrt.runtime.interactive.learning import FIRST, NEXT, SECOND, STEP_INPUTS, Tensors
 from maskrt.runtime.sam.mask_decoder import require_names
 
 MASKS = 4  # of a prompt: the single one, then the three of an ambiguous click
@@ -30,7 +30,7 @@ class ClickNetworks(Closing):
     """encoder: image uint8 [1, h, w, 3] -> image_embeddings float32 [1, C, e, e].
 
     decoder: image_embeddings, point_coords [1, P, 2], point_labels [1, P], mask_input [1, 1, l, l], has_mask_input [1],
-    and every weight by its name -> low_res_masks [4, l, l], pred_iou [4]. step: see maskrt.runtime.adaptation.
+    and every weight by its name -> low_res_masks [4, l, l], pred_iou [4]. step: see maskrt.runtime.interactive.learning.
     kept: what the encoder leaves on its device, since both others compute there.
     """
 
