@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from maskrt.benchmarks.assemble import assemble, measure_sizes
 from maskrt.benchmarks.cases import BenchOptions
-from maskrt.benchmarks.equality import Equality
 from maskrt.benchmarks.logits import Prompts, write_prompts
 from maskrt.benchmarks.measure import Factory
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
+from maskrt.runtime.evaluation.equality import Equality
 from maskrt.runtime.sam.mask_decoder import MASKS_PER_POINT, no_mask
 
 OURS, ONE_GRAPH, PYTORCH = "maskrt", "onnxruntime_official", "pytorch_eager"

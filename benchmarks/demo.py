@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from maskrt.benchmarks.demo_report import Report, write_report
 from maskrt.benchmarks.scenes import draw_scene
-from maskrt.runtime.evaluate import ComparedMethods, Scores, compare_methods
-from maskrt.runtime.figures import comparison, row, stack
+from maskrt.runtime.evaluation.compare import ComparedMethods, Scores, compare_methods
+from maskrt.runtime.evaluation.figures import comparison, row, stack
 from maskrt.runtime.files import write_bytes
 from maskrt.runtime.io.overlay import overlay, segments_picture
 from maskrt.runtime.io.sinks import png_bytes

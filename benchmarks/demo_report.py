@@ -15,7 +15,7 @@ from PIL import Image
 
 from maskrt import __version__
 from maskrt.runtime.bundle.bundle import open_bundle
-from maskrt.runtime.evaluate import Scores
+from maskrt.runtime.evaluation.compare import Scores
 from maskrt.runtime.files import write_bytes
 
 PAGE = """<!doctype html>

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from maskrt.benchmarks.assemble import assemble, measure_sizes
 from maskrt.benchmarks.cases import BenchOptions
-from maskrt.benchmarks.equality import Equality, compare_segments, records
 from maskrt.benchmarks.logits import encoder_image
 from maskrt.benchmarks.measure import Factory, Measured
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
@@ -26,6 +25,7 @@ from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import ProviderUnavailable
+from maskrt.runtime.evaluation.equality import Equality, compare_segments, records
 from maskrt.runtime.pipelines.soss.fusion import fuse
 from maskrt.runtime.pipelines.soss.segmenter import Segmenter
 from maskrt.runtime.sam.mask_decoder import open_decoder

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from maskrt.benchmarks.assemble import assemble, measure_sizes
 from maskrt.benchmarks.cases import BenchOptions
-from maskrt.benchmarks.equality import Equality, differing_pixels, tie_limit
 from maskrt.benchmarks.logits import write_low_res, write_prompts
 from maskrt.benchmarks.measure import Factory
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
 from maskrt.kernels.low_res import Placement
 from maskrt.runtime.bundle.specs import MasksSpec
+from maskrt.runtime.evaluation.equality import Equality, differing_pixels, tie_limit
 from maskrt.runtime.rle import Rle, decode_rle, rle_area
 from maskrt.runtime.sam.mask_decoder import SplitDecoder
 

@@ -19,7 +19,7 @@ from maskrt.benchmarks.measure import Spread, spread_of
 from maskrt.benchmarks.report_json import Environment, environment
 from maskrt.benchmarks.scenes import Scene, draw_scene
 from maskrt.runtime.cpus import usable_cpus
-from maskrt.runtime.metrics import Confusion, Metrics
+from maskrt.runtime.evaluation.metrics import Confusion, Metrics
 from maskrt.runtime.pipelines.open import open_pipeline
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.types import Result

@@ -13,18 +13,18 @@ import numpy as np
 from maskrt.benchmarks.assemble import assemble, measure_sizes
 from maskrt.benchmarks.cases import BenchOptions
 from maskrt.benchmarks.demo import HELD_OUT
-from maskrt.benchmarks.equality import compare_segments, records
 from maskrt.benchmarks.measure import Factory
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.benchmarks.scenes import draw_scene, write_scene
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
-from maskrt.benchmarks.verify import certify_precision
-from maskrt.export.answers import Calibration, told
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.engines.onnxruntime import Array
 from maskrt.runtime.engines.recorder import Recorder
 from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.evaluation.answers import Calibration, told
+from maskrt.runtime.evaluation.equality import compare_segments, records
+from maskrt.runtime.evaluation.verify import certify_precision
 from maskrt.runtime.io.regions import roi_reader
 from maskrt.runtime.pipelines.open import open_pipeline
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from maskrt.benchmarks.held_out import Progress, measure_held_out
 from maskrt.benchmarks.scenes import Scene, draw_scene
-from maskrt.runtime.evaluate import ComparedMethods, Scores, compare_methods
-from maskrt.runtime.metrics import Confusion, Metrics
+from maskrt.runtime.evaluation.compare import ComparedMethods, Scores, compare_methods
+from maskrt.runtime.evaluation.metrics import Confusion, Metrics
 from maskrt.runtime.pipelines.open import open_pipeline
 from maskrt.runtime.pipelines.soss.fusion import fuse
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline

@@ -21,10 +21,10 @@ from maskrt.benchmarks.refine_models import RefineModels, refine_models
 from maskrt.benchmarks.refine_scenes import RefineScene, refine_scene
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, environment, total
 from maskrt.benchmarks.soss_models import Report, require
-from maskrt.benchmarks.verify import TIE
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.refine_metrics import RefineScores
+from maskrt.runtime.evaluation.refine_metrics import RefineScores
+from maskrt.runtime.evaluation.verify import TIE
 
 SEED = 900000  # of the scene: the first that no model was trained on
 TILE = 384

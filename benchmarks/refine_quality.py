@@ -17,9 +17,9 @@ from maskrt.benchmarks.refine_scenes import refine_scene
 from maskrt.benchmarks.report_json import Environment, environment
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.cpus import usable_cpus
+from maskrt.runtime.evaluation.refine_metrics import RefineScores
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner
 from maskrt.runtime.pipelines.refine.refiner import Refiner
-from maskrt.runtime.refine_metrics import RefineScores
 
 SELECTIONS = ("full", "bbox", "contour", "strided:2", "strided:4", "strided:8", "adaptive")
 SIZES_WH = ((2000, 1500), (2560, 1440), (3200, 2400), (3840, 2160))  # scene by scene, from the first again

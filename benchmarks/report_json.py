@@ -8,10 +8,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from maskrt.benchmarks.equality import Equality
 from maskrt.benchmarks.measure import Row, Spread
 from maskrt.runtime.doctor import examine
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.evaluation.equality import Equality
 from maskrt.runtime.files import write_bytes
 
 MAX_REPORT_BYTES = 1 << 20
@@ -31,7 +31,7 @@ class Environment(msgspec.Struct, frozen=True):
 
 
 class EqualityCounts(msgspec.Struct, frozen=True):
-    """maskrt.benchmarks.equality.Equality, and the pixels whose final label differs between ours and the peer."""
+    """maskrt.runtime.evaluation.equality.Equality, and the pixels whose final label differs between ours and the peer."""
 
     masks: int
     identical_rles: int

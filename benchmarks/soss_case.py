@@ -19,13 +19,13 @@ import numpy as np
 from maskrt.benchmarks.assemble import assemble, measure_sizes
 from maskrt.benchmarks.cases import BenchOptions
 from maskrt.benchmarks.demo import HELD_OUT
-from maskrt.benchmarks.equality import compare_segments
 from maskrt.benchmarks.measure import Factory, Measured, Spread
 from maskrt.benchmarks.policies import Policies, measure_policies
 from maskrt.benchmarks.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.benchmarks.soss_contestants import OurContestant, Ours, Upstream, UpstreamContestant, Workload
 from maskrt.benchmarks.soss_models import Models, Report, chosen_models
 from maskrt.runtime.cpus import usable_cpus
+from maskrt.runtime.evaluation.equality import compare_segments
 from maskrt.runtime.pipelines.open import open_pipeline
 from maskrt.runtime.region import in_frame
 from maskrt.runtime.rle import decode_rle, encode_rle

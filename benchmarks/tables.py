@@ -18,8 +18,8 @@ from maskrt.benchmarks.measure import Row
 from maskrt.benchmarks.policies import Policies
 from maskrt.benchmarks.refine_quality import RefineQuality
 from maskrt.benchmarks.report_json import Environment, equality_text, read_report, spread_text
-from maskrt.runtime.click_sequence import Failed
 from maskrt.runtime.errors import InputError, MaskrtError
+from maskrt.runtime.evaluation.click_sequence import Failed
 from maskrt.runtime.files import write_bytes
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)

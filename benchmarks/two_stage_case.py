@@ -26,7 +26,7 @@ from maskrt.runtime.bundle.bundle import Bundle, open_bundle, two_stage_manifest
 from maskrt.runtime.bundle.two_stage_spec import low_size, padded_size, patch_side, working_size
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.metrics import image_dice
+from maskrt.runtime.evaluation.metrics import image_dice
 from maskrt.runtime.region import cut
 from maskrt.runtime.types import Roi
 

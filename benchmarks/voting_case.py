@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from maskrt.benchmarks.assemble import assemble
 from maskrt.benchmarks.cases import BenchOptions
-from maskrt.benchmarks.equality import Equality
 from maskrt.benchmarks.measure import Factory, run_pairs
 from maskrt.benchmarks.report_json import CaseReport, equality_counts
 from maskrt.benchmarks.soss_models import Report
 from maskrt.runtime.cpus import usable_cpus
+from maskrt.runtime.evaluation.equality import Equality
 from maskrt.runtime.rle import encode_rle
 
 OURS, PEER = "maskrt", "numpy_dense"

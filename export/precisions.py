@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from maskrt.export.answers import Calibration, agreements, answer, told
 from maskrt.export.entries import is_bundle, maskrt_version
 from maskrt.export.folder import whole_folder
 from maskrt.export.fp16 import convert_fp16, write_rounded
@@ -31,6 +30,7 @@ from maskrt.runtime.bundle.bundle import (
 from maskrt.runtime.engines.recorder import Recorder, Run
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import ExportError, InputError, NetworkError
+from maskrt.runtime.evaluation.answers import Calibration, agreements, answer, told
 from maskrt.runtime.files import sha256_of
 
 Report = Callable[[str], None]

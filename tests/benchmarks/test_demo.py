@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from maskrt.benchmarks.demo import HELD_OUT, run_demo
-from maskrt.runtime.evaluate import METHODS
-from maskrt.runtime.metrics import Metrics
+from maskrt.runtime.evaluation.compare import METHODS
+from maskrt.runtime.evaluation.metrics import Metrics
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from maskrt.benchmarks.refine_models import RefineModels
 from maskrt.benchmarks.refine_scenes import RefineScene, refine_scene, rough_mask
 from maskrt.benchmarks.report_json import read_report, write_report
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.refine_metrics import RefineScores
+from maskrt.runtime.evaluation.refine_metrics import RefineScores
 
 OPTIONS = BenchOptions(size="tiny", pairs=1, warmup=0, threads=1)
 

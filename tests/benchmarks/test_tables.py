@@ -135,7 +135,7 @@ def test_what_was_not_measured_is_an_empty_block(place: list[str], tmp_path: Pat
 def test_quality_is_a_table_of_scores(place: list[str], tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="needs maskrt[demo]")
     from maskrt.benchmarks.quality import Quality
-    from maskrt.runtime.metrics import Metrics
+    from maskrt.runtime.evaluation.metrics import Metrics
 
     scores = {"soss": Metrics(0.9, 0.8, math.nan, 0.6, 0.5, 0.4)}
     quality = Quality(20, 1000, scores, scores, 0.71, {}, 0.72, 9, 8, 0.5)

@@ -19,7 +19,7 @@ from maskrt.benchmarks.two_stage_case import BASELINE, SETTINGS, Contestant, See
 from maskrt.benchmarks.two_stage_plot import figure_of
 from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.metrics import image_dice
+from maskrt.runtime.evaluation.metrics import image_dice
 from maskrt.runtime.pipelines.open import open_pipeline
 
 SIZE_WH, SIZE = (192, 108), 512

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from maskrt.benchmarks.verify import certify
 from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.engines import onnxruntime as engines
+from maskrt.runtime.evaluation.verify import certify
 
 infer = engines.OpenVinoSession._infer
 

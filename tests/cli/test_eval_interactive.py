@@ -12,7 +12,7 @@ import pytest
 from fake_interactive import FakeOpener
 from PIL import Image
 
-from maskrt.runtime.evaluate_clicks import CONFIGURATIONS
+from maskrt.runtime.evaluation.clicks import CONFIGURATIONS
 
 Maskrt = Callable[..., tuple[int, str, str]]
 

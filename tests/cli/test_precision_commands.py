@@ -118,8 +118,8 @@ def test_verify(run: Run, lower: Path, folders: Path, tmp_path: Path) -> None:
 def test_verify_fails_below_the_tolerance(
     run: Run, lower: Path, folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from maskrt.benchmarks import verify
     from maskrt.runtime.bundle.bundle import Agreement
+    from maskrt.runtime.evaluation import verify
 
     monkeypatch.setattr(verify, "agreements", lambda *_: {"soss": Agreement(2, 0.97, 0.9, 0.1)})
     assert run("verify", lower, "--precision", "int8", "--image", folders / "images")[0] == 1

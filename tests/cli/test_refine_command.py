@@ -13,9 +13,9 @@ from maskrt.cli.main import main
 from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.bundle.specs import RefineSpec
+from maskrt.runtime.evaluation.refine_metrics import RefineScores
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner, refine_labels
 from maskrt.runtime.pipelines.refine.refiner import Refiner
-from maskrt.runtime.refine_metrics import RefineScores
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from tiny_two_stage import write_tiny_two_stage
 
-from maskrt.benchmarks import verify_stages
-from maskrt.benchmarks.verify_stages import certify_stages
 from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.evaluation import verify_stages
+from maskrt.runtime.evaluation.verify_stages import certify_stages
 from maskrt.runtime.pipelines.open import open_pipeline
 
 Maskrt = Callable[..., tuple[int, str, str]]

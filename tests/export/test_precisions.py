@@ -13,11 +13,11 @@ from tiny_bundle import write_tiny_bundle
 from tiny_two_stage import write_tiny_two_stage
 
 from maskrt.export import precisions
-from maskrt.export.answers import Calibration
 from maskrt.export.precisions import export_precisions
 from maskrt.export.structure import structure_sha256
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
 from maskrt.runtime.errors import ExportError, InputError
+from maskrt.runtime.evaluation.answers import Calibration
 from maskrt.runtime.pipelines.open import open_pipeline
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from maskrt.runtime.agreement import AgreementCount, rle_iou, segments_iou
+from maskrt.runtime.evaluation.agreement import AgreementCount, rle_iou, segments_iou
 from maskrt.runtime.rle import encode_rle
 from maskrt.runtime.types import Result, Roi, Segments
 

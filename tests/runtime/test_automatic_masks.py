@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from maskrt.benchmarks.equality import compare_segments
 from maskrt.benchmarks.peers.sam_upstream import upstream_generator
 from maskrt.runtime.bundle.specs import MasksSpec, SamSpec
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
+from maskrt.runtime.evaluation.equality import compare_segments
 from maskrt.runtime.rle import encode_rle
 from maskrt.runtime.sam.mask_decoder import SplitDecoder, WholeDecoder
 from maskrt.runtime.sam.mask_generator import AutomaticMasks

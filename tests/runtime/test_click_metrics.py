@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from maskrt.runtime.click_metrics import ClickFigures, Limit, click_figures, mask_iou
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.evaluation.click_metrics import ClickFigures, Limit, click_figures, mask_iou
 
 
 def test_figures_written_out() -> None:

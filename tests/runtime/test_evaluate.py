@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.evaluate import METHODS, Scores, compare_methods
-from maskrt.runtime.figures import comparison, stack
-from maskrt.runtime.metrics import binary_metrics
+from maskrt.runtime.evaluation.compare import METHODS, Scores, compare_methods
+from maskrt.runtime.evaluation.figures import comparison, stack
+from maskrt.runtime.evaluation.metrics import binary_metrics
 from maskrt.runtime.pipelines.open import open_pipeline
 
 

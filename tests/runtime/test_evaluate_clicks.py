@@ -9,11 +9,11 @@ import pytest
 from fake_interactive import FakeSession
 from PIL import Image
 
-from maskrt.runtime.click_metrics import Limit
-from maskrt.runtime.click_objects import Picture, Planned, Survey, read_pictures, survey
-from maskrt.runtime.click_sequence import ClickSequence, SequenceSettings, read_sequence, write_sequence
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.evaluate_clicks import CONFIGURATIONS, run_sequence
+from maskrt.runtime.evaluation.click_metrics import Limit
+from maskrt.runtime.evaluation.click_objects import Picture, Planned, Survey, read_pictures, survey
+from maskrt.runtime.evaluation.click_sequence import ClickSequence, SequenceSettings, read_sequence, write_sequence
+from maskrt.runtime.evaluation.clicks import CONFIGURATIONS, run_sequence
 from maskrt.runtime.io.sources import open_source
 
 LIMIT = Limit(6, 85)

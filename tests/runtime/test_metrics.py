@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.metrics import Confusion, binary_metrics
+from maskrt.runtime.evaluation.metrics import Confusion, binary_metrics
 
 
 def roc_area(truth: np.ndarray, score: np.ndarray) -> float:

@@ -8,7 +8,7 @@ import pytest
 
 from maskrt.kernels import sets
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.refine_metrics import RefineScores, boundary_accuracy, radii
+from maskrt.runtime.evaluation.refine_metrics import RefineScores, boundary_accuracy, radii
 
 
 def plain_accuracy(truth: np.ndarray, mask: np.ndarray) -> float:

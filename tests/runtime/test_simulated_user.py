@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from maskrt.kernels import sets
+from maskrt.runtime.evaluation.simulated_user import next_click
 from maskrt.runtime.interactive.clicks import Click
-from maskrt.runtime.simulated_user import next_click
 
 
 def plain_depths(wrong: np.ndarray) -> np.ndarray:

@@ -15,9 +15,9 @@ from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import TwoStageManifest, open_bundle, two_stage_of, with_overrides
 from maskrt.runtime.bundle.two_stage_spec import StagesSpec, TwoStageSpec
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, NotFinite, OutOfMemory
-from maskrt.runtime.evaluate import STAGES, Scores, compare_stages
-from maskrt.runtime.evaluations import EVALUATIONS
-from maskrt.runtime.figures import stages_comparison
+from maskrt.runtime.evaluation.compare import STAGES, Scores, compare_stages
+from maskrt.runtime.evaluation.figures import stages_comparison
+from maskrt.runtime.evaluation.registry import EVALUATIONS
 from maskrt.runtime.io.overlay import WINDOW_RGB
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline

@@ -9,11 +9,11 @@ from maskrt.cli.click_scores import SequenceFigures
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
 from maskrt.cli.progress import FrameProgress
 from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
-from maskrt.runtime.click_metrics import Limit
-from maskrt.runtime.click_objects import Picture, Planned, Survey, read_pictures, survey
-from maskrt.runtime.click_sequence import Failed, SequenceSettings
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.evaluate_clicks import CONFIGURATIONS, run_sequence
+from maskrt.runtime.evaluation.click_metrics import Limit
+from maskrt.runtime.evaluation.click_objects import Picture, Planned, Survey, read_pictures, survey
+from maskrt.runtime.evaluation.click_sequence import Failed, SequenceSettings
+from maskrt.runtime.evaluation.clicks import CONFIGURATIONS, run_sequence
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.interactive.session import open_interactive
 from maskrt.runtime.io.sources import open_source

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from maskrt.benchmarks.report_json import Environment
-from maskrt.runtime.click_metrics import Limit, click_figures
-from maskrt.runtime.click_objects import Survey
-from maskrt.runtime.click_sequence import ClickSequence, Failed, ObjectRecord
-from maskrt.runtime.evaluate_clicks import CONFIGURATIONS
+from maskrt.runtime.evaluation.click_metrics import Limit, click_figures
+from maskrt.runtime.evaluation.click_objects import Survey
+from maskrt.runtime.evaluation.click_sequence import ClickSequence, Failed, ObjectRecord
+from maskrt.runtime.evaluation.clicks import CONFIGURATIONS
 
 MARKS = {"off": "", False: "", True: "x"}  # of settings; any other is shown as it is
 

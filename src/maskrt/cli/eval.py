@@ -66,8 +66,8 @@ def command(
     from maskrt.cli.progress import FrameProgress
     from maskrt.cli.scores import print_scores
     from maskrt.runtime.errors import InputError, NetworkError
-    from maskrt.runtime.evaluate import Scores
-    from maskrt.runtime.evaluations import EVALUATIONS
+    from maskrt.runtime.evaluation.compare import Scores
+    from maskrt.runtime.evaluation.registry import EVALUATIONS
     from maskrt.runtime.files import write_bytes
     from maskrt.runtime.io.images import read_truth
     from maskrt.runtime.io.sinks import png_bytes

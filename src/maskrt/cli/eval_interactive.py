@@ -58,7 +58,7 @@ def command(
     from maskrt.cli.options import on_device, parse_limits, parse_names, parse_settings
     from maskrt.runtime.bundle.bundle import MANIFEST
     from maskrt.runtime.cpus import usable_cpus
-    from maskrt.runtime.evaluate_clicks import CONFIGURATIONS
+    from maskrt.runtime.evaluation.clicks import CONFIGURATIONS
     from maskrt.runtime.files import sha256_of, write_bytes
     from maskrt.runtime.pipelines.run import SOME_FRAMES_FAILED
 

@@ -9,12 +9,12 @@ from maskrt.cli.options import parse_settings
 from maskrt.cli.progress import FrameProgress
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.errors import InputError, NetworkError
+from maskrt.runtime.evaluation.refine_metrics import RefineScores
 from maskrt.runtime.files import write_bytes
 from maskrt.runtime.io.images import read_truth
 from maskrt.runtime.io.sources import open_source
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner, rough_reader
 from maskrt.runtime.pipelines.run import SOME_FRAMES_FAILED
-from maskrt.runtime.refine_metrics import RefineScores
 from maskrt.runtime.types import BadFrame
 
 

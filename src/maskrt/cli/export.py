@@ -228,8 +228,8 @@ def precisions(
       maskrt export precisions bundles/ward --precision fp16,int8 --calibrate ward/ --out bundles/ward-small
     """
     from maskrt.cli.options import parse_list, parse_region
-    from maskrt.export.answers import Calibration
     from maskrt.export.precisions import export_precisions
+    from maskrt.runtime.evaluation.answers import Calibration
 
     calibration = Calibration(calibrate, parse_region(roi, roi_from), masks, int(max_megapixels * 1e6))
     export_precisions(

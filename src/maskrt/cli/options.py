@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from maskrt.runtime.click_metrics import Limit
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.evaluation.click_metrics import Limit
 from maskrt.runtime.io.regions import RoiOf, roi_reader
 from maskrt.runtime.types import Roi
 

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from maskrt.runtime.evaluate import Scores
+from maskrt.runtime.evaluation.compare import Scores
 
 
 def print_scores(scores: Scores) -> None:

@@ -51,19 +51,19 @@ def command(
     """
     import msgspec
 
-    from maskrt.benchmarks.verify import (
+    from maskrt.cli.options import on_device, parse_roi, parse_settings
+    from maskrt.runtime.bundle.bundle import FP32, Artifact, TwoStageManifest, open_bundle
+    from maskrt.runtime.engines.session import open_session
+    from maskrt.runtime.errors import InputError
+    from maskrt.runtime.evaluation.answers import Calibration, told
+    from maskrt.runtime.evaluation.verify import (
         Compared,
         PrecisionCertificate,
         certify,
         certify_precision,
         certify_refiner,
     )
-    from maskrt.benchmarks.verify_stages import certify_stages
-    from maskrt.cli.options import on_device, parse_roi, parse_settings
-    from maskrt.export.answers import Calibration, told
-    from maskrt.runtime.bundle.bundle import FP32, Artifact, TwoStageManifest, open_bundle
-    from maskrt.runtime.engines.session import open_session
-    from maskrt.runtime.errors import InputError
+    from maskrt.runtime.evaluation.verify_stages import certify_stages
     from maskrt.runtime.files import write_bytes
     from maskrt.runtime.io.sources import open_source
     from maskrt.runtime.pipelines.refine.pipeline import rough_reader

@@ -5,10 +5,10 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.benchmarks.verify import TIE, Compared
 from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.runtime.bundle.bundle import Bundle
+from maskrt.runtime.evaluation.verify import TIE, Compared
 from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline, labels_of
 from maskrt.runtime.region import checked_roi, cut
 from maskrt.runtime.types import Roi

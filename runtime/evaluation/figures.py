@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from maskrt.runtime.evaluate import ComparedMethods, ComparedStages
+from maskrt.runtime.evaluation.compare import ComparedMethods, ComparedStages
 from maskrt.runtime.io.overlay import framed, segments_picture
 from maskrt.runtime.region import fit_size_hw
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from maskrt.kernels.jit import thread_limit
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.metrics import Confusion, Metrics
+from maskrt.runtime.evaluation.metrics import Confusion, Metrics
 from maskrt.runtime.pipelines.soss.fusion import fuse
 from maskrt.runtime.pipelines.soss.pipeline import Branches, SossPipeline
 from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline, labels_of

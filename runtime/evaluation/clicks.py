@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.click_metrics import Limit, mask_iou
-from maskrt.runtime.click_objects import Picture, Planned
-from maskrt.runtime.click_sequence import (
+from maskrt.runtime.evaluation.click_metrics import Limit, mask_iou
+from maskrt.runtime.evaluation.click_objects import Picture, Planned
+from maskrt.runtime.evaluation.click_sequence import (
     ClickSequence,
     Failed,
     ObjectRecord,
@@ -19,8 +19,8 @@ from maskrt.runtime.click_sequence import (
     read_sequence,
     write_sequence,
 )
+from maskrt.runtime.evaluation.simulated_user import next_click
 from maskrt.runtime.interactive.clicks import Click
-from maskrt.runtime.simulated_user import next_click
 
 # Name -> what is learnt from, as options of open_interactive; in the order of the source document's tables, where CA is
 # click_adaptation, RM result_mask and CM click_mask.

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from maskrt.runtime.agreement import AgreementCount
 from maskrt.runtime.bundle.bundle import Agreement, Bundle, SossManifest, TwoStageManifest
 from maskrt.runtime.engines.recorder import Watch, unwatched
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.evaluation.agreement import AgreementCount
 from maskrt.runtime.io.images import MAX_PIXELS
 from maskrt.runtime.io.regions import RoiOf
 from maskrt.runtime.io.sources import open_source

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.evaluate import METHODS, STAGES, compare_methods, compare_stages
-from maskrt.runtime.figures import comparison, stages_comparison
+from maskrt.runtime.evaluation.compare import METHODS, STAGES, compare_methods, compare_stages
+from maskrt.runtime.evaluation.figures import comparison, stages_comparison
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
 

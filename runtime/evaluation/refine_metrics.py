@@ -13,7 +13,7 @@ from maskrt.kernels import sets
 from maskrt.kernels.morphology.reference import contour, ellipse
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.metrics import image_dice
+from maskrt.runtime.evaluation.metrics import image_dice
 
 Mask = NDArray[np.bool_]
 STEPS = 5

@@ -6,10 +6,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.benchmarks.equality import compare_segments, records
-from maskrt.export.answers import Calibration, agreements, answer
 from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import FP32, Agreement, Bundle
+from maskrt.runtime.evaluation.answers import Calibration, agreements, answer
+from maskrt.runtime.evaluation.equality import compare_segments, records
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner, refiner_spec
 from maskrt.runtime.pipelines.refine.refiner import MAX_SIDE, Refiner
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
@@ -99,7 +99,7 @@ def certify_precision(
     """Run a bundle's lower precision on a provider, and float32 in ONNX Runtime on the CPU.
 
     Raises:
-        InputError, NetworkError: as of maskrt.export.answers.
+        InputError, NetworkError: as of maskrt.runtime.evaluation.answers.
     """
     reference = answer(bundle.at(FP32), frames, threads, options=options)
     found = answer(bundle, frames, threads, reference, provider=provider, options=options)
