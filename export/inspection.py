@@ -8,8 +8,8 @@ from maskrt.export.cost import GraphCost, cost_of
 from maskrt.export.onnx_file import read_model
 from maskrt.export.shapes import Shape, input_shapes, walk_model
 from maskrt.runtime.bundle.bundle import FP32, Bundle
+from maskrt.runtime.engine_build.profiles import profile_of
 from maskrt.runtime.errors import BundleError, CostUnknown, InputError
-from maskrt.runtime.tensorrt_profiles import profile_of
 
 Axis = tuple[str, str, int]  # role, input, number of the axis
 Chosen = Mapping[Axis, int]

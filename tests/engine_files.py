@@ -9,9 +9,9 @@ import numpy as np
 from tiny_bundle import INPUT_HW
 
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.engines.tensorrt.store import EngineFiles, files_of
-from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder
 
 FEEDS = {"image": np.zeros((1, 3, *INPUT_HW), np.float32)}
 

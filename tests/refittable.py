@@ -10,9 +10,9 @@ import onnx
 
 from maskrt.export.structure import structure_sha256
 from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
+from maskrt.runtime.engine_build.builder import BuildSettings, Built, EngineBuilder, with_settings
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.files import sha256_of
-from maskrt.runtime.tensorrt_build import BuildSettings, Built, EngineBuilder, with_settings
 
 Feeds = dict[str, np.ndarray]
 

@@ -13,9 +13,9 @@ from maskrt.export.cost import graph_cost
 from maskrt.export.fp16 import convert_fp16
 from maskrt.export.inspection import Axis, Total, graph_reports, totals_of
 from maskrt.runtime.bundle.bundle import MANIFEST, Artifact, Bundle, Parity, PrecisionSpec, encode_manifest, open_bundle
+from maskrt.runtime.engine_build.builder import with_settings
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import sha256_of
-from maskrt.runtime.tensorrt_build import with_settings
 
 
 @pytest.fixture

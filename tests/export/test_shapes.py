@@ -12,9 +12,9 @@ from maskrt.benchmarks.demo import BUNDLE
 from maskrt.export.onnx_file import read_model
 from maskrt.export.shapes import Shape, Value, input_shapes, walk_file, walk_model
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.engine_build.profiles import profile_of
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import CostUnknown, InputError
-from maskrt.runtime.tensorrt_profiles import profile_of
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20, "other" : 1]>'
 ROLES = [role for role, entry in open_bundle(BUNDLE).manifest.models.items() if entry.file.endswith(".onnx")]

@@ -26,11 +26,11 @@ from maskrt.export.segmenters import SEGMENTERS, copy_onnx  # noqa: E402
 from maskrt.export.soss import DECODERS, export_soss  # noqa: E402
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, ModelEntry, encode_manifest, open_bundle
 from maskrt.runtime.bundle.specs import MasksSpec, VotingSpec  # noqa: E402
+from maskrt.runtime.engine_build.builder import REFITTABLE, BuildSettings, EngineBuilder  # noqa: E402
 from maskrt.runtime.engines.session import open_session  # noqa: E402
 from maskrt.runtime.errors import BundleError, CheckpointError, ExportError, InputError  # noqa: E402
 from maskrt.runtime.pipelines.open import open_pipeline  # noqa: E402
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, SplitDecoder  # noqa: E402
-from maskrt.runtime.tensorrt_build import REFITTABLE, BuildSettings, EngineBuilder  # noqa: E402
 
 HW = (64, 96)
 

@@ -23,9 +23,9 @@ from maskrt.export.two_stage_plain import look_plainly  # noqa: E402
 from maskrt.export.unet import UNet, unet_for  # noqa: E402
 from maskrt.runtime.bundle.bundle import open_bundle, two_stage_manifest, with_overrides  # noqa: E402
 from maskrt.runtime.bundle.two_stage_spec import StagesSpec
+from maskrt.runtime.engine_build.builder import with_settings  # noqa: E402
 from maskrt.runtime.errors import CheckpointError, ExportError, InputError  # noqa: E402
 from maskrt.runtime.pipelines.open import open_pipeline  # noqa: E402
-from maskrt.runtime.tensorrt_build import with_settings  # noqa: E402
 
 SIZE, PATCHES = 256, StagesSpec(patches=4)
 # Of the public code, from a checkpoint that its training would write, width 64 and three channels.

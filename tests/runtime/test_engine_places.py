@@ -13,9 +13,9 @@ from engine_files import build, change_record, run
 
 import maskrt.kernels.device  # noqa: F401 - Numba looks for CUDA's bindings before the stand-in's are there
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder
 from maskrt.runtime.engines.tensorrt.store import EngineFiles, files_of
 from maskrt.runtime.errors import BundleError, MaskrtError
-from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder
 
 Maskrt = Callable[..., tuple[int, str, str]]
 

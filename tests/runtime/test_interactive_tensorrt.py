@@ -15,7 +15,7 @@ from refittable import build, edit
 from safetensors.numpy import load_file, save
 
 import maskrt
-from maskrt.runtime import tensorrt_build
+from maskrt.runtime.engine_build import builder as tensorrt_build
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.engines.tensorrt.session import TensorRtSession
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory

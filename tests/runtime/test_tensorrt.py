@@ -19,6 +19,8 @@ from maskrt.kernels import sets
 from maskrt.kernels.pixel_decoder.tables import axis_table
 from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 from maskrt.runtime.bundle.specs import RefineSpec
+from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder, with_settings
+from maskrt.runtime.engine_build.profiles import cells_side, profile_of
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.engines.tensorrt.store import build_command
 from maskrt.runtime.errors import BundleError, NetworkError
@@ -26,8 +28,6 @@ from maskrt.runtime.pipelines.open import open_pipeline
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner
 from maskrt.runtime.pipelines.refine.selections import selection_of
 from maskrt.runtime.pipelines.refine.stage import LEAST_TILE
-from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
-from maskrt.runtime.tensorrt_profiles import cells_side, profile_of
 
 Maskrt = Callable[..., tuple[int, str, str]]
 IMAGE = np.zeros((1, 3, *INPUT_HW), np.float32)

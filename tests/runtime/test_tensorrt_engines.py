@@ -15,10 +15,10 @@ from tiny_bundle import write_tiny_bundle
 import maskrt.kernels.device  # noqa: F401 - Numba looks for CUDA's bindings before the stand-in's are there
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.doctor import examine
+from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.engines.tensorrt.store import EngineFiles
 from maskrt.runtime.errors import BundleError, OutOfMemory, ProviderUnavailable
-from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder
 
 Maskrt = Callable[..., tuple[int, str, str]]
 

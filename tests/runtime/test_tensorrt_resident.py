@@ -12,6 +12,7 @@ from tensorrt_standin.cuda import cudaMemcpyKind
 from tiny_bundle import IMAGE_SIZE, INPUT_HW
 
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder, with_settings
 from maskrt.runtime.engines.device_tensor import Resident
 from maskrt.runtime.engines.recorder import Recorder
 from maskrt.runtime.engines.session import open_session
@@ -19,7 +20,6 @@ from maskrt.runtime.engines.tensorrt.memory import Cuda
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory, ProviderUnavailable
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER
-from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
 
 Maskrt = Callable[..., tuple[int, str, str]]
 DEMO = Path(__file__).parents[2] / "export/demo/bundle"

@@ -26,12 +26,12 @@ from maskrt.runtime.bundle.bundle import (
     open_bundle,
     soss_manifest,
 )
+from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder, with_settings
+from maskrt.runtime.engine_build.profiles import profile_of, sam_of
 from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.engines.tensorrt.session import TensorRtSession
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.files import sha256_of
-from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
-from maskrt.runtime.tensorrt_profiles import profile_of, sam_of
 
 WEIGHTS = ("quality", "squares")  # of the click decoder: its initializers that are inputs too
 

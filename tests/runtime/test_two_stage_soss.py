@@ -12,11 +12,11 @@ from tiny_two_stage import write_tiny_two_stage
 import maskrt
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, SossManifest, encode_manifest, open_bundle
 from maskrt.runtime.bundle.two_stage_spec import StagesSpec
+from maskrt.runtime.engine_build.builder import with_settings
+from maskrt.runtime.engine_build.profiles import profile_of
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
-from maskrt.runtime.tensorrt_build import with_settings
-from maskrt.runtime.tensorrt_profiles import profile_of
 
 ROI = (13, 7, 150, 90)
 

@@ -48,7 +48,7 @@ def command(
     from maskrt.cli.options import parse_settings
     from maskrt.cli.progress import PhaseProgress
     from maskrt.runtime.bundle.bundle import open_bundle
-    from maskrt.runtime.tensorrt_build import BuildSettings, EngineBuilder, with_settings
+    from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder, with_settings
 
     opened = with_settings(open_bundle(bundle, precision), parse_settings(settings or []))
     older = None if refit_from is None else open_bundle(refit_from, precision)

@@ -35,8 +35,8 @@ def command(
     from maskrt.cli.options import parse_axes, parse_settings
     from maskrt.runtime.bundle.bundle import open_bundle
     from maskrt.runtime.bundle.describe import describe, description_lines
+    from maskrt.runtime.engine_build.builder import with_settings
     from maskrt.runtime.files import write_bytes
-    from maskrt.runtime.tensorrt_build import with_settings
 
     opened = with_settings(open_bundle(bundle), parse_settings(settings or []))
     chosen = parse_axes(sizes or [])

@@ -15,6 +15,7 @@ from maskrt.runtime.bundle.bundle import (
     TwoStageManifest,
     with_overrides,
 )
+from maskrt.runtime.engine_build.profiles import profile_of
 from maskrt.runtime.engines.tensorrt.library import Messages, load_tensorrt, logger_of, parser_errors
 from maskrt.runtime.engines.tensorrt.memory import Cuda
 from maskrt.runtime.engines.tensorrt.refit import refitted_plan, require_structure
@@ -32,7 +33,6 @@ from maskrt.runtime.engines.tensorrt.store import (
 )
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER
-from maskrt.runtime.tensorrt_profiles import profile_of
 
 Tell = Callable[[str, int, int], None]  # phase, steps done, steps in all
 
