@@ -80,8 +80,8 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
 def _configs() -> dict[str, Any]:
     """The sizes; the decoder's alone matter, so that SAM's image encoder is a single layer."""
+    from maskrt.export.architectures.sam import SAM_CONFIGS
     from maskrt.export.demo.model import DEMO_SAM
-    from maskrt.export.sam import SAM_CONFIGS
 
     return {"demo": DEMO_SAM, "vit_b": msgspec.structs.replace(SAM_CONFIGS["vit_b"], depth=1, global_attn_indexes=())}
 
@@ -89,10 +89,10 @@ def _configs() -> dict[str, Any]:
 def _write_models(config: Any, folder: Path) -> None:
     import torch
 
-    from maskrt.export import adaptation
-    from maskrt.export.decoder import DECODER_INPUTS
-    from maskrt.export.interactive import write_click_decoder
-    from maskrt.export.sam import build_sam
+    from maskrt.export.architectures.sam import build_sam
+    from maskrt.export.bundles.interactive import write_click_decoder
+    from maskrt.export.graphs import adaptation
+    from maskrt.export.graphs.decoder import DECODER_INPUTS
     from maskrt.runtime.interactive.learning import STEP_INPUTS
     from maskrt.runtime.sam.interpolation import grid_weights
 
@@ -173,8 +173,8 @@ class PyTorchStep:
         """Load."""
         import torch
 
-        from maskrt.export.sam import SamConfig, build_sam
-        from maskrt.export.step_parity import PlainLearner
+        from maskrt.export.architectures.sam import SamConfig, build_sam
+        from maskrt.export.bundles.step_parity import PlainLearner
 
         torch.set_num_threads(self.work.threads)
         sam = build_sam(msgspec.json.decode((self.work.folder / "config.json").read_bytes(), type=SamConfig))
@@ -194,7 +194,7 @@ class PyTorchStep:
 
 
 def _forward(work: Work) -> Callable[[], Any]:
-    from maskrt.export.decoder import DECODER_INPUTS
+    from maskrt.export.graphs.decoder import DECODER_INPUTS
     from maskrt.runtime.engines.session import open_session
 
     session = open_session(work.folder / "click_decoder.onnx", threads=work.threads, repeated=True)
@@ -205,7 +205,7 @@ def _forward(work: Work) -> Callable[[], Any]:
 
 def _learner(work: Work, lesson: str) -> Callable[[], NDArray[np.float32]]:
     """A step from the same weights on, whose answer is the weights after it, one behind the other."""
-    from maskrt.export.decoder import DECODER_INPUTS
+    from maskrt.export.graphs.decoder import DECODER_INPUTS
     from maskrt.runtime.engines.session import open_session
     from maskrt.runtime.interactive.learning import Learned, Lesson, Stepper
 

@@ -122,7 +122,7 @@ class PytorchDecoder:
         """Load the checkpoint."""
         import torch
 
-        from maskrt.export.sams import read_sam
+        from maskrt.export.bundles.sams import read_sam
 
         torch.set_num_threads(self.prompts.threads)
         sam, _ = read_sam(self.prompts.sam)

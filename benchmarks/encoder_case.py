@@ -106,7 +106,7 @@ class PytorchEncoder:
         """Load the checkpoint."""
         import torch
 
-        from maskrt.export.sams import read_sam
+        from maskrt.export.bundles.sams import read_sam
 
         torch.set_num_threads(self.work.threads)
         sam, _ = read_sam(self.work.sam)

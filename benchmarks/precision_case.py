@@ -100,7 +100,7 @@ def contestants(part: Part, folder: Path) -> dict[str, Factory]:
 
 def int8_bundle(models: Models, folder: Path, threads: int, report: Report) -> Bundle:
     """A bundle with int8 beside float32, whatever it loses: that is what is measured."""
-    from maskrt.export.precisions import export_precisions
+    from maskrt.export.bundles.precisions import export_precisions
 
     calibration = scenes(folder / "scenes", CALIBRATION_SEED, SCENES if models.trained else 1)
     if not models.trained:  # whose masks are calibrated on the whole frame

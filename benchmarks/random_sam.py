@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from maskrt.export.sam import SamConfig, build_sam
+from maskrt.export.architectures.sam import SamConfig, build_sam
 from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.region import fit_size_hw
 from maskrt.runtime.sam.prompts import point_grid

@@ -172,8 +172,8 @@ class Theirs:
         import torch
 
         from maskrt.benchmarks.peers.crm_steps import steps
-        from maskrt.export.crm_cascade import refine_plainly
-        from maskrt.export.refiner import read_crm
+        from maskrt.export.bundles.crm_cascade import refine_plainly
+        from maskrt.export.bundles.refiner import read_crm
         from maskrt.runtime.bundle.bundle import open_bundle
         from maskrt.runtime.pipelines.refine.pipeline import refiner_spec
 

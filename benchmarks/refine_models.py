@@ -48,8 +48,8 @@ def _demo() -> RefineModels:
 def _random(folder: Path, report: Report) -> RefineModels:
     import torch
 
-    from maskrt.export.crm import CrmConfig, build_crm
-    from maskrt.export.refiner import export_refiner
+    from maskrt.export.architectures.crm import CrmConfig, build_crm
+    from maskrt.export.bundles.refiner import export_refiner
 
     bundle, crm = folder / "bundle", f"resnet50:{folder / 'crm.pth'}"
     note = f"resnet50: random weights that carry the mask, recipe {RECIPE}, seed {RANDOM_SEED}, at the published size"

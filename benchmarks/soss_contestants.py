@@ -77,8 +77,8 @@ class UpstreamContestant:
         from maskrt.benchmarks.peers.onnxruntime_loop import onnxruntime_loop
         from maskrt.benchmarks.peers.sam_upstream import upstream_generator
         from maskrt.benchmarks.peers.soss_upstream import SossUpstream
-        from maskrt.export.kinds import load_architecture
-        from maskrt.export.sams import read_sam
+        from maskrt.export.architectures.kinds import load_architecture
+        from maskrt.export.bundles.sams import read_sam
         from maskrt.runtime.bundle.bundle import open_bundle, with_overrides
 
         work = self.work

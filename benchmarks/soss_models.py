@@ -121,9 +121,9 @@ def random_models(
     import torch
 
     from maskrt.benchmarks.random_sam import random_sam
-    from maskrt.export.configs import read_config
-    from maskrt.export.sam import SAM_CONFIGS, SamConfig
-    from maskrt.export.soss import export_soss
+    from maskrt.export.architectures.configs import read_config
+    from maskrt.export.architectures.sam import SAM_CONFIGS, SamConfig
+    from maskrt.export.bundles.soss import export_soss
 
     bundle, masks = folder / "bundle", MasksSpec(points_per_side=points_per_side)
     segmenter = f"deeplabv3plus_{encoder}:{folder / 'segmenter.pth'}"
@@ -173,8 +173,8 @@ def _random_segmenter(rgb: NDArray[np.uint8], encoder: str, input_hw: tuple[int,
     import torch
     from PIL import Image
 
-    from maskrt.export.deeplab import build_deeplabv3plus
-    from maskrt.export.soss_segmenter import IMAGENET_MEAN, IMAGENET_STD
+    from maskrt.export.architectures.deeplab import build_deeplabv3plus
+    from maskrt.export.bundles.soss_segmenter import IMAGENET_MEAN, IMAGENET_STD
 
     torch.manual_seed(RANDOM_SEED)
     model = build_deeplabv3plus(encoder, 2).eval()

@@ -125,7 +125,7 @@ def baseline_bundle(bundle: Bundle, work: Path, report: Report) -> Bundle:
     Raises:
         InputError: the demo's baseline has no weights, or takes other pictures or knows other classes than the bundle.
     """
-    from maskrt.export.two_stage import export_two_stage
+    from maskrt.export.bundles.two_stage import export_two_stage
 
     manifest = two_stage_manifest(bundle)
     if not WEIGHTS.is_file():
@@ -170,9 +170,9 @@ def frame_gflops(bundle: Bundle, settings: Mapping[str, Any], roi: Roi, windows:
 
 
 def _flops(bundle: Bundle, role: str, shape: tuple[int, ...]) -> int:
-    from maskrt.export.cost import cost_of
-    from maskrt.export.onnx_file import read_model
-    from maskrt.export.shapes import input_shapes, walk_model
+    from maskrt.export.graph_tools.cost import cost_of
+    from maskrt.export.graph_tools.onnx_file import read_model
+    from maskrt.export.graph_tools.shapes import input_shapes, walk_model
 
     path = bundle.model_path(role)
     model = read_model(path)

@@ -195,7 +195,7 @@ def split_sessions() -> Callable[[Any], tuple[Any, Any, Any]]:
     """split_sessions(sam) -> image_side, token_side and upscale as sessions, run by PyTorch."""
     import torch
 
-    from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale
+    from maskrt.export.graphs.split_decoder import ImageSide, TokenSide, Upscale
 
     class Module:
         def __init__(self, module: Any, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
@@ -224,7 +224,7 @@ def split_sessions() -> Callable[[Any], tuple[Any, Any, Any]]:
 @pytest.fixture(scope="session")
 def tiny_config() -> Any:
     """The sizes of a SAM that is exported in seconds: global and windowed attention, windows of 3 that need padding."""
-    from maskrt.export.sam import SamConfig
+    from maskrt.export.architectures.sam import SamConfig
 
     return SamConfig(
         image_size=128,
@@ -261,7 +261,7 @@ def crm_spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def refiner_bundle(crm_spec: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of that refiner; do not change it in place."""
-    from maskrt.export.refiner import export_refiner
+    from maskrt.export.bundles.refiner import export_refiner
 
     return export_refiner(crm_spec, tmp_path_factory.mktemp("bundles") / "refiner").path
 
@@ -278,7 +278,7 @@ def sure_crm_spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def sure_refiner_bundle(sure_crm_spec: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of that refiner; do not change it in place."""
-    from maskrt.export.refiner import export_refiner
+    from maskrt.export.bundles.refiner import export_refiner
 
     return export_refiner(sure_crm_spec, tmp_path_factory.mktemp("bundles") / "sure_refiner").path
 

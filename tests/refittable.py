@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import onnx
 
-from maskrt.export.structure import structure_sha256
+from maskrt.export.graph_tools.structure import structure_sha256
 from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
 from maskrt.runtime.engine_build.builder import BuildSettings, Built, EngineBuilder, with_settings
 from maskrt.runtime.engines.session import open_session

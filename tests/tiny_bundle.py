@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from maskrt.export.structure import structure_sha256
+from maskrt.export.graph_tools.structure import structure_sha256
 from maskrt.runtime.bundle.bundle import MANIFEST, SCHEMA, ModelEntry, SossManifest, encode_manifest
 from maskrt.runtime.bundle.specs import MasksSpec, SamSpec, SegmenterSpec
 from maskrt.runtime.files import sha256_of

@@ -6,8 +6,8 @@ import msgspec
 import torch
 from safetensors.torch import save_file
 
-from maskrt.export.interactive import export_interactive
-from maskrt.export.sam import SamConfig, build_sam
+from maskrt.export.architectures.sam import SamConfig, build_sam
+from maskrt.export.bundles.interactive import export_interactive
 
 TINY = SamConfig(
     image_size=64,

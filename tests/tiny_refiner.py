@@ -16,7 +16,7 @@ def tiny_crm(seed: int = 0, sureness: float | None = None) -> Any:
     """
     import torch
 
-    from maskrt.export.crm import CrmConfig, build_crm
+    from maskrt.export.architectures.crm import CrmConfig, build_crm
 
     torch.manual_seed(seed)
     net = scrambled_weights(build_crm(CrmConfig(width=8, blocks=(1, 1, 1, 1))), seed)

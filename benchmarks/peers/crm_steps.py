@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from maskrt.export.crm import EPSILON, MIN_AREA, CrmNet, pixel_centres
-from maskrt.export.crm_cascade import CHUNK, Decode, Features, original_decode, original_features
-from maskrt.export.crm_graphs import decode_window, project
+from maskrt.export.architectures.crm import EPSILON, MIN_AREA, CrmNet, pixel_centres
+from maskrt.export.bundles.crm_cascade import CHUNK, Decode, Features, original_decode, original_features
+from maskrt.export.graphs.crm_graphs import decode_window, project
 from maskrt.kernels.pixel_decoder.tables import axis_table
 
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from maskrt.export.architectures.sam import PIXEL_MEAN, PIXEL_STD
+from maskrt.export.bundles.sams import read_sam
 from maskrt.export.demo.clicking import innermost
 from maskrt.export.demo.scenes_data import TrainingScene, load_scenes
-from maskrt.export.sam import PIXEL_MEAN, PIXEL_STD
-from maskrt.export.sams import read_sam
 
 CLICKS, MIN_AREA, GOAL = 20, 100, 0.85
 SHOWN = (1, 3, 5, 10, 20)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from maskrt.export.sam import SamConfig
+from maskrt.export.architectures.sam import SamConfig
 from maskrt.runtime.files import write_bytes
 
 DEMO_SAM = SamConfig(

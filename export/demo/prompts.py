@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskrt.export.architectures.sam import PIXEL_MEAN, PIXEL_STD
 from maskrt.export.demo.scenes_data import GROUND, OUTSIDE, View, jitter
-from maskrt.export.sam import PIXEL_MEAN, PIXEL_STD
 
 STRIDE = 4  # pixels of the picture per cell of low_res_masks
 Batch = dict[str, Tensor]

@@ -23,14 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from maskrt.export.architectures.sam import SamConfig, build_sam
+from maskrt.export.bundles.sams import read_sam
 from maskrt.export.demo.clicking import Episode, begin, go_on
 from maskrt.export.demo.model import save_half
 from maskrt.export.demo.prompts import Batch, Draw, batches
 from maskrt.export.demo.scenes_data import SceneViews, View, kinds_of, load_scenes
 from maskrt.export.demo.shapes import KINDS, draw_shapes
 from maskrt.export.demo.train_sam import Agreement, MaskPredictor, encode, mask_loss, train, upscale
-from maskrt.export.sam import SamConfig, build_sam
-from maskrt.export.sams import read_sam
 
 PICTURES, PROMPTS = 2, 8  # of a step, and objects of a picture
 SHARES = {"shapes": 0.7, "regions": 0.2, "whole": 0.1}  # of the pictures

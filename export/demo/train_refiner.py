@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskrt.export.checkpoints import load_state_dict, load_strict
-from maskrt.export.crm import CrmConfig, CrmNet, build_crm
-from maskrt.export.crm_graphs import decode_window, project
+from maskrt.export.architectures.checkpoints import load_state_dict, load_strict
+from maskrt.export.architectures.crm import CrmConfig, CrmNet, build_crm
 from maskrt.export.demo.model import save_half
 from maskrt.export.demo.rough_masks import draw_pair, roughen
 from maskrt.export.demo.scenes_data import TrainingScene, jitter, load_scenes
 from maskrt.export.demo.train_segmenter import MEAN, STD, protect_dilated
+from maskrt.export.graphs.crm_graphs import decode_window, project
 from maskrt.kernels.pixel_decoder.tables import axis_table
 
 # Three turns: at an eighth of the scale, where the public cascade begins, the cables of these scenes are no pixel wide.

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from maskrt.export.architectures.sam import build_sam
 from maskrt.export.demo.model import DEMO_SAM, initialise, save_half
 from maskrt.export.demo.prompts import Batch, batches
 from maskrt.export.demo.scenes_data import IGNORE, SceneViews, kinds_of, load_scenes
 from maskrt.export.demo.train_segmenter import protect_dilated
-from maskrt.export.sam import build_sam
 
 PICTURES, PROMPTS = 4, 14  # of a step of the second stage
 

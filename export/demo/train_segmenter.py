@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskrt.export.deeplab import DeepLabV3Plus, build_deeplabv3plus
+from maskrt.export.architectures.deeplab import DeepLabV3Plus, build_deeplabv3plus
 from maskrt.export.demo.model import save_half
 from maskrt.export.demo.scenes_data import (
     IGNORE,

@@ -24,11 +24,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskrt.export.checkpoints import load_state_dict, load_strict
+from maskrt.export.architectures.checkpoints import load_state_dict, load_strict
+from maskrt.export.architectures.unet import MULTIPLE, UNet
 from maskrt.export.demo.model import save_half
 from maskrt.export.demo.scenes_data import TrainingScene, load_scenes
 from maskrt.export.demo.train_segmenter import MEAN, STD
-from maskrt.export.unet import MULTIPLE, UNet
 
 SIZE = 1024  # longest side of the working picture
 SHRINK = 8

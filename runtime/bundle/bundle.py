@@ -50,8 +50,8 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ONNX file and the weights beside it, or one file of arrays.
 
     source_sha256 is that of the checkpoint it was made from. tensorrt: what TensorRT would refuse of the graph, as
-    maskrt.export.fitness found at export. structure_sha256: of the graph without its weights' values, as
-    maskrt.export.structure defines it; empty of arrays, and where an older maskrt exported it.
+    maskrt.export.graph_tools.fitness found at export. structure_sha256: of the graph without its weights' values, as
+    maskrt.export.graph_tools.structure defines it; empty of arrays, and where an older maskrt exported it.
     """
 
     file: str

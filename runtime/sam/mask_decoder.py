@@ -1,4 +1,4 @@
-"""SAM's mask decoder on many prompts of one image: in one graph, or in the three of maskrt.export.split_decoder."""
+"""SAM's mask decoder on many prompts of one image: in one graph, or in the three of maskrt.export.graphs.split_decoder."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack

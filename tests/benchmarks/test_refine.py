@@ -204,7 +204,8 @@ def test_what_cannot_be_measured_is_told(models: RefineModels, monkeypatch: pyte
 
 def test_random_models_are_made_once(models: RefineModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bundle with the same recipe in its note is taken as it is."""
-    from maskrt.export import crm, refiner
+    from maskrt.export.architectures import crm
+    from maskrt.export.bundles import refiner
 
     made: list[str] = []
 

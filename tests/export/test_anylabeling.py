@@ -10,9 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.export.anylabeling import INPUTS, OUTPUTS, export_anylabeling, write_official_decoder  # noqa: E402
-from maskrt.export.fitness import findings  # noqa: E402
-from maskrt.export.sam import SamConfig  # noqa: E402
+from maskrt.export.architectures.sam import SamConfig  # noqa: E402
+from maskrt.export.bundles.anylabeling import INPUTS, OUTPUTS, export_anylabeling, write_official_decoder  # noqa: E402
+from maskrt.export.graph_tools.fitness import findings  # noqa: E402
 from maskrt.runtime.engines.session import open_session  # noqa: E402
 from maskrt.runtime.errors import InputError  # noqa: E402
 

@@ -12,11 +12,11 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 import safetensors.torch  # noqa: E402
 
-from maskrt.export.checkpoints import load_state_dict, load_strict  # noqa: E402
-from maskrt.export.deeplab import build_deeplabv3plus  # noqa: E402
-from maskrt.export.kinds import KNOWN, load_architecture, split_kind  # noqa: E402
-from maskrt.export.sam import SAM_CONFIGS, build_sam  # noqa: E402
-from maskrt.export.torchvision_deeplab import torchvision_deeplabv3_for  # noqa: E402
+from maskrt.export.architectures.checkpoints import load_state_dict, load_strict  # noqa: E402
+from maskrt.export.architectures.deeplab import build_deeplabv3plus  # noqa: E402
+from maskrt.export.architectures.kinds import KNOWN, load_architecture, split_kind  # noqa: E402
+from maskrt.export.architectures.sam import SAM_CONFIGS, build_sam  # noqa: E402
+from maskrt.export.architectures.torchvision_deeplab import torchvision_deeplabv3_for  # noqa: E402
 from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402
 
 STATE = {"a.weight": torch.arange(4.0), "a.bias": torch.ones(1)}

@@ -10,10 +10,10 @@ import pytest
 from onnx import TensorProto, numpy_helper, parser
 
 from maskrt.benchmarks.demo import BUNDLE
-from maskrt.export.cost import GraphCost, OperatorCost, cost_of, graph_cost, peak_activations
-from maskrt.export.int8 import convert_int8
-from maskrt.export.products import PRODUCTS, UNCOUNTED
-from maskrt.export.shapes import Shape, Walk, input_shapes, walk_model
+from maskrt.export.graph_tools.cost import GraphCost, OperatorCost, cost_of, graph_cost, peak_activations
+from maskrt.export.graph_tools.int8 import convert_int8
+from maskrt.export.graph_tools.products import PRODUCTS, UNCOUNTED
+from maskrt.export.graph_tools.shapes import Shape, Walk, input_shapes, walk_model
 from maskrt.runtime.errors import CostUnknown
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20]>'
@@ -303,7 +303,7 @@ def test_the_demo_segmenter_is_what_pytorch_runs() -> None:
     torch = pytest.importorskip("torch", reason="needs maskrt[export]")
     from safetensors.torch import load_file
 
-    from maskrt.export.deeplab import deeplabv3plus_for
+    from maskrt.export.architectures.deeplab import deeplabv3plus_for
 
     state = load_file(BUNDLE.parent / "weights/segmenter.safetensors")
     with torch.device("meta"):
@@ -333,9 +333,9 @@ def test_a_sam_is_what_pytorch_runs(
     torch = pytest.importorskip("torch", reason="needs maskrt[export]")
     from torch.utils.flop_counter import FlopCounterMode
 
-    from maskrt.export.decoder import DecoderGraph
-    from maskrt.export.sam import EncoderGraph
-    from maskrt.export.vit_encoder import BandedViT
+    from maskrt.export.architectures.sam import EncoderGraph
+    from maskrt.export.architectures.vit_encoder import BandedViT
+    from maskrt.export.graphs.decoder import DecoderGraph
 
     # Made before they are counted: a decoder computes the image's places, which are weights in the file.
     encoder, decoder = EncoderGraph(small_sam, BandedViT(small_sam.image_encoder)), DecoderGraph(small_sam)

@@ -10,9 +10,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 from maskrt.benchmarks.peers.crm_steps import steps  # noqa: E402
-from maskrt.export.crm import CrmConfig, build_crm, pixel_centres  # noqa: E402
-from maskrt.export.crm_cascade import refine_plainly  # noqa: E402
-from maskrt.export.crm_graphs import (  # noqa: E402
+from maskrt.export.architectures.crm import CrmConfig, build_crm, pixel_centres  # noqa: E402
+from maskrt.export.bundles.crm_cascade import refine_plainly  # noqa: E402
+from maskrt.export.bundles.refiner import halo_of, read_crm  # noqa: E402
+from maskrt.export.graphs.crm_graphs import (  # noqa: E402
     BackboneGraph,
     CoarseGraph,
     FusionGraph,
@@ -20,7 +21,6 @@ from maskrt.export.crm_graphs import (  # noqa: E402
     decoder_weights,
     project,
 )
-from maskrt.export.refiner import halo_of, read_crm  # noqa: E402
 from maskrt.kernels.pixel_decoder.tables import axis_table  # noqa: E402
 from maskrt.runtime.bundle.specs import RefinerSpec  # noqa: E402
 from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402

@@ -10,9 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.export.decoder import DecoderGraph, PlainDecoderGraph  # noqa: E402
-from maskrt.export.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
-from maskrt.export.sams import write_decoder  # noqa: E402
+from maskrt.export.architectures.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
+from maskrt.export.bundles.sams import write_decoder  # noqa: E402
+from maskrt.export.graphs.decoder import DecoderGraph, PlainDecoderGraph  # noqa: E402
 from maskrt.runtime.bundle.specs import SamSpec  # noqa: E402
 from maskrt.runtime.engines.session import open_session  # noqa: E402
 from maskrt.runtime.sam.mask_decoder import WholeDecoder  # noqa: E402

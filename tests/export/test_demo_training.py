@@ -97,9 +97,9 @@ def test_every_cell_knows_the_box_of_its_object():
 
 
 def test_every_stage_lowers_its_loss_on_one_batch():
+    from maskrt.export.architectures.sam import build_sam
     from maskrt.export.demo.model import DEMO_SAM, initialise
     from maskrt.export.demo.train_sam import PixelStage, PromptStage
-    from maskrt.export.sam import build_sam
 
     torch.manual_seed(0)
     sam = initialise(build_sam(msgspec.structs.replace(DEMO_SAM, image_size=128)))
@@ -124,9 +124,9 @@ def test_every_stage_lowers_its_loss_on_one_batch():
 def test_the_backbone_stays_as_it_is_until_it_joins(tmp_path, joins):
     from safetensors.torch import save_file
 
-    from maskrt.export.deeplab import build_deeplabv3plus
+    from maskrt.export.architectures.deeplab import build_deeplabv3plus
+    from maskrt.export.architectures.sam import SamConfig, build_sam
     from maskrt.export.demo import train_sam
-    from maskrt.export.sam import SamConfig, build_sam
 
     torch.manual_seed(0)
     segmenter = build_deeplabv3plus("resnet50", 2, decoder_channels=8, width_mult=0.125)
@@ -150,7 +150,7 @@ def test_the_backbone_stays_as_it_is_until_it_joins(tmp_path, joins):
 
 
 def test_a_step_of_the_segmenter_reaches_every_weight(monkeypatch):
-    from maskrt.export.deeplab import build_deeplabv3plus
+    from maskrt.export.architectures.deeplab import build_deeplabv3plus
     from maskrt.export.demo import train_segmenter
 
     torch.manual_seed(0)
@@ -167,7 +167,7 @@ def test_a_step_of_the_segmenter_reaches_every_weight(monkeypatch):
 
 
 def test_half_precision_weights_load(tmp_path):
-    from maskrt.export.checkpoints import load_state_dict, load_strict
+    from maskrt.export.architectures.checkpoints import load_state_dict, load_strict
     from maskrt.export.demo.model import save_half
 
     torch.manual_seed(0)

@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
+from maskrt.export.architectures.unet import UNet  # noqa: E402
 from maskrt.export.demo import train_unets  # noqa: E402
 from maskrt.export.demo.scenes_data import Drawn, TrainingScene  # noqa: E402
 from maskrt.export.demo.train_unets import (  # noqa: E402
@@ -28,7 +29,6 @@ from maskrt.export.demo.train_unets import (  # noqa: E402
     padded,
     pictures_of,
 )
-from maskrt.export.unet import UNet  # noqa: E402
 
 
 def scene(height: int = 640, width: int = SIZE) -> TrainingScene:

@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.benchmarks.demo import BUNDLE
-from maskrt.export.entries import fitness_lines
-from maskrt.export.fitness import TABLE, Table, findings, model_findings
+from maskrt.export.bundles.entries import fitness_lines
+from maskrt.export.graph_tools.fitness import TABLE, Table, findings, model_findings
 from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 
 FLOAT, INT64, BOOL, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.UINT8

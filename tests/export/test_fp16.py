@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from maskrt.export.fp16 import KEPT, PLACES, STATISTICS, convert_fp16, write_rounded
-from maskrt.export.sams import WRITERS
+from maskrt.export.bundles.sams import WRITERS
+from maskrt.export.graph_tools.fp16 import KEPT, PLACES, STATISTICS, convert_fp16, write_rounded
 from maskrt.runtime.engines.session import open_session
 
 FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16

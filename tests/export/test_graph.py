@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 from torch import Tensor, nn  # noqa: E402
 
-from maskrt.export import graph  # noqa: E402
+from maskrt.export.graph_tools import graph  # noqa: E402
 from maskrt.runtime.errors import ExportError  # noqa: E402
 
 

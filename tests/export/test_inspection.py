@@ -9,9 +9,9 @@ import pytest
 from onnx import helper, parser
 
 from maskrt.benchmarks.demo import BUNDLE
-from maskrt.export.cost import graph_cost
-from maskrt.export.fp16 import convert_fp16
-from maskrt.export.inspection import Axis, Total, graph_reports, totals_of
+from maskrt.export.bundles.inspection import Axis, Total, graph_reports, totals_of
+from maskrt.export.graph_tools.cost import graph_cost
+from maskrt.export.graph_tools.fp16 import convert_fp16
 from maskrt.runtime.bundle.bundle import MANIFEST, Artifact, Bundle, Parity, PrecisionSpec, encode_manifest, open_bundle
 from maskrt.runtime.engine_build.builder import with_settings
 from maskrt.runtime.errors import InputError

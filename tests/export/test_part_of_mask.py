@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 from tiny_interactive import TINY  # noqa: E402
 
-from maskrt.export.adaptation import Step, write_step  # noqa: E402
-from maskrt.export.click_decoder import ClickDecoder, PartOfMask, PlainClickDecoder  # noqa: E402
-from maskrt.export.sam import build_sam  # noqa: E402
+from maskrt.export.architectures.sam import build_sam  # noqa: E402
+from maskrt.export.graphs.adaptation import Step, write_step  # noqa: E402
+from maskrt.export.graphs.click_decoder import ClickDecoder, PartOfMask, PlainClickDecoder  # noqa: E402
 from maskrt.runtime.engines.session import open_session  # noqa: E402
 from maskrt.runtime.interactive.learning import BETAS, FIRST, NEXT, STEP_INPUTS, cells_of  # noqa: E402
 from maskrt.runtime.sam.interpolation import grid_weights  # noqa: E402

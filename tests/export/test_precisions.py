@@ -12,9 +12,9 @@ from PIL import Image
 from tiny_bundle import write_tiny_bundle
 from tiny_two_stage import write_tiny_two_stage
 
-from maskrt.export import precisions
-from maskrt.export.precisions import export_precisions
-from maskrt.export.structure import structure_sha256
+from maskrt.export.bundles import precisions
+from maskrt.export.bundles.precisions import export_precisions
+from maskrt.export.graph_tools.structure import structure_sha256
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.evaluation.answers import Calibration

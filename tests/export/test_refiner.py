@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 import cv2  # noqa: E402
 
-from maskrt.export.crm_cascade import refine_plainly  # noqa: E402
-from maskrt.export.refiner import export_refiner, read_crm  # noqa: E402
+from maskrt.export.bundles.crm_cascade import refine_plainly  # noqa: E402
+from maskrt.export.bundles.refiner import export_refiner, read_crm  # noqa: E402
 from maskrt.kernels import sets  # noqa: E402
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, RefineManifest, encode_manifest, open_bundle
 from maskrt.runtime.bundle.specs import RefineSpec

@@ -14,10 +14,10 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 import onnx  # noqa: E402
 
-from maskrt.export.configs import read_config  # noqa: E402
-from maskrt.export.deeplab import build_deeplabv3plus  # noqa: E402
-from maskrt.export.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
-from maskrt.export.sams import read_sam, write_encoder  # noqa: E402
+from maskrt.export.architectures.configs import read_config  # noqa: E402
+from maskrt.export.architectures.deeplab import build_deeplabv3plus  # noqa: E402
+from maskrt.export.architectures.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
+from maskrt.export.bundles.sams import read_sam, write_encoder  # noqa: E402
 from maskrt.runtime.engines.session import open_session  # noqa: E402
 from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402
 
@@ -142,7 +142,7 @@ def test_configs_are_upstreams() -> None:
     assert SamConfig().embedding_shape == (1, 256, 64, 64)
 
 
-OURS = "from maskrt.export.sam import *; build_sam(SamConfig(embed_dim=32, depth=1, heads=2))"
+OURS = "from maskrt.export.architectures.sam import *; build_sam(SamConfig(embed_dim=32, depth=1, heads=2))"
 PEERS = (
     "from maskrt.benchmarks.peers.sam_upstream import torchvision_or_stand_ins\n"
     "with torchvision_or_stand_ins():\n"

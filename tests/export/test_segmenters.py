@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 import onnx  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from maskrt.export.deeplab import build_deeplabv3plus  # noqa: E402
-from maskrt.export.segmenters import SEGMENTERS  # noqa: E402
-from maskrt.export.torchvision_deeplab import torchvision_deeplabv3_for  # noqa: E402
+from maskrt.export.architectures.deeplab import build_deeplabv3plus  # noqa: E402
+from maskrt.export.architectures.torchvision_deeplab import torchvision_deeplabv3_for  # noqa: E402
+from maskrt.export.bundles.segmenters import SEGMENTERS  # noqa: E402
 from maskrt.runtime.engines.session import open_session  # noqa: E402
 from maskrt.runtime.errors import BundleError, InputError  # noqa: E402
 

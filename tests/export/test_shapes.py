@@ -9,8 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from maskrt.benchmarks.demo import BUNDLE
-from maskrt.export.onnx_file import read_model
-from maskrt.export.shapes import Shape, Value, input_shapes, walk_file, walk_model
+from maskrt.export.graph_tools.onnx_file import read_model
+from maskrt.export.graph_tools.shapes import Shape, Value, input_shapes, walk_file, walk_model
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.engine_build.profiles import profile_of
 from maskrt.runtime.engines.session import open_session

@@ -17,13 +17,14 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 import onnx  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from maskrt.export import graph, sams, soss  # noqa: E402
-from maskrt.export.entries import model_entry  # noqa: E402
-from maskrt.export.fitness import findings  # noqa: E402
-from maskrt.export.folder import whole_folder  # noqa: E402
-from maskrt.export.sam import SamConfig  # noqa: E402
-from maskrt.export.segmenters import SEGMENTERS, copy_onnx  # noqa: E402
-from maskrt.export.soss import DECODERS, export_soss  # noqa: E402
+from maskrt.export.architectures.sam import SamConfig  # noqa: E402
+from maskrt.export.bundles import sams, soss  # noqa: E402
+from maskrt.export.bundles.entries import model_entry  # noqa: E402
+from maskrt.export.bundles.folder import whole_folder  # noqa: E402
+from maskrt.export.bundles.segmenters import SEGMENTERS, copy_onnx  # noqa: E402
+from maskrt.export.bundles.soss import DECODERS, export_soss  # noqa: E402
+from maskrt.export.graph_tools import graph
+from maskrt.export.graph_tools.fitness import findings  # noqa: E402
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, ModelEntry, encode_manifest, open_bundle
 from maskrt.runtime.bundle.specs import MasksSpec, VotingSpec  # noqa: E402
 from maskrt.runtime.engine_build.builder import REFITTABLE, BuildSettings, EngineBuilder  # noqa: E402

@@ -13,12 +13,12 @@ from tiny_two_stage import write_tiny_two_stage
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 from maskrt.benchmarks.demo import BUNDLE  # noqa: E402
-from maskrt.export import soss  # noqa: E402
-from maskrt.export.graph import Report  # noqa: E402
-from maskrt.export.sam import SamConfig  # noqa: E402
-from maskrt.export.sams import WRITERS, read_sam  # noqa: E402
-from maskrt.export.soss import export_soss  # noqa: E402
-from maskrt.export.soss_segmenter import Normalisation, write_segmenter  # noqa: E402
+from maskrt.export.architectures.sam import SamConfig  # noqa: E402
+from maskrt.export.bundles import soss  # noqa: E402
+from maskrt.export.bundles.sams import WRITERS, read_sam  # noqa: E402
+from maskrt.export.bundles.soss import export_soss  # noqa: E402
+from maskrt.export.bundles.soss_segmenter import Normalisation, write_segmenter  # noqa: E402
+from maskrt.export.graph_tools.graph import Report  # noqa: E402
 from maskrt.runtime.bundle.bundle import MANIFEST, DataFile, ModelEntry, encode_manifest, open_bundle, soss_manifest
 from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.bundle.two_stage_spec import StagesSpec

@@ -9,12 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.export.decoder import DecoderGraph  # noqa: E402
+from maskrt.export.architectures.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
+from maskrt.export.bundles.sams import WRITERS  # noqa: E402
 from maskrt.export.demo.model import DEMO_SAM  # noqa: E402
-from maskrt.export.graph import check_equal  # noqa: E402
-from maskrt.export.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
-from maskrt.export.sams import WRITERS  # noqa: E402
-from maskrt.export.split_decoder import ImageSide, TokenSide, Upscale  # noqa: E402
+from maskrt.export.graph_tools.graph import check_equal  # noqa: E402
+from maskrt.export.graphs.decoder import DecoderGraph  # noqa: E402
+from maskrt.export.graphs.split_decoder import ImageSide, TokenSide, Upscale  # noqa: E402
 from maskrt.runtime.bundle.specs import SamSpec  # noqa: E402
 from maskrt.runtime.engines.session import open_session  # noqa: E402
 from maskrt.runtime.errors import ExportError  # noqa: E402

@@ -9,11 +9,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from maskrt.export.entries import model_entry
-from maskrt.export.fp16 import convert_fp16
-from maskrt.export.sam import build_sam
-from maskrt.export.sams import WRITERS
-from maskrt.export.structure import structure_sha256
+from maskrt.export.architectures.sam import build_sam
+from maskrt.export.bundles.entries import model_entry
+from maskrt.export.bundles.sams import WRITERS
+from maskrt.export.graph_tools.fp16 import convert_fp16
+from maskrt.export.graph_tools.structure import structure_sha256
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER
 

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 from maskrt.cli.main import app  # noqa: E402
-from maskrt.export import two_stage  # noqa: E402
+from maskrt.export.architectures.unet import UNet, unet_for  # noqa: E402
+from maskrt.export.bundles import two_stage  # noqa: E402
+from maskrt.export.bundles.stages import STAGES, Stage, read_unet, read_unet_stage  # noqa: E402
+from maskrt.export.bundles.two_stage import check, export_two_stage  # noqa: E402
+from maskrt.export.bundles.two_stage_plain import look_plainly  # noqa: E402
 from maskrt.export.demo.train_unets import initialise  # noqa: E402
-from maskrt.export.stages import STAGES, Stage, read_unet, read_unet_stage  # noqa: E402
-from maskrt.export.two_stage import check, export_two_stage  # noqa: E402
-from maskrt.export.two_stage_plain import look_plainly  # noqa: E402
-from maskrt.export.unet import UNet, unet_for  # noqa: E402
 from maskrt.runtime.bundle.bundle import open_bundle, two_stage_manifest, with_overrides  # noqa: E402
 from maskrt.runtime.bundle.two_stage_spec import StagesSpec
 from maskrt.runtime.engine_build.builder import with_settings  # noqa: E402

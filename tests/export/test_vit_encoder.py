@@ -5,8 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maskrt.export.sam import SamConfig, build_sam  # noqa: E402
-from maskrt.export.vit_encoder import BandedViT  # noqa: E402
+from maskrt.export.architectures.sam import SamConfig, build_sam  # noqa: E402
+from maskrt.export.architectures.vit_encoder import BandedViT  # noqa: E402
 
 TOLERANCE = 1e-5
 

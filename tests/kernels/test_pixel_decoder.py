@@ -61,7 +61,7 @@ def test_a_table_written_out() -> None:
 def test_tables_read_what_grid_sample_reads(rng: np.random.Generator) -> None:
     """The original finds cells with eight nearest samples per point."""
     torch = pytest.importorskip("torch", reason="needs maskrt[export]")
-    from maskrt.export.crm import EPSILON, pixel_centres
+    from maskrt.export.architectures.crm import EPSILON, pixel_centres
 
     sizes = [(1, 1), (2, 1), (5, 3), (64, 32), (1, 9), (224, 14), (1000, 63), (3004, 188)]
     sizes += [tuple(pair) for pair in rng.integers(1, 400, (40, 2)).tolist()]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import maskrt
-from maskrt.export.interactive import PlainClickDecoder
-from maskrt.export.sams import read_sam
+from maskrt.export.bundles.interactive import PlainClickDecoder
+from maskrt.export.bundles.sams import read_sam
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.interactive.clicks import Click
 from maskrt.runtime.interactive.prompts import pruned

@@ -18,7 +18,7 @@ from refittable import Feeds, as_of_schema_2, build, edit, on_cpu, on_gpu, other
 from tensorrt_standin.behaviour import check_plan
 from tiny_bundle import write_tiny_bundle
 
-from maskrt.export.structure import structure_sha256
+from maskrt.export.graph_tools.structure import structure_sha256
 from maskrt.runtime.errors import MaskrtError
 from maskrt.runtime.files import sha256_of
 

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 from tensorrt_standin.behaviour import check_plan
 from tiny_bundle import IMAGE_SIZE, write_tiny_bundle
 
-from maskrt.export.structure import structure_sha256
+from maskrt.export.graph_tools.structure import structure_sha256
 from maskrt.runtime.bundle.bundle import (
     MANIFEST,
     InteractiveManifest,

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:  # it needs onnx
-    from maskrt.export.inspection import GraphReport, Total
+    from maskrt.export.bundles.inspection import GraphReport, Total
 
 
 def print_costs(reports: "tuple[GraphReport, ...]", totals: "Mapping[str, Total]") -> None:

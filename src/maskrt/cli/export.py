@@ -54,7 +54,7 @@ def soss(
       maskrt export soss --segmenter deeplabv3plus_resnet50:seg.pt --sam vit_b:sam_vit_b_01ec64.pth --out bundles/ward
     """
     from maskrt.cli.options import parse_list, parse_settings, parse_size, parse_triple
-    from maskrt.export.soss import export_soss
+    from maskrt.export.bundles.soss import export_soss
     from maskrt.runtime.bundle.bundle import with_overrides
     from maskrt.runtime.bundle.specs import MasksSpec, RefineSpec, VotingSpec
 
@@ -102,7 +102,7 @@ def refiner(
       maskrt export refiner --crm resnet50:model_45705 --out bundles/crm
     """
     from maskrt.cli.options import parse_settings
-    from maskrt.export.refiner import export_refiner
+    from maskrt.export.bundles.refiner import export_refiner
     from maskrt.runtime.bundle.bundle import with_overrides
     from maskrt.runtime.bundle.specs import RefineSpec
 
@@ -143,7 +143,7 @@ def two_stage(
       maskrt run bundles/cells photos/ --out out/cells --set patch_fraction=0.25
     """
     from maskrt.cli.options import parse_list, parse_numbers, parse_settings
-    from maskrt.export.two_stage import export_two_stage
+    from maskrt.export.bundles.two_stage import export_two_stage
     from maskrt.runtime.bundle.bundle import with_overrides
     from maskrt.runtime.bundle.two_stage_spec import StagesSpec
 
@@ -185,7 +185,7 @@ def interactive(
       maskrt annotate bundles/clicks photos/ --out out/clicks --classes cable,tube
     """
     from maskrt.cli.options import parse_settings
-    from maskrt.export.interactive import export_interactive
+    from maskrt.export.bundles.interactive import export_interactive
     from maskrt.runtime.bundle.bundle import with_overrides
     from maskrt.runtime.bundle.interactive_spec import AdaptSpec
 
@@ -228,7 +228,7 @@ def precisions(
       maskrt export precisions bundles/ward --precision fp16,int8 --calibrate ward/ --out bundles/ward-small
     """
     from maskrt.cli.options import parse_list, parse_region
-    from maskrt.export.precisions import export_precisions
+    from maskrt.export.bundles.precisions import export_precisions
     from maskrt.runtime.evaluation.answers import Calibration
 
     calibration = Calibration(calibrate, parse_region(roi, roi_from), masks, int(max_megapixels * 1e6))
@@ -263,7 +263,7 @@ def sam(
     Example:
       maskrt export sam --sam vit_b:sam_vit_b_01ec64.pth --names anylabeling --name sam_vit_b --out out/anylabeling
     """
-    from maskrt.export.anylabeling import export_anylabeling
+    from maskrt.export.bundles.anylabeling import export_anylabeling
 
     writers = {"anylabeling": export_anylabeling}
     for path in writers[names](sam, out, name=name, overwrite=overwrite, report=print):

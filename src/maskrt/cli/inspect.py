@@ -45,7 +45,7 @@ def command(
 
     # Here, so that a machine without onnx has been told what the bundle holds.
     from maskrt.cli.costs import print_costs, print_operators
-    from maskrt.export.inspection import graph_reports, totals_of
+    from maskrt.export.bundles.inspection import graph_reports, totals_of
 
     reports = graph_reports(opened, chosen)
     totals = totals_of(opened, reports)

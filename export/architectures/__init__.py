@@ -1,0 +1,1 @@
+"""Networks in PyTorch, as their public checkpoints have them."""

@@ -1,0 +1,1 @@
+"""Bundles written whole: each kind's export with its checks."""

@@ -1,0 +1,152 @@
+"""A segmenter and a SAM to a bundle for the SOSS pipeline."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.export.architectures.sam import SamConfig
+from maskrt.export.bundles.entries import fitness_lines, is_bundle, maskrt_version, model_entry, total_mb
+from maskrt.export.bundles.folder import whole_folder
+from maskrt.export.bundles.refiner import write_refiner
+from maskrt.export.bundles.sams import WRITERS, read_sam
+from maskrt.export.bundles.soss_segmenter import Normalisation, Triple, write_segmenter
+from maskrt.export.graph_tools.graph import OPSET, TOLERANCE, Report
+from maskrt.runtime.bundle.bundle import (
+    MANIFEST,
+    SCHEMA,
+    Bundle,
+    ModelEntry,
+    SossManifest,
+    encode_manifest,
+    open_bundle,
+    soss_manifest,
+)
+from maskrt.runtime.bundle.specs import MasksSpec, RefineSpec, SamSpec, VotingSpec
+from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.errors import ExportError, InputError
+from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
+
+DECODERS = ("decoder", *SPLIT_DECODER)
+
+
+def export_soss(
+    segmenter: str,
+    sam: str,
+    out: Path,
+    *,
+    input_hw: tuple[int, int] | None = None,
+    mean: Triple | None = None,
+    std: Triple | None = None,
+    classes: tuple[str, ...] | None = None,
+    masks: MasksSpec | None = None,
+    voting: VotingSpec | None = None,
+    refiner: str | None = None,
+    refine: RefineSpec | None = None,
+    note: str = "",
+    overwrite: bool = False,
+    report: Report = lambda _: None,
+) -> Bundle:
+    """Export both networks, check them, and put the bundle at `out`. Whatever fails or is interrupted leaves nothing.
+
+    Args:
+        segmenter: KIND:FILE with a KIND of maskrt.export.bundles.segmenters.SEGMENTERS, or two-stage:BUNDLE, the two networks
+            of a two-stage bundle and how it runs them.
+        sam: vit_b:FILE, vit_l:FILE, vit_h:FILE, or custom:FILE with the sizes in FILE's .json.
+        input_hw: height and width of the segmenter's input in pixels; 512 x 512 where None.
+        mean, std: of RGB / 255 that the segmenter was trained with; ImageNet's where None. Two stages have their own.
+        classes: names in the order of the logits; "background", "class_1" and so on where None.
+        refiner: resnet50:FILE or custom:FILE of maskrt.export.bundles.refiner; `refine` says whether the answer is refined.
+        overwrite: replace a bundle that is at `out`.
+        report: called with one line per finished step.
+
+    Returns:
+        The bundle at `out`, verified.
+
+    Raises:
+        InputError: an option, a checkpoint or the place cannot be used.
+        ExportError: an exported graph differs from PyTorch.
+    """
+    masks, voting = masks or MasksSpec(), voting or VotingSpec()
+    with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
+        half = write_segmenter(segmenter, folder, Normalisation(input_hw, mean, std), classes, report)
+        names = half.segmenter.classes
+        if not 0 <= voting.target < len(names):
+            raise InputError(f"voting target {voting.target} is not one of {len(names)} classes: {', '.join(names)}")
+        entries, config = _export_sam(folder, sam, report)
+        refiner_entries, refiner_spec = ({}, None) if refiner is None else write_refiner(refiner, folder, report)
+        manifest = SossManifest(
+            schema=SCHEMA,
+            maskrt=maskrt_version(),
+            precision="fp32",
+            opset=OPSET,
+            models=half.models | entries | refiner_entries,
+            segmenter=half.segmenter,
+            sam=SamSpec(config.image_size, (config.low_res_size, config.low_res_size)),
+            masks=masks,
+            voting=voting,
+            refiner=refiner_spec,
+            refine=refine or RefineSpec(select="off"),
+            two_stage=half.two_stage,
+            selection=half.selection,
+            note=note,
+        )
+        (folder / MANIFEST).write_bytes(encode_manifest(manifest))
+        _verify(open_bundle(folder), config.embedding_shape)
+    for line in fitness_lines({entry.file: entry.tensorrt for entry in manifest.models.values()}):
+        report(line)
+    report(f"{out}: {total_mb(manifest.models):.0f} MB, verified")
+    return Bundle(Path(out), manifest)
+
+
+def _export_sam(folder: Path, spec: str, report: Report) -> tuple[dict[str, ModelEntry], SamConfig]:
+    # A function of its own so that the network, 2.5 GB for ViT-H, is freed before the bundle is verified.
+    network, config = read_sam(spec)
+    kind, _, file = spec.partition(":")
+    entries = {}
+    for role, write in WRITERS.items():
+        path = folder / f"{role}.onnx"
+        parity = write(network, config, path, report)
+        entries[role] = model_entry(path, kind, Path(file), parity)
+    return entries, config
+
+
+def _verify(bundle: Bundle, embedding_shape: tuple[int, ...]) -> None:
+    """Run every graph as the pipeline will, a few at a time, so that ViT-H does not add up."""
+    manifest = soss_manifest(bundle)
+    size, input_hw = manifest.sam.image_size, manifest.segmenter.input_hw
+    feeds = {
+        "segmenter": (np.zeros((1, 3, *input_hw), np.float32), (1, len(manifest.classes), *input_hw)),
+        "encoder": (np.zeros((1, size, size, 3), np.uint8), embedding_shape),
+    }
+    if manifest.two_stage is not None:  # its graphs were run when their own bundle was made
+        del feeds["segmenter"]
+    for role, (feed, expected) in feeds.items():
+        with open_session(bundle.model_path(role)) as session:
+            (found,) = session.run({next(iter(session.inputs)): feed}).values()
+        if found.shape != expected:
+            raise ExportError(f"the {role} returns {found.shape}, the bundle would declare {expected}")
+    random = np.random.default_rng(0)
+    embeddings = random.standard_normal(embedding_shape, np.float32)
+    coords = random.uniform(0, size, (3, 2, 2)).astype(np.float32)
+    labels = np.tile(np.array([1, -1], np.float32), (3, 1))
+    with ExitStack() as stack:
+        sessions = {role: stack.enter_context(open_session(bundle.model_path(role))) for role in DECODERS}
+        whole = WholeDecoder(sessions["decoder"], manifest.sam)
+        split = SplitDecoder(*(sessions[role] for role in SPLIT_DECODER), manifest.sam)
+        found, expected = (_decode(decoder, embeddings, coords, labels) for decoder in (split, whole))
+    for name, ours, theirs in zip(("pred_iou", "low_res_masks"), found, expected, strict=True):
+        difference = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+        if not difference <= TOLERANCE:
+            raise ExportError(f"the decoder's three graphs differ from the one by {difference:.1e} in {name}")
+
+
+def _decode(
+    decoder: MaskDecoder, embeddings: NDArray[np.float32], coords: NDArray[np.float32], labels: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """pred_iou [B, 3] and every low-res mask [3 * B, l, l]."""
+    image = decoder.prepare(embeddings)
+    prompted = decoder.prompt(image, coords, labels)
+    _, masks = decoder.masks(image, prompted, np.ones(prompted.pred_iou.shape, np.bool_))
+    return prompted.pred_iou, masks

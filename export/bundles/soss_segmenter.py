@@ -1,0 +1,100 @@
+"""The segmenter's half of a SOSS bundle: one network, or the two of a two-stage bundle."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from maskrt.export.architectures.kinds import split_kind
+from maskrt.export.bundles.entries import model_entry
+from maskrt.export.bundles.segmenters import SEGMENTERS
+from maskrt.export.graph_tools.graph import Report
+from maskrt.runtime.bundle.bundle import ModelEntry, open_bundle, two_stage_manifest
+from maskrt.runtime.bundle.specs import SegmenterSpec
+from maskrt.runtime.bundle.two_stage_spec import StagesSpec, TwoStageSpec
+from maskrt.runtime.errors import InputError
+
+Triple = tuple[float, float, float]
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+INPUT_HW = (512, 512)
+TWO_STAGE = "two-stage"  # a kind whose FILE is a bundle
+KINDS = (*SEGMENTERS, TWO_STAGE)
+
+
+class Normalisation(NamedTuple):
+    """How a segmenter wants its input, None where the usual way will do: as of SegmenterSpec."""
+
+    input_hw: tuple[int, int] | None = None
+    mean: Triple | None = None
+    std: Triple | None = None
+
+
+class Half(NamedTuple):
+    """What the manifest gets. two_stage: where the segmenter has two stages."""
+
+    models: dict[str, ModelEntry]
+    segmenter: SegmenterSpec
+    two_stage: TwoStageSpec | None = None
+    selection: StagesSpec = StagesSpec()
+
+
+def write_segmenter(
+    segmenter: str, folder: Path, wanted: Normalisation, classes: Sequence[str] | None, report: Report
+) -> Half:
+    """Write the segmenter's graphs into a folder.
+
+    Args:
+        segmenter: KIND:FILE with a KIND of maskrt.export.bundles.segmenters.SEGMENTERS, or two-stage:BUNDLE.
+
+    Raises:
+        InputError: an option or a checkpoint cannot be used.
+        ExportError: a graph differs from PyTorch.
+    """
+    kind, checkpoint = split_kind(segmenter, dict.fromkeys(KINDS), "segmenter")
+    if kind == TWO_STAGE:
+        return _take_stages(checkpoint, folder, wanted, classes, report)
+    std = wanted.std or IMAGENET_STD
+    if min(std) <= 0:
+        raise InputError(f"std {std} must be positive")
+    input_hw = wanted.input_hw or INPUT_HW
+    path = folder / "segmenter.onnx"
+    count, parity = SEGMENTERS[kind](checkpoint, path, input_hw, report)
+    spec = SegmenterSpec(input_hw, wanted.mean or IMAGENET_MEAN, std, _class_names(classes, count))
+    return Half({"segmenter": model_entry(path, kind, checkpoint, parity)}, spec)
+
+
+def _take_stages(
+    source: Path, folder: Path, wanted: Normalisation, classes: Sequence[str] | None, report: Report
+) -> Half:
+    """The two networks of a verified bundle, as they are."""
+    if wanted != Normalisation():
+        raise InputError(f"input size, mean and std are those of {source}: leave them out")
+    bundle = open_bundle(source)
+    manifest = two_stage_manifest(bundle)
+    models = {}
+    for role, entry in manifest.models.items():
+        if entry.data:
+            raise InputError(f"{source}: {entry.file} keeps its weights in another file: too large for a SOSS bundle")
+        file = f"segmenter_{role}.onnx"
+        shutil.copyfile(bundle.model_path(role), folder / file)
+        models[f"segmenter_{role}"] = msgspec.structs.replace(entry, file=file)
+        report(f"{file}: {entry.file} of {source.name} as it is")
+    spec = manifest.stages
+    if classes is not None:
+        spec = msgspec.structs.replace(spec, classes=_class_names(classes, len(spec.classes)))
+    # What SOSS reads of its segmenter are the classes; how the two networks want their input stands in two_stage.
+    red, green, blue = (spec.mean * 3)[:3]
+    red_std, green_std, blue_std = (spec.std * 3)[:3]
+    segmenter = SegmenterSpec((spec.size, spec.size), (red, green, blue), (red_std, green_std, blue_std), spec.classes)
+    return Half(models, segmenter, spec, manifest.selection)
+
+
+def _class_names(classes: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    if classes is None:
+        return ("background", *(f"class_{index}" for index in range(1, count)))
+    if len(classes) != count:
+        raise InputError(f"{len(classes)} class names given ({', '.join(classes)}); the segmenter has {count} classes")
+    return tuple(classes)

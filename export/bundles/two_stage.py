@@ -1,0 +1,155 @@
+"""Two segmenters to a bundle for the two-stage pipeline."""
+
+from pathlib import Path
+
+import numpy as np
+
+from maskrt.export.architectures.kinds import split_kind
+from maskrt.export.bundles.entries import fitness_lines, is_bundle, maskrt_version, model_entry, total_mb
+from maskrt.export.bundles.folder import whole_folder
+from maskrt.export.bundles.stages import STAGES, Stage
+from maskrt.export.bundles.two_stage_plain import look_plainly
+from maskrt.export.graph_tools.graph import OPSET, TOLERANCE, Report
+from maskrt.runtime.bundle.bundle import MANIFEST, SCHEMA, Bundle, TwoStageManifest, encode_manifest, open_bundle
+from maskrt.runtime.bundle.two_stage_spec import LEAST_SIDE, MAX_SIDE, StagesSpec, TwoStageSpec, padded_size, patch_side
+from maskrt.runtime.errors import ExportError, InputError
+from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
+
+SIZE, SHRINK = 768, 8  # the document's most frequent size, and its scale of stage 1
+# The public code feeds its networks with values from 0 to 255.
+RAW_MEAN, RAW_STD = (0.0,), (1 / 255,)
+
+
+def export_two_stage(
+    low: str,
+    high: str,
+    out: Path,
+    *,
+    size: int = SIZE,
+    shrink: int = SHRINK,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    classes: tuple[str, ...] | None = None,
+    selection: StagesSpec | None = None,
+    note: str = "",
+    overwrite: bool = False,
+    report: Report = lambda _: None,
+) -> Bundle:
+    """Export both networks, check them, and put the bundle at `out`. Whatever fails or is interrupted leaves nothing.
+
+    Args:
+        low, high: unet:FILE, a checkpoint of the two-stage document's U-Net in any width, or onnx:FILE.
+        size: longest side in pixels of the picture that patches are taken from; stage 1 sees 1 / shrink of it.
+        mean, std: of RGB / 255 in training, or of grey / 255 one number each; where None, a U-Net gets values from 0
+            to 255 as in the public code.
+        classes: names in the order of the logits; of one logit, "background" and "foreground" where None.
+        selection: settings that the bundle keeps.
+        overwrite: replace a bundle that is at `out`.
+        report: called with one line per finished step.
+
+    Raises:
+        InputError: an option, a checkpoint or the place cannot be used, or the two do not belong together.
+        ExportError: a graph, or the whole pipeline, differs from PyTorch.
+    """
+    selection = selection or StagesSpec()
+    kinds = {role: split_kind(spec, STAGES, f"{role} segmenter") for role, spec in (("low", low), ("high", high))}
+    if (mean is None) != (std is None):
+        raise InputError("mean and std belong together: give both, or neither")
+    if mean is None and any(kind == "onnx" for kind, _ in kinds.values()):
+        raise InputError("say how the ONNX segmenters want their pictures: --mean R,G,B --std R,G,B, of RGB / 255")
+    if not LEAST_SIDE <= size <= MAX_SIDE:
+        raise InputError(f"size {size}: choose one from {LEAST_SIDE} to {MAX_SIDE} pixels")
+    if size % selection.patches:
+        raise InputError(f"{selection.patches} patches do not divide {size} pixels: choose another size or number")
+    sides = {"low": padded_size((-(-size // shrink),) * 2, 32)[0], "high": size // selection.patches}
+    with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
+        found = {
+            role: STAGES[kind](checkpoint, folder / f"{role}.onnx", sides[role])
+            for role, (kind, checkpoint) in kinds.items()
+        }
+        spec = spec_of(found, size, shrink, mean, std, classes)
+        patch_side(spec, selection)
+        manifest = TwoStageManifest(
+            schema=SCHEMA,
+            maskrt=maskrt_version(),
+            precision="fp32",
+            opset=OPSET,
+            models={
+                role: model_entry(folder / f"{role}.onnx", kind, checkpoint, found[role].write(report))
+                for role, (kind, checkpoint) in kinds.items()
+            },
+            note=note,
+            stages=spec,
+            selection=selection,
+        )
+        (folder / MANIFEST).write_bytes(encode_manifest(manifest))
+        check(open_bundle(folder), found, report)
+    for line in fitness_lines({entry.file: entry.tensorrt for entry in manifest.models.values()}):
+        report(line)
+    report(f"{out}: {total_mb(manifest.models):.0f} MB, verified")
+    return Bundle(Path(out), manifest)
+
+
+def spec_of(
+    found: dict[str, Stage],
+    size: int,
+    shrink: int,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    classes: tuple[str, ...] | None,
+) -> TwoStageSpec:
+    """What the bundle declares of both networks.
+
+    Raises:
+        InputError: they take or return different things, or the options do not fit them.
+    """
+    low, high = found["low"], found["high"]
+    if (low.channels, low.logits) != (high.channels, high.logits):
+        raise InputError(
+            f"low takes {low.channels} channels and returns {low.logits} logits, high {high.channels} and "
+            f"{high.logits}: they must be of one task"
+        )
+    count = max(2, low.logits)
+    if classes is None:
+        classes = (
+            ("background", "foreground") if count == 2 else ("background", *(f"class_{i}" for i in range(1, count)))
+        )
+    if len(classes) != count:
+        raise InputError(f"{len(classes)} class names given ({', '.join(classes)}); the networks have {count} classes")
+    try:
+        return TwoStageSpec(
+            size=size,
+            mean=RAW_MEAN * low.channels if mean is None else mean,
+            std=RAW_STD * low.channels if std is None else std,
+            classes=classes,
+            shrink=shrink,
+            channels=low.channels,
+            multiple=max(low.multiple, high.multiple),
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def check(bundle: Bundle, stages: dict[str, Stage], report: Report) -> None:
+    """Run the pipeline on a random picture, and where both networks are PyTorch's compare it with them on the grid.
+
+    Raises:
+        ExportError: a probability differs by more than TOLERANCE.
+    """
+    manifest = bundle.manifest
+    assert isinstance(manifest, TwoStageManifest)
+    rgb = np.random.default_rng(0).integers(0, 256, (211, 160, 3), np.uint8)
+    with TwoStagePipeline(bundle) as pipeline:  # that it runs as it is set
+        pipeline(rgb)
+    low, high = stages["low"].network, stages["high"].network
+    if low is None or high is None:
+        return
+    # The document has no sliding windows, and without windows `high` would not be seen.
+    with TwoStagePipeline(bundle, options={"windows": "grid"}) as pipeline:
+        found = pipeline(rgb).probability
+    target = manifest.selection.target
+    expected = look_plainly(low, high, manifest.stages, manifest.selection, rgb)[target]
+    difference = float(np.abs(found - expected).max())
+    if not difference <= TOLERANCE:
+        raise ExportError(f"the two stages differ from PyTorch by {difference:.1e}: report this")
+    report(f"two stages: differ from PyTorch by at most {difference:.1e} in probability")

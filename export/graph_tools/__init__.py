@@ -1,0 +1,1 @@
+"""ONNX files read, converted, counted and checked."""
