@@ -34,8 +34,8 @@ bench: .venv/ready
 	$(BIN)/maskrt bench decoder --size vit_b --pairs 1 --json benchmarks/results/decoder-vit_b.json
 	$(BIN)/maskrt bench masks --size vit_b --points-per-side 16 --json benchmarks/results/masks-vit_b.json
 	$(BIN)/maskrt bench encoder --size vit_b --points-per-side 16 --pairs 2 --json benchmarks/results/encoder-vit_b.json
-	$(BIN)/python -m maskrt.benchmarks.quality --json benchmarks/results/quality.json
-	$(BIN)/python -m maskrt.benchmarks.policies --json benchmarks/results/policies.json
+	$(BIN)/python -m maskrt.benchmarks.reports.quality --json benchmarks/results/quality.json
+	$(BIN)/python -m maskrt.benchmarks.reports.policies --json benchmarks/results/policies.json
 	$(BIN)/maskrt bench refine --size resnet50 --pairs 1 --warmup 0 --pictures 2k,4k,6k \
 	    --json benchmarks/results/refine-resnet50.json
 	$(BIN)/maskrt bench refine --size resnet50 --pairs 1 --sides pytorch_original,strided:4,adaptive \
@@ -44,10 +44,10 @@ bench: .venv/ready
 	    --json benchmarks/results/refine-demo.json
 	$(BIN)/maskrt bench refine --size demo --pairs 5 --sides strided:4,adaptive \
 	    --json benchmarks/results/refine-demo-lattices.json
-	$(BIN)/python -m maskrt.benchmarks.refine_quality --json benchmarks/results/refine_quality.json
-	$(BIN)/python -m maskrt.benchmarks.refine_plots
+	$(BIN)/python -m maskrt.benchmarks.reports.refine_quality --json benchmarks/results/refine_quality.json
+	$(BIN)/python -m maskrt.benchmarks.reports.refine_plots
 	$(BIN)/maskrt bench two-stage --frames 40 --pairs 80 --json benchmarks/results/two-stage.json
-	$(BIN)/python -m maskrt.benchmarks.two_stage_plot
+	$(BIN)/python -m maskrt.benchmarks.reports.two_stage_plot
 	$(BIN)/maskrt bench precision --size demo --json benchmarks/results/precision-demo.json
 	$(BIN)/maskrt bench precision --size vit_b --pairs 2 --json benchmarks/results/precision-vit_b.json
 	$(BIN)/maskrt bench adaptation --pairs 20 --warmup 2 --json benchmarks/results/adaptation.json
@@ -57,7 +57,7 @@ bench: .venv/ready
 	    --json benchmarks/results/clicks-accepted.json
 	$(BIN)/maskrt bench latency --pairs 100 --provider cpu,openvino --json benchmarks/results/latency.json
 	$(BIN)/maskrt bench throughput --pairs 3 --json benchmarks/results/throughput.json
-	$(BIN)/python -m maskrt.benchmarks.tables
+	$(BIN)/python -m maskrt.benchmarks.harness.tables
 
 # Trains the demo models again from nothing: five hours, by the times set. As in the field, SAM learns for longer than
 # the segmenter, and its ResNet starts from a DeepLabV3+ of its own.

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from scrambled import scrambled_weights
 
-from maskrt.benchmarks.refine_models import carry_mask
+from maskrt.benchmarks.cases.refine_models import carry_mask
 
 
 def tiny_crm(seed: int = 0, sureness: float | None = None) -> Any:

@@ -1,7 +1,7 @@
 """Where SAM is asked: on a grid, or at fewer and better points of it.
 
 `grid` is the source document. `guided` and `coarse_to_fine` ask less and change the answer; what they change is
-measured on held-out scenes (maskrt.benchmarks.policies).
+measured on held-out scenes (maskrt.benchmarks.reports.policies).
 """
 
 from collections.abc import Sequence

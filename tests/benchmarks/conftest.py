@@ -9,14 +9,14 @@ import pytest
 
 @pytest.fixture(scope="session")
 def rgb() -> np.ndarray:
-    from maskrt.benchmarks.scenes import draw_scene
+    from maskrt.benchmarks.scenes.bedside import draw_scene
 
     return draw_scene(3, (192, 108)).rgb
 
 
 @pytest.fixture(scope="session")
 def tiny_models(rgb: np.ndarray, tiny_config: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from maskrt.benchmarks.soss_models import Models, random_models
+    from maskrt.benchmarks.cases.soss_models import Models, random_models
 
     folder = tmp_path_factory.mktemp("models")
     (folder / "sam.json").write_bytes(msgspec.json.encode(tiny_config))

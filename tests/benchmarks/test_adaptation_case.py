@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from tiny_interactive import TINY
 
-from maskrt.benchmarks import adaptation_case
-from maskrt.benchmarks.cases import BenchOptions, run_case
-from maskrt.benchmarks.report_json import CaseReport
+from maskrt.benchmarks.cases import adaptation_case
+from maskrt.benchmarks.harness.registry import BenchOptions, run_case
+from maskrt.benchmarks.harness.report_json import CaseReport
 from maskrt.runtime.errors import InputError
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrt.benchmarks.demo import HELD_OUT, run_demo
+from maskrt.benchmarks.reports.demo import HELD_OUT, run_demo
 from maskrt.runtime.evaluation.compare import METHODS
 from maskrt.runtime.evaluation.metrics import Metrics
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from contestants import Failing, Sleeper
 
-from maskrt.benchmarks import measure
-from maskrt.benchmarks.measure import WorkerError, run_pairs
+from maskrt.benchmarks.harness import measure
+from maskrt.benchmarks.harness.measure import WorkerError, run_pairs
 
 
 @pytest.fixture(autouse=True)

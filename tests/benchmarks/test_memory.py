@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from maskrt.benchmarks.demo import BUNDLE
+from maskrt.benchmarks.reports.demo import BUNDLE
 
 WORK = """
 import json, sys
 import numpy as np
 import maskrt
-from maskrt.benchmarks.scenes import draw_scene
+from maskrt.benchmarks.scenes.bedside import draw_scene
 
 def memory_mb(name):
     with open("/proc/self/status") as status:

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from maskrt.benchmarks.novel_families import FAMILIES
-from maskrt.benchmarks.novel_scenes import FEWEST, MOST, NOVEL_WH, SHARES, NovelScene, draw_novel, write_novel
+from maskrt.benchmarks.scenes.novel import FEWEST, MOST, NOVEL_WH, SHARES, NovelScene, draw_novel, write_novel
+from maskrt.benchmarks.scenes.novel_families import FAMILIES
 from maskrt.runtime.errors import InputError, MaskrtError
 from maskrt.runtime.io.images import read_image, read_labels
 

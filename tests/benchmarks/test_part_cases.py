@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrt.benchmarks import decoder_case, masks_case, measure, precision_case, soss_models, voting_case
-from maskrt.benchmarks.cases import BenchOptions, run_case
+from maskrt.benchmarks.cases import decoder_case, masks_case, precision_case, soss_models, voting_case
+from maskrt.benchmarks.harness import measure
+from maskrt.benchmarks.harness.registry import BenchOptions, run_case
 
 OPTIONS = BenchOptions(size="tiny", pairs=1, warmup=0, points_per_side=8, threads=1)
 

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 import msgspec
 import numpy as np
 
-from maskrt.benchmarks import policies, tables
-from maskrt.benchmarks.measure import Spread
-from maskrt.benchmarks.scenes import Instance, draw_scene
+from maskrt.benchmarks.harness import tables
+from maskrt.benchmarks.harness.measure import Spread
+from maskrt.benchmarks.reports import policies
+from maskrt.benchmarks.scenes.bedside import Instance, draw_scene
 from maskrt.runtime.pipelines.open import open_pipeline
 
 

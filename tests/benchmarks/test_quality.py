@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from maskrt.benchmarks.quality import instance_ious
+from maskrt.benchmarks.reports.quality import instance_ious
 from maskrt.runtime.rle import encode_rle
 from maskrt.runtime.types import Segments
 

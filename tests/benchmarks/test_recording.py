@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrt.benchmarks import latency_case, measure, tables, throughput_case
-from maskrt.benchmarks.cases import BenchOptions, run_case
-from maskrt.benchmarks.measure import Row
-from maskrt.benchmarks.recording import FrameByFrame, Recording, Setup, Share, draw_recording
-from maskrt.benchmarks.report_json import print_report, read_report, write_report
+from maskrt.benchmarks.cases import latency_case, throughput_case
+from maskrt.benchmarks.harness import measure, tables
+from maskrt.benchmarks.harness.measure import Row
+from maskrt.benchmarks.harness.recording import FrameByFrame, Recording, Setup, Share, draw_recording
+from maskrt.benchmarks.harness.registry import BenchOptions, run_case
+from maskrt.benchmarks.harness.report_json import print_report, read_report, write_report
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.pipelines.open import open_pipeline
 

@@ -12,13 +12,15 @@ import pytest
 
 pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.benchmarks import measure, refine_case, refine_models, refine_quality
-from maskrt.benchmarks.cases import BenchOptions, run_case
-from maskrt.benchmarks.measure import Measured, Row, Spread
-from maskrt.benchmarks.refine_case import ADAPTIVE, FULL, ORIGINAL, STRIDED
-from maskrt.benchmarks.refine_models import RefineModels
-from maskrt.benchmarks.refine_scenes import RefineScene, refine_scene, rough_mask
-from maskrt.benchmarks.report_json import read_report, write_report
+from maskrt.benchmarks.cases import refine_case, refine_models
+from maskrt.benchmarks.cases.refine_case import ADAPTIVE, FULL, ORIGINAL, STRIDED
+from maskrt.benchmarks.cases.refine_models import RefineModels
+from maskrt.benchmarks.harness import measure
+from maskrt.benchmarks.harness.measure import Measured, Row, Spread
+from maskrt.benchmarks.harness.registry import BenchOptions, run_case
+from maskrt.benchmarks.harness.report_json import read_report, write_report
+from maskrt.benchmarks.reports import refine_quality
+from maskrt.benchmarks.scenes.refinement import RefineScene, refine_scene, rough_mask
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.refine_metrics import RefineScores
 

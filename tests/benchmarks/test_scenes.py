@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskrt.benchmarks.scenes import Scene, draw_scene, read_objects, write_scene
+from maskrt.benchmarks.scenes.bedside import Scene, draw_scene, read_objects, write_scene
 
 SMALL = (480, 270)
 

@@ -17,12 +17,13 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 if importlib.util.find_spec("segment_anything") is None:
     pytest.skip("needs maskrt[export]", allow_module_level=True)
 
-from maskrt.benchmarks import measure, soss_case, soss_models  # noqa: E402
-from maskrt.benchmarks.cases import BenchOptions, run_case  # noqa: E402
-from maskrt.benchmarks.random_sam import random_sam  # noqa: E402
-from maskrt.benchmarks.report_json import read_report, write_report  # noqa: E402
-from maskrt.benchmarks.soss_contestants import UpstreamContestant, Workload  # noqa: E402
-from maskrt.benchmarks.soss_models import Models, check_same_weights, random_models  # noqa: E402
+from maskrt.benchmarks.cases import soss_case, soss_models  # noqa: E402
+from maskrt.benchmarks.cases.random_sam import random_sam  # noqa: E402
+from maskrt.benchmarks.cases.soss_contestants import UpstreamContestant, Workload  # noqa: E402
+from maskrt.benchmarks.cases.soss_models import Models, check_same_weights, random_models  # noqa: E402
+from maskrt.benchmarks.harness import measure
+from maskrt.benchmarks.harness.registry import BenchOptions, run_case  # noqa: E402
+from maskrt.benchmarks.harness.report_json import read_report, write_report  # noqa: E402
 from maskrt.runtime.bundle.specs import MasksSpec  # noqa: E402
 from maskrt.runtime.errors import InputError  # noqa: E402
 from maskrt.runtime.pipelines import open as pipeline  # noqa: E402

@@ -7,11 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from maskrt.benchmarks import tables
-from maskrt.benchmarks.measure import Row, Spread
-from maskrt.benchmarks.refine_plots import memory_figure, quality_figure, write_figure
-from maskrt.benchmarks.refine_quality import RefineQuality, SelectionRow
-from maskrt.benchmarks.report_json import (
+from maskrt.benchmarks.harness import tables
+from maskrt.benchmarks.harness.measure import Row, Spread
+from maskrt.benchmarks.harness.report_json import (
     CaseReport,
     EqualityCounts,
     environment,
@@ -20,6 +18,8 @@ from maskrt.benchmarks.report_json import (
     total,
     write_report,
 )
+from maskrt.benchmarks.reports.refine_plots import memory_figure, quality_figure, write_figure
+from maskrt.benchmarks.reports.refine_quality import RefineQuality, SelectionRow
 from maskrt.runtime.errors import InputError
 
 MARKED = "# Title\n\n<!-- bench:soss -->\nold\n<!-- /bench -->\n\nend\n"
@@ -134,7 +134,7 @@ def test_what_was_not_measured_is_an_empty_block(place: list[str], tmp_path: Pat
 
 def test_quality_is_a_table_of_scores(place: list[str], tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="needs maskrt[demo]")
-    from maskrt.benchmarks.quality import Quality
+    from maskrt.benchmarks.reports.quality import Quality
     from maskrt.runtime.evaluation.metrics import Metrics
 
     scores = {"soss": Metrics(0.9, 0.8, math.nan, 0.6, 0.5, 0.4)}

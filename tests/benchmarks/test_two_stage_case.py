@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from tiny_two_stage import write_tiny_two_stage
 
-from maskrt.benchmarks import measure, two_stage_case
-from maskrt.benchmarks.cases import BenchOptions, run_case
-from maskrt.benchmarks.measure import Measured, Row
-from maskrt.benchmarks.recording import Recording, Setup, draw_recording
-from maskrt.benchmarks.report_json import read_report, write_report
-from maskrt.benchmarks.scenes import draw_scene
-from maskrt.benchmarks.two_stage_case import BASELINE, SETTINGS, Contestant, Seen, frame_gflops, scored
-from maskrt.benchmarks.two_stage_plot import figure_of
+from maskrt.benchmarks.cases import two_stage_case
+from maskrt.benchmarks.cases.two_stage_case import BASELINE, SETTINGS, Contestant, Seen, frame_gflops, scored
+from maskrt.benchmarks.harness import measure
+from maskrt.benchmarks.harness.measure import Measured, Row
+from maskrt.benchmarks.harness.recording import Recording, Setup, draw_recording
+from maskrt.benchmarks.harness.registry import BenchOptions, run_case
+from maskrt.benchmarks.harness.report_json import read_report, write_report
+from maskrt.benchmarks.reports.two_stage_plot import figure_of
+from maskrt.benchmarks.scenes.bedside import draw_scene
 from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.metrics import image_dice

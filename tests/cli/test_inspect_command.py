@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_two_stage import write_tiny_two_stage
 
-from maskrt.benchmarks.demo import BUNDLE
+from maskrt.benchmarks.reports.demo import BUNDLE
 from maskrt.cli.options import parse_axes
 from maskrt.runtime.bundle.bundle import MANIFEST
 from maskrt.runtime.errors import InputError

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper, parser
 
-from maskrt.benchmarks.demo import BUNDLE
+from maskrt.benchmarks.reports.demo import BUNDLE
 from maskrt.export.graph_tools.cost import GraphCost, OperatorCost, cost_of, graph_cost, peak_activations
 from maskrt.export.graph_tools.int8 import convert_int8
 from maskrt.export.graph_tools.products import PRODUCTS, UNCOUNTED

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from maskrt.benchmarks.demo import BUNDLE
+from maskrt.benchmarks.reports.demo import BUNDLE
 from maskrt.export.bundles.entries import fitness_lines
 from maskrt.export.graph_tools.fitness import TABLE, Table, findings, model_findings
 from maskrt.runtime.bundle.bundle import Bundle, open_bundle

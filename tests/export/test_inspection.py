@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import helper, parser
 
-from maskrt.benchmarks.demo import BUNDLE
+from maskrt.benchmarks.reports.demo import BUNDLE
 from maskrt.export.bundles.inspection import Axis, Total, graph_reports, totals_of
 from maskrt.export.graph_tools.cost import graph_cost
 from maskrt.export.graph_tools.fp16 import convert_fp16

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from maskrt.benchmarks.demo import BUNDLE
+from maskrt.benchmarks.reports.demo import BUNDLE
 from maskrt.export.graph_tools.onnx_file import read_model
 from maskrt.export.graph_tools.shapes import Shape, Value, input_shapes, walk_file, walk_model
 from maskrt.runtime.bundle.bundle import open_bundle

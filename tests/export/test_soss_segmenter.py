@@ -12,7 +12,7 @@ from tiny_two_stage import write_tiny_two_stage
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.benchmarks.demo import BUNDLE  # noqa: E402
+from maskrt.benchmarks.reports.demo import BUNDLE  # noqa: E402
 from maskrt.export.architectures.sam import SamConfig  # noqa: E402
 from maskrt.export.bundles import soss  # noqa: E402
 from maskrt.export.bundles.sams import WRITERS, read_sam  # noqa: E402

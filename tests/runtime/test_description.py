@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from maskrt.benchmarks.demo import BUNDLE
+from maskrt.benchmarks.reports.demo import BUNDLE
 from maskrt.runtime.bundle.bundle import Agreement, Artifact, Bundle, DataFile, Parity, PrecisionSpec, open_bundle
 from maskrt.runtime.bundle.describe import COMMON, describe, description_lines
 

@@ -67,8 +67,8 @@ def command(
       maskrt bench latency --pairs 100 --provider cpu,openvino
       maskrt bench throughput --frames 8 --batch 1,2,4,8
     """
-    from maskrt.benchmarks.cases import BenchOptions, run_case
-    from maskrt.benchmarks.report_json import print_report, write_report
+    from maskrt.benchmarks.harness.registry import BenchOptions, run_case
+    from maskrt.benchmarks.harness.report_json import print_report, write_report
     from maskrt.cli.options import parse_counts, parse_list
 
     # Set by main() for shared machines; PyTorch would be measured with a setting that its users do not have.

@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from maskrt.benchmarks.report_json import Environment
+from maskrt.benchmarks.harness.report_json import Environment
 from maskrt.runtime.evaluation.click_metrics import Limit, click_figures
 from maskrt.runtime.evaluation.click_objects import Survey
 from maskrt.runtime.evaluation.click_sequence import ClickSequence, Failed, ObjectRecord

@@ -22,7 +22,7 @@ def command(
     Example:
       maskrt demo --out out/demo --scenes 2
     """
-    from maskrt.benchmarks.demo import BUNDLE, print_line, run_demo
+    from maskrt.benchmarks.reports.demo import BUNDLE, print_line, run_demo
     from maskrt.cli.scores import print_scores
 
     scores = run_demo(bundle or BUNDLE, out, scenes, threads, print_line)

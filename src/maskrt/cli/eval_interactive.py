@@ -52,7 +52,7 @@ def command(
       maskrt scenes --seed 900000 --count 5 --out out/scenes
       maskrt eval-interactive bundles/sam out/scenes/images --truth out/scenes/instances --out out/clicks --table
     """
-    from maskrt.benchmarks.report_json import environment
+    from maskrt.benchmarks.harness.report_json import environment
     from maskrt.cli.click_runs import Engine, open_survey, run_all
     from maskrt.cli.click_scores import ClickReport, click_markdown, print_click_table
     from maskrt.cli.options import on_device, parse_limits, parse_names, parse_settings

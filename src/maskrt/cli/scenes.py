@@ -52,7 +52,7 @@ def command(
 
 
 def _bedside(size: str | None, out: Path) -> Write:
-    from maskrt.benchmarks.scenes import draw_scene, write_scene
+    from maskrt.benchmarks.scenes.bedside import draw_scene, write_scene
     from maskrt.cli.options import parse_size
 
     size_wh = parse_size("1920x1080" if size is None else size)
@@ -60,7 +60,7 @@ def _bedside(size: str | None, out: Path) -> Write:
 
 
 def _novel(size: str | None, family: str | None, out: Path) -> Write:
-    from maskrt.benchmarks.novel_scenes import NOVEL_WH, draw_novel, write_novel
+    from maskrt.benchmarks.scenes.novel import NOVEL_WH, draw_novel, write_novel
     from maskrt.cli.options import parse_size
 
     size_wh = NOVEL_WH if size is None else parse_size(size)
