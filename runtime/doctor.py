@@ -16,8 +16,7 @@ import numpy as np
 
 from maskrt.kernels import __file__ as kernels_file
 from maskrt.runtime.cpus import usable_cpus
-from maskrt.runtime.engines.providers import EXTRA, TENSORRT
-from maskrt.runtime.engines.session import PROVIDERS, open_session
+from maskrt.runtime.engines.providers import PROVIDERS, TENSORRT, open_session
 from maskrt.runtime.engines.tensorrt.library import load_tensorrt
 from maskrt.runtime.engines.tensorrt.memory import Cuda
 from maskrt.runtime.engines.tensorrt.store import target_of
@@ -217,8 +216,7 @@ def _tried(provider: str) -> str:
     except MaskrtError as error:
         return str(error)
     except Exception as error:  # the engine's package: see _engine_problem
-        extra = TENSORRT if provider == TENSORRT else EXTRA.get(provider, "openvino")
-        return f"{str(error).partition(chr(10))[0]}: pip install 'maskrt[{extra}]'"
+        return f"{str(error).partition(chr(10))[0]}: pip install 'maskrt[{PROVIDERS[provider].extra}]'"
 
 
 def _cuda_kernels() -> str:

@@ -10,7 +10,7 @@ from tiny_bundle import INPUT_HW
 
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.tensorrt.store import EngineFiles, files_of
 
 FEEDS = {"image": np.zeros((1, 3, *INPUT_HW), np.float32)}

@@ -11,7 +11,7 @@ import onnx
 from maskrt.export.graph_tools.structure import structure_sha256
 from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
 from maskrt.runtime.engine_build.builder import BuildSettings, Built, EngineBuilder, with_settings
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.files import sha256_of
 
 Feeds = dict[str, np.ndarray]

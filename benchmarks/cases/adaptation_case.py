@@ -195,7 +195,7 @@ class PyTorchStep:
 
 def _forward(work: Work) -> Callable[[], Any]:
     from maskrt.export.graphs.decoder import DECODER_INPUTS
-    from maskrt.runtime.engines.session import open_session
+    from maskrt.runtime.engines.providers import open_session
 
     session = open_session(work.folder / "click_decoder.onnx", threads=work.threads, repeated=True)
     clicks, weights = _feeds(work, "clicks."), _feeds(work, "weight.")
@@ -206,7 +206,7 @@ def _forward(work: Work) -> Callable[[], Any]:
 def _learner(work: Work, lesson: str) -> Callable[[], NDArray[np.float32]]:
     """A step from the same weights on, whose answer is the weights after it, one behind the other."""
     from maskrt.export.graphs.decoder import DECODER_INPUTS
-    from maskrt.runtime.engines.session import open_session
+    from maskrt.runtime.engines.providers import open_session
     from maskrt.runtime.interactive.learning import Learned, Lesson, Stepper
 
     session = open_session(work.folder / "step.onnx", threads=work.threads, repeated=True)

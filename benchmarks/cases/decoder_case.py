@@ -98,7 +98,7 @@ class OneGraph:
     def __call__(self) -> Callable[[], tuple[dict[str, float], Found]]:
         """Load the graph."""
         from maskrt.runtime.bundle.bundle import open_bundle
-        from maskrt.runtime.engines.session import open_session
+        from maskrt.runtime.engines.providers import open_session
 
         bundle = open_bundle(self.prompts.bundle)
         session = open_session(bundle.model_path("decoder"), threads=self.prompts.threads, repeated=True)

@@ -23,7 +23,7 @@ from maskrt.benchmarks.harness.registry import BenchOptions
 from maskrt.benchmarks.harness.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.cpus import usable_cpus
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import ProviderUnavailable
 from maskrt.runtime.evaluation.equality import Equality, compare_segments, records
 from maskrt.runtime.pipelines.soss.fusion import fuse

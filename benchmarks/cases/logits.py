@@ -13,7 +13,7 @@ from maskrt.kernels.low_res import Placement
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.cpus import usable_cpus
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.region import fit_size_hw
 from maskrt.runtime.sam.mask_decoder import WholeDecoder
 from maskrt.runtime.sam.prompts import point_grid

@@ -19,9 +19,9 @@ from maskrt.benchmarks.reports.demo import HELD_OUT
 from maskrt.benchmarks.scenes.bedside import draw_scene, write_scene
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.cpus import usable_cpus
-from maskrt.runtime.engines.onnxruntime import Array
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.recorder import Recorder
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.session import Array
 from maskrt.runtime.evaluation.answers import Calibration, told
 from maskrt.runtime.evaluation.equality import compare_segments, records
 from maskrt.runtime.evaluation.verify import certify_precision

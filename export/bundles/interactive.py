@@ -30,7 +30,7 @@ from maskrt.runtime.bundle.bundle import (
 )
 from maskrt.runtime.bundle.interactive_spec import AdaptSpec
 from maskrt.runtime.bundle.specs import SamSpec
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import ExportError
 
 

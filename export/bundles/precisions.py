@@ -27,8 +27,8 @@ from maskrt.runtime.bundle.bundle import (
     encode_manifest,
     open_bundle,
 )
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.recorder import Recorder, Run
-from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import ExportError, InputError, NetworkError
 from maskrt.runtime.evaluation.answers import Calibration, agreements, answer, told
 from maskrt.runtime.files import sha256_of

@@ -24,7 +24,7 @@ from maskrt.runtime.bundle.bundle import (
     soss_manifest,
 )
 from maskrt.runtime.bundle.specs import MasksSpec, RefineSpec, SamSpec, VotingSpec
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
 

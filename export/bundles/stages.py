@@ -16,8 +16,8 @@ from maskrt.export.bundles.segmenters import check_batch, copy_checked
 from maskrt.export.graph_tools.graph import MAX_IMAGES, Report, export_graph
 from maskrt.runtime.bundle.bundle import Parity
 from maskrt.runtime.bundle.two_stage_spec import MAX_SIDE
-from maskrt.runtime.engines.onnxruntime import Array
-from maskrt.runtime.engines.session import Session, open_session
+from maskrt.runtime.engines.providers import open_session
+from maskrt.runtime.engines.session import Array, Session
 from maskrt.runtime.errors import InputError, NetworkError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.engines.device_tensor import Place, Resident, Tensor
-from maskrt.runtime.engines.providers import DeviceMemory
+from maskrt.runtime.engines.onnxruntime_options import DeviceMemory
 
 _DTYPES = {
     "tensor(float)": np.float32,

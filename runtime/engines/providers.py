@@ -1,74 +1,86 @@
-"""ONNX Runtime's execution providers: their names in maskrt, how they are opened, what they need beside the package."""
+"""The table of providers: what runs a model, how it is opened, and what it can do."""
 
-import contextlib
-import importlib
-import io
-import os
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from maskrt.runtime.engines.tensorrt.folders import unsigned_cache
+from maskrt.runtime.engines.onnxruntime import OnnxRuntimeSession
+from maskrt.runtime.engines.onnxruntime_options import EXTRA
+from maskrt.runtime.engines.openvino import OpenVinoSession
+from maskrt.runtime.engines.session import BaseSession
+from maskrt.runtime.engines.tensorrt.session import TensorRtSession
 from maskrt.runtime.errors import InputError, ProviderUnavailable
 
-# What works on a graph, in that order. ONNX Runtime itself adds the CPU for what none of them takes: sizes above all.
-ONNXRUNTIME = {
-    "cpu": ("CPUExecutionProvider",),
-    "cuda": ("CUDAExecutionProvider",),
-    "ort-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
-}
 TENSORRT = "tensorrt"  # the provider of TensorRT's own engines
-EXTRA = {"cpu": "cpu", "cuda": "gpu", "ort-tensorrt": "ort-trt"}
-TENSORRT_MAJOR = 10  # ONNX Runtime 1.31 links libnvinfer.so.10
 
 
 @dataclass(frozen=True)
-class DeviceMemory:
-    """Where a provider keeps tensors.
+class Opening:
+    """How a session is opened.
 
-    device_type: ONNX Runtime's word. alignment: of a tensor's address, in bytes; kernels load 16 at a time, TensorRT
-    wants 256.
-
-    Source: NvInferRuntime.h, IExecutionContext::setTensorAddress.
+    provider: the name of its row; device: the number of the GPU; threads: of one run, on a CPU, the engine's own choice
+    where None; callers: threads that will call `run` at the same time; repeated: it runs many times a frame, so its
+    memory is better kept between runs.
     """
 
-    device_type: str
-    alignment: int
-
-
-DEVICE_MEMORY = {"cuda": DeviceMemory("cuda", 16), "ort-tensorrt": DeviceMemory("cuda", 256)}  # others: the host's
-ON_GPU = (*DEVICE_MEMORY, TENSORRT)
+    provider: str
+    device: int = 0
+    threads: int | None = None
+    callers: int = 1
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
-class CudaOptions:
-    """Of the CUDA provider.
+class Provider:
+    """One row of the table.
 
-    arena_extend_strategy: takes what is asked for, where the default takes powers of two, up to twice as much.
-    cudnn_conv_algo_search: the default times every algorithm for every new size, and the refiner's windows have many.
-    use_tf32: the default rounds the factors of float32 products to 10 bits; cuda promises float32.
-
-    Source: onnxruntime.ai, CUDA Execution Provider, Configuration Options.
+    package: the module that it needs. extra: the extra of maskrt that installs it. open: makes a session of an ONNX
+    file. on_gpu: whether it takes the number of a GPU, as in "cuda:1". weights: how a loaded network can be given other
+    weights: as inputs with defaults, by refitting the engine, or not at all.
     """
 
-    device_id: int
-    arena_extend_strategy: str = "kSameAsRequested"
-    cudnn_conv_algo_search: str = "HEURISTIC"
-    use_tf32: int = 0
+    package: str
+    extra: str
+    open: Callable[[Path, Opening], BaseSession]
+    on_gpu: bool = False
+    weights: Literal["inputs", "refit", "fixed"] = "fixed"
 
 
-@dataclass(frozen=True)
-class TensorrtOptions:
-    """Of the TensorRT provider. Its engines cover the sizes seen so far, and are built again where one is outside.
+def _onnxruntime(path: Path, opening: Opening) -> BaseSession:
+    # Any number of callers may run it.
+    return OnnxRuntimeSession(path, opening.provider, opening.threads, opening.repeated, opening.device)
 
-    Source: onnxruntime.ai, TensorRT Execution Provider, Configurations.
+
+def _openvino(path: Path, opening: Opening) -> BaseSession:
+    return OpenVinoSession(path, opening.provider, opening.threads, opening.callers)
+
+
+def _tensorrt(path: Path, opening: Opening) -> BaseSession:
+    return TensorRtSession(path, opening.callers, opening.device)
+
+
+PROVIDERS: dict[str, Provider] = {
+    "cpu": Provider("onnxruntime", EXTRA["cpu"], _onnxruntime, weights="inputs"),
+    "cuda": Provider("onnxruntime", EXTRA["cuda"], _onnxruntime, on_gpu=True, weights="inputs"),
+    "ort-tensorrt": Provider("onnxruntime", EXTRA["ort-tensorrt"], _onnxruntime, on_gpu=True),
+    "openvino": Provider("openvino", "openvino", _openvino),
+    "openvino-bf16": Provider("openvino", "openvino", _openvino),
+    TENSORRT: Provider("tensorrt", "tensorrt", _tensorrt, on_gpu=True, weights="refit"),
+}
+
+
+def provider_of(text: str) -> Provider:
+    """The row of a provider, such as "cuda" or "cuda:1".
+
+    Raises:
+        ProviderUnavailable: maskrt has no such provider.
+        InputError: as split_device.
     """
-
-    device_id: int
-    trt_engine_cache_path: str
-    trt_timing_cache_path: str
-    trt_engine_cache_enable: bool = True
-    trt_timing_cache_enable: bool = True
+    name, _ = split_device(text)
+    if name not in PROVIDERS:
+        raise ProviderUnavailable(f"unknown provider {text!r}; maskrt knows: {', '.join(PROVIDERS)}")
+    return PROVIDERS[name]
 
 
 def split_device(provider: str) -> tuple[str, int]:
@@ -80,78 +92,26 @@ def split_device(provider: str) -> tuple[str, int]:
     name, colon, number = provider.partition(":")
     if not colon:
         return name, 0
-    if name not in ON_GPU or not (number.isascii() and number.isdigit()):
-        raise InputError(f"provider {provider!r}: a GPU's number goes behind {' or '.join(ON_GPU)}, as in cuda:1")
+    on_gpu = [known for known, row in PROVIDERS.items() if row.on_gpu]
+    if name not in on_gpu or not (number.isascii() and number.isdigit()):
+        raise InputError(f"provider {provider!r}: a GPU's number goes behind {' or '.join(on_gpu)}, as in cuda:1")
     return name, int(number)
 
 
-def with_options(provider: str, device: int, model: Path) -> list[tuple[str, dict[str, Any]]]:
-    """What InferenceSession takes as `providers`.
+def open_session(
+    path: Path, provider: str = "cpu", threads: int | None = None, callers: int = 1, repeated: bool = False
+) -> BaseSession:
+    """Load an ONNX file on the provider asked for.
 
     Args:
-        provider: a key of ONNXRUNTIME.
-        device: the GPU.
-        model: the file whose engines are cached.
-    """
-    if provider == "cpu":
-        return [("CPUExecutionProvider", {})]
-    cuda = ("CUDAExecutionProvider", asdict(CudaOptions(device)))
-    if provider == "cuda":
-        return [cuda]
-    cache = unsigned_cache(model, provider)
-    # What kernels take in time belongs to no model: all share it.
-    return [("TensorrtExecutionProvider", asdict(TensorrtOptions(device, str(cache), str(cache.parent)))), cuda]
-
-
-def require_offered(provider: str, onnxruntime: Any) -> None:
-    """Make sure that the installed ONNX Runtime was built with a provider, and load the libraries that it links.
+        provider: a key of PROVIDERS; "cuda:1" is the second GPU.
+        threads, callers, repeated: see Opening.
 
     Raises:
-        ProviderUnavailable: it was not.
+        ProviderUnavailable: the provider is not on this machine; there is no fallback.
+        BundleError: the file is not a model that the engine can load; for tensorrt, maskrt build has not been run.
+        OutOfMemory: it does not fit into memory.
     """
-    offered = onnxruntime.get_available_providers()
-    if not set(ONNXRUNTIME[provider]) <= set(offered):
-        raise ProviderUnavailable(
-            f"{provider} requested, ONNX Runtime here offers {', '.join(offered)}: "
-            f"install maskrt[{EXTRA[provider]}] in place of {_installed(onnxruntime)}, or use --provider cpu"
-        )
-    if provider == "ort-tensorrt":
-        _load_tensorrt()
-    if provider != "cpu":
-        # Those that pip has installed lie where no loader looks. What is missing is printed, and then found out anyway.
-        with contextlib.redirect_stdout(io.StringIO()):
-            onnxruntime.preload_dlls()
-
-
-def require_loaded(provider: str, session: Any) -> None:
-    """Make sure that a session runs on what was asked for: ONNX Runtime drops a provider whose libraries do not load.
-
-    Raises:
-        ProviderUnavailable: it was dropped.
-    """
-    missing = [name for name in ONNXRUNTIME[provider] if name not in session.get_providers()]
-    if missing:
-        needs = "CUDA and cuDNN" if provider == "cuda" else f"TensorRT {TENSORRT_MAJOR}, CUDA and cuDNN"
-        raise ProviderUnavailable(
-            f"{provider} requested, but {' and '.join(missing)} does not load: it needs an NVIDIA GPU with its driver, "
-            f"and {needs}: pip install 'maskrt[{EXTRA[provider]}]', or use --provider cpu"
-        )
-
-
-def _load_tensorrt() -> None:
-    # TensorRT has no option for this here, and no float32 without it. It is read when CUDA starts.
-    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
-    try:
-        tensorrt = importlib.import_module("tensorrt")  # loads libnvinfer, which ONNX Runtime does not find by itself
-    except ImportError:
-        return  # it may lie where the loader looks
-    version = str(tensorrt.__version__)
-    if version.partition(".")[0] != str(TENSORRT_MAJOR):
-        raise ProviderUnavailable(
-            f"ort-tensorrt requested, TensorRT {version} is installed, ONNX Runtime needs {TENSORRT_MAJOR}: "
-            "install maskrt[ort-trt] in an environment of its own, or use --provider cuda"
-        )
-
-
-def _installed(onnxruntime: Any) -> str:
-    return "maskrt[gpu]" if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else "maskrt[cpu]"
+    row = provider_of(provider)
+    name, device = split_device(provider)
+    return row.open(path, Opening(name, device, threads, callers, repeated))

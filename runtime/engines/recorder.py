@@ -10,8 +10,7 @@ import numpy as np
 
 from maskrt.runtime.closeable import Closing
 from maskrt.runtime.engines.device_tensor import Resident, Tensor
-from maskrt.runtime.engines.onnxruntime import Array
-from maskrt.runtime.engines.session import Session
+from maskrt.runtime.engines.session import Array, Session
 
 Watch = Callable[[str, Session], Session]  # from a role and its session to what the pipeline is to use in its place
 

@@ -1,17 +1,22 @@
 """A session is a loaded runnable model: `inputs`, `outputs`, `run(feeds)`, `close()`."""
 
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, overload
 
-from maskrt.runtime.engines.device_tensor import Tensor
-from maskrt.runtime.engines.onnxruntime import OPENVINO, Array, OnnxRuntimeSession, OpenVinoSession, Ports
-from maskrt.runtime.engines.providers import ONNXRUNTIME, TENSORRT, split_device
-from maskrt.runtime.engines.tensorrt.session import TensorRtSession
-from maskrt.runtime.errors import ProviderUnavailable
+import numpy as np
+from numpy.typing import NDArray
 
-PROVIDERS = (*ONNXRUNTIME, *OPENVINO, TENSORRT)
+from maskrt.runtime.closeable import Closing
+from maskrt.runtime.engines.device_tensor import Place, Resident, Tensor
+from maskrt.runtime.errors import NetworkError, NotFinite, OutOfMemory
+
+Array = NDArray[Any]
+Ports = dict[str, tuple[str, tuple[int | None, ...]]]
+
+# How engines say that they lack memory: ONNX Runtime's arena, C++, CUDA, cuDNN and cuBLAS, TensorRT.
+NO_MEMORY = ("failed to allocate memory", "bad_alloc", "out of memory", "alloc_failed", "outofmemory")
 
 
 class Session(Protocol):
@@ -42,27 +47,95 @@ class Session(Protocol):
     ) -> None: ...
 
 
-def open_session(
-    path: Path, provider: str = "cpu", threads: int | None = None, callers: int = 1, repeated: bool = False
-) -> Session:
-    """Load an ONNX file on the provider asked for.
+class BaseSession(Closing):
+    """What the engines share: names, where they take residents from, and the search for NaN.
 
-    Args:
-        provider: one of PROVIDERS; "cuda:1" is the second GPU.
-        threads: of one run, on a CPU; the engine's own choice where None.
-        callers: threads that will call `run` at the same time.
-        repeated: it runs many times per frame, so its memory is better kept between runs.
-
-    Raises:
-        ProviderUnavailable: the provider is not on this machine; there is no fallback.
-        BundleError: the file is not a model that the engine can load; for tensorrt, maskrt build has not been run.
-        OutOfMemory: it does not fit into memory.
+    place: where it leaves the outputs that are kept; None: on the host. optional: inputs that have a default, and are
+    fed only where they differ from it.
     """
-    name, device = split_device(provider)
-    if name in ONNXRUNTIME:
-        return OnnxRuntimeSession(path, name, threads, repeated, device)  # any number of callers
-    if name in OPENVINO:
-        return OpenVinoSession(path, name, threads, callers)
-    if name == TENSORRT:
-        return TensorRtSession(path, callers, device)
-    raise ProviderUnavailable(f"unknown provider {provider!r}; maskrt knows: {', '.join(PROVIDERS)}")
+
+    place: Place | None = None
+
+    def __init__(self, name: str, inputs: Ports, outputs: Ports, optional: Ports | None = None) -> None:
+        self._name = name
+        self.inputs = inputs
+        self.optional = optional or {}
+        self.outputs = outputs
+
+    @overload
+    def run(self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None) -> dict[str, Array]: ...
+
+    @overload
+    def run(
+        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep: Collection[str]
+    ) -> dict[str, Any]: ...
+
+    def run(
+        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """Run the model once.
+
+        Args:
+            feeds: arrays, and residents of this engine and device.
+            check: outputs that are searched for NaN and infinity; all where None. What stays on a device is not
+                searched: what is made from it and comes to the host is.
+            keep: outputs that stay where the engine computes them: residents on a GPU, arrays as ever on a CPU.
+
+        Raises:
+            NetworkError: the engine failed, or a feed lies on another device.
+            NotFinite: a floating-point output holds NaN or infinity.
+            OutOfMemory: it failed for lack of memory.
+        """
+        try:
+            self._check(feeds, keep)
+            values = self._infer(feeds, keep)
+        except NetworkError:
+            raise
+        except Exception as error:  # the engines have no common base class for their errors
+            if lacks_memory(error):
+                raise out_of_memory(self._name, error) from error
+            raise NetworkError(f"{self._name} failed: {first_line(error)}") from error
+        outputs = dict(zip(self.outputs, values, strict=True))
+        for name, value in outputs.items():
+            if isinstance(value, Resident) or (check is not None and name not in check):
+                continue
+            # The sum is finite only if every element is; it costs one pass and no temporary.
+            if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value.sum(dtype=np.float64)):
+                raise NotFinite(f"{self._name} returned NaN or infinity in {name}: check the input and the export")
+        return outputs
+
+    def _check(self, feeds: Mapping[str, Tensor], keep: Collection[str]) -> None:
+        """Some engines would go on with whatever an input held before, or with another device's address."""
+        if unknown := set(keep) - set(self.outputs):
+            raise ValueError(f"it returns {', '.join(self.outputs)}, and no {', '.join(sorted(unknown))} to keep")
+        if set(feeds) - set(self.optional) != set(self.inputs):
+            raise ValueError(f"it takes {', '.join(self.inputs)}, not {', '.join(feeds)}")
+        for name, value in feeds.items():
+            if isinstance(value, Resident) and value.place != self.place:
+                raise ValueError(
+                    f"{name} lies on {value.place}, this session computes on {self.place or 'the CPU'}: "
+                    "open both on one provider and device, or feed what numpy() returns"
+                )
+
+    @abstractmethod
+    def _infer(self, feeds: Mapping[str, Tensor], keep: Collection[str]) -> Sequence[Tensor]:
+        """The values of the outputs, in their order. The feeds are those of the inputs, residents from its place."""
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an engine failed for lack of memory."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY)
+
+
+def out_of_memory(name: str, error: Exception) -> OutOfMemory:
+    """The error that says so, with what helps. name: the model's file."""
+    return OutOfMemory(
+        f"{name} ran out of memory ({first_line(error)}): end other programs that hold it, set a smaller "
+        "--batch, points_per_batch or tile, or, on a GPU, use --provider cpu"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its type's name."""
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -7,8 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.engines.onnxruntime import Array
-from maskrt.runtime.engines.session import Session
+from maskrt.runtime.engines.session import Array, Session
 from maskrt.runtime.engines.tensorrt.session import TensorRtSession
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory
 from maskrt.runtime.interactive.learning import Tensors

@@ -13,9 +13,8 @@ from PIL import Image
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.closeable import Closing
 from maskrt.runtime.engines.device_tensor import Tensor
-from maskrt.runtime.engines.onnxruntime import OPENVINO
-from maskrt.runtime.engines.providers import TENSORRT, split_device
-from maskrt.runtime.engines.session import Session, open_session
+from maskrt.runtime.engines.providers import TENSORRT, open_session, provider_of
+from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.interactive.decoder import ClickDecoder, WeightsAsInputs, WeightsByRefit
 from maskrt.runtime.interactive.learning import FIRST, NEXT, SECOND, STEP_INPUTS, Tensors
@@ -112,15 +111,15 @@ def open_networks(bundle: Bundle, provider: str, threads: int | None) -> ClickNe
         InputError: the provider cannot run a decoder that learns.
         ProviderUnavailable, BundleError, OutOfMemory: as open_session.
     """
-    name, _ = split_device(provider)
-    if name == "ort-tensorrt":
+    row = provider_of(provider)
+    if row.on_gpu and row.weights == "fixed":
         raise InputError(
             f"{provider} builds weights into its engines, and takes none that change with every click: "
             f"use --provider {TENSORRT} or cuda"
         )
-    decodes = "cpu" if name in OPENVINO else provider
-    learns = "cpu" if name in (*OPENVINO, TENSORRT) else provider
-    taking: Callable[[Any], ClickDecoder] = WeightsByRefit if name == TENSORRT else WeightsAsInputs
+    decodes = "cpu" if row.weights == "fixed" else provider
+    learns = provider if row.weights == "inputs" else "cpu"
+    taking: Callable[[Any], ClickDecoder] = WeightsByRefit if row.weights == "refit" else WeightsAsInputs
     with ExitStack() as opened:
         load = partial(_load, opened, bundle, threads)
         networks = ClickNetworks(

@@ -12,9 +12,9 @@ from maskrt.runtime.bundle.bundle import Bundle, soss_manifest
 from maskrt.runtime.bundle.specs import SamSpec
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.engines.device_tensor import Resident, Tensor
-from maskrt.runtime.engines.providers import ON_GPU, split_device
+from maskrt.runtime.engines.providers import open_session, provider_of
 from maskrt.runtime.engines.recorder import Watch, unwatched
-from maskrt.runtime.engines.session import Session, open_session
+from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 
 Floats = NDArray[np.float32]
@@ -201,7 +201,7 @@ def open_decoder(
         return WholeDecoder(load("decoder", threads), sam)
     shared, *each = SPLIT_DECODER
     workers = threads or usable_cpus()
-    if split_device(provider)[0] in ON_GPU:
+    if provider_of(provider).on_gpu:
         workers = min(workers, GPU_WORKERS)
     token_side, upscale = (load(role, 1, workers) for role in each)
     return SplitDecoder(load(shared, threads), token_side, upscale, sam, workers)

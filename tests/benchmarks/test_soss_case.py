@@ -17,16 +17,16 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 if importlib.util.find_spec("segment_anything") is None:
     pytest.skip("needs maskrt[export]", allow_module_level=True)
 
-from maskrt.benchmarks.cases import soss_case, soss_models  # noqa: E402
-from maskrt.benchmarks.cases.random_sam import random_sam  # noqa: E402
-from maskrt.benchmarks.cases.soss_contestants import UpstreamContestant, Workload  # noqa: E402
-from maskrt.benchmarks.cases.soss_models import Models, check_same_weights, random_models  # noqa: E402
+from maskrt.benchmarks.cases import soss_case, soss_models
+from maskrt.benchmarks.cases.random_sam import random_sam
+from maskrt.benchmarks.cases.soss_contestants import UpstreamContestant, Workload
+from maskrt.benchmarks.cases.soss_models import Models, check_same_weights, random_models
 from maskrt.benchmarks.harness import measure
-from maskrt.benchmarks.harness.registry import BenchOptions, run_case  # noqa: E402
-from maskrt.benchmarks.harness.report_json import read_report, write_report  # noqa: E402
-from maskrt.runtime.bundle.specs import MasksSpec  # noqa: E402
-from maskrt.runtime.errors import InputError  # noqa: E402
-from maskrt.runtime.pipelines import open as pipeline  # noqa: E402
+from maskrt.benchmarks.harness.registry import BenchOptions, run_case
+from maskrt.benchmarks.harness.report_json import read_report, write_report
+from maskrt.runtime.bundle.specs import MasksSpec
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.pipelines import open as pipeline
 
 OPTIONS = BenchOptions(size="tiny", pairs=2, warmup=0, points_per_side=4, threads=1)
 

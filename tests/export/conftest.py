@@ -10,9 +10,9 @@ from scrambled import scrambled_weights
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.export.architectures.deeplab import build_deeplabv3plus  # noqa: E402
-from maskrt.export.architectures.sam import SamConfig, build_sam  # noqa: E402
-from maskrt.export.bundles.sams import write_decoder, write_encoder  # noqa: E402
+from maskrt.export.architectures.deeplab import build_deeplabv3plus
+from maskrt.export.architectures.sam import SamConfig, build_sam
+from maskrt.export.bundles.sams import write_decoder, write_encoder
 
 SamWriter = Callable[[Path, SamConfig], str]
 

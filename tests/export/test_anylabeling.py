@@ -10,11 +10,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.export.architectures.sam import SamConfig  # noqa: E402
-from maskrt.export.bundles.anylabeling import INPUTS, OUTPUTS, export_anylabeling, write_official_decoder  # noqa: E402
-from maskrt.export.graph_tools.fitness import findings  # noqa: E402
-from maskrt.runtime.engines.session import open_session  # noqa: E402
-from maskrt.runtime.errors import InputError  # noqa: E402
+from maskrt.export.architectures.sam import SamConfig
+from maskrt.export.bundles.anylabeling import INPUTS, OUTPUTS, export_anylabeling, write_official_decoder
+from maskrt.export.graph_tools.fitness import findings
+from maskrt.runtime.engines.providers import open_session
+from maskrt.runtime.errors import InputError
 
 TOLERANCE = 1e-4  # resizing twice to sizes known at run time: ONNX Runtime's coordinates are float32
 

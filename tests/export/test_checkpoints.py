@@ -10,14 +10,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-import safetensors.torch  # noqa: E402
+import safetensors.torch
 
-from maskrt.export.architectures.checkpoints import load_state_dict, load_strict  # noqa: E402
-from maskrt.export.architectures.deeplab import build_deeplabv3plus  # noqa: E402
-from maskrt.export.architectures.kinds import KNOWN, load_architecture, split_kind  # noqa: E402
-from maskrt.export.architectures.sam import SAM_CONFIGS, build_sam  # noqa: E402
-from maskrt.export.architectures.torchvision_deeplab import torchvision_deeplabv3_for  # noqa: E402
-from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402
+from maskrt.export.architectures.checkpoints import load_state_dict, load_strict
+from maskrt.export.architectures.deeplab import build_deeplabv3plus
+from maskrt.export.architectures.kinds import KNOWN, load_architecture, split_kind
+from maskrt.export.architectures.sam import SAM_CONFIGS, build_sam
+from maskrt.export.architectures.torchvision_deeplab import torchvision_deeplabv3_for
+from maskrt.runtime.errors import CheckpointError, InputError
 
 STATE = {"a.weight": torch.arange(4.0), "a.bias": torch.ones(1)}
 

@@ -9,11 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.benchmarks.peers.crm_steps import steps  # noqa: E402
-from maskrt.export.architectures.crm import CrmConfig, build_crm, pixel_centres  # noqa: E402
-from maskrt.export.bundles.crm_cascade import refine_plainly  # noqa: E402
-from maskrt.export.bundles.refiner import halo_of, read_crm  # noqa: E402
-from maskrt.export.graphs.crm_graphs import (  # noqa: E402
+from maskrt.benchmarks.peers.crm_steps import steps
+from maskrt.export.architectures.crm import CrmConfig, build_crm, pixel_centres
+from maskrt.export.bundles.crm_cascade import refine_plainly
+from maskrt.export.bundles.refiner import halo_of, read_crm
+from maskrt.export.graphs.crm_graphs import (
     BackboneGraph,
     CoarseGraph,
     FusionGraph,
@@ -21,9 +21,9 @@ from maskrt.export.graphs.crm_graphs import (  # noqa: E402
     decoder_weights,
     project,
 )
-from maskrt.kernels.pixel_decoder.tables import axis_table  # noqa: E402
-from maskrt.runtime.bundle.specs import RefinerSpec  # noqa: E402
-from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402
+from maskrt.kernels.pixel_decoder.tables import axis_table
+from maskrt.runtime.bundle.specs import RefinerSpec
+from maskrt.runtime.errors import CheckpointError, InputError
 
 SPEC = RefinerSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), halo=24)
 

@@ -10,12 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.export.architectures.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
-from maskrt.export.bundles.sams import write_decoder  # noqa: E402
-from maskrt.export.graphs.decoder import DecoderGraph, PlainDecoderGraph  # noqa: E402
-from maskrt.runtime.bundle.specs import SamSpec  # noqa: E402
-from maskrt.runtime.engines.session import open_session  # noqa: E402
-from maskrt.runtime.sam.mask_decoder import WholeDecoder  # noqa: E402
+from maskrt.export.architectures.sam import SAM_CONFIGS, SamConfig, build_sam
+from maskrt.export.bundles.sams import write_decoder
+from maskrt.export.graphs.decoder import DecoderGraph, PlainDecoderGraph
+from maskrt.runtime.bundle.specs import SamSpec
+from maskrt.runtime.engines.providers import open_session
+from maskrt.runtime.sam.mask_decoder import WholeDecoder
 
 MASKS = 1e-5  # of the largest logit
 # At the official size upstream's own float32 is as far as 1.3e-6 from its float64, and so is ours.

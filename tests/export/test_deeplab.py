@@ -10,10 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.export.architectures.backbones import MobileNetV2, mobilenet_channels  # noqa: E402
-from maskrt.export.architectures.deeplab import ENCODERS, build_deeplabv3plus, deeplabv3plus_for  # noqa: E402
-from maskrt.export.architectures.torchvision_deeplab import TorchvisionDeepLabV3, torchvision_deeplabv3_for  # noqa: E402
-from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402
+from maskrt.export.architectures.backbones import MobileNetV2, mobilenet_channels
+from maskrt.export.architectures.deeplab import ENCODERS, build_deeplabv3plus, deeplabv3plus_for
+from maskrt.export.architectures.torchvision_deeplab import TorchvisionDeepLabV3, torchvision_deeplabv3_for
+from maskrt.runtime.errors import CheckpointError, InputError
 
 # (encoder, classes, decoder channels) -> number of "key shape" lines, sha256 of them sorted and joined by newlines
 SMP_DIGESTS = {

@@ -11,14 +11,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.export.architectures.sam import build_sam  # noqa: E402
-from maskrt.export.bundles.sams import read_sam  # noqa: E402
-from maskrt.export.demo import clicking, measure_clicks, train_clicks, train_sam  # noqa: E402
-from maskrt.export.demo.clicking import begin, correct, go_on, innermost, rough_box, truths  # noqa: E402
-from maskrt.export.demo.model import DEMO_SAM, initialise, save_half  # noqa: E402
-from maskrt.export.demo.prompts import STRIDE, draw_batch  # noqa: E402
-from maskrt.export.demo.scenes_data import GROUND, Drawn, SceneViews, TrainingScene, View, load_scenes  # noqa: E402
-from maskrt.export.demo.shapes import KINDS, draw_shapes  # noqa: E402
+from maskrt.export.architectures.sam import build_sam
+from maskrt.export.bundles.sams import read_sam
+from maskrt.export.demo import clicking, measure_clicks, train_clicks, train_sam
+from maskrt.export.demo.clicking import begin, correct, go_on, innermost, rough_box, truths
+from maskrt.export.demo.model import DEMO_SAM, initialise, save_half
+from maskrt.export.demo.prompts import STRIDE, draw_batch
+from maskrt.export.demo.scenes_data import GROUND, Drawn, SceneViews, TrainingScene, View, load_scenes
+from maskrt.export.demo.shapes import KINDS, draw_shapes
 
 SIZE = 128
 

@@ -8,10 +8,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.export.architectures.unet import UNet  # noqa: E402
-from maskrt.export.demo import train_unets  # noqa: E402
-from maskrt.export.demo.scenes_data import Drawn, TrainingScene  # noqa: E402
-from maskrt.export.demo.train_unets import (  # noqa: E402
+from maskrt.export.architectures.unet import UNet
+from maskrt.export.demo import train_unets
+from maskrt.export.demo.scenes_data import Drawn, TrainingScene
+from maskrt.export.demo.train_unets import (
     MEAN,
     SHRINK,
     SIZE,

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.export.bundles.sams import WRITERS
 from maskrt.export.graph_tools.fp16 import KEPT, PLACES, STATISTICS, convert_fp16, write_rounded
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 
 FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16
 Array = np.ndarray[Any, Any]

@@ -8,8 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.export.architectures.sam import SAM_CONFIGS, build_sam  # noqa: E402
-from maskrt.export.bundles.soss import export_soss  # noqa: E402
+from maskrt.export.architectures.sam import SAM_CONFIGS, build_sam
+from maskrt.export.bundles.soss import export_soss
 
 # Peak resident memory of an export of ViT-B was measured at 4.6 GB; allow several times ViT-H's 2.5 GB of weights.
 SIZES = [

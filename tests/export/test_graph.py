@@ -6,10 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from torch import Tensor, nn  # noqa: E402
+from torch import Tensor, nn
 
-from maskrt.export.graph_tools import graph  # noqa: E402
-from maskrt.runtime.errors import ExportError  # noqa: E402
+from maskrt.export.graph_tools import graph
+from maskrt.runtime.errors import ExportError
 
 
 class Scale(nn.Module):

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.export.graph_tools.int8 import convert_int8, has_inner_layers
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 
 Array = np.ndarray[Any, Any]
 

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from tiny_interactive import TINY  # noqa: E402
+from tiny_interactive import TINY
 
-from maskrt.export.architectures.sam import build_sam  # noqa: E402
-from maskrt.export.graphs.adaptation import Step, write_step  # noqa: E402
-from maskrt.export.graphs.click_decoder import ClickDecoder, PartOfMask, PlainClickDecoder  # noqa: E402
-from maskrt.runtime.engines.session import open_session  # noqa: E402
-from maskrt.runtime.interactive.learning import BETAS, FIRST, NEXT, STEP_INPUTS, cells_of  # noqa: E402
-from maskrt.runtime.sam.interpolation import grid_weights  # noqa: E402
+from maskrt.export.architectures.sam import build_sam
+from maskrt.export.graphs.adaptation import Step, write_step
+from maskrt.export.graphs.click_decoder import ClickDecoder, PartOfMask, PlainClickDecoder
+from maskrt.runtime.engines.providers import open_session
+from maskrt.runtime.interactive.learning import BETAS, FIRST, NEXT, STEP_INPUTS, cells_of
+from maskrt.runtime.sam.interpolation import grid_weights
 
 SIDE = TINY.image_size
 

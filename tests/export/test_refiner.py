@@ -11,19 +11,19 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-import cv2  # noqa: E402
+import cv2
 
-from maskrt.export.bundles.crm_cascade import refine_plainly  # noqa: E402
-from maskrt.export.bundles.refiner import export_refiner, read_crm  # noqa: E402
-from maskrt.kernels import sets  # noqa: E402
+from maskrt.export.bundles.crm_cascade import refine_plainly
+from maskrt.export.bundles.refiner import export_refiner, read_crm
+from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, RefineManifest, encode_manifest, open_bundle
 from maskrt.runtime.bundle.specs import RefineSpec
-from maskrt.runtime.errors import BundleError, InputError  # noqa: E402
+from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.files import sha256_of
-from maskrt.runtime.pipelines.refine import stage as refine_turn  # noqa: E402
-from maskrt.runtime.pipelines.refine.pipeline import open_refiner  # noqa: E402
-from maskrt.runtime.pipelines.refine.refiner import Refiner, read_weights  # noqa: E402
-from maskrt.runtime.pipelines.refine.selections import MARGIN  # noqa: E402
+from maskrt.runtime.pipelines.refine import stage as refine_turn
+from maskrt.runtime.pipelines.refine.pipeline import open_refiner
+from maskrt.runtime.pipelines.refine.refiner import Refiner, read_weights
+from maskrt.runtime.pipelines.refine.selections import MARGIN
 
 Scene = tuple[np.ndarray, np.ndarray]
 TIE = 1e-4

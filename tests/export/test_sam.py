@@ -12,14 +12,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-import onnx  # noqa: E402
+import onnx
 
-from maskrt.export.architectures.configs import read_config  # noqa: E402
-from maskrt.export.architectures.deeplab import build_deeplabv3plus  # noqa: E402
-from maskrt.export.architectures.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
-from maskrt.export.bundles.sams import read_sam, write_encoder  # noqa: E402
-from maskrt.runtime.engines.session import open_session  # noqa: E402
-from maskrt.runtime.errors import CheckpointError, InputError  # noqa: E402
+from maskrt.export.architectures.configs import read_config
+from maskrt.export.architectures.deeplab import build_deeplabv3plus
+from maskrt.export.architectures.sam import SAM_CONFIGS, SamConfig, build_sam
+from maskrt.export.bundles.sams import read_sam, write_encoder
+from maskrt.runtime.engines.providers import open_session
+from maskrt.runtime.errors import CheckpointError, InputError
 
 SamWriter = Callable[[Path, SamConfig], str]
 TOLERANCE = 1e-5

@@ -9,14 +9,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-import onnx  # noqa: E402
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
-from maskrt.export.architectures.deeplab import build_deeplabv3plus  # noqa: E402
-from maskrt.export.architectures.torchvision_deeplab import torchvision_deeplabv3_for  # noqa: E402
-from maskrt.export.bundles.segmenters import SEGMENTERS  # noqa: E402
-from maskrt.runtime.engines.session import open_session  # noqa: E402
-from maskrt.runtime.errors import BundleError, InputError  # noqa: E402
+from maskrt.export.architectures.deeplab import build_deeplabv3plus
+from maskrt.export.architectures.torchvision_deeplab import torchvision_deeplabv3_for
+from maskrt.export.bundles.segmenters import SEGMENTERS
+from maskrt.runtime.engines.providers import open_session
+from maskrt.runtime.errors import BundleError, InputError
 
 HW = (32, 48)
 

@@ -13,7 +13,7 @@ from maskrt.export.graph_tools.onnx_file import read_model
 from maskrt.export.graph_tools.shapes import Shape, Value, input_shapes, walk_file, walk_model
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.engine_build.profiles import profile_of
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import CostUnknown, InputError
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20, "other" : 1]>'

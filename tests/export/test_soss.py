@@ -14,24 +14,24 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-import onnx  # noqa: E402
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
-from maskrt.export.architectures.sam import SamConfig  # noqa: E402
-from maskrt.export.bundles import sams, soss  # noqa: E402
-from maskrt.export.bundles.entries import model_entry  # noqa: E402
-from maskrt.export.bundles.folder import whole_folder  # noqa: E402
-from maskrt.export.bundles.segmenters import SEGMENTERS, copy_onnx  # noqa: E402
-from maskrt.export.bundles.soss import DECODERS, export_soss  # noqa: E402
+from maskrt.export.architectures.sam import SamConfig
+from maskrt.export.bundles import sams, soss
+from maskrt.export.bundles.entries import model_entry
+from maskrt.export.bundles.folder import whole_folder
+from maskrt.export.bundles.segmenters import SEGMENTERS, copy_onnx
+from maskrt.export.bundles.soss import DECODERS, export_soss
 from maskrt.export.graph_tools import graph
-from maskrt.export.graph_tools.fitness import findings  # noqa: E402
+from maskrt.export.graph_tools.fitness import findings
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, ModelEntry, encode_manifest, open_bundle
-from maskrt.runtime.bundle.specs import MasksSpec, VotingSpec  # noqa: E402
-from maskrt.runtime.engine_build.builder import REFITTABLE, BuildSettings, EngineBuilder  # noqa: E402
-from maskrt.runtime.engines.session import open_session  # noqa: E402
-from maskrt.runtime.errors import BundleError, CheckpointError, ExportError, InputError  # noqa: E402
-from maskrt.runtime.pipelines.open import open_pipeline  # noqa: E402
-from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, SplitDecoder  # noqa: E402
+from maskrt.runtime.bundle.specs import MasksSpec, VotingSpec
+from maskrt.runtime.engine_build.builder import REFITTABLE, BuildSettings, EngineBuilder
+from maskrt.runtime.engines.providers import open_session
+from maskrt.runtime.errors import BundleError, CheckpointError, ExportError, InputError
+from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, SplitDecoder
 
 HW = (64, 96)
 

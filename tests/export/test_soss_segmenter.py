@@ -12,18 +12,18 @@ from tiny_two_stage import write_tiny_two_stage
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.benchmarks.reports.demo import BUNDLE  # noqa: E402
-from maskrt.export.architectures.sam import SamConfig  # noqa: E402
-from maskrt.export.bundles import soss  # noqa: E402
-from maskrt.export.bundles.sams import WRITERS, read_sam  # noqa: E402
-from maskrt.export.bundles.soss import export_soss  # noqa: E402
-from maskrt.export.bundles.soss_segmenter import Normalisation, write_segmenter  # noqa: E402
-from maskrt.export.graph_tools.graph import Report  # noqa: E402
+from maskrt.benchmarks.reports.demo import BUNDLE
+from maskrt.export.architectures.sam import SamConfig
+from maskrt.export.bundles import soss
+from maskrt.export.bundles.sams import WRITERS, read_sam
+from maskrt.export.bundles.soss import export_soss
+from maskrt.export.bundles.soss_segmenter import Normalisation, write_segmenter
+from maskrt.export.graph_tools.graph import Report
 from maskrt.runtime.bundle.bundle import MANIFEST, DataFile, ModelEntry, encode_manifest, open_bundle, soss_manifest
 from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.bundle.two_stage_spec import StagesSpec
-from maskrt.runtime.errors import BundleError, InputError  # noqa: E402
-from maskrt.runtime.pipelines.open import open_pipeline  # noqa: E402
+from maskrt.runtime.errors import BundleError, InputError
+from maskrt.runtime.pipelines.open import open_pipeline
 
 SELECTION = StagesSpec(patches=4, patch_count=2)
 

@@ -9,16 +9,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.export.architectures.sam import SAM_CONFIGS, SamConfig, build_sam  # noqa: E402
-from maskrt.export.bundles.sams import WRITERS  # noqa: E402
-from maskrt.export.demo.model import DEMO_SAM  # noqa: E402
-from maskrt.export.graph_tools.graph import check_equal  # noqa: E402
-from maskrt.export.graphs.decoder import DecoderGraph  # noqa: E402
-from maskrt.export.graphs.split_decoder import ImageSide, TokenSide, Upscale  # noqa: E402
-from maskrt.runtime.bundle.specs import SamSpec  # noqa: E402
-from maskrt.runtime.engines.session import open_session  # noqa: E402
-from maskrt.runtime.errors import ExportError  # noqa: E402
-from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, SplitDecoder, WholeDecoder  # noqa: E402
+from maskrt.export.architectures.sam import SAM_CONFIGS, SamConfig, build_sam
+from maskrt.export.bundles.sams import WRITERS
+from maskrt.export.demo.model import DEMO_SAM
+from maskrt.export.graph_tools.graph import check_equal
+from maskrt.export.graphs.decoder import DecoderGraph
+from maskrt.export.graphs.split_decoder import ImageSide, TokenSide, Upscale
+from maskrt.runtime.bundle.specs import SamSpec
+from maskrt.runtime.engines.providers import open_session
+from maskrt.runtime.errors import ExportError
+from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, SplitDecoder, WholeDecoder
 
 # The three official sizes share one decoder; their encoders are not needed here.
 OFFICIAL = msgspec.structs.replace(SAM_CONFIGS["vit_b"], encoder="resnet", width_mult=0.125, feature_channels=8)

@@ -14,18 +14,18 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.cli.main import app  # noqa: E402
-from maskrt.export.architectures.unet import UNet, unet_for  # noqa: E402
-from maskrt.export.bundles import two_stage  # noqa: E402
-from maskrt.export.bundles.stages import STAGES, Stage, read_unet, read_unet_stage  # noqa: E402
-from maskrt.export.bundles.two_stage import check, export_two_stage  # noqa: E402
-from maskrt.export.bundles.two_stage_plain import look_plainly  # noqa: E402
-from maskrt.export.demo.train_unets import initialise  # noqa: E402
-from maskrt.runtime.bundle.bundle import open_bundle, two_stage_manifest, with_overrides  # noqa: E402
+from maskrt.cli.main import app
+from maskrt.export.architectures.unet import UNet, unet_for
+from maskrt.export.bundles import two_stage
+from maskrt.export.bundles.stages import STAGES, Stage, read_unet, read_unet_stage
+from maskrt.export.bundles.two_stage import check, export_two_stage
+from maskrt.export.bundles.two_stage_plain import look_plainly
+from maskrt.export.demo.train_unets import initialise
+from maskrt.runtime.bundle.bundle import open_bundle, two_stage_manifest, with_overrides
 from maskrt.runtime.bundle.two_stage_spec import StagesSpec
-from maskrt.runtime.engine_build.builder import with_settings  # noqa: E402
-from maskrt.runtime.errors import CheckpointError, ExportError, InputError  # noqa: E402
-from maskrt.runtime.pipelines.open import open_pipeline  # noqa: E402
+from maskrt.runtime.engine_build.builder import with_settings
+from maskrt.runtime.errors import CheckpointError, ExportError, InputError
+from maskrt.runtime.pipelines.open import open_pipeline
 
 SIZE, PATCHES = 256, StagesSpec(patches=4)
 # Of the public code, from a checkpoint that its training would write, width 64 and three channels.

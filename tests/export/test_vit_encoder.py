@@ -5,8 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maskrt.export.architectures.sam import SamConfig, build_sam  # noqa: E402
-from maskrt.export.architectures.vit_encoder import BandedViT  # noqa: E402
+from maskrt.export.architectures.sam import SamConfig, build_sam
+from maskrt.export.architectures.vit_encoder import BandedViT
 
 TOLERANCE = 1e-5
 

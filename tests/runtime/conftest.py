@@ -10,7 +10,7 @@ import pytest
 from refittable import Feeds
 from tiny_bundle import EMBEDDING, LOW_RES, write_tiny_bundle
 
-from maskrt.runtime.engines.providers import DEVICE_MEMORY, DeviceMemory
+from maskrt.runtime.engines.onnxruntime_options import DEVICE_MEMORY, DeviceMemory
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maskrt.runtime import doctor
-from maskrt.runtime.engines.session import PROVIDERS
+from maskrt.runtime.engines.providers import PROVIDERS
 
 
 @pytest.fixture

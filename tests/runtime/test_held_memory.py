@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from maskrt.runtime.bundle.bundle import open_bundle
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import NetworkError
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.types import Result

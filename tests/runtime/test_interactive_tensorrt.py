@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save
 
 import maskrt
 from maskrt.runtime.engine_build import builder as tensorrt_build
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.tensorrt.session import TensorRtSession
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory
 from maskrt.runtime.files import sha256_of

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrt.runtime.engines import providers
-from maskrt.runtime.engines.session import PROVIDERS, open_session
+from maskrt.runtime.engines.onnxruntime_options import DEVICE_MEMORY, EXTRA, ONNXRUNTIME
+from maskrt.runtime.engines.providers import PROVIDERS, open_session
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, OutOfMemory, ProviderUnavailable
 
 ALL = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -270,5 +270,6 @@ def test_what_is_kept_is_bound_where_it_lies(
 
 
 def test_every_provider_of_onnxruntime_has_an_extra() -> None:
-    assert set(providers.EXTRA) == set(providers.ONNXRUNTIME) <= set(PROVIDERS)
-    assert set(providers.DEVICE_MEMORY) < set(providers.ON_GPU) < set(PROVIDERS)
+    on_gpu = {name for name, row in PROVIDERS.items() if row.on_gpu}
+    assert set(EXTRA) == set(ONNXRUNTIME) <= set(PROVIDERS)
+    assert set(DEVICE_MEMORY) < on_gpu < set(PROVIDERS)

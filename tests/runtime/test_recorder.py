@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.recorder import Recorder, Run
-from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 
 

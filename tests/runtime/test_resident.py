@@ -10,9 +10,9 @@ import pytest
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.engines.device_tensor import Place, Resident
 from maskrt.runtime.engines.onnxruntime import OnnxRuntimeSession
-from maskrt.runtime.engines.providers import DEVICE_MEMORY, DeviceMemory
+from maskrt.runtime.engines.onnxruntime_options import DEVICE_MEMORY, DeviceMemory
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.recorder import Recorder
-from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.errors import NetworkError
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.sam.mask_decoder import GPU_WORKERS, SPLIT_DECODER, SplitDecoder, open_decoder

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_bundle import INPUT_HW, write_tiny_bundle
 
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import BundleError, NetworkError, ProviderUnavailable
 from maskrt.runtime.pipelines.open import open_pipeline
 
@@ -75,7 +75,7 @@ def test_openvino_does_not_lend_its_memory(tiny_bundle: Path) -> None:
 
 def test_openvino_cannot_report_home(tiny_bundle: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from maskrt.runtime.engines.session import open_session; "
+        "import sys; from pathlib import Path; from maskrt.runtime.engines.providers import open_session; "
         f"open_session(Path({str(tiny_bundle / 'segmenter.onnx')!r}), 'openvino'); "
         "loaded = [name for name, module in sys.modules.items() if name.startswith('openvino_telemetry') and module]; "
         "print(loaded)"

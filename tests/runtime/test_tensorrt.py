@@ -21,7 +21,7 @@ from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 from maskrt.runtime.bundle.specs import RefineSpec
 from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder, with_settings
 from maskrt.runtime.engine_build.profiles import cells_side, profile_of
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.tensorrt.store import build_command
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.pipelines.open import open_pipeline

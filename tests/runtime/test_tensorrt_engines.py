@@ -16,7 +16,7 @@ import maskrt.kernels.device  # noqa: F401 - Numba looks for CUDA's bindings bef
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.doctor import examine
 from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.tensorrt.store import EngineFiles
 from maskrt.runtime.errors import BundleError, OutOfMemory, ProviderUnavailable
 

@@ -14,8 +14,8 @@ from tiny_bundle import IMAGE_SIZE, INPUT_HW
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder, with_settings
 from maskrt.runtime.engines.device_tensor import Resident
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.recorder import Recorder
-from maskrt.runtime.engines.session import open_session
 from maskrt.runtime.engines.tensorrt.memory import Cuda
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory, ProviderUnavailable
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline

@@ -28,7 +28,7 @@ from maskrt.runtime.bundle.bundle import (
 )
 from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder, with_settings
 from maskrt.runtime.engine_build.profiles import profile_of, sam_of
-from maskrt.runtime.engines.session import open_session
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.tensorrt.session import TensorRtSession
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.files import sha256_of

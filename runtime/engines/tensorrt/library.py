@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from maskrt.runtime.engines.onnxruntime import NO_MEMORY
+from maskrt.runtime.engines.session import NO_MEMORY
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory, ProviderUnavailable
 
 OLDEST, BEYOND = (10, 12), (12, 0)

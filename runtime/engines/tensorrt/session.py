@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.bundle.bundle import entry_of
 from maskrt.runtime.engines.device_tensor import Place, Tensor
-from maskrt.runtime.engines.onnxruntime import Engine, Ports
+from maskrt.runtime.engines.session import BaseSession, Ports
 from maskrt.runtime.engines.tensorrt.context import Lane
 from maskrt.runtime.engines.tensorrt.graph import Refusal
 from maskrt.runtime.engines.tensorrt.library import load_tensorrt, logger_of, numpy_type
@@ -21,7 +21,7 @@ from maskrt.runtime.engines.tensorrt.store import build_command, read_engine, ta
 from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory
 
 
-class TensorRtSession(Engine):
+class TensorRtSession(BaseSession):
     """The engine that `maskrt build` made of an ONNX file, on one GPU.
 
     Callers share the engine; each that runs at the same time has a lane: an execution context, a stream and memory of

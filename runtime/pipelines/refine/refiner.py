@@ -20,8 +20,9 @@ from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.bundle.specs import RefinerSpec, RefineSpec
 from maskrt.runtime.closeable import Closing
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.recorder import Watch, unwatched
-from maskrt.runtime.engines.session import Session, open_session
+from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.pipelines.refine.selections import selection_of
 from maskrt.runtime.pipelines.refine.stage import Parts, Turn

@@ -18,8 +18,9 @@ from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import attempt, look_at, raised, together_or_apart
 from maskrt.runtime.bundle.bundle import Bundle, SossManifest, soss_manifest, with_overrides
 from maskrt.runtime.closeable import Closing
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.recorder import Watch, unwatched
-from maskrt.runtime.engines.session import Session, open_session
+from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner, refine_labels
 from maskrt.runtime.pipelines.refine.refiner import Refiner

@@ -15,8 +15,9 @@ from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import look_at, raised, together_or_apart
 from maskrt.runtime.bundle.bundle import Bundle, two_stage_manifest, with_overrides
 from maskrt.runtime.closeable import Closing
+from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.recorder import Watch, unwatched
-from maskrt.runtime.engines.session import Session, open_session
+from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.pipelines.two_stage.segmenter import Look, TwoStageSegmenter
 from maskrt.runtime.region import checked_roi, cut, in_frame, stages_in_frame

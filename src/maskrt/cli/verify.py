@@ -53,7 +53,7 @@ def command(
 
     from maskrt.cli.options import on_device, parse_roi, parse_settings
     from maskrt.runtime.bundle.bundle import FP32, Artifact, TwoStageManifest, open_bundle
-    from maskrt.runtime.engines.session import open_session
+    from maskrt.runtime.engines.providers import open_session
     from maskrt.runtime.errors import InputError
     from maskrt.runtime.evaluation.answers import Calibration, told
     from maskrt.runtime.evaluation.verify import (
