@@ -31,7 +31,7 @@ sys.modules["maskrt.runtime.interactive.session"] = stand_in
 from maskrt.cli.main import main
 main(sys.argv[1:])
 """
-TESTS = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[2] / "helpers"
 PICTURE = base64.b64encode(png(np.zeros((40, 60, 3), np.uint8))).decode()
 
 

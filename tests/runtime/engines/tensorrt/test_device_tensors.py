@@ -22,7 +22,7 @@ from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER
 
 Maskrt = Callable[..., tuple[int, str, str]]
-DEMO = Path(__file__).parents[2] / "export/demo/bundle"
+DEMO = Path(__file__).parents[4] / "export/demo/bundle"
 IN, OUT, WITHIN = (
     cudaMemcpyKind.cudaMemcpyHostToDevice,
     cudaMemcpyKind.cudaMemcpyDeviceToHost,

@@ -21,7 +21,7 @@ from tensorrt_standin.table import module_from
 
 def install(monkeypatch: pytest.MonkeyPatch, version: str, device: Device) -> Any:
     """Put both modules where `import` finds them; returns `tensorrt`."""
-    table = json.loads((Path(__file__).parents[1] / f"data/tensorrt_{version}.json").read_text())
+    table = json.loads((Path(__file__).parents[2] / f"data/tensorrt_{version}.json").read_text())
     found: dict[str, type] = {}
     module = module_from("tensorrt", table, found)
     found |= behaviours(module, device)

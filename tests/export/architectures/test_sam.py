@@ -63,7 +63,7 @@ def test_no_control_flow_and_no_notes(encoder_file: Path, decoder_file: Path) ->
         assert not operators & {"NonZero", "If", "Loop", "Scan", "ScatterND", "Unique", "Compress"}
         assert {opset.domain for opset in model.opset_import} == {""}
         assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
-        assert str(Path(__file__).parents[2]).encode() not in file.read_bytes()
+        assert str(Path(__file__).parents[3]).encode() not in file.read_bytes()
 
 
 def test_resnet_encoder(tmp_path: Path, resnet_config: SamConfig, write_sam: SamWriter) -> None:

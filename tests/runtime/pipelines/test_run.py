@@ -187,7 +187,7 @@ def test_a_full_disk_stops_the_run(ward: Path, tmp_path: Path, monkeypatch: pyte
 
 def killed_runs(ward: Path, expected: Path, tmp_path: Path, kills: int) -> None:
     """Kill a run after random times, check every file, and resume it to the end."""
-    script = Path(__file__).parents[1] / "fake_pipeline.py"
+    script = Path(__file__).parents[2] / "helpers" / "fake_pipeline.py"
     wait = np.random.default_rng(5)
     for number in range(kills):
         out = tmp_path / f"killed_{number}"

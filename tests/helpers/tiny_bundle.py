@@ -43,7 +43,7 @@ def write_tiny_bundle(
             file.name,
             sha256_of(file),
             file.stat().st_size,
-            "tests/tiny_bundle.py",
+            "tests/helpers/tiny_bundle.py",
             "0" * 64,
             structure_sha256=structure_sha256(file),
         )

@@ -52,7 +52,9 @@ def write_tiny_two_stage(
         onnx.checker.check_model(model)
         file = folder / f"{role}.onnx"
         onnx.save(model, file)
-        entries[role] = ModelEntry(file.name, sha256_of(file), file.stat().st_size, "tests/tiny_two_stage.py", "0" * 64)
+        entries[role] = ModelEntry(
+            file.name, sha256_of(file), file.stat().st_size, "tests/helpers/tiny_two_stage.py", "0" * 64
+        )
     manifest = TwoStageManifest(
         schema=SCHEMA,
         maskrt="0.1.0",

@@ -18,7 +18,7 @@ from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.sam.mask_decoder import GPU_WORKERS, SPLIT_DECODER, SplitDecoder, open_decoder
 from maskrt.runtime.types import Result
 
-DEMO = Path(__file__).parents[2] / "export/demo/bundle"  # has the decoder's three graphs
+DEMO = Path(__file__).parents[3] / "export/demo/bundle"  # has the decoder's three graphs
 
 
 class Bytes:
