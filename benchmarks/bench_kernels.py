@@ -264,5 +264,5 @@ def test_gather_and_blend_patches(benchmark: Any, kernels: KernelSet) -> None:
 
 @each
 def test_choose_windows(benchmark: Any, kernels: KernelSet) -> None:
-    undecided = np.random.default_rng(9).random((54, 96))
-    measure(benchmark, kernels, lambda kernels: kernels.choose_windows(undecided, 12, 8, 0.01))
+    uncertainty = np.random.default_rng(9).random((54, 96))
+    measure(benchmark, kernels, lambda kernels: kernels.choose_windows(uncertainty, 12, 8, 0.01))

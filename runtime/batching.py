@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Protocol, TypeVar, TypeVarTuple, cast
 
 from maskrt.runtime.errors import InputError, MaskrtError, NetworkError, NotFinite, OutOfMemory
-from maskrt.runtime.types import Frame, Roi
 
 T = TypeVar("T")
 ViewT = TypeVar("ViewT")
+InputTs = TypeVarTuple("InputTs")
 ErrorT = TypeVar("ErrorT", bound=MaskrtError)
 
 
@@ -45,20 +42,18 @@ def as_value(error: ErrorT) -> ErrorT:
     return error
 
 
-def look_at(
-    frames: Sequence[Frame | NDArray[np.uint8]],
-    rois: Sequence[Roi | None],
-    view_of: Callable[[NDArray[np.uint8], Roi | None], ViewT],
-    look: Callable[[list[ViewT]], Sequence[T]],
+def run_isolated(
+    inputs: Sequence[tuple[*InputTs]],
+    view_of: Callable[[*InputTs], ViewT],
+    work: Callable[[Sequence[ViewT]], Sequence[T]],
 ) -> list[T | InputError | NetworkError]:
-    """Of each frame what `look` makes of its view, all views together; or the error of view_of, which leaves it out."""
-    pictures = [frame.rgb if isinstance(frame, Frame) else frame for frame in frames]
-    views = [attempt(partial(view_of, rgb, roi)) for rgb, roi in zip(pictures, rois, strict=True)]
-    seen = iter(look([view for view in views if not isinstance(view, MaskrtError)]))
-    return [cast(InputError | NetworkError, view) if isinstance(view, MaskrtError) else next(seen) for view in views]
+    """Return for each input what `work` makes of its view, all views together; or the error of view_of, left out."""
+    views = [attempt(partial(view_of, *each)) for each in inputs]
+    found = iter(work([view for view in views if not isinstance(view, MaskrtError)]))
+    return [cast(InputError | NetworkError, view) if isinstance(view, MaskrtError) else next(found) for view in views]
 
 
-def together_or_apart(
+def retry_individually(
     work: Callable[[Sequence[ViewT]], Sequence[T]], views: Sequence[ViewT]
 ) -> list[T | InputError | NetworkError]:
     """What `work` makes of all views; where one stops those that were taken together, of each by itself.
@@ -70,10 +65,10 @@ def together_or_apart(
     except (InputError, NotFinite) as error:
         if len(views) == 1:
             return [as_value(error)]
-    return [found for view in views for found in together_or_apart(work, [view])]
+    return [found for view in views for found in retry_individually(work, [view])]
 
 
-def raised(found: T | MaskrtError) -> T:
+def unwrap(found: T | MaskrtError) -> T:
     """What was found; an error is raised."""
     if isinstance(found, MaskrtError):
         try:

@@ -21,7 +21,7 @@ class Frame:
 
     rgb: NDArray[np.uint8]
     index: int = 0
-    source: str = ""
+    name: str = ""
     timestamp_us: int | None = None
     depth_mm: NDArray[np.uint16] | None = None
 
@@ -31,7 +31,7 @@ class BadFrame:
     """A frame that could not be read. The run continues, counts it, and ends with exit code 3."""
 
     index: int
-    source: str
+    name: str
     reason: str
 
 

@@ -145,7 +145,7 @@ def sam_sessions() -> Callable[[Any], tuple[Any, Any]]:
             self.batches: list[int] = []
 
         @torch.no_grad()
-        def run(self, feeds: dict[str, Any], check: Any = None, *, keep: Any = ()) -> dict[str, Any]:
+        def run(self, feeds: dict[str, Any], check: Any = None, *, keep_on_device: Any = ()) -> dict[str, Any]:
             images = feeds["image"]
             assert images.dtype == np.uint8
             assert max(images.shape[1:3]) == self.sam.image_encoder.img_size
@@ -170,7 +170,7 @@ def sam_sessions() -> Callable[[Any], tuple[Any, Any]]:
             self.batches: list[int] = []
 
         @torch.no_grad()
-        def run(self, feeds: dict[str, Any], check: Any = None, *, keep: Any = ()) -> dict[str, Any]:
+        def run(self, feeds: dict[str, Any], check: Any = None, *, keep_on_device: Any = ()) -> dict[str, Any]:
             coords, labels = torch.from_numpy(feeds["point_coords"]), torch.from_numpy(feeds["point_labels"])
             assert coords.dtype == labels.dtype == torch.float32
             assert feeds["has_mask_input"].tolist() == [0]  # automatic masks have none
@@ -204,7 +204,7 @@ def split_sessions() -> Callable[[Any], tuple[Any, Any, Any]]:
             self.outputs = dict.fromkeys(outputs)
 
         @torch.no_grad()
-        def run(self, feeds: dict[str, Any], check: Any = None, *, keep: Any = ()) -> dict[str, Any]:
+        def run(self, feeds: dict[str, Any], check: Any = None, *, keep_on_device: Any = ()) -> dict[str, Any]:
             found = self.module(*(torch.from_numpy(np.array(feeds[name])) for name in self.inputs))
             values = found if isinstance(found, tuple) else (found,)
             return {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}

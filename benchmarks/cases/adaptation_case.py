@@ -207,12 +207,12 @@ def _learner(work: Work, lesson: str) -> Callable[[], NDArray[np.float32]]:
     """A step from the same weights on, whose answer is the weights after it, one behind the other."""
     from maskrt.export.graphs.decoder import DECODER_INPUTS
     from maskrt.runtime.engines.providers import open_session
-    from maskrt.runtime.interactive.learning import Learned, Lesson, Stepper
+    from maskrt.runtime.interactive.learning import AdamState, AdamStep, TrainingExample
 
     session = open_session(work.folder / "step.onnx", threads=work.threads, repeated=True)
-    take, start, found = Stepper(session), Learned.fresh(_feeds(work, "weight.")), _feeds(work, f"{lesson}.")
+    take, start, found = AdamStep(session), AdamState.fresh(_feeds(work, "weight.")), _feeds(work, f"{lesson}.")
     prompt = {name: found[name] for name in DECODER_INPUTS}
-    taught = Lesson(prompt, int(found["choice"].argmax()), found["rows"], found["columns"], found["target"])
+    taught = TrainingExample(prompt, int(found["choice"].argmax()), found["rows"], found["columns"], found["target"])
     return lambda: _flat(list(take(start, taught, RATE).weights.values()))
 
 

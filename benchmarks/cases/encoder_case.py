@@ -29,7 +29,7 @@ from maskrt.runtime.evaluation.equality import Equality, compare_segments, recor
 from maskrt.runtime.pipelines.soss.fusion import fuse
 from maskrt.runtime.pipelines.soss.segmenter import Segmenter
 from maskrt.runtime.sam.mask_decoder import open_decoder
-from maskrt.runtime.sam.mask_generator import AutomaticMasks
+from maskrt.runtime.sam.mask_generator import AutomaticMaskGenerator
 from maskrt.runtime.types import Segments
 
 OURS, PYTORCH = "maskrt", "pytorch_eager"
@@ -132,7 +132,7 @@ def answer_all(models: Models, options: BenchOptions, measured: Measured) -> dic
         session = stack.enter_context(open_session(bundle.model_path("segmenter"), threads=options.threads))
         (probabilities,) = Segmenter(session, manifest.segmenter)([crop])
         for name, embedding in measured.values.items():
-            segments = AutomaticMasks(_Known(embedding), decoder, manifest.sam, spec)(crop, {})
+            segments = AutomaticMaskGenerator(_Known(embedding), decoder, manifest.sam, spec)(crop, {})
             answers[name] = segments, fuse(probabilities, segments, manifest.voting)[0]
     return answers
 
@@ -147,7 +147,7 @@ class _Known:
         self._embedding = embedding
 
     def run(
-        self, feeds: Mapping[str, Any], check: Collection[str] | None = None, *, keep: Collection[str] = ()
+        self, feeds: Mapping[str, Any], check: Collection[str] | None = None, *, keep_on_device: Collection[str] = ()
     ) -> dict[str, Any]:
         return {"image_embeddings": self._embedding}
 

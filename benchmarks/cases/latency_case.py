@@ -16,7 +16,8 @@ from maskrt.benchmarks.harness.recording import FrameByFrame, Setup, draw_record
 from maskrt.benchmarks.harness.registry import BenchOptions
 from maskrt.benchmarks.harness.report_json import CaseReport, environment, total
 from maskrt.benchmarks.reports.demo import BUNDLE, HELD_OUT
-from maskrt.runtime.bundle.bundle import open_bundle, soss_manifest
+from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.manifest import SossManifest
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import InputError
 
@@ -35,7 +36,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
     if not options.providers:
         raise InputError("latency needs a provider: --provider cpu")
     bundle = options.bundle or BUNDLE
-    soss_manifest(open_bundle(bundle))
+    open_bundle(bundle).expect(SossManifest)
     with TemporaryDirectory(prefix="maskrt-bench-") as folder:
         recording = draw_recording(HELD_OUT, options.frames, Path(folder) / "frames.npy")
         report(f"{options.frames} scenes drawn")

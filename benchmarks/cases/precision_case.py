@@ -18,15 +18,16 @@ from maskrt.benchmarks.harness.report_json import CaseReport, EqualityCounts, eq
 from maskrt.benchmarks.reports.demo import HELD_OUT
 from maskrt.benchmarks.scenes.bedside import draw_scene, write_scene
 from maskrt.runtime.bundle.bundle import Bundle
+from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.recorder import Recorder
 from maskrt.runtime.engines.session import Array
-from maskrt.runtime.evaluation.answers import Calibration, told
+from maskrt.runtime.evaluation.answers import Calibration, soss_answers, summarized
 from maskrt.runtime.evaluation.equality import compare_segments, records
 from maskrt.runtime.evaluation.verify import certify_precision
 from maskrt.runtime.io.regions import roi_reader
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 
 OURS, PEER = "int8", "fp32"
@@ -78,8 +79,8 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
         notes += sizes_and_errors(size, bundles[size])
         if models.trained:
             held_out = scenes(options.work / "precision-held-out", HELD_OUT, SCENES)
-            found = certify_precision(bundles[size].at(OURS), held_out, {}, threads=threads).agreement
-            notes.append(f"{size}, {SCENES} held-out scenes (seeds from {HELD_OUT}): {told(found)}")
+            found = certify_precision(bundles[size].at(OURS), soss_answers, held_out, threads=threads).agreement
+            notes.append(f"{size}, {SCENES} held-out scenes (seeds from {HELD_OUT}): {summarized(found)}")
     notes.append(
         "equality: masks and labels of the pipeline in int8 against those in fp32, on the scene that was timed"
     )
@@ -89,7 +90,9 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 def contestants(part: Part, folder: Path) -> dict[str, Factory]:
     """Both files, on what the pipeline feeds the network with."""
     recorder, fp32 = Recorder(), part.bundle.at(PEER)
-    with SossPipeline(fp32, "cpu", part.threads, {"points_per_side": 1, "select": "off"}, watch=recorder.watch) as soss:
+    with SossPipeline(
+        with_settings(fp32, {"points_per_side": 1, "select": "off"}), "cpu", part.threads, wrap_session=recorder.watch
+    ) as soss:
         soss(part.models.rgb, part.models.roi)
     feeds = folder / "feeds.npz"
     np.savez(feeds, **recorder.runs[part.role][0].feeds)
@@ -123,7 +126,7 @@ def compare(bundle: Path, models: Models, options: BenchOptions) -> EqualityCoun
     answers = {}
     for precision in (OURS, PEER):
         points = {"points_per_side": options.points_per_side, "select": "off"}
-        with open_pipeline(bundle, "cpu", options.threads, precision, **points) as pipeline:
+        with open_pipeline(bundle, "cpu", options.threads, precision=precision, settings=points) as pipeline:
             answers[precision] = pipeline(models.rgb, models.roi)
     equality = compare_segments(answers[OURS].segments, records(answers[PEER].segments))
     return equality_counts(equality, int((answers[OURS].label != answers[PEER].label).sum()))

@@ -65,8 +65,8 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
         for picture in options.pictures:
             name = f"{size}_{picture}"
             scenes[name] = refine_scene(SEED, PICTURES[picture])
-            told = partial(tell, report, name)
-            measured[name] = measure(models, scenes[name], picture, options, told)
+            on_progress = partial(tell, report, name)
+            measured[name] = measure(models, scenes[name], picture, options, on_progress)
     rows = [row for name, found in measured.items() for row in scored(name, found, scenes[name], prepared)]
     equality = {name: compare(found) for name, found in measured.items() if ORIGINAL in found.values}
     notes += [
@@ -140,14 +140,16 @@ class Ours:
     def __call__(self) -> Iterate:
         """Load the bundle."""
         from maskrt.runtime.bundle.bundle import open_bundle
-        from maskrt.runtime.bundle.specs import RefineSpec
-        from maskrt.runtime.pipelines.refine.pipeline import refiner_spec
+        from maskrt.runtime.bundle.specs import RefinementSpec
+        from maskrt.runtime.engines.loading import Sessions
+        from maskrt.runtime.pipelines.refine.pipeline import refiner_of
         from maskrt.runtime.pipelines.refine.refiner import Refiner
 
         select, _, variant = self.select.partition(", ")
         bundle = open_bundle(self.work.models.bundle)
-        settings = RefineSpec(select=select, tile=self.tile, memory_limit_mb=self.work.memory_limit_mb)
-        refiner = Refiner(bundle, refiner_spec(bundle), settings, threads=self.work.threads, lazy=variant != "eager")
+        settings = RefinementSpec(select=select, tile=self.tile, memory_limit_mb=self.work.memory_limit_mb)
+        sessions, (spec, _) = Sessions(bundle, threads=self.work.threads), refiner_of(bundle)
+        refiner = Refiner(sessions, spec, settings, lazy=variant != "eager")
         scene = np.load(self.work.scene)
         rgb, rough = scene["rgb"], scene["rough"]
 
@@ -175,11 +177,11 @@ class Theirs:
         from maskrt.export.bundles.crm_cascade import refine_plainly
         from maskrt.export.bundles.refiner import read_crm
         from maskrt.runtime.bundle.bundle import open_bundle
-        from maskrt.runtime.pipelines.refine.pipeline import refiner_spec
+        from maskrt.runtime.pipelines.refine.pipeline import refiner_of
 
         torch.set_num_threads(self.work.threads)
         net = read_crm(self.work.models.crm)
-        spec = refiner_spec(open_bundle(self.work.models.bundle))
+        spec, _ = refiner_of(open_bundle(self.work.models.bundle))
         features, decode = steps(net)[self.step]
         scene = np.load(self.work.scene)
         rgb, rough = scene["rgb"], scene["rough"]

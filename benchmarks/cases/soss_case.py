@@ -26,7 +26,7 @@ from maskrt.benchmarks.reports.demo import HELD_OUT
 from maskrt.benchmarks.reports.policies import Policies, measure_policies
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.evaluation.equality import compare_segments
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.region import in_frame
 from maskrt.runtime.rle import decode_rle, encode_rle
 from maskrt.runtime.types import Roi
@@ -73,7 +73,11 @@ def measure_guided(size: str, models: Models, options: BenchOptions, report: Rep
     with ExitStack() as stack:
         pipelines = {
             prompts: stack.enter_context(
-                open_pipeline(models.bundle, threads=threads, points_per_side=options.points_per_side, prompts=prompts)
+                open_pipeline(
+                    models.bundle,
+                    threads=threads,
+                    settings={"points_per_side": options.points_per_side, "prompts": prompts},
+                )
             )
             for prompts in ("grid", "guided")
         }

@@ -39,13 +39,13 @@ class OurContestant:
         """Load the bundle; raises MaskrtError when anything brings PyTorch into this process."""
         import numba
 
-        from maskrt.runtime.pipelines.open import open_pipeline
+        from maskrt.runtime.kinds.open import open_pipeline
 
         work = self.work
         if work.threads > numba.config.NUMBA_NUM_THREADS:
             raise InputError(f"--threads {work.threads}: Numba has {numba.config.NUMBA_NUM_THREADS} here")
         numba.set_num_threads(work.threads)
-        pipeline = open_pipeline(work.bundle, threads=work.threads, points_per_side=work.points_per_side)
+        pipeline = open_pipeline(work.bundle, threads=work.threads, settings={"points_per_side": work.points_per_side})
         rgb = np.load(work.frame)
 
         def iterate() -> tuple[dict[str, float], Ours]:
@@ -79,7 +79,8 @@ class UpstreamContestant:
         from maskrt.benchmarks.peers.soss_upstream import SossUpstream
         from maskrt.export.architectures.kinds import load_architecture
         from maskrt.export.bundles.sams import read_sam
-        from maskrt.runtime.bundle.bundle import open_bundle, with_overrides
+        from maskrt.runtime.bundle.bundle import open_bundle
+        from maskrt.runtime.bundle.settings import with_overrides
 
         work = self.work
         torch.set_num_threads(work.threads)

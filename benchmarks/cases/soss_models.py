@@ -153,7 +153,7 @@ def check_same_weights(bundle: Path, segmenter: str, sam: str) -> None:
         file = Path(spec.partition(":")[2])
         if not file.is_file():
             raise InputError(f"{file} is missing: PyTorch needs the checkpoint that {bundle} was made from")
-        if sha256_of(file) != models[role].source_sha256:
+        if sha256_of(file) != models[role].checkpoint_sha256:
             raise InputError(f"{bundle}: its {role} was not made from {file}: export the bundle again")
 
 

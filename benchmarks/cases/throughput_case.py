@@ -20,7 +20,8 @@ from maskrt.benchmarks.harness.recording import Labels, Recording, Setup, Share,
 from maskrt.benchmarks.harness.registry import BenchOptions
 from maskrt.benchmarks.harness.report_json import CaseReport, EqualityCounts, environment, total
 from maskrt.benchmarks.reports.demo import BUNDLE, HELD_OUT
-from maskrt.runtime.bundle.bundle import open_bundle, soss_manifest
+from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.manifest import SossManifest
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.doctor import examine
 from maskrt.runtime.errors import InputError
@@ -43,7 +44,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
     """
     require(NEEDS)
     bundle = options.bundle or BUNDLE
-    soss_manifest(open_bundle(bundle))
+    open_bundle(bundle).expect(SossManifest)
     check(options)
     with TemporaryDirectory(prefix="maskrt-bench-") as folder:
         recording = of_one_size(draw_recording(HELD_OUT, options.frames, Path(folder) / "frames.npy"))

@@ -22,7 +22,8 @@ from maskrt.benchmarks.harness.registry import BenchOptions
 from maskrt.benchmarks.harness.report_json import CaseReport, environment, total
 from maskrt.benchmarks.reports.demo import HELD_OUT
 from maskrt.benchmarks.scenes.bedside import draw_scene
-from maskrt.runtime.bundle.bundle import Bundle, open_bundle, two_stage_manifest
+from maskrt.runtime.bundle.bundle import Bundle, open_bundle
+from maskrt.runtime.bundle.manifest import TwoStageManifest
 from maskrt.runtime.bundle.two_stage_spec import low_size, padded_size, patch_side, working_size
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import InputError
@@ -127,10 +128,10 @@ def baseline_bundle(bundle: Bundle, work: Path, report: Report) -> Bundle:
     """
     from maskrt.export.bundles.two_stage import export_two_stage
 
-    manifest = two_stage_manifest(bundle)
+    manifest = bundle.expect(TwoStageManifest)
     if not WEIGHTS.is_file():
         raise InputError(f"{WEIGHTS} is missing: train it with make demo-unets")
-    spec, network = manifest.stages, f"unet:{WEIGHTS}"
+    spec, network = manifest.two_stage, f"unet:{WEIGHTS}"
     return export_two_stage(
         network,
         network,
@@ -140,7 +141,7 @@ def baseline_bundle(bundle: Bundle, work: Path, report: Report) -> Bundle:
         mean=spec.mean,
         std=spec.std,
         classes=spec.classes,
-        selection=msgspec.structs.replace(manifest.selection, windows="off"),
+        patch_selection=msgspec.structs.replace(manifest.patch_selection, windows="off"),
         overwrite=True,
         report=report,
     )
@@ -159,8 +160,8 @@ def scored(
 
 def frame_gflops(bundle: Bundle, settings: Mapping[str, Any], roi: Roi, windows: int) -> float:
     """What both networks compute for a region, counted from their graphs."""
-    manifest = two_stage_manifest(bundle)
-    spec, selection = manifest.stages, msgspec.structs.replace(manifest.selection, **settings)
+    manifest = bundle.expect(TwoStageManifest)
+    spec, selection = manifest.two_stage, msgspec.structs.replace(manifest.patch_selection, **settings)
     low_hw = padded_size(low_size(spec, working_size(spec, (roi[3], roi[2]))), spec.multiple)
     flops = _flops(bundle, "low", (1, spec.channels, *low_hw))
     if windows:
@@ -182,7 +183,7 @@ def _flops(bundle: Bundle, role: str, shape: tuple[int, ...]) -> int:
 
 def notes(options: BenchOptions, bundle: Bundle) -> tuple[str, ...]:
     """What a reader must know to understand the figures."""
-    spec = two_stage_manifest(bundle).stages
+    spec = bundle.expect(TwoStageManifest).two_stage
     last = HELD_OUT + options.frames - 1
     return (
         f"{options.frames} held-out scenes at 1920x1080 (seeds {HELD_OUT} to {last}), their regions of interest at "

@@ -94,7 +94,7 @@ class Share:
 
     def __call__(self) -> Callable[[], tuple[dict[str, float], Labels]]:
         """Load the bundle."""
-        from maskrt.runtime.batching import raised
+        from maskrt.runtime.batching import unwrap
 
         pipeline, frames = load_setup(self.setup)
         pool = ThreadPoolExecutor(self.streams)
@@ -104,7 +104,7 @@ class Share:
 
         def labels(batch: tuple[int, ...]) -> list[NDArray[np.uint8]]:
             results = pipeline.batch([frames[index] for index in batch], [rois[index] for index in batch])
-            return [raised(result).label for result in results]
+            return [unwrap(result).label for result in results]
 
         def iterate() -> tuple[dict[str, float], Labels]:
             found = (label for several in pool.map(labels, batches) for label in several)
@@ -116,6 +116,6 @@ class Share:
 def load_setup(setup: Setup, **options: Any) -> tuple[Any, NDArray[np.uint8]]:
     """The pipeline, as `maskrt run` would have it with these settings, and the frames in memory."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as maskrt.cli.main, before the kernels load their threads
-    from maskrt.runtime.pipelines.open import open_pipeline
+    from maskrt.runtime.kinds.open import open_pipeline
 
-    return open_pipeline(setup.bundle, setup.provider, setup.threads, **options), np.load(setup.recording.frames)
+    return open_pipeline(setup.bundle, setup.provider, setup.threads, settings=options), np.load(setup.recording.frames)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from maskrt.benchmarks.peers.dense_voting import dense_vote
 from maskrt.benchmarks.peers.sam_upstream import torchvision_or_stand_ins
-from maskrt.runtime.bundle.bundle import SossManifest
+from maskrt.runtime.bundle.manifest import SossManifest
 
 Record = dict[str, Any]  # of one mask, as SamAutomaticMaskGenerator returns it with uncompressed RLE
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from maskrt.benchmarks.reports.demo_report import Report, write_report
 from maskrt.benchmarks.scenes.bedside import draw_scene
-from maskrt.runtime.evaluation.compare import ComparedMethods, Scores, compare_methods
+from maskrt.runtime.evaluation.compare import MethodsComparison, Scores, compare_methods
 from maskrt.runtime.evaluation.figures import comparison, row, stack
 from maskrt.runtime.files import write_bytes
 from maskrt.runtime.io.overlay import overlay, segments_picture
 from maskrt.runtime.io.sinks import png_bytes
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.region import in_frame
 
@@ -57,7 +57,7 @@ def run_demo(bundle: Path, out: Path, scenes: int, threads: int | None, report: 
             compared = _scene(pipeline, number, out, demo)
             name, count = f"scene_{number:06d}", len(compared.branches.segments)
             report(f"{name}: {count} segments, {time.perf_counter() - start:.1f} s")
-    with open_pipeline(bundle, threads=threads, **PHOTOGRAPH_GATES) as pipeline:
+    with open_pipeline(bundle, threads=threads, settings=PHOTOGRAPH_GATES) as pipeline:
         report(_photograph(pipeline, out))
     write_bytes(out / "contact_sheet.png", png_bytes(stack(demo.pictures)))
     write_bytes(out / "summary.json", msgspec.json.format(msgspec.json.encode(demo.scores.metrics()), indent=2) + b"\n")
@@ -67,7 +67,7 @@ def run_demo(bundle: Path, out: Path, scenes: int, threads: int | None, report: 
     return demo.scores
 
 
-def _scene(pipeline: SossPipeline, number: int, out: Path, demo: Demo) -> ComparedMethods:
+def _scene(pipeline: SossPipeline, number: int, out: Path, demo: Demo) -> MethodsComparison:
     scene = draw_scene(number)
     compared = compare_methods(pipeline, scene.rgb, scene.truth, scene.roi_xywh)
     mask = in_frame(compared.masks["soss"], scene.roi_xywh, (scene.rgb.shape[0], scene.rgb.shape[1]))

@@ -20,7 +20,7 @@ from maskrt.benchmarks.scenes.bedside import Scene, draw_scene
 from maskrt.benchmarks.scenes.held_out import Progress, measure_held_out
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.evaluation.metrics import Confusion, Metrics
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.types import Result
 
@@ -128,7 +128,9 @@ def main() -> None:
 
     def measure(bundle: Path, seeds: Sequence[int], progress: Progress) -> Policies:
         with ExitStack() as stack:
-            pipelines = {name: stack.enter_context(open_pipeline(bundle, prompts=name)) for name in POLICIES}
+            pipelines = {
+                name: stack.enter_context(open_pipeline(bundle, settings={"prompts": name})) for name in POLICIES
+            }
             return measure_policies(pipelines, seeds, progress)
 
     measure_held_out(main.__doc__, 20, measure)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from maskrt.benchmarks.scenes.bedside import Scene, draw_scene
 from maskrt.benchmarks.scenes.held_out import Progress, measure_held_out
-from maskrt.runtime.evaluation.compare import ComparedMethods, Scores, compare_methods
+from maskrt.runtime.evaluation.compare import MethodsComparison, Scores, compare_methods
 from maskrt.runtime.evaluation.metrics import Confusion, Metrics
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.pipelines.soss.fusion import fuse
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.rle import Rle
@@ -86,7 +86,7 @@ def measure_quality(pipeline: SossPipeline, seeds: Sequence[int], progress: Prog
     )
 
 
-def _gather(gathered: _Gathered, pipeline: SossPipeline, scene: Scene, compared: ComparedMethods) -> None:
+def _gather(gathered: _Gathered, pipeline: SossPipeline, scene: Scene, compared: MethodsComparison) -> None:
     gathered.scores.add(compared)
     branches = compared.branches
     for name, confusion in gathered.uncovered.items():

@@ -16,6 +16,7 @@ from maskrt.benchmarks.harness.report_json import Environment, environment
 from maskrt.benchmarks.scenes.held_out import Progress, measure_held_out
 from maskrt.benchmarks.scenes.refinement import refine_scene
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.evaluation.refine_metrics import RefineScores
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner
@@ -71,7 +72,7 @@ def measure_refiner(
     opened = open_bundle(bundle)
     with ExitStack() as stack:
         refiners: dict[str, Refiner] = {
-            name: stack.enter_context(open_refiner(opened, options={"select": name})) for name in selections
+            name: stack.enter_context(open_refiner(with_settings(opened, {"select": name}))) for name in selections
         }
         for turn, seed in enumerate(seeds):
             scene = refine_scene(seed, sizes_wh[turn % len(sizes_wh)])

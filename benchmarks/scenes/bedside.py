@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.benchmarks.scenes import props as props
+from maskrt.benchmarks.scenes import props
 from maskrt.benchmarks.scenes.canvas import U8, Canvas, Points
 from maskrt.benchmarks.scenes.room import Frame, draw_bed, draw_body, draw_room
 from maskrt.benchmarks.scenes.shapes import noise, spline

@@ -23,7 +23,7 @@ from maskrt.export.bundles.sams import MAX_POINTS, encoder_graphs, read_sam
 from maskrt.export.graph_tools.fitness import findings
 from maskrt.export.graph_tools.graph import Report, export_graph
 from maskrt.export.graphs.decoder import DECODER_INPUTS, DecoderGraph
-from maskrt.runtime.bundle.bundle import Parity
+from maskrt.runtime.bundle.manifest import Parity
 from maskrt.runtime.errors import InputError
 
 IMAGE_SIZE = 1024  # written into both programs, as is the 256 of the mask input

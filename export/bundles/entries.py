@@ -5,7 +5,8 @@ from pathlib import Path
 
 from maskrt.export.graph_tools.fitness import findings
 from maskrt.export.graph_tools.structure import structure_sha256
-from maskrt.runtime.bundle.bundle import MANIFEST, DataFile, ModelEntry, Parity
+from maskrt.runtime.bundle.bundle import MANIFEST
+from maskrt.runtime.bundle.manifest import DataFile, ModelEntry, Parity
 from maskrt.runtime.files import sha256_of
 
 
@@ -16,8 +17,8 @@ def model_entry(path: Path, kind: str, checkpoint: Path, parity: Parity | None) 
         file=path.name,
         sha256=sha256_of(path),
         size_bytes=path.stat().st_size,
-        source=f"{kind}:{checkpoint.name}",  # the name only: a bundle travels, the exporting machine's paths do not
-        source_sha256=sha256_of(checkpoint),
+        checkpoint=f"{kind}:{checkpoint.name}",  # the name only: a bundle travels, the exporting machine's paths do not
+        checkpoint_sha256=sha256_of(checkpoint),
         parity=parity,
         data=(DataFile(data.name, sha256_of(data), data.stat().st_size),) if data.exists() else (),
         tensorrt=findings(path) if path.suffix == ".onnx" else (),

@@ -18,17 +18,9 @@ from maskrt.export.graph_tools.graph import OPSET, TOLERANCE, Report, compare, w
 from maskrt.export.graphs.adaptation import AXES, POINTS, Step, write_step
 from maskrt.export.graphs.click_decoder import ClickDecoder, PlainClickDecoder
 from maskrt.export.graphs.decoder import DECODER_INPUTS, DECODER_OUTPUTS
-from maskrt.runtime.bundle.bundle import (
-    MANIFEST,
-    SCHEMA,
-    Bundle,
-    InteractiveManifest,
-    ModelEntry,
-    Parity,
-    encode_manifest,
-    open_bundle,
-)
-from maskrt.runtime.bundle.interactive_spec import AdaptSpec
+from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
+from maskrt.runtime.bundle.interactive_spec import AdaptationSpec
+from maskrt.runtime.bundle.manifest import SCHEMA, InteractiveManifest, ModelEntry, Parity, encode_manifest
 from maskrt.runtime.bundle.specs import SamSpec
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import ExportError
@@ -38,7 +30,7 @@ def export_interactive(
     sam: str,
     out: Path,
     *,
-    adapt: AdaptSpec | None = None,
+    adaptation: AdaptationSpec | None = None,
     note: str = "",
     overwrite: bool = False,
     report: Report = lambda _: None,
@@ -47,7 +39,7 @@ def export_interactive(
 
     Args:
         sam: vit_b:FILE, vit_l:FILE, vit_h:FILE, or custom:FILE with the sizes in FILE's .json.
-        adapt: how sessions learn unless they are told otherwise.
+        adaptation: how sessions learn unless their settings say otherwise.
         overwrite: replace a bundle that is at `out`.
         report: called with one line per finished step.
 
@@ -67,7 +59,7 @@ def export_interactive(
             opset=OPSET,
             models=entries,
             sam=SamSpec(config.image_size, (config.low_res_size, config.low_res_size)),
-            adapt=adapt or AdaptSpec(),
+            adaptation=adaptation or AdaptationSpec(),
             note=note,
         )
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))

@@ -15,23 +15,15 @@ from maskrt.export.bundles.folder import whole_folder
 from maskrt.export.graph_tools.fp16 import convert_fp16, write_rounded
 from maskrt.export.graph_tools.int8 import convert_int8, has_inner_layers
 from maskrt.export.graph_tools.structure import structure_sha256
-from maskrt.runtime.bundle.bundle import (
-    FP32,
-    LOWER,
-    MANIFEST,
-    SCHEMA,
-    Artifact,
-    Bundle,
-    Parity,
-    PrecisionSpec,
-    encode_manifest,
-    open_bundle,
-)
+from maskrt.runtime.bundle.bundle import FP32, LOWER, MANIFEST, Bundle, open_bundle
+from maskrt.runtime.bundle.manifest import SCHEMA, Artifact, Parity, PrecisionSpec, encode_manifest
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.recorder import Recorder, Run
 from maskrt.runtime.errors import ExportError, InputError, NetworkError
-from maskrt.runtime.evaluation.answers import Calibration, agreements, answer, told
+from maskrt.runtime.evaluation.answers import Calibration, Question, agreements, summarized
 from maskrt.runtime.files import sha256_of
+from maskrt.runtime.kinds.commands import require_command
+from maskrt.runtime.kinds.table import kind_of
 
 Report = Callable[[str], None]
 TOLERANCE = 0.98
@@ -70,11 +62,15 @@ def export_precisions(
         ExportError: a graph cannot be converted, or a precision agrees less than the tolerance.
     """
     opened = open_bundle(bundle)
+    require_command(opened, "export precisions")
+    answer = kind_of(opened).answers
+    assert answer is not None  # or the command is refused
     _check_options(opened, precisions, keep)
     with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
         _copy_files(opened, folder, precisions)
         recorder = Recorder()
-        reference = answer(opened, calibration, threads, watch=recorder.watch)
+        asked = Question(opened, calibration, threads, wrap_session=recorder.watch)
+        reference = answer(asked)
         manifest = msgspec.structs.replace(opened.manifest, schema=SCHEMA, maskrt=maskrt_version())
         for precision in precisions:
             roles = [role for role in _roles(opened, precision) if role in recorder.runs and role not in keep]
@@ -86,9 +82,9 @@ def export_precisions(
             rest = tuple(role for role in opened.manifest.models if role not in models)
             spec = PrecisionSpec(models, rest, {}, tolerance)
             proven = _proven(Bundle(folder, manifest), precision, spec)
-            found = answer(proven, calibration, threads, reference)
+            found = answer(Question(proven, calibration, threads, reference))
             spec = msgspec.structs.replace(spec, agreement=agreements(reference, found))
-            report(f"{precision}: {told(spec.agreement)}")
+            report(f"{precision}: {summarized(spec.agreement)}")
             _require(precision, spec)
             manifest = msgspec.structs.replace(manifest, precisions=manifest.precisions | {precision: spec})
         shutil.rmtree(folder / PROOFS, ignore_errors=True)

@@ -17,17 +17,10 @@ from maskrt.export.bundles.folder import whole_folder
 from maskrt.export.graph_tools.graph import OPSET, TOLERANCE, Report, export_graph
 from maskrt.export.graphs.crm_graphs import BackboneGraph, CoarseGraph, FusionGraph, decoder_weights
 from maskrt.kernels import sets
-from maskrt.runtime.bundle.bundle import (
-    MANIFEST,
-    SCHEMA,
-    Bundle,
-    ModelEntry,
-    Parity,
-    RefineManifest,
-    encode_manifest,
-    open_bundle,
-)
-from maskrt.runtime.bundle.specs import RefinerSpec, RefineSpec
+from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
+from maskrt.runtime.bundle.manifest import SCHEMA, ModelEntry, Parity, RefineManifest, encode_manifest
+from maskrt.runtime.bundle.specs import RefinementSpec, RefinerSpec
+from maskrt.runtime.engines.loading import Sessions
 from maskrt.runtime.errors import ExportError
 from maskrt.runtime.pipelines.refine.refiner import MAX_SIDE, Refiner
 from maskrt.runtime.pipelines.refine.selections import selection_of
@@ -186,7 +179,7 @@ def export_refiner(
     crm: str,
     out: Path,
     *,
-    refine: RefineSpec | None = None,
+    refinement: RefinementSpec | None = None,
     note: str = "",
     overwrite: bool = False,
     report: Report = lambda _: None,
@@ -195,7 +188,7 @@ def export_refiner(
 
     Args:
         crm: resnet50:FILE, a public checkpoint, or custom:FILE with its CrmConfig in FILE's .json.
-        refine: settings that the bundle keeps.
+        refinement: settings that the bundle keeps.
         overwrite: replace a bundle that is at `out`.
         report: called with one line per finished step.
 
@@ -203,11 +196,11 @@ def export_refiner(
         InputError: an option, a checkpoint or the place cannot be used.
         ExportError: what was exported differs from PyTorch.
     """
-    settings = refine or RefineSpec()
+    settings = refinement or RefinementSpec()
     selection_of(settings.select, sets.CPU)
     with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
         entries, refiner = write_refiner(crm, folder, report)
-        manifest = RefineManifest(**_common(entries), note=note, refiner=refiner, refine=settings)
+        manifest = RefineManifest(**_common(entries), note=note, refiner=refiner, refinement=settings)
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
         open_bundle(folder)
     for line in fitness_lines({entry.file: entry.tensorrt for entry in entries.values()}):
@@ -231,7 +224,7 @@ def _check_cascade(net: CrmNet, spec: RefinerSpec, bundle: Bundle, report: Repor
     rough = np.zeros((150, 170), np.float32)
     rough[30:110, 50:140] = 1
     expected = refine_plainly(net, spec, rgb, rough)
-    with Refiner(bundle, spec, RefineSpec(tile=96)) as refiner:
+    with Refiner(Sessions(bundle), spec, RefinementSpec(tile=96)) as refiner:
         found = refiner(rgb, rough).probability
     difference = float(np.abs(found - expected).max())
     if not difference <= TOLERANCE:

@@ -15,7 +15,7 @@ from maskrt.export.architectures.vit_encoder import BandedViT
 from maskrt.export.graph_tools.graph import MAX_IMAGES, Axes, OneByOne, Report, check_equal, export_graph, output_shape
 from maskrt.export.graphs.decoder import DECODER_INPUTS, DECODER_OUTPUTS, DecoderGraph, PlainDecoderGraph
 from maskrt.export.graphs.split_decoder import ImageSide, TokenSide, Upscale
-from maskrt.runtime.bundle.bundle import Parity
+from maskrt.runtime.bundle.manifest import Parity
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.sam.mask_decoder import MASKS_PER_POINT
 

@@ -13,17 +13,9 @@ from maskrt.export.bundles.refiner import write_refiner
 from maskrt.export.bundles.sams import WRITERS, read_sam
 from maskrt.export.bundles.soss_segmenter import Normalisation, Triple, write_segmenter
 from maskrt.export.graph_tools.graph import OPSET, TOLERANCE, Report
-from maskrt.runtime.bundle.bundle import (
-    MANIFEST,
-    SCHEMA,
-    Bundle,
-    ModelEntry,
-    SossManifest,
-    encode_manifest,
-    open_bundle,
-    soss_manifest,
-)
-from maskrt.runtime.bundle.specs import MasksSpec, RefineSpec, SamSpec, VotingSpec
+from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
+from maskrt.runtime.bundle.manifest import SCHEMA, ModelEntry, SossManifest, encode_manifest
+from maskrt.runtime.bundle.specs import MasksSpec, RefinementSpec, SamSpec, VotingSpec
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
@@ -43,7 +35,7 @@ def export_soss(
     masks: MasksSpec | None = None,
     voting: VotingSpec | None = None,
     refiner: str | None = None,
-    refine: RefineSpec | None = None,
+    refinement: RefinementSpec | None = None,
     note: str = "",
     overwrite: bool = False,
     report: Report = lambda _: None,
@@ -57,7 +49,7 @@ def export_soss(
         input_hw: height and width of the segmenter's input in pixels; 512 x 512 where None.
         mean, std: of RGB / 255 that the segmenter was trained with; ImageNet's where None. Two stages have their own.
         classes: names in the order of the logits; "background", "class_1" and so on where None.
-        refiner: resnet50:FILE or custom:FILE of maskrt.export.bundles.refiner; `refine` says whether the answer is refined.
+        refiner: resnet50:FILE or custom:FILE of maskrt.export.bundles.refiner; `refinement` says whether the answer is refined.
         overwrite: replace a bundle that is at `out`.
         report: called with one line per finished step.
 
@@ -87,9 +79,9 @@ def export_soss(
             masks=masks,
             voting=voting,
             refiner=refiner_spec,
-            refine=refine or RefineSpec(select="off"),
+            refinement=refinement or RefinementSpec(select="off"),
             two_stage=half.two_stage,
-            selection=half.selection,
+            patch_selection=half.patch_selection,
             note=note,
         )
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
@@ -114,7 +106,7 @@ def _export_sam(folder: Path, spec: str, report: Report) -> tuple[dict[str, Mode
 
 def _verify(bundle: Bundle, embedding_shape: tuple[int, ...]) -> None:
     """Run every graph as the pipeline will, a few at a time, so that ViT-H does not add up."""
-    manifest = soss_manifest(bundle)
+    manifest = bundle.expect(SossManifest)
     size, input_hw = manifest.sam.image_size, manifest.segmenter.input_hw
     feeds = {
         "segmenter": (np.zeros((1, 3, *input_hw), np.float32), (1, len(manifest.classes), *input_hw)),

@@ -11,9 +11,10 @@ from maskrt.export.architectures.kinds import split_kind
 from maskrt.export.bundles.entries import model_entry
 from maskrt.export.bundles.segmenters import SEGMENTERS
 from maskrt.export.graph_tools.graph import Report
-from maskrt.runtime.bundle.bundle import ModelEntry, open_bundle, two_stage_manifest
+from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.manifest import ModelEntry, TwoStageManifest
 from maskrt.runtime.bundle.specs import SegmenterSpec
-from maskrt.runtime.bundle.two_stage_spec import StagesSpec, TwoStageSpec
+from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec, TwoStageSpec
 from maskrt.runtime.errors import InputError
 
 Triple = tuple[float, float, float]
@@ -38,7 +39,7 @@ class Half(NamedTuple):
     models: dict[str, ModelEntry]
     segmenter: SegmenterSpec
     two_stage: TwoStageSpec | None = None
-    selection: StagesSpec = StagesSpec()
+    patch_selection: PatchSelectionSpec = PatchSelectionSpec()
 
 
 def write_segmenter(
@@ -73,7 +74,7 @@ def _take_stages(
     if wanted != Normalisation():
         raise InputError(f"input size, mean and std are those of {source}: leave them out")
     bundle = open_bundle(source)
-    manifest = two_stage_manifest(bundle)
+    manifest = bundle.expect(TwoStageManifest)
     models = {}
     for role, entry in manifest.models.items():
         if entry.data:
@@ -82,14 +83,14 @@ def _take_stages(
         shutil.copyfile(bundle.model_path(role), folder / file)
         models[f"segmenter_{role}"] = msgspec.structs.replace(entry, file=file)
         report(f"{file}: {entry.file} of {source.name} as it is")
-    spec = manifest.stages
+    spec = manifest.two_stage
     if classes is not None:
         spec = msgspec.structs.replace(spec, classes=_class_names(classes, len(spec.classes)))
     # What SOSS reads of its segmenter are the classes; how the two networks want their input stands in two_stage.
     red, green, blue = (spec.mean * 3)[:3]
     red_std, green_std, blue_std = (spec.std * 3)[:3]
     segmenter = SegmenterSpec((spec.size, spec.size), (red, green, blue), (red_std, green_std, blue_std), spec.classes)
-    return Half(models, segmenter, spec, manifest.selection)
+    return Half(models, segmenter, spec, manifest.patch_selection)
 
 
 def _class_names(classes: Sequence[str] | None, count: int) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from maskrt.export.architectures.sam import SamConfig
 from maskrt.export.graph_tools.graph import Report
 from maskrt.export.graphs.adaptation import Step
 from maskrt.export.graphs.click_decoder import PlainClickDecoder
-from maskrt.runtime.bundle.bundle import Parity
+from maskrt.runtime.bundle.manifest import Parity
 from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import ExportError
 from maskrt.runtime.interactive.learning import BETAS, Floats

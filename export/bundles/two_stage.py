@@ -10,8 +10,17 @@ from maskrt.export.bundles.folder import whole_folder
 from maskrt.export.bundles.stages import STAGES, Stage
 from maskrt.export.bundles.two_stage_plain import look_plainly
 from maskrt.export.graph_tools.graph import OPSET, TOLERANCE, Report
-from maskrt.runtime.bundle.bundle import MANIFEST, SCHEMA, Bundle, TwoStageManifest, encode_manifest, open_bundle
-from maskrt.runtime.bundle.two_stage_spec import LEAST_SIDE, MAX_SIDE, StagesSpec, TwoStageSpec, padded_size, patch_side
+from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
+from maskrt.runtime.bundle.manifest import SCHEMA, TwoStageManifest, encode_manifest
+from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.bundle.two_stage_spec import (
+    LEAST_SIDE,
+    MAX_SIDE,
+    PatchSelectionSpec,
+    TwoStageSpec,
+    padded_size,
+    patch_side,
+)
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
 
@@ -30,7 +39,7 @@ def export_two_stage(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     classes: tuple[str, ...] | None = None,
-    selection: StagesSpec | None = None,
+    patch_selection: PatchSelectionSpec | None = None,
     note: str = "",
     overwrite: bool = False,
     report: Report = lambda _: None,
@@ -43,7 +52,7 @@ def export_two_stage(
         mean, std: of RGB / 255 in training, or of grey / 255 one number each; where None, a U-Net gets values from 0
             to 255 as in the public code.
         classes: names in the order of the logits; of one logit, "background" and "foreground" where None.
-        selection: settings that the bundle keeps.
+        patch_selection: settings that the bundle keeps.
         overwrite: replace a bundle that is at `out`.
         report: called with one line per finished step.
 
@@ -51,7 +60,7 @@ def export_two_stage(
         InputError: an option, a checkpoint or the place cannot be used, or the two do not belong together.
         ExportError: a graph, or the whole pipeline, differs from PyTorch.
     """
-    selection = selection or StagesSpec()
+    patch_selection = patch_selection or PatchSelectionSpec()
     kinds = {role: split_kind(spec, STAGES, f"{role} segmenter") for role, spec in (("low", low), ("high", high))}
     if (mean is None) != (std is None):
         raise InputError("mean and std belong together: give both, or neither")
@@ -59,16 +68,18 @@ def export_two_stage(
         raise InputError("say how the ONNX segmenters want their pictures: --mean R,G,B --std R,G,B, of RGB / 255")
     if not LEAST_SIDE <= size <= MAX_SIDE:
         raise InputError(f"size {size}: choose one from {LEAST_SIDE} to {MAX_SIDE} pixels")
-    if size % selection.patches:
-        raise InputError(f"{selection.patches} patches do not divide {size} pixels: choose another size or number")
-    sides = {"low": padded_size((-(-size // shrink),) * 2, 32)[0], "high": size // selection.patches}
+    if size % patch_selection.patches:
+        raise InputError(
+            f"{patch_selection.patches} patches do not divide {size} pixels: choose another size or number"
+        )
+    sides = {"low": padded_size((-(-size // shrink),) * 2, 32)[0], "high": size // patch_selection.patches}
     with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
         found = {
             role: STAGES[kind](checkpoint, folder / f"{role}.onnx", sides[role])
             for role, (kind, checkpoint) in kinds.items()
         }
         spec = spec_of(found, size, shrink, mean, std, classes)
-        patch_side(spec, selection)
+        patch_side(spec, patch_selection)
         manifest = TwoStageManifest(
             schema=SCHEMA,
             maskrt=maskrt_version(),
@@ -79,8 +90,8 @@ def export_two_stage(
                 for role, (kind, checkpoint) in kinds.items()
             },
             note=note,
-            stages=spec,
-            selection=selection,
+            two_stage=spec,
+            patch_selection=patch_selection,
         )
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
         check(open_bundle(folder), found, report)
@@ -145,10 +156,10 @@ def check(bundle: Bundle, stages: dict[str, Stage], report: Report) -> None:
     if low is None or high is None:
         return
     # The document has no sliding windows, and without windows `high` would not be seen.
-    with TwoStagePipeline(bundle, options={"windows": "grid"}) as pipeline:
+    with TwoStagePipeline(with_settings(bundle, {"windows": "grid"})) as pipeline:
         found = pipeline(rgb).probability
-    target = manifest.selection.target
-    expected = look_plainly(low, high, manifest.stages, manifest.selection, rgb)[target]
+    target = manifest.patch_selection.target
+    expected = look_plainly(low, high, manifest.two_stage, manifest.patch_selection, rgb)[target]
     difference = float(np.abs(found - expected).max())
     if not difference <= TOLERANCE:
         raise ExportError(f"the two stages differ from PyTorch by {difference:.1e}: report this")

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from maskrt.kernels.patches.reference import STEP
-from maskrt.runtime.bundle.two_stage_spec import StagesSpec, TwoStageSpec
+from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec, TwoStageSpec
 
 
 @torch.no_grad()
 def look_plainly(
-    low: nn.Module, high: nn.Module, spec: TwoStageSpec, selection: StagesSpec, rgb: NDArray[np.uint8]
+    low: nn.Module, high: nn.Module, spec: TwoStageSpec, selection: PatchSelectionSpec, rgb: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
     """Class probabilities float32 [C, H, W] of a picture uint8 [H, W, 3], patch by patch.
 
@@ -42,7 +42,7 @@ def look_plainly(
     # In steps, as the runtime: what differs by rounding only is equal, and the first in reading order is taken.
     steps = np.rint(np.array(sureness) / STEP)
     for index in np.argsort(steps, kind="stable")[: selection.budget(len(corners))]:
-        if selection.undecided is not None and steps[index] * STEP > 2 * selection.undecided:
+        if selection.uncertainty is not None and steps[index] * STEP > 2 * selection.uncertainty:
             break
         y, x = corners[index]
         patch = _probabilities(high(picture[..., y : y + side, x : x + side]))

@@ -6,7 +6,7 @@ whole pictures. Not from there: `low`'s pictures are of 1/8 to 1/8 + 1/20 of the
 only, at which objects are larger than they will be; rotation by quarter turns, which need no resampling; He's initial
 weights and 1e-3 with a warm-up and one cosine period in place of 1e-4, since the runs are short; a width of 12; one
 `high` for all patch sizes, where the document trains one for each; of several crops for `high` the one whose truth is
-most divided, because those are the patches that stage 1 is undecided about; and `baseline` goes on from what `high`
+most divided, because those are the patches that stage 1 is uncertainty about; and `baseline` goes on from what `high`
 has learnt, since from random weights it had learnt little by the time `high` was good.
 """
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from maskrt.export.bundles.entries import data_file
 from maskrt.export.graph_tools.quiet import quiet
-from maskrt.runtime.bundle.bundle import Parity
+from maskrt.runtime.bundle.manifest import Parity
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import ExportError, MaskrtError
 

@@ -217,9 +217,9 @@ class _Walker:
                 schema, node, types, known, opset_imports=self._opsets, ir_version=self._ir
             )
         except (shape_inference.InferenceError, KeyError) as error:
-            told = ", ".join(f"{name} {list(value.shape)}" for name, value in given.items() if not value.constant)
+            sizes = ", ".join(f"{name} {list(value.shape)}" for name, value in given.items() if not value.constant)
             first = str(error).strip().partition("\n")[0]
-            why = f"its inputs do not fit together ({told or first}): choose sizes that do"
+            why = f"its inputs do not fit together ({sizes or first}): choose sizes that do"
             raise self._unknown(node, why) from error
         return inferred
 

@@ -132,11 +132,11 @@ def _blend(found: Floats, corners: Corners, rows: Floats, columns: Floats, out: 
                     out[c, y, x] = (weighted[c, x] + kept) / max(ONE, total[x])
 
 
-def choose_windows(undecided: Doubles, side: int, count: int, least: float) -> Corners:
+def choose_windows(uncertainty: Doubles, side: int, count: int, least: float) -> Corners:
     """Choose windows greedily: the one with the largest sum first, and what it covers counts for nothing from then on.
 
     Args:
-        undecided: float64 [h, w], 0 to 1, C-contiguous; rounded to multiples of STEP.
+        uncertainty: float64 [h, w], 0 to 1, C-contiguous; rounded to multiples of STEP.
         side: of a window in cells, clipped to the axes.
         count: the most windows.
         least: the choice ends before a window whose mean over its cells is below it; above 0.
@@ -149,8 +149,8 @@ def choose_windows(undecided: Doubles, side: int, count: int, least: float) -> C
 
     Source: reference.choose_windows is the definition.
     """
-    check_choice(undecided, side, least)
-    left = np.rint(undecided / STEP).astype(np.int64)
+    check_choice(uncertainty, side, least)
+    left = np.rint(uncertainty / STEP).astype(np.int64)
     height, width = (min(side, size) for size in left.shape)
     chosen = np.empty((max(count, 0), 2), np.int64)
     return chosen[: _choose(left, height, width, least * height * width / STEP, chosen)]

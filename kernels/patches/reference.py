@@ -105,11 +105,11 @@ def ramp_weights(corners: Corners, side: int, ramp: int, size_hw: Size) -> tuple
     return weights[0], weights[1]
 
 
-def choose_windows(undecided: Doubles, side: int, count: int, least: float) -> Corners:
+def choose_windows(uncertainty: Doubles, side: int, count: int, least: float) -> Corners:
     """Choose windows greedily: the one with the largest sum first, and what it covers counts for nothing from then on.
 
     Args:
-        undecided: float64 [h, w], 0 to 1, C-contiguous; rounded to multiples of STEP.
+        uncertainty: float64 [h, w], 0 to 1, C-contiguous; rounded to multiples of STEP.
         side: of a window in cells, clipped to the axes.
         count: the most windows.
         least: the choice ends before a window whose mean over its cells is below it; above 0.
@@ -120,8 +120,8 @@ def choose_windows(undecided: Doubles, side: int, count: int, least: float) -> C
     Raises:
         ValueError: a shape or dtype differs from the above, a value is none of 0 to 1, or side or least is too small.
     """
-    check_choice(undecided, side, least)
-    left = np.rint(undecided / STEP).astype(np.int64)
+    check_choice(uncertainty, side, least)
+    left = np.rint(uncertainty / STEP).astype(np.int64)
     height, width = (min(side, size) for size in left.shape)
     chosen: list[tuple[int, int]] = []
     while len(chosen) < count:
@@ -160,11 +160,11 @@ def check_blend(found: Floats, corners: Corners, ramp: int, out: Floats) -> None
     _check_corners(corners, found.shape[0], (out.shape[1], out.shape[2]))
 
 
-def check_choice(undecided: Doubles, side: int, least: float) -> None:
+def check_choice(uncertainty: Doubles, side: int, least: float) -> None:
     """Raise ValueError unless the arguments are as `choose_windows` wants them."""
-    check_array("undecided", undecided, np.float64, (None, None))
-    if undecided.size == 0 or not (undecided.min() >= 0 and undecided.max() <= 1):
-        raise ValueError("undecided: expected values from 0 to 1, and at least one")
+    check_array("uncertainty", uncertainty, np.float64, (None, None))
+    if uncertainty.size == 0 or not (uncertainty.min() >= 0 and uncertainty.max() <= 1):
+        raise ValueError("uncertainty: expected values from 0 to 1, and at least one")
     if side < 1 or not least > 0:
         raise ValueError(f"side {side} is below 1, or least {least} not above 0")
 

@@ -67,14 +67,14 @@ def read_coco(path: Path) -> Coco:
     Raises:
         InputError: it cannot be read, is no such file, or does not fit together.
     """
-    mend = "restore it from a copy, or choose another --out"
+    fix = "restore it from a copy, or choose another --out"
     try:
         coco = msgspec.json.decode(path.read_bytes(), type=Coco)
         _check(coco)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}: {mend}") from error
+        raise InputError(f"{path}: {error.strerror or error}: {fix}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path} is damaged or not of maskrt annotate ({error}): {mend}") from error
+        raise InputError(f"{path} is damaged or not of maskrt annotate ({error}): {fix}") from error
     return coco
 
 

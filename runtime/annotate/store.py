@@ -191,10 +191,10 @@ class Store:
 
     def _stamp_now(self) -> tuple[int, int, int] | None:
         try:
-            told = self._file.stat()
+            found = self._file.stat()
         except FileNotFoundError:
             return None
-        return told.st_mtime_ns, told.st_size, told.st_ino
+        return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def label_picture(rles: Sequence[Rle]) -> Labels:

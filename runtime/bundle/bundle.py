@@ -7,172 +7,27 @@ read-only, verified before any file reaches an inference engine, and never chang
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from maskrt.runtime.bundle.interactive_spec import AdaptSpec
-from maskrt.runtime.bundle.specs import MasksSpec, RefinerSpec, RefineSpec, SamSpec, SegmenterSpec, VotingSpec
-from maskrt.runtime.bundle.two_stage_spec import StagesSpec, TwoStageSpec
+from maskrt.runtime.bundle.manifest import (
+    MANIFESTS,
+    SCHEMA,
+    Artifact,
+    DataFile,
+    Manifest,
+    ManifestT,
+    ModelEntry,
+)
+from maskrt.runtime.bundle.upgrade import upgraded
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.files import sha256_of
 
-SpecT = TypeVar("SpecT", bound=msgspec.Struct)
-
-SCHEMA = 3  # 1 had no precisions, 2 no structure_sha256
 FP32, LOWER = "fp32", ("fp16", "int8")
 MANIFEST = "bundle.json"
 PLAIN_ONNX, PLAIN_ARRAYS = (rf"[A-Za-z0-9_][A-Za-z0-9_.-]*\.{ending}" for ending in ("onnx", "(npz|safetensors)"))
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_MODEL_BYTES = 8 << 30  # SAM ViT-H's encoder is 2.5 GB; anything past 8 GB is not one of our models
-
-
-class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far a graph was from the one it was made from, max_rel as a share of the largest output.
-
-    Of a float32 graph: from PyTorch, on random input, at export. Of a lower precision's: from the float32 graph, on
-    what the pipeline fed it with.
-    """
-
-    max_abs: float
-    max_rel: float
-
-
-class DataFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Weights beside an ONNX file that would pass protobuf's limit of 2 GiB, as SAM ViT-H's encoder does."""
-
-    file: str
-    sha256: str
-    size_bytes: int
-
-
-class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ONNX file and the weights beside it, or one file of arrays.
-
-    source_sha256 is that of the checkpoint it was made from. tensorrt: what TensorRT would refuse of the graph, as
-    maskrt.export.graph_tools.fitness found at export. structure_sha256: of the graph without its weights' values, as
-    maskrt.export.graph_tools.structure defines it; empty of arrays, and where an older maskrt exported it.
-    """
-
-    file: str
-    sha256: str
-    size_bytes: int
-    source: str
-    source_sha256: str
-    parity: Parity | None = None
-    data: tuple[DataFile, ...] = ()
-    tensorrt: tuple[str, ...] = ()
-    structure_sha256: str = ""
-
-
-class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A graph in a lower precision: one typed ONNX file. structure_sha256: as of ModelEntry."""
-
-    file: str
-    sha256: str
-    size_bytes: int
-    error: Parity
-    structure_sha256: str = ""
-
-
-class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How near a lower precision's answer came to that of float32, ONNX Runtime on the CPU, frame by frame.
-
-    frames: those in which either found a mask. mean_iou, worst_iou: of the two final masks. label_difference: share of
-    the region's pixels whose class differs, over all frames. segments_iou: of SAM's masks with their counterparts,
-    before they are fused; None where there are none.
-    """
-
-    frames: int
-    mean_iou: float
-    worst_iou: float
-    label_difference: float
-    segments_iou: float | None = None
-
-
-class PrecisionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A lower precision of a bundle, which passed its verification.
-
-    models: role -> file; float32: the other roles, whose float32 file it uses; agreement: by what was verified, "soss"
-    and "refiner"; tolerance: the least mean IoU that was asked of each.
-    """
-
-    models: dict[str, Artifact]
-    float32: tuple[str, ...]
-    agreement: dict[str, Agreement]
-    tolerance: float
-
-
-class _Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
-    schema: int
-    maskrt: str
-    precision: Literal["fp32"]
-    opset: int
-    models: dict[str, ModelEntry]
-    note: str = ""
-    precisions: dict[str, PrecisionSpec] = {}  # msgspec copies the default
-
-
-class SossManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="soss", kw_only=True):
-    """bundle.json of a segmenter and a SAM; with a refiner, its answer can be refined.
-
-    two_stage: the segmenter is one of two stages, "segmenter_low" and "segmenter_high" in place of "segmenter", and
-    `selection` is how it is run; its classes are the segmenter's.
-    """
-
-    segmenter: SegmenterSpec
-    sam: SamSpec
-    masks: MasksSpec = MasksSpec()
-    voting: VotingSpec = VotingSpec()
-    refiner: RefinerSpec | None = None
-    refine: RefineSpec = RefineSpec(select="off")
-    two_stage: TwoStageSpec | None = None
-    selection: StagesSpec = StagesSpec()
-
-    def __post_init__(self) -> None:
-        if self.two_stage is not None and self.two_stage.classes != self.segmenter.classes:
-            raise ValueError("two_stage and segmenter name different classes")
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes that a pixel may have."""
-        return self.segmenter.classes
-
-
-class RefineManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="refine", kw_only=True):
-    """bundle.json of a refiner alone."""
-
-    refiner: RefinerSpec
-    refine: RefineSpec = RefineSpec()
-
-
-class TwoStageManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="two_stage", kw_only=True):
-    """bundle.json of a two-stage segmenter: models "low" and "high".
-
-    Each has one input, float32 [B, channels, H, W], and one output, logits float32 [B, number of classes or 1, H, W].
-    Sizes of an axis are dynamic, or fixed to what the pipeline asks for; B fixed to 1 means one picture at a time.
-    """
-
-    stages: TwoStageSpec
-    selection: StagesSpec = StagesSpec()
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes that a pixel may have."""
-        return self.stages.classes
-
-
-class InteractiveManifest(_Common, frozen=True, forbid_unknown_fields=True, tag="interactive", kw_only=True):
-    """bundle.json of a SAM whose mask decoder learns while it is used.
-
-    Models "encoder", "click_decoder" and "step", and "weights", the decoder's own, with which it begins.
-    """
-
-    sam: SamSpec
-    adapt: AdaptSpec = AdaptSpec()
-
-
-Manifest = SossManifest | RefineManifest | TwoStageManifest | InteractiveManifest
 
 
 @dataclass(frozen=True)
@@ -182,6 +37,19 @@ class Bundle:
     path: Path
     manifest: Manifest
     precision: str = FP32
+
+    def expect(self, *wanted: type[ManifestT]) -> ManifestT:
+        """Return the manifest, which must be of one of some kinds.
+
+        Raises:
+            BundleError: the bundle is of another kind; with what takes it.
+        """
+        if isinstance(self.manifest, wanted):
+            return self.manifest
+        raise BundleError(
+            f"{self.path} is of kind {self.manifest.kind} and holds {self.manifest.holds}: use it with "
+            f"{self.manifest.used_with}; this needs {' or '.join(kind.holds for kind in wanted)}"
+        )
 
     def model(self, role: str) -> ModelEntry | Artifact:
         """What the manifest says of the file of a role such as "segmenter", "encoder", "decoder" in this precision.
@@ -257,95 +125,6 @@ def entry_of(model: Path) -> ModelEntry | Artifact:
     raise BundleError(f"{model.parent} names no file {model.name}: copy the whole folder again")
 
 
-def soss_manifest(bundle: Bundle) -> SossManifest:
-    """The manifest of a segmenter with a SAM.
-
-    Raises:
-        BundleError: the bundle is of another kind.
-    """
-    manifest = segmenting_manifest(bundle)
-    if not isinstance(manifest, SossManifest):
-        raise BundleError(f"{bundle.path} holds a two-stage segmenter: this needs a bundle with a SAM")
-    return manifest
-
-
-def segmenting_manifest(bundle: Bundle) -> SossManifest | TwoStageManifest:
-    """The manifest of a bundle that needs nothing but frames.
-
-    Raises:
-        BundleError: it holds a refiner alone.
-    """
-    if isinstance(bundle.manifest, RefineManifest):
-        raise BundleError(f"{bundle.path} holds a refiner alone: use it with maskrt refine")
-    if isinstance(bundle.manifest, InteractiveManifest):
-        raise BundleError(f"{bundle.path} needs clicks: use it with maskrt annotate")
-    return bundle.manifest
-
-
-def interactive_manifest(bundle: Bundle) -> InteractiveManifest:
-    """The manifest of a SAM that learns from clicks.
-
-    Raises:
-        BundleError: the bundle is of another kind.
-    """
-    if not isinstance(bundle.manifest, InteractiveManifest):
-        raise BundleError(f"{bundle.path} does not learn from clicks: make one with maskrt export interactive")
-    return bundle.manifest
-
-
-def refiner_manifest(bundle: Bundle) -> SossManifest | RefineManifest:
-    """The manifest of a bundle that has, or can have, a refiner.
-
-    Raises:
-        BundleError: the bundle is of another kind.
-    """
-    if isinstance(bundle.manifest, TwoStageManifest | InteractiveManifest):
-        raise BundleError(f"{bundle.path} has no refiner: export one with maskrt export refiner")
-    return bundle.manifest
-
-
-def two_stage_manifest(bundle: Bundle) -> TwoStageManifest:
-    """The manifest of a two-stage segmenter.
-
-    Raises:
-        BundleError: the bundle is of another kind.
-    """
-    if not isinstance(bundle.manifest, TwoStageManifest):
-        raise BundleError(f"{bundle.path} is no two-stage segmenter: make one with maskrt export")
-    return bundle.manifest
-
-
-def two_stage_of(bundle: Bundle) -> tuple[TwoStageSpec, StagesSpec]:
-    """The two stages of a bundle that is one, or whose SOSS has one, and how they are run.
-
-    Raises:
-        BundleError: it has none.
-    """
-    manifest = segmenting_manifest(bundle)
-    spec = manifest.stages if isinstance(manifest, TwoStageManifest) else manifest.two_stage
-    if spec is None:
-        raise BundleError(f"{bundle.path} has no two-stage segmenter: make one with maskrt export")
-    return spec, manifest.selection
-
-
-def encode_manifest(manifest: Manifest) -> bytes:
-    """bundle.json as it is written: indented, in field order."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-
-
-def with_overrides(spec: SpecT, overrides: dict[str, Any]) -> SpecT:
-    """A spec with some fields replaced, validated as if it came from a file.
-
-    Raises:
-        BundleError: an unknown field, or a value of the wrong type.
-    """
-    try:
-        return msgspec.convert(msgspec.to_builtins(spec) | overrides, type(spec))
-    except msgspec.ValidationError as error:
-        known = ", ".join(field.name for field in msgspec.structs.fields(spec))
-        raise BundleError(f"option not understood: {error}; known: {known}") from error
-
-
 def _read_manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
     if not file.is_file():
@@ -356,12 +135,15 @@ def _read_manifest(folder: Path) -> Manifest:
         raw = msgspec.json.decode(file.read_bytes())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{file} is not JSON ({error}): export the bundle again") from error
-    schema = raw.get("schema") if isinstance(raw, dict) else None
+    if not isinstance(raw, dict):
+        raise BundleError(f"{file} is not an object of JSON: export the bundle again")
+    schema, kind = raw.get("schema"), raw.get("kind")
     if isinstance(schema, int) and schema > SCHEMA:
         raise BundleError(f"{file} has schema {schema}, this maskrt reads up to {SCHEMA}: update maskrt")
+    if kind not in MANIFESTS:
+        raise BundleError(f"{file} has the kind {kind!r}, this maskrt knows {', '.join(MANIFESTS)}: update maskrt")
     try:
-        manifest: Manifest = msgspec.convert(raw, Manifest)
-        return manifest
+        return msgspec.convert(upgraded(raw) if isinstance(schema, int) and schema < SCHEMA else raw, MANIFESTS[kind])
     except msgspec.ValidationError as error:
         raise BundleError(f"{file}: {error}; export the bundle again") from error
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from maskrt.runtime.bundle.bundle import FP32, Artifact, Bundle, DataFile, ModelEntry, Parity, PrecisionSpec
+from maskrt.runtime.bundle.bundle import FP32, Bundle
+from maskrt.runtime.bundle.manifest import Artifact, DataFile, ModelEntry, Parity, PrecisionSpec
 
 # Fields of every manifest that are no settings of a pipeline.
 COMMON = ("kind", "schema", "maskrt", "precision", "opset", "models", "note", "precisions")

@@ -25,32 +25,57 @@ class SamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MasksSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Automatic masks; the defaults are the source document's settings. Areas in pixels.
 
-    prompts: where SAM is asked, see maskrt.runtime.sam.prompts; anything but "grid" changes the answer.
-    points_per_batch: at most; the decoder in three graphs takes fewer at a time. The masks do not depend on it.
-    crop_n_layers: further looks at 4, 16, ... overlapping crops, as segment_anything's options of the same names:
-    crop_overlap_ratio is the overlap as a share of the shorter side, and a layer's grid has
-    crop_n_points_downscale_factor times fewer points a side than the one before.
+    prompts: a policy of maskrt.runtime.sam.prompts; anything but "grid" changes the answer. points_per_batch: the
+    decoder in three graphs takes fewer at a time. crop_n_layers: further looks at 4, 16, ... overlapping crops, as
+    segment_anything's options of the same names.
     """
 
-    points_per_side: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 40
-    points_per_batch: Annotated[int, msgspec.Meta(ge=1)] = 64
-    pred_iou_thresh: float = 0.90
-    stability_score_thresh: float = 0.85
-    stability_score_offset: Annotated[float, msgspec.Meta(ge=0)] = 1.0
-    box_nms_thresh: float = 0.7
-    min_mask_region_area: Annotated[int, msgspec.Meta(ge=0)] = 5
-    prompts: Literal["grid", "guided", "coarse_to_fine"] = "grid"
-    crop_n_layers: Annotated[int, msgspec.Meta(ge=0, le=4)] = 0
-    crop_overlap_ratio: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 512 / 1500
-    crop_n_points_downscale_factor: Annotated[int, msgspec.Meta(ge=1)] = 1
+    points_per_side: Annotated[
+        int, msgspec.Meta(ge=1, le=1000, description="points along each side of the grid that SAM is asked at")
+    ] = 40
+    points_per_batch: Annotated[
+        int, msgspec.Meta(ge=1, description="the most points that the decoder takes at a time; the masks stay the same")
+    ] = 64
+    pred_iou_thresh: Annotated[
+        float, msgspec.Meta(description="a mask is kept above this IoU, by SAM's own estimate")
+    ] = 0.90
+    stability_score_thresh: Annotated[
+        float,
+        msgspec.Meta(description="a mask is kept from this stability on: its IoU with itself at other thresholds"),
+    ] = 0.85
+    stability_score_offset: Annotated[
+        float, msgspec.Meta(ge=0, description="how far from SAM's threshold these other thresholds are, as a logit")
+    ] = 1.0
+    box_nms_thresh: Annotated[
+        float, msgspec.Meta(description="of masks whose boxes overlap by more than this IoU, the best one is kept")
+    ] = 0.7
+    min_mask_region_area: Annotated[
+        int, msgspec.Meta(ge=0, description="smaller holes and islands of a mask are removed, in pixels")
+    ] = 5
+    prompts: Annotated[str, msgspec.Meta(description="where SAM is asked: grid, guided or coarse_to_fine")] = "grid"
+    crop_n_layers: Annotated[
+        int, msgspec.Meta(ge=0, le=4, description="layers of crops that are searched too: 4 crops, then 16, and so on")
+    ] = 0
+    crop_overlap_ratio: Annotated[
+        float, msgspec.Meta(ge=0, lt=1, description="overlap of neighbouring crops, as a share of the shorter side")
+    ] = 512 / 1500
+    crop_n_points_downscale_factor: Annotated[
+        int, msgspec.Meta(ge=1, description="a layer's grid has so many times fewer points a side than the one before")
+    ] = 1
 
 
 class VotingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How segments get their class. target: the class whose mask the pipeline returns."""
+    """How segments get their class."""
 
-    target: int = 1
-    vote: Literal["soft", "hard"] = "soft"
-    uncovered: Literal["background", "segmenter"] = "background"
+    target: Annotated[int, msgspec.Meta(description="the number of the class whose mask is returned")] = 1
+    vote: Annotated[
+        Literal["soft", "hard"],
+        msgspec.Meta(description="soft: sum the probabilities under a segment; hard: count pixels"),
+    ] = "soft"
+    uncovered: Annotated[
+        Literal["background", "segmenter"],
+        msgspec.Meta(description="what pixels without a segment become: background, or what the segmenter says"),
+    ] = "background"
 
 
 class RefinerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,14 +93,19 @@ class RefinerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scales: tuple[Annotated[float, msgspec.Meta(gt=0, le=1)], ...] = (0.125, 0.25, 0.5, 1.0)
 
 
-class RefineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RefinementSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a refinement may save; only `full` and the tile leave the answer as it is.
 
-    select: off, full, bbox, contour, strided:N or adaptive; see maskrt.runtime.pipelines.refine.selections; off, after SOSS, leaves its
-    answer as it is. tile: pixels of a side that are
-    fused and decoded at a time. memory_limit_mb: of the whole process, 10^6 bytes; the tile shrinks to stay within.
+    select: see maskrt.runtime.pipelines.refine.selections; off, after SOSS, leaves its answer as it is.
     """
 
-    select: str = "full"
-    tile: Annotated[int, msgspec.Meta(ge=16)] = 384
-    memory_limit_mb: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    select: Annotated[
+        str, msgspec.Meta(description="pixels that are decoded: full, bbox, contour, strided:N or adaptive; off: none")
+    ] = "full"
+    tile: Annotated[int, msgspec.Meta(ge=16, description="pixels of a side that are fused and decoded at a time")] = 384
+    memory_limit_mb: (
+        Annotated[
+            int, msgspec.Meta(ge=1, description="memory of the whole process in MB; the tile shrinks to stay within")
+        ]
+        | None
+    ) = None

@@ -46,28 +46,47 @@ class TwoStageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return 1 if len(self.classes) == 2 else len(self.classes)
 
 
-class StagesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PatchSelectionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What stage 2 looks at again; the defaults are the paper's.
 
-    patches: along the longest side (the paper's Np); a patch's side is size / patches. How many are looked at, by at
-    most one of: patch_count (None: as many as `patches`, as in the paper); patch_fraction, of the picture's patches,
-    rounded half up and at least one; undecided, every patch with |mean - 0.5| within it (0.25 in the public code's
-    avg_sorted). More than two classes: 0.5 * (1 - entropy of the mean probabilities / log of their number) in place of
-    |mean - 0.5|. rank: take the mean of probabilities as the paper has it, or of logits as the public code does; of
-    two classes only. windows: "grid"; "sliding", at any place on stage 1's pixels and blended, which changes the
-    answer; "off", stage 1 alone. target: the class of interest.
+    patches: the paper's Np; a patch's side is size / patches. How many are looked at, by at most one of: patch_count
+    (None: as many as `patches`, as in the paper); patch_fraction, rounded half up and at least one; uncertainty (0.25
+    in the public code's avg_sorted). For more than two classes, 0.5 * (1 - entropy of the mean probabilities / log of
+    their number) stands for |mean - 0.5|. rank: the paper takes the mean of probabilities, the public code of logits;
+    for two classes only. windows: "sliding" ones lie anywhere on stage 1's pixels and are blended, which changes the
+    answer.
     """
 
-    patches: Annotated[int, msgspec.Meta(ge=1)] = 8
-    patch_count: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    patch_fraction: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    undecided: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    rank: Literal["probability", "logit"] = "probability"
-    windows: Literal["grid", "sliding", "off"] = "grid"
-    target: Annotated[int, msgspec.Meta(ge=0)] = 1
+    patches: Annotated[int, msgspec.Meta(ge=1, description="patches along the longest side")] = 8
+    patch_count: (
+        Annotated[int, msgspec.Meta(ge=1, description="how many patches are looked at again; as many as `patches`")]
+        | None
+    ) = None
+    patch_fraction: (
+        Annotated[
+            float, msgspec.Meta(gt=0, le=1, description="the share of a picture's patches that is looked at again")
+        ]
+        | None
+    ) = None
+    uncertainty: (
+        Annotated[
+            float,
+            msgspec.Meta(ge=0, description="look again at every patch whose mean probability is this near to 0.5"),
+        ]
+        | None
+    ) = None
+    rank: Annotated[
+        Literal["probability", "logit"],
+        msgspec.Meta(description="what a patch's mean is taken of: probability or logit"),
+    ] = "probability"
+    windows: Annotated[
+        Literal["grid", "sliding", "off"],
+        msgspec.Meta(description="where stage 2 looks: at patches of a grid, at sliding windows, or nowhere (off)"),
+    ] = "grid"
+    target: Annotated[int, msgspec.Meta(ge=0, description="the number of the class whose mask is returned")] = 1
 
     def __post_init__(self) -> None:
-        budgets = {name: getattr(self, name) for name in ("patch_count", "patch_fraction", "undecided")}
+        budgets = {name: getattr(self, name) for name in ("patch_count", "patch_fraction", "uncertainty")}
         given = [name for name, value in budgets.items() if value is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other: set all but one to null")
@@ -76,14 +95,14 @@ class StagesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def budget(self, in_picture: int) -> int:
         """The most windows that are looked at in a picture whose grid has so many patches; never more than that."""
-        if self.undecided is not None:
+        if self.uncertainty is not None:
             return in_picture
         if self.patch_fraction is not None:
             return max(1, int(self.patch_fraction * in_picture + 0.5))
         return min(in_picture, self.patches if self.patch_count is None else self.patch_count)
 
 
-def patch_side(spec: TwoStageSpec, stages: StagesSpec) -> int:
+def patch_side(spec: TwoStageSpec, stages: PatchSelectionSpec) -> int:
     """The side of a patch in pixels of the working picture, after all that spec and settings must agree on is checked.
 
     Raises:

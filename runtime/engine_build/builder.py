@@ -7,14 +7,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from maskrt.runtime.bundle.bundle import (
-    Bundle,
-    InteractiveManifest,
-    Manifest,
-    SossManifest,
-    TwoStageManifest,
-    with_overrides,
-)
+from maskrt.runtime.bundle.bundle import Bundle
+from maskrt.runtime.bundle.manifest import InteractiveManifest, Manifest, SossManifest, TwoStageManifest
+from maskrt.runtime.bundle.settings import with_overrides
 from maskrt.runtime.engine_build.profiles import profile_of
 from maskrt.runtime.engines.tensorrt.library import Messages, load_tensorrt, logger_of, parser_errors
 from maskrt.runtime.engines.tensorrt.memory import Cuda

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.engines.device_tensor import Place, Resident, Tensor
+from maskrt.runtime.engines.device_tensor import DeviceTensor, Place, Tensor
 from maskrt.runtime.engines.onnxruntime_options import DeviceMemory
 
 _DTYPES = {
@@ -33,37 +33,39 @@ class Binding:
         self.place = Place("ONNX Runtime", device)
         self._session, self._run_options, self._memory = session, run_options, memory
 
-    def run(self, feeds: Mapping[str, Tensor], outputs: Collection[str], keep: Collection[str]) -> list[Tensor]:
-        """The values of the outputs, in their order: those to keep as residents, the others on the host.
+    def run(
+        self, feeds: Mapping[str, Tensor], outputs: Collection[str], keep_on_device: Collection[str]
+    ) -> list[Tensor]:
+        """The values of the outputs, in their order: those to keep as device tensors, the others on the host.
 
         Args:
-            feeds: residents of this place; arrays are copied to the device.
+            feeds: device tensors of this place; arrays are copied to the device.
         """
         binding = self._session.io_binding()
         for name, value in feeds.items():
             self._bind(binding, name, value)
         for name in outputs:
-            if name in keep:
+            if name in keep_on_device:
                 binding.bind_output(name, self._memory.device_type, self.place.device)
             else:
                 binding.bind_output(name, "cpu")
         self._session.run_with_iobinding(binding, self._run_options)
         found = zip(outputs, binding.get_outputs(), strict=True)
-        return [self._resident(value) if name in keep else value.numpy() for name, value in found]
+        return [self._device_tensor(value) if name in keep_on_device else value.numpy() for name, value in found]
 
     def _bind(self, binding: Any, name: str, value: Tensor) -> None:
-        if isinstance(value, Resident) and value.address % self._memory.alignment == 0:
+        if isinstance(value, DeviceTensor) and value.address % self._memory.alignment == 0:
             place = self._memory.device_type, self.place.device
             binding.bind_input(name, *place, value.dtype, list(value.shape), value.address)
             return
         # Rows that begin where no tensor may go through the host, since ONNX Runtime has no copy of a part within a
         # device. Of SAM's tensors only kernels have such rows, 384 bytes each, and for ort-tensorrt alone.
-        array = value.numpy() if isinstance(value, Resident) else value
+        array = value.numpy() if isinstance(value, DeviceTensor) else value
         binding.bind_cpu_input(name, np.ascontiguousarray(array))
 
-    def _resident(self, value: Any) -> Resident:
+    def _device_tensor(self, value: Any) -> DeviceTensor:
         memory = _OrtMemory(value, self._session)
-        return Resident(self.place, memory, tuple(value.shape()), np.dtype(_DTYPES[value.data_type()]))
+        return DeviceTensor(self.place, memory, tuple(value.shape()), np.dtype(_DTYPES[value.data_type()]))
 
 
 @dataclass(frozen=True)

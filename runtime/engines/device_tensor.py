@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Place:
-    """Where an engine keeps tensors. Sessions of one place take each other's residents."""
+    """Where an engine keeps tensors. Sessions of one place take each other's device tensors."""
 
     engine: str
     device: int
@@ -20,7 +20,7 @@ class Place:
 
 
 class Memory(Protocol):
-    """A block on a device. Its owner has it back when the last resident on it is gone."""
+    """A block on a device. Its owner has it back when the last device tensor on it is gone."""
 
     @property
     def address(self) -> int:
@@ -31,11 +31,11 @@ class Memory(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Resident:
+class DeviceTensor:
     """A tensor that a session has left on its device, whole or some rows of it.
 
     It is indexed as an array is, by a slice of the leading axis, and nothing is copied. References own the memory: it
-    is given back at once when the last resident on it is dropped, also after its session was closed. No `close` has to
+    is given back at once when the last device tensor on it is dropped, also after its session was closed. No `close` has to
     be called, so none can be forgotten on the way of an error, or be called while a part is still in use.
 
     shape and dtype: as of an array; place: whose sessions take it; offset: of its first byte in the memory.
@@ -61,7 +61,7 @@ class Resident:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: slice) -> "Resident":
+    def __getitem__(self, rows: slice) -> "DeviceTensor":
         """Some rows of the leading axis, on the same memory.
 
         Raises:
@@ -69,7 +69,7 @@ class Resident:
         """
         first, last, step = rows.indices(len(self))
         if step != 1:
-            raise ValueError("rows of a resident lie side by side: index what numpy() returns")
+            raise ValueError("rows of a device tensor lie side by side: index what numpy() returns")
         count = max(0, last - first)
         row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         return replace(
@@ -80,8 +80,8 @@ class Resident:
         )
 
     def numpy(self) -> NDArray[Any]:
-        """A copy on the host, in the resident's shape and dtype."""
+        """A copy on the host, in the tensor's shape and dtype."""
         return self.memory.fetch(self.offset, self.nbytes).view(self.dtype).reshape(self.shape)
 
 
-Tensor = NDArray[Any] | Resident
+Tensor = NDArray[Any] | DeviceTensor

@@ -54,14 +54,14 @@ class OnnxRuntimeSession(BaseSession):
         inputs, outputs = _ports(self._session.get_inputs()), _ports(self._session.get_outputs())
         super().__init__(path.name, inputs, outputs, _ports(self._session.get_overridable_initializers()))
 
-    def _infer(self, feeds: Mapping[str, Tensor], keep: Collection[str]) -> Sequence[Tensor]:
+    def _infer(self, feeds: Mapping[str, Tensor], keep_on_device: Collection[str]) -> Sequence[Tensor]:
         if self._binding is not None:
-            return self._binding.run(feeds, self.outputs, keep)
+            return self._binding.run(feeds, self.outputs, keep_on_device)
         values: list[Array] = self._session.run(None, dict(feeds), self._run_options)
         return values
 
     def close(self) -> None:
-        """Free the model's memory. Residents that are left keep theirs, and with it the session's arena."""
+        """Free the model's memory. Device tensors that are left keep theirs, and with it the session's arena."""
         self._session = self._binding = None
 
 

@@ -47,7 +47,7 @@ class OpenVinoSession(BaseSession):
         self._requests = threading.local()
         super().__init__(path.name, _openvino_ports(self._compiled.inputs), _openvino_ports(self._compiled.outputs))
 
-    def _infer(self, feeds: Mapping[str, Tensor], keep: Collection[str]) -> Sequence[Tensor]:
+    def _infer(self, feeds: Mapping[str, Tensor], keep_on_device: Collection[str]) -> Sequence[Tensor]:
         if not hasattr(self._requests, "request"):
             self._requests.request = self._compiled.create_infer_request()
         request = self._requests.request

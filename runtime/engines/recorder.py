@@ -2,22 +2,15 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 
-from maskrt.runtime.closeable import Closing
-from maskrt.runtime.engines.device_tensor import Resident, Tensor
+from maskrt.runtime.closeable import Closeable
+from maskrt.runtime.engines.device_tensor import DeviceTensor, Tensor
 from maskrt.runtime.engines.session import Array, Session
-
-Watch = Callable[[str, Session], Session]  # from a role and its session to what the pipeline is to use in its place
-
-
-def unwatched(role: str, session: Session) -> Session:
-    """The session as it is."""
-    return session
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class Recorder:
 
     def watch(self, role: str, session: Session) -> Session:
         """A session that is recorded under its role."""
-        return _Watched(role, session, self)
+        return _RecordedSession(role, session, self)
 
     def add(self, role: str, run: Run) -> None:
         """Reservoir sampling: the n-th run takes a kept one's place with probability size / n."""
@@ -55,7 +48,7 @@ class Recorder:
                 self.runs[role][place] = run
 
 
-class _Watched(Closing):
+class _RecordedSession(Closeable):
     """A session whose runs are recorded."""
 
     def __init__(self, role: str, session: Session, recorder: Recorder) -> None:
@@ -67,14 +60,14 @@ class _Watched(Closing):
 
     @overload
     def run(
-        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep: Collection[str]
+        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep_on_device: Collection[str]
     ) -> dict[str, Any]: ...
 
     def run(
-        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep: Collection[str] = ()
+        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep_on_device: Collection[str] = ()
     ) -> dict[str, Any]:
         """As of Session. What stays on a device is recorded as it was then: its memory is soon used again."""
-        outputs = self._session.run(feeds, check, keep=keep)
+        outputs = self._session.run(feeds, check, keep_on_device=keep_on_device)
         self._recorder.add(self._role, Run(_on_host(feeds), _on_host(outputs)))
         return outputs
 
@@ -84,4 +77,4 @@ class _Watched(Closing):
 
 
 def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
-    return {name: value.numpy() if isinstance(value, Resident) else value for name, value in tensors.items()}
+    return {name: value.numpy() if isinstance(value, DeviceTensor) else value for name, value in tensors.items()}

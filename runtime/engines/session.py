@@ -1,16 +1,16 @@
 """A session is a loaded runnable model: `inputs`, `outputs`, `run(feeds)`, `close()`."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from types import TracebackType
 from typing import Any, Protocol, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.closeable import Closing
-from maskrt.runtime.engines.device_tensor import Place, Resident, Tensor
-from maskrt.runtime.errors import NetworkError, NotFinite, OutOfMemory
+from maskrt.runtime.closeable import Closeable
+from maskrt.runtime.engines.device_tensor import DeviceTensor, Place, Tensor
+from maskrt.runtime.errors import BundleError, NetworkError, NotFinite, OutOfMemory
 
 Array = NDArray[Any]
 Ports = dict[str, tuple[str, tuple[int | None, ...]]]
@@ -35,7 +35,7 @@ class Session(Protocol):
 
     @overload
     def run(
-        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep: Collection[str]
+        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep_on_device: Collection[str]
     ) -> dict[str, Any]: ...
 
     def close(self) -> None: ...
@@ -47,8 +47,8 @@ class Session(Protocol):
     ) -> None: ...
 
 
-class BaseSession(Closing):
-    """What the engines share: names, where they take residents from, and the search for NaN.
+class BaseSession(Closeable):
+    """What the engines share: names, where they take device tensors from, and the search for NaN.
 
     place: where it leaves the outputs that are kept; None: on the host. optional: inputs that have a default, and are
     fed only where they differ from it.
@@ -67,19 +67,19 @@ class BaseSession(Closing):
 
     @overload
     def run(
-        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep: Collection[str]
+        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep_on_device: Collection[str]
     ) -> dict[str, Any]: ...
 
     def run(
-        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep: Collection[str] = ()
+        self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep_on_device: Collection[str] = ()
     ) -> dict[str, Any]:
         """Run the model once.
 
         Args:
-            feeds: arrays, and residents of this engine and device.
+            feeds: arrays, and device tensors of this engine and device.
             check: outputs that are searched for NaN and infinity; all where None. What stays on a device is not
                 searched: what is made from it and comes to the host is.
-            keep: outputs that stay where the engine computes them: residents on a GPU, arrays as ever on a CPU.
+            keep_on_device: outputs that stay where the engine computes them: device tensors on a GPU, arrays as ever on a CPU.
 
         Raises:
             NetworkError: the engine failed, or a feed lies on another device.
@@ -87,8 +87,8 @@ class BaseSession(Closing):
             OutOfMemory: it failed for lack of memory.
         """
         try:
-            self._check(feeds, keep)
-            values = self._infer(feeds, keep)
+            self._check(feeds, keep_on_device)
+            values = self._infer(feeds, keep_on_device)
         except NetworkError:
             raise
         except Exception as error:  # the engines have no common base class for their errors
@@ -97,29 +97,29 @@ class BaseSession(Closing):
             raise NetworkError(f"{self._name} failed: {first_line(error)}") from error
         outputs = dict(zip(self.outputs, values, strict=True))
         for name, value in outputs.items():
-            if isinstance(value, Resident) or (check is not None and name not in check):
+            if isinstance(value, DeviceTensor) or (check is not None and name not in check):
                 continue
             # The sum is finite only if every element is; it costs one pass and no temporary.
             if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value.sum(dtype=np.float64)):
                 raise NotFinite(f"{self._name} returned NaN or infinity in {name}: check the input and the export")
         return outputs
 
-    def _check(self, feeds: Mapping[str, Tensor], keep: Collection[str]) -> None:
+    def _check(self, feeds: Mapping[str, Tensor], keep_on_device: Collection[str]) -> None:
         """Some engines would go on with whatever an input held before, or with another device's address."""
-        if unknown := set(keep) - set(self.outputs):
+        if unknown := set(keep_on_device) - set(self.outputs):
             raise ValueError(f"it returns {', '.join(self.outputs)}, and no {', '.join(sorted(unknown))} to keep")
         if set(feeds) - set(self.optional) != set(self.inputs):
             raise ValueError(f"it takes {', '.join(self.inputs)}, not {', '.join(feeds)}")
         for name, value in feeds.items():
-            if isinstance(value, Resident) and value.place != self.place:
+            if isinstance(value, DeviceTensor) and value.place != self.place:
                 raise ValueError(
                     f"{name} lies on {value.place}, this session computes on {self.place or 'the CPU'}: "
                     "open both on one provider and device, or feed what numpy() returns"
                 )
 
     @abstractmethod
-    def _infer(self, feeds: Mapping[str, Tensor], keep: Collection[str]) -> Sequence[Tensor]:
-        """The values of the outputs, in their order. The feeds are those of the inputs, residents from its place."""
+    def _infer(self, feeds: Mapping[str, Tensor], keep_on_device: Collection[str]) -> Sequence[Tensor]:
+        """The values of the outputs, in their order. The feeds are those of the inputs, device tensors from its place."""
 
 
 def lacks_memory(error: Exception) -> bool:
@@ -139,3 +139,12 @@ def out_of_memory(name: str, error: Exception) -> OutOfMemory:
 def first_line(error: Exception) -> str:
     """The first line of an error's text, or its type's name."""
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+
+
+def require_names(session: Session, role: str, inputs: Set[str], outputs: Set[str]) -> None:
+    """Raise BundleError unless a graph has these inputs and outputs."""
+    if not inputs <= set(session.inputs) or not outputs <= set(session.outputs):
+        raise BundleError(
+            f"the {role} takes {', '.join(session.inputs)} and returns {', '.join(session.outputs)}; expected "
+            f"{', '.join(sorted(inputs))} and {', '.join(sorted(outputs))}: export the bundle again"
+        )

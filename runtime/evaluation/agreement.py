@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.bundle.bundle import Agreement
+from maskrt.runtime.bundle.manifest import Agreement
 from maskrt.runtime.rle import Rle
 from maskrt.runtime.types import Result, Segments
 

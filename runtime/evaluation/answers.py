@@ -1,19 +1,21 @@
 """A bundle's answers on real frames, by the runtime's own pipelines on the CPU."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from maskrt.runtime.bundle.bundle import Agreement, Bundle, SossManifest, TwoStageManifest
-from maskrt.runtime.engines.recorder import Watch, unwatched
+from maskrt.runtime.bundle.bundle import Bundle
+from maskrt.runtime.bundle.manifest import Agreement
+from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.engines.loading import WrapSession, as_loaded
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.agreement import AgreementCount
 from maskrt.runtime.io.images import MAX_PIXELS
 from maskrt.runtime.io.regions import RoiOf
 from maskrt.runtime.io.sources import open_source
+from maskrt.runtime.pipelines.base import FramePipeline
 from maskrt.runtime.pipelines.refine.pipeline import RefinePipeline, RoughOf, rough_reader
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
@@ -46,44 +48,72 @@ class Calibration:
         with open_source(self.images, self.max_pixels) as source:
             for item in source:
                 if isinstance(item, BadFrame):
-                    raise InputError(f"{item.source}: {item.reason}; mend the picture or take it away")
-                yield item, checked_roi(item.rgb, self.roi(item.source) if callable(self.roi) else self.roi)
+                    raise InputError(f"{item.name}: {item.reason}; repair the picture or take it away")
+                yield item, checked_roi(item.rgb, self.roi(item.name) if callable(self.roi) else self.roi)
 
 
-def answer(
-    bundle: Bundle,
-    calibration: Calibration,
-    threads: int | None = None,
-    reference: Answers | None = None,
-    *,
-    provider: str = "cpu",
-    options: dict[str, Any] | None = None,
-    watch: Watch = unwatched,
-) -> Answers:
-    """What a bundle's SOSS and its refiner, where it has them, or its two stages make of every frame, each by itself.
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a bundle.
 
-    Args:
-        reference: another precision's answers, of which the refiner is to refine SOSS's; None: it refines this one's.
-        options: override the bundle's mask and voting settings, or those of its two stages.
-        watch: as of the pipelines.
+    bundle: in one of its precisions, with the settings that it is run with. reference: another precision's answers, of
+    which a refiner is to refine the segmenter's; None: it refines this one's. wrap_session: see Sessions.
+    """
+
+    bundle: Bundle
+    calibration: Calibration
+    threads: int | None = None
+    reference: Answers | None = None
+    provider: str = "cpu"
+    wrap_session: WrapSession = as_loaded
+
+
+# Runs every frame through what a bundle holds. Raises InputError where a frame cannot be used, NetworkError where a
+# network fails.
+Answer = Callable[[Question], Answers]
+
+
+def soss_answers(asked: Question) -> Answers:
+    """Return what SOSS makes of every frame, unrefined, and what its refiner, if it has one, makes of that."""
+    unrefined = with_settings(asked.bundle, {"select": "off"})
+    with SossPipeline(unrefined, asked.provider, asked.threads, wrap_session=asked.wrap_session) as soss:
+        found = {SOSS: _each(soss, asked.calibration)}
+    if asked.bundle.manifest.refiner_specs is None:
+        return found
+    soss_found = (asked.reference or found)[SOSS]
+    return found | _refined(asked, lambda name: soss_found[name].label)
+
+
+def two_stage_answers(asked: Question) -> Answers:
+    """Return what both stages make of every frame."""
+    with TwoStagePipeline(asked.bundle, asked.provider, asked.threads, wrap_session=asked.wrap_session) as two_stage:
+        return {TWO_STAGE: _each(two_stage, asked.calibration)}
+
+
+def refiner_answers(asked: Question) -> Answers:
+    """Return what a refiner alone makes of rough masks.
 
     Raises:
-        InputError: a frame cannot be used, or a refiner alone has no rough masks.
-        NetworkError: a network returned NaN or infinity.
+        InputError: the calibration names none.
     """
-    found: Answers = {}
-    if isinstance(bundle.manifest, SossManifest):
-        with SossPipeline(bundle, provider, threads, {**(options or {}), "select": "off"}, watch=watch) as soss:
-            found[SOSS] = {frame.source: _lean(soss(frame, roi)) for frame, roi in calibration.frames()}
-    if isinstance(bundle.manifest, TwoStageManifest):
-        with TwoStagePipeline(bundle, provider, threads, options, watch=watch) as two_stage:
-            found[TWO_STAGE] = {frame.source: _lean(two_stage(frame, roi)) for frame, roi in calibration.frames()}
-    elif bundle.manifest.refiner is not None:
-        soss_answers = (reference or found).get(SOSS)
-        rough_of = _rough_of(calibration, soss_answers)
-        with RefinePipeline(bundle, rough_of, provider, threads, watch=watch) as refiner:
-            found[REFINER] = {frame.source: _lean(refiner(frame)) for frame, _ in calibration.frames()}
-    return found
+    if asked.calibration.masks is None:
+        raise InputError("a refiner alone is verified on rough masks: name their folder with --masks")
+    return _refined(asked, None)
+
+
+def _refined(asked: Question, rough_of: RoughOf | None) -> Answers:
+    """The refiner's answers on the calibration's rough masks, or where it names none on those of `rough_of`."""
+    masks = asked.calibration.masks
+    if masks is not None:
+        rough_of = rough_reader(masks, False, asked.calibration.max_pixels)
+    assert rough_of is not None
+    wrap = asked.wrap_session
+    with RefinePipeline(asked.bundle, rough_of, asked.provider, asked.threads, wrap_session=wrap) as refiner:
+        return {REFINER: {frame.name: _lean(refiner(frame)) for frame, _ in asked.calibration.frames()}}
+
+
+def _each(pipeline: FramePipeline, calibration: Calibration) -> dict[str, Result]:
+    return {frame.name: _lean(pipeline(frame, roi)) for frame, roi in calibration.frames()}
 
 
 def agreements(reference: Answers, found: Answers) -> dict[str, Agreement]:
@@ -107,7 +137,7 @@ def agreements(reference: Answers, found: Answers) -> dict[str, Agreement]:
     return totals
 
 
-def told(agreement: dict[str, Agreement]) -> str:
+def summarized(agreement: dict[str, Agreement]) -> str:
     """In words."""
     parts = []
     for part, found in agreement.items():
@@ -117,14 +147,6 @@ def told(agreement: dict[str, Agreement]) -> str:
             f"{found.frames} frames, {found.label_difference:.3%} of the pixels of another class"
         )
     return "; ".join(parts)
-
-
-def _rough_of(calibration: Calibration, soss_answers: Mapping[str, Result] | None) -> RoughOf:
-    if calibration.masks is not None:
-        return rough_reader(calibration.masks, False, calibration.max_pixels)
-    if soss_answers is None:
-        raise InputError("a refiner alone is verified on rough masks: name their folder with --masks")
-    return lambda source: soss_answers[source].label
 
 
 def _lean(result: Result) -> Result:

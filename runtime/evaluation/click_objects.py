@@ -19,7 +19,7 @@ from maskrt.runtime.types import BadFrame, Frame, Labels
 class Planned:
     """A picture that can be evaluated. labels: of its objects, ascending; sha256: of its pixels and its truth's."""
 
-    source: str
+    name: str
     labels: tuple[int, ...]
     sha256: str
 
@@ -48,7 +48,7 @@ class Survey:
 
     def sha256(self) -> str:
         """Of all pictures and objects, in their order."""
-        lines = (f"{picture.source} {picture.labels} {picture.sha256}\n" for picture in self.planned)
+        lines = (f"{picture.name} {picture.labels} {picture.sha256}\n" for picture in self.planned)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -57,7 +57,7 @@ def survey(
     truth: Path,
     min_area: int,
     max_pixels: int,
-    told: Callable[[str, str | None], None] = lambda name, reason: None,
+    on_progress: Callable[[str, str | None], None] = lambda name, reason: None,
 ) -> Survey:
     """Look at every picture and its truth once.
 
@@ -65,7 +65,7 @@ def survey(
         truth: the folder; a STEM.png per picture, see Picture.truth.
         min_area: pixels; smaller objects are left out.
         max_pixels: of a truth; larger ones are not read.
-        told: of every picture's name, and why it cannot be used, None where it can.
+        on_progress: of every picture's name, and why it cannot be used, None where it can.
     """
     found = Survey([], 0, {})
     for item in source:
@@ -76,8 +76,8 @@ def survey(
             if planned.labels:
                 found.planned.append(planned)
         except InputError as error:
-            reason = found.failed[item.source] = str(error)
-        told(item.source, reason)
+            reason = found.failed[item.name] = str(error)
+        on_progress(item.name, reason)
     return found
 
 
@@ -87,16 +87,16 @@ def read_pictures(source: Source, truth: Path, planned: Sequence[Planned], max_p
     Raises:
         InputError: one is not what it was when it was planned.
     """
-    by_name = {picture.source: picture for picture in planned}
+    by_name = {picture.name: picture for picture in planned}
     for item in source:
-        expected = by_name.get(item.source)
+        expected = by_name.get(item.name)
         if expected is None:
             continue
         if isinstance(item, BadFrame):
             raise InputError(item.reason)
-        labels = read_labels(truth / f"{item.source}.png", max_pixels)
+        labels = read_labels(truth / f"{item.name}.png", max_pixels)
         if _sha256(item.rgb, labels) != expected.sha256:
-            raise InputError(f"{item.source}: the picture or its truth has changed meanwhile: start again")
+            raise InputError(f"{item.name}: the picture or its truth has changed meanwhile: start again")
         yield Picture(expected, item.rgb, labels)
 
 
@@ -104,7 +104,7 @@ def _planned(item: Frame | BadFrame, truth: Path, min_area: int, max_pixels: int
     """A picture's plan, and how many objects are too small for it."""
     if isinstance(item, BadFrame):
         raise InputError(item.reason)
-    file = truth / f"{item.source}.png"
+    file = truth / f"{item.name}.png"
     labels = read_labels(file, max_pixels)
     if labels.shape != item.rgb.shape[:2]:
         raise InputError(
@@ -116,7 +116,7 @@ def _planned(item: Frame | BadFrame, truth: Path, min_area: int, max_pixels: int
     if objects.size == 0:
         raise InputError(f"{file} holds no object, all is 0: leave the image out, or mark its objects")
     large = objects[areas[objects] >= min_area]
-    planned = Planned(item.source, tuple(int(label) for label in large), _sha256(item.rgb, labels))
+    planned = Planned(item.name, tuple(int(label) for label in large), _sha256(item.rgb, labels))
     return planned, objects.size - large.size
 
 

@@ -21,7 +21,7 @@ Failed = Literal["accept", "give-up"]
 class ObjectRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An object that was clicked on: the clicks, the IoU of its mask after them, and how long the session took."""
 
-    source: str
+    name: str = msgspec.field(name="source")
     label: int
     clicks: int
     iou: float

@@ -67,7 +67,7 @@ def run_sequence(
     limit: Limit,
     settings: SequenceSettings,
     file: Path,
-    told: Callable[[bool], None] = lambda worked: None,
+    on_progress: Callable[[bool], None] = lambda worked: None,
 ) -> ClickSequence:
     """Segment all objects of all pictures in a row, from a fresh decoder on; what a file holds is not done again.
 
@@ -77,7 +77,7 @@ def run_sequence(
         read: reads some of them, in order.
         settings: what an existing file must have been made with.
         file: where to go on from; written after every few objects and at the end, then without the session's state.
-        told: after every object; False for those of an earlier run.
+        on_progress: after every object; False for those of an earlier run.
 
     Raises:
         InputError: the file is damaged or of other settings; or a picture cannot be read.
@@ -87,7 +87,7 @@ def run_sequence(
     sequence, state = read_sequence(file, settings)
     records = list(sequence.records)
     for _ in records:
-        told(False)
+        on_progress(False)
     left = _left(planned, len(records))
     if not left:
         return sequence
@@ -101,7 +101,7 @@ def run_sequence(
             if unsaved == SAVE_EVERY:
                 write_sequence(file, _so_far(session, settings, records), session.state())
                 unsaved = 0
-            told(True)
+            on_progress(True)
     whole = _so_far(session, settings, records)
     write_sequence(file, whole, {})
     return whole
@@ -127,7 +127,7 @@ def segment_object(session: ClickSession, picture: Picture, label: int, limit: L
     else:
         session.give_up()
     seconds += time.perf_counter() - began
-    return ObjectRecord(picture.planned.source, label, len(clicked), iou, seconds)
+    return ObjectRecord(picture.planned.name, label, len(clicked), iou, seconds)
 
 
 def _so_far(session: ClickSession, settings: SequenceSettings, records: list[ObjectRecord]) -> ClickSequence:

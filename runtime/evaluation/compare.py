@@ -22,7 +22,7 @@ STAGES = ("stage_1", "two_stage")
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """One image, cut to its region of interest.
 
     rgb: uint8 [h, w, 3]; truth: bool [h, w]; masks: method -> bool [h, w].
@@ -34,14 +34,14 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class ComparedMethods(Compared):
+class MethodsComparison(Comparison):
     """branches: what the masks were made from."""
 
     branches: Branches
 
 
 @dataclass(frozen=True)
-class ComparedStages(Compared):
+class StagesComparison(Comparison):
     """stages: what the second one looked at again, in pixels of the region."""
 
     stages: Stages
@@ -49,7 +49,7 @@ class ComparedStages(Compared):
 
 def compare_methods(
     pipeline: SossPipeline, rgb: NDArray[np.uint8], truth: NDArray[np.bool_], roi: Roi | None = None
-) -> ComparedMethods:
+) -> MethodsComparison:
     """Run both branches once and fuse them by each method.
 
     The segmenter's mask is its most probable class; "hard_vote" and "soss" differ in the ballots only, and treat
@@ -72,12 +72,12 @@ def compare_methods(
         "soss": fuse(branches.probabilities, branches.segments, msgspec.structs.replace(spec, vote="soft"))[0],
     }
     masks = {method: labels[method] == spec.target for method in METHODS}
-    return ComparedMethods(cut(rgb, branches.roi_xywh), cut(truth, branches.roi_xywh), masks, branches)
+    return MethodsComparison(cut(rgb, branches.roi_xywh), cut(truth, branches.roi_xywh), masks, branches)
 
 
 def compare_stages(
     pipeline: TwoStagePipeline, rgb: NDArray[np.uint8], truth: NDArray[np.bool_], roi: Roi | None = None
-) -> ComparedStages:
+) -> StagesComparison:
     """Run stage 1 alone, then both. Arguments and errors as of compare_methods."""
     _require_same_size(truth, rgb)
     roi = checked_roi(rgb, roi)
@@ -87,7 +87,7 @@ def compare_stages(
         found = pipeline.segmenter.first_stage()([region])[0], look.probabilities
     target = pipeline.settings.target
     masks = {name: labels_of(maps) == target for name, maps in zip(STAGES, found, strict=True)}
-    return ComparedStages(region, cut(truth, roi), masks, look.stages)
+    return StagesComparison(region, cut(truth, roi), masks, look.stages)
 
 
 def _require_same_size(truth: NDArray[np.bool_], rgb: NDArray[np.uint8]) -> None:
@@ -109,7 +109,7 @@ class Scores:
     def __post_init__(self) -> None:
         self.confusions = {method: Confusion() for method in self.methods}
 
-    def add(self, compared: Compared) -> None:
+    def add(self, compared: Comparison) -> None:
         """Count one image."""
         self.images += 1
         for method, mask in compared.masks.items():

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from maskrt.runtime.evaluation.compare import ComparedMethods, ComparedStages
+from maskrt.runtime.evaluation.compare import MethodsComparison, StagesComparison
 from maskrt.runtime.io.overlay import framed, segments_picture
 from maskrt.runtime.region import fit_size_hw
 
@@ -17,7 +17,7 @@ CAPTION_HEIGHT = 26
 TALLEST = 4  # of a panel, in widths
 
 
-def comparison(compared: ComparedMethods, panel_width: int = 360) -> NDArray[np.uint8]:
+def comparison(compared: MethodsComparison, panel_width: int = 360) -> NDArray[np.uint8]:
     """One row of panels: input, truth, SAM's segments, the segmenter's mask, SOSS's mask.
 
     Source: the layout of figure 8 of the SOSS document.
@@ -32,7 +32,7 @@ def comparison(compared: ComparedMethods, panel_width: int = 360) -> NDArray[np.
     return row(panels, CAPTIONS, panel_width)
 
 
-def stages_comparison(compared: ComparedStages, panel_width: int = 360) -> NDArray[np.uint8]:
+def stages_comparison(compared: StagesComparison, panel_width: int = 360) -> NDArray[np.uint8]:
     """One row of panels: input, truth, stage 1's mask, both stages' mask, and what stage 2 looked at again."""
     panels = (
         compared.rgb,

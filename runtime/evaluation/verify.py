@@ -1,16 +1,20 @@
 """The certificate: the same pipeline, plain and fast, on this machine and this image."""
 
 import time
+from typing import Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels import sets
-from maskrt.runtime.bundle.bundle import FP32, Agreement, Bundle
-from maskrt.runtime.evaluation.answers import Calibration, agreements, answer
+from maskrt.kernels.sets import KernelSet
+from maskrt.runtime.bundle.bundle import FP32, Bundle
+from maskrt.runtime.bundle.manifest import Agreement
+from maskrt.runtime.engines.loading import Sessions
+from maskrt.runtime.evaluation.answers import Answer, Calibration, Question, agreements
 from maskrt.runtime.evaluation.equality import compare_segments, records
-from maskrt.runtime.pipelines.refine.pipeline import open_refiner, refiner_spec
+from maskrt.runtime.pipelines.refine.pipeline import open_refiner, refiner_of
 from maskrt.runtime.pipelines.refine.refiner import MAX_SIDE, Refiner
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.types import Roi
@@ -18,10 +22,10 @@ from maskrt.runtime.types import Roi
 TIE = 1e-4  # of a probability: nearer to a half, rounding decides
 
 
-class Compared(msgspec.Struct, frozen=True, kw_only=True):
+class ImageCertificate(msgspec.Struct, frozen=True, kw_only=True):
     """What every certificate of one image says; seconds of one run each."""
 
-    source: str
+    name: str = msgspec.field(name="source")
     ties: int
     different: int
     plain_s: float
@@ -33,7 +37,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
         return self.different == 0
 
 
-class Certificate(Compared, frozen=True, kw_only=True):
+class Certificate(ImageCertificate, frozen=True, kw_only=True):
     """What was compared on one image.
 
     masks, identical_rles, ties, different: as of benchmarks.equality; label_differences: pixels whose class differs;
@@ -45,7 +49,7 @@ class Certificate(Compared, frozen=True, kw_only=True):
     label_differences: int
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In words."""
         return (
             f"{self.masks} masks, {self.identical_rles} identical, {self.ties} ties, {self.different} different; "
@@ -53,7 +57,7 @@ class Certificate(Compared, frozen=True, kw_only=True):
         )
 
 
-class RefinerCertificate(Compared, frozen=True, kw_only=True):
+class RefinerCertificate(ImageCertificate, frozen=True, kw_only=True):
     """What was compared of a refiner on one image.
 
     pixels: of the image; ties: those whose label differs and whose plain probability is within TIE of a half;
@@ -64,7 +68,7 @@ class RefinerCertificate(Compared, frozen=True, kw_only=True):
     largest: float
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In words."""
         return (
             f"{self.pixels} pixels, {self.ties} ties, {self.different} different; "
@@ -90,19 +94,19 @@ class PrecisionCertificate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def certify_precision(
-    bundle: Bundle,
-    frames: Calibration,
-    options: dict[str, object],
-    provider: str = "cpu",
-    threads: int | None = None,
+    bundle: Bundle, answer: Answer, frames: Calibration, provider: str = "cpu", threads: int | None = None
 ) -> PrecisionCertificate:
     """Run a bundle's lower precision on a provider, and float32 in ONNX Runtime on the CPU.
 
+    Args:
+        bundle: in the lower precision, with the settings that it is run with.
+        answer: what its kind answers, see maskrt.runtime.kinds.
+
     Raises:
-        InputError, NetworkError: as of maskrt.runtime.evaluation.answers.
+        InputError, NetworkError: as of an Answer.
     """
-    reference = answer(bundle.at(FP32), frames, threads, options=options)
-    found = answer(bundle, frames, threads, reference, provider=provider, options=options)
+    reference = answer(Question(bundle.at(FP32), frames, threads))
+    found = answer(Question(bundle, frames, threads, reference, provider))
     return PrecisionCertificate(
         precision=bundle.precision,
         provider=provider,
@@ -111,14 +115,33 @@ def certify_precision(
     )
 
 
-def certify(
+class Certify(Protocol):
+    """Runs a bundle's pipeline on one picture in its plain way and in its fast way, and counts the differences.
+
+    The plain way is ONNX Runtime on the CPU with the reference kernels, the fast one what `maskrt run` does on the
+    provider and kernels asked for, under the bundle's settings. Raises InputError or NetworkError as the pipeline does.
+    """
+
+    def __call__(
+        self,
+        bundle: Bundle,
+        name: str,
+        rgb: NDArray[np.uint8],
+        roi: Roi | None,
+        provider: str,
+        threads: int | None,
+        kernels: KernelSet,
+    ) -> ImageCertificate: ...
+
+
+def certify_soss(
     bundle: Bundle,
-    source: str,
+    name: str,
     rgb: NDArray[np.uint8],
     roi: Roi | None,
-    options: dict[str, object],
     provider: str = "cpu",
     threads: int | None = None,
+    kernels: KernelSet = sets.CPU,
 ) -> Certificate:
     """Run the pipeline twice and count the differences: plain, and fast.
 
@@ -129,18 +152,18 @@ def certify(
     Raises:
         InputError, NetworkError: as of the pipeline.
     """
-    with SossPipeline(bundle, provider, threads, options, sets.CPU) as fast:
+    with SossPipeline(bundle, provider, threads, kernels) as fast:
         fast(rgb, roi)  # compiles, or loads, the kernels
         start = time.perf_counter()
         ours = fast(rgb, roi)
         fast_s = time.perf_counter() - start
-    with SossPipeline(bundle, "cpu", threads, options, sets.REFERENCE, split_decoder=False) as plain:
+    with SossPipeline(bundle, "cpu", threads, sets.REFERENCE, split_decoder=False) as plain:
         start = time.perf_counter()
         reference = plain(rgb, roi)
         plain_s = time.perf_counter() - start
     equality = compare_segments(ours.segments, records(reference.segments))
     return Certificate(
-        source=source,
+        name=name,
         masks=equality.masks,
         identical_rles=equality.identical_rles,
         ties=equality.ties,
@@ -153,12 +176,12 @@ def certify(
 
 def certify_refiner(
     bundle: Bundle,
-    source: str,
+    name: str,
     rgb: NDArray[np.uint8],
     rough: NDArray[np.float32],
-    options: dict[str, object],
     provider: str = "cpu",
     threads: int | None = None,
+    kernels: KernelSet = sets.CPU,
 ) -> RefinerCertificate:
     """Refine twice and count the differences: plain, and fast.
 
@@ -168,20 +191,21 @@ def certify_refiner(
     Raises:
         InputError, NetworkError: as of the refiner.
     """
-    with open_refiner(bundle, provider, threads, options) as fast:
+    with open_refiner(bundle, provider, threads, kernels) as fast:
         fast(rgb, rough)  # compiles, or loads, the kernels
         start = time.perf_counter()
         ours = fast(rgb, rough).probability
         fast_s = time.perf_counter() - start
     settings = msgspec.structs.replace(fast.settings, tile=MAX_SIDE, memory_limit_mb=None)
-    with Refiner(bundle, refiner_spec(bundle), settings, "cpu", threads, sets.REFERENCE, lazy=False) as plain:
+    sessions, (spec, _) = Sessions(bundle, "cpu", threads), refiner_of(bundle)
+    with Refiner(sessions, spec, settings, sets.REFERENCE, lazy=False) as plain:
         start = time.perf_counter()
         reference = plain(rgb, rough).probability
         plain_s = time.perf_counter() - start
     differs = (ours > 0.5) != (reference > 0.5)
     ties = differs & (np.abs(reference - 0.5) < TIE)
     return RefinerCertificate(
-        source=source,
+        name=name,
         pixels=differs.size,
         ties=int(ties.sum()),
         different=int((differs & ~ties).sum()),

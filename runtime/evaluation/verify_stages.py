@@ -7,14 +7,15 @@ from numpy.typing import NDArray
 
 from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
+from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle.bundle import Bundle
-from maskrt.runtime.evaluation.verify import TIE, Compared
+from maskrt.runtime.evaluation.verify import TIE, ImageCertificate
 from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline, labels_of
 from maskrt.runtime.region import checked_roi, cut
 from maskrt.runtime.types import Roi
 
 
-class StagesCertificate(Compared, frozen=True, kw_only=True):
+class StagesCertificate(ImageCertificate, frozen=True, kw_only=True):
     """What was compared of a two-stage segmenter on one image.
 
     windows: looked at again; window_differences: of them, those that only one of both ways looked at. pixels: of the
@@ -28,7 +29,7 @@ class StagesCertificate(Compared, frozen=True, kw_only=True):
     largest: float
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In words."""
         return (
             f"{self.windows} windows, {self.window_differences} others; {self.pixels} pixels, {self.ties} ties, "
@@ -38,12 +39,12 @@ class StagesCertificate(Compared, frozen=True, kw_only=True):
 
 def certify_stages(
     bundle: Bundle,
-    source: str,
+    name: str,
     rgb: NDArray[np.uint8],
     roi: Roi | None,
-    options: dict[str, object],
     provider: str = "cpu",
     threads: int | None = None,
+    kernels: KernelSet = sets.CPU,
 ) -> StagesCertificate:
     """Segment twice and count the differences: plain, and fast.
 
@@ -54,12 +55,12 @@ def certify_stages(
         InputError, NetworkError: as of the pipeline.
     """
     region = cut(rgb, checked_roi(rgb, roi))
-    with TwoStagePipeline(bundle, provider, threads, options) as fast, thread_limit(threads):
+    with TwoStagePipeline(bundle, provider, threads, kernels) as fast, thread_limit(threads):
         fast.segmenter([region])  # compiles, or loads, the kernels
         start = time.perf_counter()
         (ours,) = fast.segmenter.look([region], {})
         fast_s = time.perf_counter() - start
-    with TwoStagePipeline(bundle, "cpu", threads, options, sets.REFERENCE, one_by_one=True) as plain:
+    with TwoStagePipeline(bundle, "cpu", threads, sets.REFERENCE, one_by_one=True) as plain:
         start = time.perf_counter()
         (reference,) = plain.segmenter.look([region], {})
         plain_s = time.perf_counter() - start
@@ -68,7 +69,7 @@ def certify_stages(
     ties = differs & (first - second < TIE)
     others = set(ours.stages.windows_xywh) ^ set(reference.stages.windows_xywh)
     return StagesCertificate(
-        source=source,
+        name=name,
         windows=len(reference.stages.windows_xywh),
         window_differences=len(others),
         pixels=differs.size,

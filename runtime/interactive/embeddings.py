@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from maskrt.runtime.engines.device_tensor import Resident, Tensor
+from maskrt.runtime.engines.device_tensor import DeviceTensor, Tensor
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import write_files
 
@@ -69,7 +69,7 @@ class Embeddings:
         if (found := self._read(file)) is not None:
             return found
         embedding = compute(rgb)
-        self._write(file, embedding.numpy() if isinstance(embedding, Resident) else embedding)
+        self._write(file, embedding.numpy() if isinstance(embedding, DeviceTensor) else embedding)
         return embedding
 
     def _read(self, file: Path) -> Tensor | None:

@@ -24,7 +24,7 @@ Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
+class AdamState:
     """A decoder's weights with Adam's moments, by name. Its tensors are never changed: a step makes others.
 
     t: steps that the moments have seen. steps, skipped: taken, and left out since a gradient was not finite; what is
@@ -39,18 +39,18 @@ class Learned:
     skipped: int = 0
 
     @classmethod
-    def fresh(cls, weights: Tensors) -> "Learned":
+    def fresh(cls, weights: Tensors) -> "AdamState":
         """Weights that have learnt nothing: moments of zeros."""
         zeros = {name: np.zeros(value.shape, np.float32) for name, value in weights.items()}
         return cls(weights, zeros, zeros)
 
-    def back_to(self, earlier: "Learned") -> "Learned":
+    def back_to(self, earlier: "AdamState") -> "AdamState":
         """The weights, moments and t of before; the counters as they are."""
         return replace(earlier, steps=self.steps, skipped=self.skipped)
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class TrainingExample:
     """What a step learns from.
 
     feeds: the inputs of the click decoder, as it was asked. choice: number of the mask that learns. rows float32
@@ -66,7 +66,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Stepper:
+class AdamStep:
     """Takes steps of Adam in the graph `step` of a bundle.
 
     Source: torch.optim.Adam; the step's size and the correction of the second moment are computed in Python floats, as
@@ -76,7 +76,7 @@ class Stepper:
     session: Session
     masks: int = field(default=4, init=False)  # the click decoder's
 
-    def __call__(self, learned: Learned, lesson: Lesson, learning_rate: float) -> Learned:
+    def __call__(self, learned: AdamState, lesson: TrainingExample, learning_rate: float) -> AdamState:
         """After one step; where the loss or a gradient is not finite, as before it, and one more skipped.
 
         Raises:
@@ -100,11 +100,11 @@ class Stepper:
         # What is learnt stays where the engine computes it; the norm tells whether every part of it is finite.
         keep = [name for name in self.session.outputs if name.startswith(NEXT)]
         try:
-            outputs = self.session.run(feeds, check=("loss", "gradient_norm"), keep=keep)
+            outputs = self.session.run(feeds, check=("loss", "gradient_norm"), keep_on_device=keep)
         except NotFinite:
             return replace(learned, skipped=learned.skipped + 1)
         names = list(learned.weights)
-        return Learned(
+        return AdamState(
             weights={name: outputs[NEXT + name] for name in names},
             first={name: outputs[NEXT + FIRST + name] for name in names},
             second={name: outputs[NEXT + SECOND + name] for name in names},

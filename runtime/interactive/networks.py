@@ -1,9 +1,7 @@
 """The three networks of an interactive bundle: encoder, click decoder, and the step by which the decoder learns."""
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,32 +9,33 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskrt.runtime.bundle.bundle import Bundle
-from maskrt.runtime.closeable import Closing
+from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.engines.device_tensor import Tensor
-from maskrt.runtime.engines.providers import TENSORRT, open_session, provider_of
-from maskrt.runtime.engines.session import Session
+from maskrt.runtime.engines.loading import Sessions
+from maskrt.runtime.engines.providers import TENSORRT, provider_of
+from maskrt.runtime.engines.session import Session, require_names
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.interactive.decoder import ClickDecoder, WeightsAsInputs, WeightsByRefit
 from maskrt.runtime.interactive.learning import FIRST, NEXT, SECOND, STEP_INPUTS, Tensors
-from maskrt.runtime.sam.mask_decoder import require_names
 
 MASKS = 4  # of a prompt: the single one, then the three of an ambiguous click
 PROMPT = ("point_coords", "point_labels", "mask_input", "has_mask_input")
 
 
 @dataclass(frozen=True)
-class ClickNetworks(Closing):
+class ClickNetworks(Closeable):
     """encoder: image uint8 [1, h, w, 3] -> image_embeddings float32 [1, C, e, e].
 
     decoder: image_embeddings, point_coords [1, P, 2], point_labels [1, P], mask_input [1, 1, l, l], has_mask_input [1],
     and every weight by its name -> low_res_masks [4, l, l], pred_iou [4]. step: see maskrt.runtime.interactive.learning.
-    kept: what the encoder leaves on its device, since both others compute there.
+    kept: what the encoder leaves on its device, since both others compute there. sessions: what closes all three.
     """
 
     encoder: Session
     decoder: ClickDecoder
     step: Session
     kept: tuple[str, ...]
+    sessions: Closeable
 
     def require(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """Raises BundleError unless the networks have those names, and take these weights."""
@@ -68,7 +67,7 @@ class ClickNetworks(Closing):
         """
         # Pillow, as upstream: its antialiased uint8 resampling in the graph would not be equal.
         resized = np.array(Image.fromarray(rgb).resize(input_hw[::-1], Image.Resampling.BILINEAR))
-        embedding: Tensor = self.encoder.run({"image": resized[None]}, keep=self.kept)["image_embeddings"]
+        embedding: Tensor = self.encoder.run({"image": resized[None]}, keep_on_device=self.kept)["image_embeddings"]
         if tuple(embedding.shape) != self.embedding_shape:
             raise NetworkError(
                 f"the encoder returned {list(embedding.shape)}, the click_decoder takes {list(self.embedding_shape)}: "
@@ -94,8 +93,7 @@ class ClickNetworks(Closing):
 
     def close(self) -> None:
         """Free the three."""
-        for session in (self.encoder, self.decoder.session, self.step):
-            session.close()
+        self.sessions.close()
 
 
 _LOSS = ("loss", "gradient_norm")
@@ -120,18 +118,12 @@ def open_networks(bundle: Bundle, provider: str, threads: int | None) -> ClickNe
     decodes = "cpu" if row.weights == "fixed" else provider
     learns = provider if row.weights == "inputs" else "cpu"
     taking: Callable[[Any], ClickDecoder] = WeightsByRefit if row.weights == "refit" else WeightsAsInputs
-    with ExitStack() as opened:
-        load = partial(_load, opened, bundle, threads)
-        networks = ClickNetworks(
-            load("encoder", provider, repeated=False),
-            taking(load("click_decoder", decodes, repeated=True)),
-            load("step", learns, repeated=True),
+    with Sessions(bundle, provider, threads).loading() as sessions:
+        return ClickNetworks(
+            sessions.load("encoder"),
+            taking(sessions.load("click_decoder", provider=decodes, repeated=True)),
+            sessions.load("step", provider=learns, repeated=True),
             # Else on the host, from where the 4 MB of SAM's go up with every prompt: fewer than those of its weights.
             kept=("image_embeddings",) if learns == provider else (),
+            sessions=sessions,
         )
-        opened.pop_all()
-    return networks
-
-
-def _load(opened: ExitStack, bundle: Bundle, threads: int | None, role: str, provider: str, *, repeated: bool) -> Any:
-    return opened.enter_context(open_session(bundle.model_path(role), provider, threads, repeated=repeated))

@@ -8,14 +8,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.bundle.bundle import Bundle, interactive_manifest, open_bundle, with_overrides
-from maskrt.runtime.closeable import Closing
+from maskrt.runtime.bundle.bundle import Bundle, open_bundle
+from maskrt.runtime.bundle.manifest import InteractiveManifest
+from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.engines.device_tensor import Tensor
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.interactive.clicks import Click
 from maskrt.runtime.interactive.decoder_files import read_base, read_decoder, write_decoder
 from maskrt.runtime.interactive.embeddings import Embeddings
-from maskrt.runtime.interactive.learning import Learned, Lesson, Stepper
+from maskrt.runtime.interactive.learning import AdamState, AdamStep, TrainingExample
 from maskrt.runtime.interactive.networks import ClickNetworks, open_networks
 from maskrt.runtime.interactive.prompts import (
     UNKNOWN,
@@ -59,7 +61,7 @@ class _Answer:
     low_res: Floats
 
 
-class InteractiveSession(Closing):
+class InteractiveSession(Closeable):
     """One person's work with one bundle; not for two threads at once.
 
     A prompt's answer starts from the answer before it. The first click of an object takes that of SAM's three masks
@@ -71,13 +73,12 @@ class InteractiveSession(Closing):
         bundle: Bundle,
         provider: str = "cpu",
         threads: int | None = None,
-        options: Mapping[str, Any] | None = None,
         cache_images: int = 16,
         cache_dir: Path | str | None = None,
     ) -> None:
         """Arguments and errors as of open_interactive."""
-        manifest = interactive_manifest(bundle)
-        self.settings = with_overrides(manifest.adapt, dict(options or {}))
+        manifest = bundle.expect(InteractiveManifest)
+        self.settings = manifest.adaptation
         self._sam, self._base_sha256 = manifest.sam, manifest.models["weights"].sha256
         base = read_base(bundle.model_path("weights"))
         self._base = base
@@ -89,8 +90,8 @@ class InteractiveSession(Closing):
         except BaseException:
             self._networks.close()
             raise
-        self._step = Stepper(self._networks.step)
-        self._decoders = {BASE: Learned.fresh(base)}
+        self._step = AdamStep(self._networks.step)
+        self._decoders = {BASE: AdamState.fresh(base)}
         self.decoder = BASE
         self._start = self._decoders[BASE]  # as it was before this object
         self._picture: _Picture | None = None
@@ -98,11 +99,11 @@ class InteractiveSession(Closing):
         self._answers: list[_Answer] = []
 
     @property
-    def _learned(self) -> Learned:
+    def _learned(self) -> AdamState:
         return self._decoders[self.decoder]
 
     @_learned.setter
-    def _learned(self, learned: Learned) -> None:
+    def _learned(self, learned: AdamState) -> None:
         self._decoders[self.decoder] = learned
 
     @property
@@ -254,7 +255,7 @@ class InteractiveSession(Closing):
             raise InputError("a decoder needs a name: give that of a class")
         if self._prompts:
             raise InputError("an object is under way: accept it, or reset it, before another decoder is used")
-        self._decoders.setdefault(name, Learned.fresh(self._base))
+        self._decoders.setdefault(name, AdamState.fresh(self._base))
         self.decoder = name
         self._start = self._learned
 
@@ -277,7 +278,7 @@ class InteractiveSession(Closing):
             raise InputError("an object is under way: accept it, or reset it, before a decoder is loaded")
         if not name:
             raise InputError("a decoder needs a name: give that of a class")
-        self._decoders[name] = Learned.fresh(read_decoder(Path(path), self._base, self._base_sha256))
+        self._decoders[name] = AdamState.fresh(read_decoder(Path(path), self._base, self._base_sha256))
         self._start = self._learned
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -329,11 +330,13 @@ class InteractiveSession(Closing):
         choice = 1 + int(pred_iou[AMBIGUOUS].argmax()) if ambiguous else SINGLE
         return _Answer(feeds, choice, masks[choice].copy())
 
-    def _lesson(self, answer: _Answer, clicks: Sequence[Click]) -> Lesson:
+    def _lesson(self, answer: _Answer, clicks: Sequence[Click]) -> TrainingExample:
         """All clicks so far; of the grid, only the rows and columns that hold one."""
         picture = self._set()
         rows, columns, target = click_target(clicks, picture.size_hw, picture.input_hw)
-        return Lesson(answer.feeds, answer.choice, picture.grid_rows[rows], picture.grid_columns[columns], target)
+        return TrainingExample(
+            answer.feeds, answer.choice, picture.grid_rows[rows], picture.grid_columns[columns], target
+        )
 
     def _finish(self, result_mask: Literal["off", "E", "U"]) -> None:
         """Learn from the object as a whole, and forget its prompts."""
@@ -345,7 +348,7 @@ class InteractiveSession(Closing):
         self._learned = self._start = learned
         self._prompts, self._answers = [], []
 
-    def _lesson_of_object(self, result_mask: Literal["off", "E", "U"]) -> Lesson | None:
+    def _lesson_of_object(self, result_mask: Literal["off", "E", "U"]) -> TrainingExample | None:
         """The mask and the clicks, merged; None where nothing is wanted or known."""
         picture, answer, settings = self._set(), self._answers[-1], self.settings
         clicks = self.clicks if settings.click_mask else ()
@@ -358,7 +361,7 @@ class InteractiveSession(Closing):
         target[rows, columns] = values
         if (target == UNKNOWN).all():  # a step without a loss would go on along Adam's moments
             return None
-        return Lesson(answer.feeds, answer.choice, picture.grid_rows, picture.grid_columns, target)
+        return TrainingExample(answer.feeds, answer.choice, picture.grid_rows, picture.grid_columns, target)
 
     def _drawn(self, low_res: Floats) -> Mask:
         picture = self._set()
@@ -367,25 +370,32 @@ class InteractiveSession(Closing):
 
 
 def open_interactive(
-    bundle: Path | str, provider: str = "cpu", threads: int | None = None, **options: Any
+    bundle: Path | str | Bundle,
+    provider: str = "cpu",
+    threads: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    cache_images: int = 16,
+    cache_dir: Path | str | None = None,
 ) -> InteractiveSession:
     """Verify a bundle of maskrt export interactive and load it for use in a `with` block.
 
     Args:
-        bundle: the bundle's folder.
+        bundle: the bundle's folder, or what open_bundle returned for it.
         provider: "cpu", "cuda", "cuda:1" and so on; "openvino" for the encoder, "tensorrt" after maskrt build for
             encoder and decoder, the rest on the CPU.
         threads: of a network while it runs.
-        options: AdaptSpec's fields, as `learning_rate=1e-5`; `cache_images`, embeddings kept in memory, 16;
-            `cache_dir`, a folder to keep them in as well.
+        settings: override the bundle's, as {"learning_rate": 1e-5}; see AdaptationSpec.
+        cache_images: how many embeddings are kept in memory.
+        cache_dir: a folder to keep them in as well.
 
     Raises:
-        BundleError: the bundle is not whole or of another kind, or an option is unknown.
+        BundleError: the bundle is not whole or of another kind, or there is no such setting.
         InputError: the provider cannot run a decoder that learns.
         ProviderUnavailable: the provider is not on this machine.
     """
-    cache_images, cache_dir = options.pop("cache_images", 16), options.pop("cache_dir", None)
-    return InteractiveSession(open_bundle(bundle), provider, threads, options, cache_images, cache_dir)
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    opened.expect(InteractiveManifest)
+    return InteractiveSession(with_settings(opened, settings or {}), provider, threads, cache_images, cache_dir)
 
 
 def _apart(prompts: Sequence[Click | Box]) -> tuple[list[Click], Box | None]:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.engines.device_tensor import Resident
+from maskrt.runtime.engines.device_tensor import DeviceTensor
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.interactive.decoder_files import Weights, different
-from maskrt.runtime.interactive.learning import FIRST, SECOND, Learned, Tensors
+from maskrt.runtime.interactive.learning import FIRST, SECOND, AdamState, Tensors
 
 WEIGHT = "weight."
 GROUPS = (WEIGHT, FIRST, SECOND)
@@ -19,12 +19,12 @@ COUNTERS = ("t", "steps", "skipped_steps")
 def on_host(tensors: Tensors) -> dict[str, NDArray[Any]]:
     """The tensors as arrays of their own, wherever they lie."""
     return {
-        name: value.numpy() if isinstance(value, Resident) else np.array(value, order="C")
+        name: value.numpy() if isinstance(value, DeviceTensor) else np.array(value, order="C")
         for name, value in tensors.items()
     }
 
 
-def to_arrays(learned: Learned) -> dict[str, NDArray[Any]]:
+def to_arrays(learned: AdamState) -> dict[str, NDArray[Any]]:
     """Copies: weights and moments float32 by prefix and name, and the counters int64 []."""
     groups = zip(GROUPS, (learned.weights, learned.first, learned.second), strict=True)
     arrays = {prefix + name: value for prefix, group in groups for name, value in on_host(group).items()}
@@ -32,7 +32,7 @@ def to_arrays(learned: Learned) -> dict[str, NDArray[Any]]:
     return arrays | {name: np.array(count, np.int64) for name, count in zip(COUNTERS, counts, strict=True)}
 
 
-def from_arrays(state: Mapping[str, NDArray[Any]], base: Weights) -> Learned:
+def from_arrays(state: Mapping[str, NDArray[Any]], base: Weights) -> AdamState:
     """What to_arrays was given, from copies. base: weights of the names and shapes that it must have.
 
     Raises:
@@ -48,7 +48,7 @@ def from_arrays(state: Mapping[str, NDArray[Any]], base: Weights) -> Learned:
     if any((value < 0).any() for value in second.values()):  # Adam takes their roots
         raise BundleError("the state is damaged: a second moment is negative; start anew")
     t, steps, skipped = (_count(state, name) for name in COUNTERS)
-    return Learned(weights, first, second, t, steps, skipped)
+    return AdamState(weights, first, second, t, steps, skipped)
 
 
 def _count(state: Mapping[str, NDArray[Any]], name: str) -> int:

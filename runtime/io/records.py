@@ -36,7 +36,7 @@ class Record(msgspec.Struct, frozen=True):
     stages: of a two-stage segmenter, what was looked at again, and at what size.
     """
 
-    source: str
+    name: str = msgspec.field(name="source")
     index: int
     timestamp_us: int | None
     status: Literal["ok", "failed"]
@@ -88,7 +88,7 @@ class Records:
             os.fsync(self._file)
         except OSError as error:
             raise cannot_write(self._path, error) from error
-        self.latest[record.source] = record
+        self.latest[record.name] = record
 
     def close(self) -> None:
         """Close the file; again does nothing."""
@@ -121,7 +121,7 @@ class Records:
                 raise InputError(
                     f"{self._path} line {number} is not a result of maskrt ({error}): choose another --out"
                 ) from error
-            self.latest[record.source] = record
+            self.latest[record.name] = record
 
 
 def sha256_of_pixels(rgb: NDArray[np.uint8]) -> str:

@@ -26,8 +26,8 @@ def roi_reader(folder: Path) -> RoiOf:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; it should hold a STEM.json with roi_xywh per image")
 
-    def read(source: str) -> Roi | None:
-        file = folder / f"{source}.json"
+    def read(name: str) -> Roi | None:
+        file = folder / f"{name}.json"
         try:
             return msgspec.json.decode(file.read_bytes(), type=_RoiFile).roi_xywh
         except FileNotFoundError as error:

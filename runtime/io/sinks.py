@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from maskrt.runtime.closeable import Closing
+from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import remove_leftovers, sha256_of, write_bytes
 from maskrt.runtime.io.overlay import overlay
@@ -44,7 +44,7 @@ class Sink(Protocol):
     ) -> None: ...
 
 
-class FolderSink(Closing):
+class FolderSink(Closeable):
     """Writes the kinds asked for, each file atomically, and the frame's line after its files."""
 
     def __init__(self, out: Path, kinds: tuple[str, ...], settings: RunSettings, resume: bool = False) -> None:
@@ -77,12 +77,12 @@ class FolderSink(Closing):
 
     def is_done(self, frame: Frame, roi: Roi) -> bool:
         """Whether an earlier run did this very frame with these settings and its files are still what it wrote."""
-        record = self._records.latest.get(frame.source)
+        record = self._records.latest.get(frame.name)
         if record is None or record.status != "ok" or record.settings != self._settings:
             return False
         if record.roi_xywh != roi or record.frame_sha256 != sha256_of_pixels(frame.rgb):
             return False
-        wanted = [self._relative(kind, frame.source) for kind in self._kinds]
+        wanted = [self._relative(kind, frame.name) for kind in self._kinds]
         return all(self._is_intact(path, record.files.get(path)) for path in wanted)
 
     def write(self, frame: Frame, result: Result) -> None:
@@ -93,13 +93,13 @@ class FolderSink(Closing):
         """
         files = {}
         for kind in self._kinds:
-            path = self._relative(kind, frame.source)
+            path = self._relative(kind, frame.name)
             write_bytes(self._out / path, WRITERS[kind][1](frame, result, self._settings.classes))
             files[path] = sha256_of(self._out / path)
-        self._remove(frame.source, keep=files)
+        self._remove(frame.name, keep=files)
         self._records.append(
             Record(
-                source=frame.source,
+                name=frame.name,
                 index=frame.index,
                 timestamp_us=frame.timestamp_us,
                 status="ok",
@@ -115,23 +115,23 @@ class FolderSink(Closing):
 
     def write_failure(self, frame: Frame | BadFrame, reason: str) -> None:
         """Write the line of a frame without result, and remove what an earlier run wrote for it."""
-        self._remove(frame.source, keep={})
+        self._remove(frame.name, keep={})
         timestamp_us = frame.timestamp_us if isinstance(frame, Frame) else None
         self._records.append(
-            Record(frame.source, frame.index, timestamp_us, status="failed", reason=reason, settings=self._settings)
+            Record(frame.name, frame.index, timestamp_us, status="failed", reason=reason, settings=self._settings)
         )
 
-    def _relative(self, kind: str, source: str) -> str:
-        return f"{kind}/{source}{WRITERS[kind][0]}"
+    def _relative(self, kind: str, name: str) -> str:
+        return f"{kind}/{name}{WRITERS[kind][0]}"
 
     def _is_intact(self, path: str, sha256: str | None) -> bool:
         file = self._out / path
         return sha256 is not None and file.is_file() and sha256_of(file) == sha256
 
-    def _remove(self, source: str, keep: dict[str, str]) -> None:
+    def _remove(self, name: str, keep: dict[str, str]) -> None:
         """Remove the frame's files of other kinds: they would be from an earlier run with other settings."""
         for kind in WRITERS:
-            path = self._relative(kind, source)
+            path = self._relative(kind, name)
             if path not in keep:
                 (self._out / path).unlink(missing_ok=True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from maskrt.runtime.closeable import Closing
+from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.io.images import MAX_PIXELS, SUFFIXES, read_image
 from maskrt.runtime.types import BadFrame, Frame
@@ -18,7 +18,7 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm")
 class Source(Protocol):
     """Frames in order, for use in a `with` block.
 
-    Frame.source names the frame's outputs: the stem of an image file, or VIDEO_000123. length is None where the number
+    Frame.name names the frame's outputs: the stem of an image file, or VIDEO_000123. length is None where the number
     of frames is not known beforehand.
     """
 
@@ -34,7 +34,7 @@ class Source(Protocol):
     ) -> None: ...
 
 
-class ImageSource(Closing):
+class ImageSource(Closeable):
     """Image files, read one at a time."""
 
     def __init__(self, files: Sequence[Path], max_pixels: int = MAX_PIXELS) -> None:

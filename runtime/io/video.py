@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from maskrt.runtime.closeable import Closing
+from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.errors import InputError, MaskrtError
 from maskrt.runtime.io.images import MAX_PIXELS
 from maskrt.runtime.types import BadFrame, Frame
 
 
-class VideoSource(Closing):
+class VideoSource(Closeable):
     """The first video track, every frame in order, as VIDEO_000000, VIDEO_000001, ...
 
     timestamp_us is the presentation time since the start of the file's clock. Display rotation is not applied. A

@@ -28,7 +28,7 @@ class Pipeline(Protocol):
 class Outcome:
     """What happened to one frame."""
 
-    source: str
+    name: str
     status: Literal["done", "skipped", "failed"]
     reason: str | None = None
 
@@ -93,10 +93,10 @@ def _outcomes(
         answer = plan if isinstance(plan, InputError) else next(answers)
         if isinstance(item, Frame) and isinstance(answer, Result):
             sink.write(item, answer)
-            yield Outcome(item.source, "done")
+            yield Outcome(item.name, "done")
         else:
             sink.write_failure(item, str(answer))
-            yield Outcome(item.source, "failed", str(answer))
+            yield Outcome(item.name, "failed", str(answer))
 
 
 def _planned(
@@ -106,11 +106,11 @@ def _planned(
     if isinstance(item, BadFrame):
         return InputError(item.reason)
     try:
-        checked = checked_roi(item.rgb, roi(item.source) if callable(roi) else roi)
+        checked = checked_roi(item.rgb, roi(item.name) if callable(roi) else roi)
     except InputError as error:
         return error
     done = resume and sink.is_done(item, checked)
-    return Outcome(item.source, "skipped") if done else (item, checked)
+    return Outcome(item.name, "skipped") if done else (item, checked)
 
 
 def _answers(pipeline: Pipeline, planned: Sequence[tuple[Frame, Roi]]) -> Sequence[Result | InputError | NetworkError]:

@@ -1,20 +1,18 @@
 """SAM's mask decoder on many prompts of one image: in one graph, or in the three of maskrt.export.graphs.split_decoder."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.bundle.bundle import Bundle, soss_manifest
 from maskrt.runtime.bundle.specs import SamSpec
 from maskrt.runtime.cpus import usable_cpus
-from maskrt.runtime.engines.device_tensor import Resident, Tensor
-from maskrt.runtime.engines.providers import open_session, provider_of
-from maskrt.runtime.engines.recorder import Watch, unwatched
-from maskrt.runtime.engines.session import Session
+from maskrt.runtime.engines.device_tensor import DeviceTensor, Tensor
+from maskrt.runtime.engines.loading import Sessions
+from maskrt.runtime.engines.providers import provider_of
+from maskrt.runtime.engines.session import Session, require_names
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 
 Floats = NDArray[np.float32]
@@ -148,14 +146,14 @@ class SplitDecoder:
 
     def prepare(self, embeddings: Tensor) -> Tensors:
         """The tensors that all prompts of the image share."""
-        return self._image_side.run({"image_embeddings": embeddings}, keep=self._image_side.outputs)
+        return self._image_side.run({"image_embeddings": embeddings}, keep_on_device=self._image_side.outputs)
 
     def prompt(self, image: Tensors, coords: Floats, labels: Floats) -> Prompted:
         """Predicted IoUs. No mask is drawn."""
         feeds = {name: image[name] for name in self._token_side.inputs if name in image}
         # The state is not searched for NaN: pred_iou is made from it, and so are the masks.
         feeds |= {"point_coords": coords, "point_labels": labels}
-        outputs = self._token_side.run(feeds, check=("pred_iou",), keep=self._state)
+        outputs = self._token_side.run(feeds, check=("pred_iou",), keep_on_device=self._state)
         _check_shapes("decoder", (outputs["pred_iou"].shape,), ((len(coords), MASKS_PER_POINT),))
         return Prompted(outputs["pred_iou"], {name: outputs[name] for name in self._state})
 
@@ -176,35 +174,26 @@ class SplitDecoder:
         return indices, low_res
 
 
-def open_decoder(
-    bundle: Bundle, provider: str, threads: int | None, split: bool, stack: ExitStack, watch: Watch = unwatched
-) -> MaskDecoder:
-    """The decoder of a bundle, its sessions closed with `stack`.
+def open_decoder(sessions: Sessions, sam: SamSpec, split: bool = True) -> MaskDecoder:
+    """Load the decoder of a bundle.
 
     Args:
-        threads: of the decoder as a whole; None is every usable core.
+        sessions: of the bundle; their number of threads is that of the decoder as a whole, None every usable core.
         split: in three graphs where the bundle has them. The answer is the same, but only the one graph, WholeDecoder,
             takes a mask as a prompt.
-        watch: is given every session and its role, and returns what to use.
 
     Raises:
         BundleError: a graph is missing or does not fit the others.
         ProviderUnavailable: as of open_session.
     """
-
-    def load(role: str, threads: int | None, callers: int = 1) -> Session:
-        session = open_session(bundle.model_path(role), provider, threads, callers, repeated=True)
-        return stack.enter_context(watch(role, session))
-
-    sam = soss_manifest(bundle).sam
-    if not (split and set(SPLIT_DECODER) & set(bundle.manifest.models)):
-        return WholeDecoder(load("decoder", threads), sam)
+    if not (split and set(SPLIT_DECODER) & set(sessions.bundle.manifest.models)):
+        return WholeDecoder(sessions.load("decoder", repeated=True), sam)
     shared, *each = SPLIT_DECODER
-    workers = threads or usable_cpus()
-    if provider_of(provider).on_gpu:
+    workers = sessions.threads or usable_cpus()
+    if provider_of(sessions.provider).on_gpu:
         workers = min(workers, GPU_WORKERS)
-    token_side, upscale = (load(role, 1, workers) for role in each)
-    return SplitDecoder(load(shared, threads), token_side, upscale, sam, workers)
+    token_side, upscale = (sessions.load(role, threads=1, callers=workers, repeated=True) for role in each)
+    return SplitDecoder(sessions.load(shared, repeated=True), token_side, upscale, sam, workers)
 
 
 def _kernels_of(kernels: Tensor, ranks: Indices) -> tuple[Tensor, Indices | slice]:
@@ -213,7 +202,7 @@ def _kernels_of(kernels: Tensor, ranks: Indices) -> tuple[Tensor, Indices | slic
     On a GPU all three are drawn: nothing has to be gathered there, and shapes that stay the same let an engine launch
     its work as a whole. A CPU takes a sixth longer for three than for one, so it draws what is wanted.
     """
-    if isinstance(kernels, Resident):
+    if isinstance(kernels, DeviceTensor):
         return kernels, ranks
     return kernels[:, ranks], slice(None)
 
@@ -221,15 +210,6 @@ def _kernels_of(kernels: Tensor, ranks: Indices) -> tuple[Tensor, Indices | slic
 def no_mask(low_res_hw: tuple[int, int]) -> Tensors:
     """The one graph's `mask_input` and `has_mask_input` for prompts without a mask."""
     return {"mask_input": np.zeros((1, 1, *low_res_hw), np.float32), "has_mask_input": np.zeros(1, np.float32)}
-
-
-def require_names(session: Session, role: str, inputs: set[str], outputs: set[str]) -> None:
-    """Raise BundleError unless a graph has these inputs and outputs."""
-    if not inputs <= set(session.inputs) or not outputs <= set(session.outputs):
-        raise BundleError(
-            f"the {role} takes {', '.join(session.inputs)} and returns {', '.join(session.outputs)}; expected "
-            f"{', '.join(sorted(inputs))} and {', '.join(sorted(outputs))}: export the bundle again"
-        )
 
 
 def _check_mask(mask: Floats, prompts: int, low_res_hw: tuple[int, int]) -> None:

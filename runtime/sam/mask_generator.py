@@ -10,23 +10,23 @@ from PIL import Image
 from maskrt.kernels import sets
 from maskrt.kernels.low_res import Placement
 from maskrt.kernels.sets import KernelSet
-from maskrt.runtime.batching import as_value, groups, in_halves, raised
+from maskrt.runtime.batching import as_value, groups, in_halves, unwrap
 from maskrt.runtime.bundle.specs import MasksSpec, SamSpec
+from maskrt.runtime.engines.axes import IMAGE_AXES
 from maskrt.runtime.engines.device_tensor import Tensor
-from maskrt.runtime.engines.session import Session
+from maskrt.runtime.engines.session import Session, require_names
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.region import fit_size_hw
 from maskrt.runtime.rle import Rle, move_rle, rle_area
 from maskrt.runtime.sam.candidates import Candidate, CandidateFinder, Points, draw_rle
 from maskrt.runtime.sam.clean_up import clean_rle
 from maskrt.runtime.sam.crops import Crop, crop_boxes, cut_by_crop
-from maskrt.runtime.sam.mask_decoder import MaskDecoder, Tensors, require_names
-from maskrt.runtime.sam.prompts import coarse_points, guided_points, inside_any, point_grid
+from maskrt.runtime.sam.mask_decoder import MaskDecoder, Tensors
+from maskrt.runtime.sam.prompts import Grid, policy_of
 from maskrt.runtime.timing import timed, timed_together
 from maskrt.runtime.types import Segments
 
 CROP_NMS_THRESH = 0.7  # between crops; upstream's default
-IMAGE_AXES = 4  # of what takes pictures: a batch of them, sides and channels
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class _Search:
         return np.ascontiguousarray(self.rgb[y0:y1, x0:x1])
 
 
-class AutomaticMasks:
+class AutomaticMaskGenerator:
     """Prompts SAM with points and keeps the confident, stable, distinct masks.
 
     The `encoder` takes `image`, uint8 [B, h, w, 3] RGB with longest side `sam.image_size`, and returns
@@ -77,7 +77,7 @@ class AutomaticMasks:
     def __init__(
         self, encoder: Session, decoder: MaskDecoder, sam: SamSpec, masks: MasksSpec, kernels: KernelSet = sets.CPU
     ) -> None:
-        """Raises BundleError when the encoder does not have the names and axes above."""
+        """Raises BundleError when the encoder does not have the names and axes above, InputError for unknown prompts."""
         require_names(encoder, "encoder", {"image"}, {"image_embeddings"})
         if len(encoder.inputs["image"][1]) != IMAGE_AXES:
             raise BundleError(
@@ -87,12 +87,13 @@ class AutomaticMasks:
         self._finder = CandidateFinder(decoder, sam, masks, kernels)
         self._sam = sam
         self._spec = masks
+        self._policy = policy_of(masks.prompts)
         self._kernels = kernels
 
     @property
-    def guided(self) -> bool:
+    def needs_foreground(self) -> bool:
         """Whether a call needs `foreground`."""
-        return self._spec.prompts == "guided"
+        return self._policy.needs_foreground
 
     def __call__(
         self,
@@ -101,7 +102,7 @@ class AutomaticMasks:
         foreground: NDArray[np.float32] | None = None,
     ) -> Segments:
         """All masks of one image; arguments, answer and errors as of a batch."""
-        return raised(self.batch([rgb], [timings_ms], [foreground])[0])
+        return unwrap(self.batch([rgb], [timings_ms], [foreground])[0])
 
     def batch(
         self,
@@ -115,8 +116,8 @@ class AutomaticMasks:
             images: uint8 [H, W, 3], C-contiguous, of any sizes.
             timings_ms: of each image; gets the stages "encoder" (with the resize), "decoder" and "masks" added; for
                 threads that work side by side, the mean of one, and of what is done together an equal share.
-            foregrounds: of each image float32 [H, W], probability of anything but background; for `guided`, which
-                needs it.
+            foregrounds: of each image float32 [H, W], probability of anything but background; for a policy
+                that needs it.
 
         Returns:
             Segments in the order upstream returns them, or what went wrong with that image alone. The clean-up of small
@@ -124,12 +125,14 @@ class AutomaticMasks:
             those of the mask before, as upstream.
 
         Raises:
-            InputError: `guided` without a foreground.
+            InputError: a policy that needs a foreground, without one.
             NetworkError: the encoder returned NaN, infinity, or a shape that the bundle does not declare.
             OutOfMemory: half of the images that were encoded together did not fit either.
         """
-        if self.guided and any(foreground is None for foreground in foregrounds):
-            raise InputError("prompts=guided needs the segmenter's probabilities: use prompts=grid without a segmenter")
+        if self.needs_foreground and any(foreground is None for foreground in foregrounds):
+            raise InputError(
+                f"prompts={self._spec.prompts} needs the segmenter's probabilities: use prompts=grid without a segmenter"
+            )
         layers, overlap = self._spec.crop_n_layers, self._spec.crop_overlap_ratio
         searches = [
             _Search(rgb, own_ms, foreground, crop_boxes((rgb.shape[0], rgb.shape[1]), layers, overlap))
@@ -170,7 +173,9 @@ class AutomaticMasks:
 
     def _embed(self, images: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
         """Run the encoder once on images of one size."""
-        embeddings = self._encoder.run({"image": np.stack(images)}, keep=("image_embeddings",))["image_embeddings"]
+        embeddings = self._encoder.run({"image": np.stack(images)}, keep_on_device=("image_embeddings",))[
+            "image_embeddings"
+        ]
         if len(embeddings) != len(images):
             raise NetworkError(f"the encoder returned {len(embeddings)} embeddings of {len(images)}: export again")
         return [embeddings[index : index + 1] for index in range(len(images))]
@@ -211,16 +216,11 @@ class AutomaticMasks:
     ) -> list[Candidate]:
         """The candidates of all prompts that the policy chooses."""
         per_side = max(1, int(self._spec.points_per_side / self._spec.crop_n_points_downscale_factor**layer))
-        if self.guided and foreground is not None:
-            return self._finder.find(image, guided_points(per_side, foreground), placement, timings_ms)
-        points_xy = point_grid(per_side) * np.array(placement.size_hw[::-1])
-        if self._spec.prompts == "grid":
+
+        def ask(points_xy: Points) -> list[Candidate]:
             return self._finder.find(image, points_xy, placement, timings_ms)
-        coarse = coarse_points(per_side)
-        candidates = self._finder.find(image, points_xy[coarse], placement, timings_ms)
-        fine = points_xy[~coarse]
-        known = inside_any(fine, candidates, self._sam.low_res_hw[0], placement, self._sam.mask_threshold)
-        return candidates + self._finder.find(image, fine[~known], placement, timings_ms)
+
+        return self._policy.find(ask, Grid(per_side, placement, self._sam), foreground)
 
     def _mask(self, candidate: Candidate, placement: Placement, crop: Crop, size_hw: tuple[int, int]) -> _Mask:
         """A candidate drawn, in pixels of the image."""

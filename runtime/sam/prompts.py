@@ -1,18 +1,95 @@
 """Where SAM is asked: on a grid, or at fewer and better points of it.
 
-`grid` is the source document. `guided` and `coarse_to_fine` ask less and change the answer; what they change is
-measured on held-out scenes (maskrt.benchmarks.reports.policies).
+A policy is a row of POLICIES. `grid` is the source document. `guided` and `coarse_to_fine` ask less and change the
+answer; what they change is measured on held-out scenes (maskrt.benchmarks.reports.policies).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels.low_res import Placement
+from maskrt.runtime.bundle.specs import SamSpec
+from maskrt.runtime.errors import InputError
 from maskrt.runtime.sam.candidates import Candidate, Points
 
 SURELY_BACKGROUND = 0.05  # a probability of foreground below this
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The points that a picture, or a crop of it, is asked at unless a policy knows better.
+
+    per_side: points along each side; placement: where the low-res masks lie in the picture; sam: sizes of the SAM.
+    """
+
+    per_side: int
+    placement: Placement
+    sam: SamSpec
+
+    @property
+    def points_xy(self) -> Points:
+        """All points, float64 [n * n, 2], x y in pixels, row by row."""
+        return point_grid(self.per_side) * np.array(self.placement.size_hw[::-1])
+
+    def outside(self, points_xy: Points, candidates: Sequence[Candidate]) -> Points:
+        """The points that lie in none of the masks."""
+        side, threshold = self.sam.low_res_hw[0], self.sam.mask_threshold
+        return points_xy[~inside_any(points_xy, candidates, side, self.placement, threshold)]
+
+
+Ask = Callable[[Points], list[Candidate]]  # the masks that pass both gates, of points in pixels
+Foreground = NDArray[np.float32]  # [H, W], the probability of anything but background
+
+
+@dataclass(frozen=True)
+class PromptPolicy:
+    """Where SAM is asked.
+
+    find: from (ask, grid, foreground) to the candidates. needs_foreground: whether it reads the segmenter's
+    probabilities; else foreground may be None.
+    """
+
+    find: Callable[[Ask, Grid, Foreground | None], list[Candidate]]
+    needs_foreground: bool = False
+
+
+def _grid(ask: Ask, grid: Grid, foreground: Foreground | None) -> list[Candidate]:
+    """Every point."""
+    return ask(grid.points_xy)
+
+
+def _guided(ask: Ask, grid: Grid, foreground: Foreground | None) -> list[Candidate]:
+    """Where the segmenter sees anything but background."""
+    assert foreground is not None  # the mask generator has made sure
+    return ask(guided_points(grid.per_side, foreground))
+
+
+def _coarse_to_fine(ask: Ask, grid: Grid, foreground: Foreground | None) -> list[Candidate]:
+    """Every fourth point, then those of the others that lie in no mask yet."""
+    points_xy, coarse = grid.points_xy, coarse_points(grid.per_side)
+    candidates = ask(points_xy[coarse])
+    return candidates + ask(grid.outside(points_xy[~coarse], candidates))
+
+
+POLICIES: dict[str, PromptPolicy] = {
+    "grid": PromptPolicy(_grid),
+    "guided": PromptPolicy(_guided, needs_foreground=True),
+    "coarse_to_fine": PromptPolicy(_coarse_to_fine),
+}
+
+
+def policy_of(name: str) -> PromptPolicy:
+    """Return a policy by its name.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if name not in POLICIES:
+        raise InputError(f"prompts={name}: expected one of {', '.join(POLICIES)}")
+    return POLICIES[name]
 
 
 def point_grid(points_per_side: int) -> Points:

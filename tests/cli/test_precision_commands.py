@@ -118,7 +118,7 @@ def test_verify(run: Run, lower: Path, folders: Path, tmp_path: Path) -> None:
 def test_verify_fails_below_the_tolerance(
     run: Run, lower: Path, folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from maskrt.runtime.bundle.bundle import Agreement
+    from maskrt.runtime.bundle.manifest import Agreement
     from maskrt.runtime.evaluation import verify
 
     monkeypatch.setattr(verify, "agreements", lambda *_: {"soss": Agreement(2, 0.97, 0.9, 0.1)})

@@ -72,7 +72,7 @@ def test_the_simulated_user_works_on_engines(
 
 def test_the_desk_clicks_learns_and_keeps(tiny_interactive: Exported, images: Path) -> None:
     out = images.parent / "out"
-    with maskrt.open_interactive(tiny_interactive[0], learning_rate=1e-3) as session:
+    with maskrt.open_interactive(tiny_interactive[0], settings={"learning_rate": 0.001}) as session:
         desk = Desk(session, find_pictures(str(images)), Store(out, ("cable", "tube")))
         for do in (states.Click(10, 10), states.Click(60, 40, False), states.Undo(), states.Accept()):
             desk.act(states.Request(desk.state().turn, do))

@@ -12,7 +12,7 @@ from PIL import Image
 from maskrt.cli.main import main
 from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import open_bundle
-from maskrt.runtime.bundle.specs import RefineSpec
+from maskrt.runtime.bundle.specs import RefinementSpec
 from maskrt.runtime.evaluation.refine_metrics import RefineScores
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner, refine_labels
 from maskrt.runtime.pipelines.refine.refiner import Refiner
@@ -235,7 +235,7 @@ def test_export(run: Run, crm_spec: str, tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     assert "the cascade differs from PyTorch by at most" in told
     manifest = open_bundle(out).manifest
-    assert (manifest.refine, manifest.note) == (RefineSpec("adaptive"), "a note")
+    assert (manifest.refinement, manifest.note) == (RefinementSpec("adaptive"), "a note")
     assert run("export", "refiner", "--crm", crm_spec, "--out", out)[0] == 2
     for setting, message in (("points=3", "unknown field `points`"), ("select=x", "expected full, bbox")):
         code, _, err = run("export", "refiner", "--crm", crm_spec, "--out", tmp_path / "other", "--set", setting)

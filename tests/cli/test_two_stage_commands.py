@@ -16,7 +16,7 @@ from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.evaluation import verify_stages
 from maskrt.runtime.evaluation.verify_stages import certify_stages
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 
 Maskrt = Callable[..., tuple[int, str, str]]
 
@@ -43,7 +43,7 @@ def test_run(two_stage: Path, folder: Path, maskrt: Maskrt) -> None:
     out = folder / "out"
     common = ("run", two_stage, folder / "images", "--out", out, "--write", "mask,overlay,label,segments")
     assert maskrt(*common, "--set", "patch_fraction=0.5")[:2] == (0, f"2 done, 0 skipped, 0 failed: {out}\n")
-    with open_pipeline(two_stage, patch_fraction=0.5) as pipeline:
+    with open_pipeline(two_stage, settings={"patch_fraction": 0.5}) as pipeline:
         for line in (out / "results.jsonl").read_text().splitlines():
             record = json.loads(line)
             rgb = np.asarray(Image.open(folder / "images" / f"{record['source']}.png").convert("RGB"))
@@ -61,10 +61,10 @@ def test_run(two_stage: Path, folder: Path, maskrt: Maskrt) -> None:
 
 
 def test_options_that_exclude_each_other(two_stage: Path, folder: Path, maskrt: Maskrt) -> None:
-    sets_ = ("--set", "patch_count=3", "--set", "undecided=0.25")
+    sets_ = ("--set", "patch_count=3", "--set", "uncertainty=0.25")
     code, _, error = maskrt("run", two_stage, folder / "images", "--out", folder / "out", *sets_)
     assert code == 2
-    assert "patch_count and undecided exclude each other: set all but one to null" in error
+    assert "patch_count and uncertainty exclude each other: set all but one to null" in error
 
 
 def test_eval(two_stage: Path, folder: Path, maskrt: Maskrt) -> None:
@@ -101,7 +101,7 @@ def test_verify_counts_what_differs(two_stage: Path, folder: Path, monkeypatch: 
         plain.patch_means(np.ascontiguousarray(values[:, ::-1]), size_hw, side, out)
 
     monkeypatch.setattr(verify_stages.sets, "REFERENCE", replace(plain, patch_means=turned))
-    found = certify_stages(open_bundle(two_stage), "colour", rgb, None, {})
+    found = certify_stages(open_bundle(two_stage), "colour", rgb, None)
     assert found.window_differences > 0
     assert found.different > 0
     assert not found.passed
@@ -111,7 +111,10 @@ def test_build_and_run_on_engines(tensorrt_machine: Any, two_stage: Path, folder
     bundle = shutil.copytree(two_stage, folder / "ward")
     code, told, _ = maskrt("build", bundle, "--engine", "tensorrt", "--set", "patches=2")
     assert (code, told.count(": built: ")) == (0, 2)
-    with open_pipeline(bundle, patches=2) as cpu, open_pipeline(bundle, "tensorrt", patches=2) as engines:
+    with (
+        open_pipeline(bundle, settings={"patches": 2}) as cpu,
+        open_pipeline(bundle, "tensorrt", settings={"patches": 2}) as engines,
+    ):
         for name in ("colour", "grey"):
             rgb = np.asarray(Image.open(folder / "images" / f"{name}.png").convert("RGB"))
             ours, theirs = engines(rgb), cpu(rgb)

@@ -37,7 +37,7 @@ class FakePipeline:
         return [attempt(partial(self, frame, roi)) for frame, roi in zip(frames, rois, strict=True)]
 
     def __call__(self, frame: Frame, roi: Roi | None = None) -> Result:
-        self.calls.append(frame.source)
+        self.calls.append(frame.name)
         time.sleep(self.seconds)
         if frame.rgb[0, 0, 0] == 13:
             raise NetworkError("decoder.onnx returned NaN or infinity in low_res_masks: check the input")

@@ -13,7 +13,7 @@ from maskrt.runtime.bundle.bundle import open_bundle
 def plain_two_stage(bundle: Path, rgb: np.ndarray, **options: Any) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Probabilities float64 [C, h, w], and row and column of the patches looked at again, the least decided first."""
     manifest = open_bundle(bundle).manifest
-    spec, settings = manifest.stages, {**_builtins(manifest.selection), **options}
+    spec, settings = manifest.two_stage, {**_builtins(manifest.patch_selection), **options}
     sessions = {role: onnxruntime.InferenceSession(bundle / f"{role}.onnx") for role in ("low", "high")}
     scale = spec.size / max(rgb.shape[:2])
     size = [max(1, int(side * scale + 0.5)) for side in rgb.shape[:2]]
@@ -33,8 +33,8 @@ def plain_two_stage(bundle: Path, rgb: np.ndarray, **options: Any) -> tuple[np.n
     grid = [(i, j) for i in range(-(-size[0] // side)) for j in range(-(-size[1] // side))]
     scores = [score(ranked[:, i * side : (i + 1) * side, j * side : (j + 1) * side]) for i, j in grid]
     chosen = [grid[n] for n in sorted(range(len(grid)), key=lambda n: (round(scores[n], 6), n))]
-    if settings["undecided"] is not None:
-        chosen = [at for at in chosen if scores[grid.index(at)] <= settings["undecided"]]
+    if settings["uncertainty"] is not None:
+        chosen = [at for at in chosen if scores[grid.index(at)] <= settings["uncertainty"]]
     elif settings["patch_fraction"] is not None:
         chosen = chosen[: max(1, int(len(grid) * settings["patch_fraction"] + 0.5))]
     else:
@@ -77,7 +77,7 @@ def resized(maps: np.ndarray, size_hw: list[int]) -> np.ndarray:
 
 
 def score(patch: np.ndarray) -> float:
-    """0 is undecided."""
+    """0 is uncertainty."""
     mean = patch.mean(axis=(1, 2))
     if len(mean) == 1:
         return abs(mean[0] - 0.5)

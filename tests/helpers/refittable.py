@@ -10,7 +10,8 @@ import onnx
 
 from maskrt.export.graph_tools.structure import structure_sha256
 from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
-from maskrt.runtime.engine_build.builder import BuildSettings, Built, EngineBuilder, with_settings
+from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.engine_build.builder import BuildSettings, Built, EngineBuilder
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.files import sha256_of
 

@@ -12,7 +12,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.export.graph_tools.structure import structure_sha256
-from maskrt.runtime.bundle.bundle import MANIFEST, SCHEMA, ModelEntry, SossManifest, encode_manifest
+from maskrt.runtime.bundle.bundle import MANIFEST
+from maskrt.runtime.bundle.manifest import SCHEMA, ModelEntry, SossManifest, encode_manifest
 from maskrt.runtime.bundle.specs import MasksSpec, SamSpec, SegmenterSpec
 from maskrt.runtime.files import sha256_of
 

@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from maskrt.runtime.bundle.bundle import MANIFEST, SCHEMA, ModelEntry, TwoStageManifest, encode_manifest
-from maskrt.runtime.bundle.two_stage_spec import StagesSpec, TwoStageSpec
+from maskrt.runtime.bundle.bundle import MANIFEST
+from maskrt.runtime.bundle.manifest import SCHEMA, ModelEntry, TwoStageManifest, encode_manifest
+from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec, TwoStageSpec
 from maskrt.runtime.files import sha256_of
 
 OPSET = 17
@@ -28,7 +29,7 @@ def write_tiny_two_stage(
     size: int = 128,
     shrink: int = 8,
     multiple: int = 32,
-    selection: StagesSpec | None = None,
+    patch_selection: PatchSelectionSpec | None = None,
     shapes: dict[str, tuple[int | str, ...]] | None = None,
     bias: dict[str, float] | None = None,
     gain: float = 1.0,
@@ -61,8 +62,8 @@ def write_tiny_two_stage(
         precision="fp32",
         opset=OPSET,
         models=entries,
-        stages=spec_of(classes=classes, channels=channels, size=size, shrink=shrink, multiple=multiple),
-        selection=selection or StagesSpec(patches=4),
+        two_stage=spec_of(classes=classes, channels=channels, size=size, shrink=shrink, multiple=multiple),
+        patch_selection=patch_selection or PatchSelectionSpec(patches=4),
     )
     (folder / MANIFEST).write_bytes(encode_manifest(manifest))
     return folder

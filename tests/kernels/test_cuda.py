@@ -21,6 +21,7 @@ from maskrt.kernels.sampling.reference import OUTSIDE, Taps, resize_taps
 from maskrt.kernels.selections.reference import squares_of
 from maskrt.kernels.sets import REFERENCE, KernelSet
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.rle import encode_rle
 
@@ -292,7 +293,7 @@ def test_a_whole_pipeline(gpu: KernelSet, rng: np.random.Generator, tiny_bundle:
     options = {"points_per_side": 2}  # a prompt takes seconds in the simulator
     results = []
     for kernels in (gpu, sets.CPU):
-        with SossPipeline(open_bundle(tiny_bundle), threads=1, options=options, kernels=kernels) as pipeline:
+        with SossPipeline(with_settings(open_bundle(tiny_bundle), options), threads=1, kernels=kernels) as pipeline:
             results.append(pipeline(rgb))
     found, expected = results
     assert found.segments.rles == expected.segments.rles

@@ -11,7 +11,8 @@ from maskrt.kernels import sets
 from maskrt.kernels.patches.reference import grid_of
 from maskrt.kernels.sets import REFERENCE, KernelSet
 from maskrt.runtime.bundle.bundle import open_bundle
-from maskrt.runtime.bundle.two_stage_spec import StagesSpec
+from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec
 from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
 
 pytestmark = [] if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else [pytest.mark.gpu]
@@ -61,11 +62,13 @@ def test_blend_patches(gpu: KernelSet, rng: np.random.Generator, ramp: int) -> N
 
 def test_two_stages(gpu: KernelSet, rng: np.random.Generator, tmp_path: Path) -> None:
     rgb = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    bundle = open_bundle(write_tiny_two_stage(tmp_path / "two_stage", size=32, selection=StagesSpec(patches=1)))
+    bundle = open_bundle(
+        write_tiny_two_stage(tmp_path / "two_stage", size=32, patch_selection=PatchSelectionSpec(patches=1))
+    )
     for options in ({}, {"windows": "sliding"}):
         results = []
         for kernels in (gpu, sets.CPU):
-            with TwoStagePipeline(bundle, threads=1, options=options, kernels=kernels) as pipeline:
+            with TwoStagePipeline(with_settings(bundle, options), threads=1, kernels=kernels) as pipeline:
                 results.append(pipeline(rgb))
         found, expected = results
         assert found.stages == expected.stages

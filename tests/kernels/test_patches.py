@@ -146,10 +146,10 @@ def test_choose_windows_is_its_definition(rng: np.random.Generator, blobs, side:
     counts = set()
     for size_hw in ((1, 1), (1, 30), (25, 18), (40, 40)):
         smooth = np.clip(blobs(rng, *size_hw), 0, 1).astype(np.float64)
-        for undecided in (smooth, rng.random(size_hw), rng.integers(0, 2, size_hw).astype(np.float64)):
+        for uncertainty in (smooth, rng.random(size_hw), rng.integers(0, 2, size_hw).astype(np.float64)):
             for count, least in ((0, 0.1), (1, 0.9), (5, 0.01), (60, 0.3)):
-                found = cpu.choose_windows(undecided, side, count, least)
-                expected = reference.choose_windows(undecided, side, count, least)
+                found = cpu.choose_windows(uncertainty, side, count, least)
+                expected = reference.choose_windows(uncertainty, side, count, least)
                 assert found.dtype == expected.dtype == np.int64
                 assert found.tolist() == expected.tolist()
                 counts.add(len(found))
@@ -158,11 +158,11 @@ def test_choose_windows_is_its_definition(rng: np.random.Generator, blobs, side:
 
 @pytest.mark.parametrize("module", IMPLEMENTATIONS)
 def test_choose_windows_written_out(module: ModuleType) -> None:
-    undecided = np.array([[0, 0.5, 0.5, 0], [0, 0.5, 0.75, 0], [0.25, 0, 0, 0.25]])
+    uncertainty = np.array([[0, 0.5, 0.5, 0], [0, 0.5, 0.75, 0], [0.25, 0, 0, 0.25]])
     # The lower window of the two columns has 1.25 less than the upper one's 2.25; then equal ones, the left first.
-    assert module.choose_windows(undecided, 2, 9, 0.06).tolist() == [[0, 1], [1, 0], [1, 2]]
-    assert module.choose_windows(undecided, 2, 2, 0.06).tolist() == [[0, 1], [1, 0]]
-    assert module.choose_windows(undecided, 2, 9, 0.07).tolist() == [[0, 1]]
+    assert module.choose_windows(uncertainty, 2, 9, 0.06).tolist() == [[0, 1], [1, 0], [1, 2]]
+    assert module.choose_windows(uncertainty, 2, 2, 0.06).tolist() == [[0, 1], [1, 0]]
+    assert module.choose_windows(uncertainty, 2, 9, 0.07).tolist() == [[0, 1]]
     assert module.choose_windows(np.zeros((3, 4)), 2, 9, 0.01).shape == (0, 2)
     assert module.choose_windows(np.ones((2, 2)), 5, 9, 0.5).tolist() == [[0, 0]]
 
@@ -190,9 +190,9 @@ def test_refuse_wrong_arguments(module: ModuleType) -> None:
         module.blend_patches(patch[..., :1].copy(), corner, 0, np.zeros((3, 4, 5), np.float32))
     with pytest.raises(ValueError, match="ramp"):
         module.blend_patches(patch, corner, -1, np.zeros((3, 4, 5), np.float32))
-    for undecided in (np.full((2, 2), 1.5), np.full((2, 2), np.nan), np.zeros((0, 2))):
+    for uncertainty in (np.full((2, 2), 1.5), np.full((2, 2), np.nan), np.zeros((0, 2))):
         with pytest.raises(ValueError, match="0 to 1"):
-            module.choose_windows(undecided, 1, 1, 0.1)
+            module.choose_windows(uncertainty, 1, 1, 0.1)
     for side, least in ((0, 0.1), (1, 0.0)):
         with pytest.raises(ValueError, match="side"):
             module.choose_windows(np.zeros((2, 2)), side, 1, least)

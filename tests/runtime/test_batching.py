@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from maskrt.runtime.batching import attempt, groups, in_halves, raised
+from maskrt.runtime.batching import attempt, groups, in_halves, unwrap
 from maskrt.runtime.errors import InputError, MaskrtError, NotFinite, OutOfMemory
 from maskrt.runtime.timing import timed_together
 
@@ -48,11 +48,11 @@ def test_only_a_frames_own_errors_are_values() -> None:
     for error in (InputError("roi"), NotFinite("nan"), OutOfMemory("full")):
         assert attempt(lambda: fail(error)) is error  # noqa: B023
         with pytest.raises(type(error)):
-            raised(error)
+            unwrap(error)
     for error in (MaskrtError("the disk is full"), KeyError("bug")):
         with pytest.raises(type(error)):
             attempt(lambda: fail(error))  # noqa: B023
-    assert raised([1]) == [1]
+    assert unwrap([1]) == [1]
 
 
 def test_groups() -> None:

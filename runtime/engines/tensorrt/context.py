@@ -6,24 +6,31 @@ from typing import Any
 
 import numpy as np
 
-from maskrt.runtime.closeable import Closing
-from maskrt.runtime.engines.device_tensor import Place, Resident, Tensor
-from maskrt.runtime.engines.tensorrt.graph import Refusal, Replay
+from maskrt.runtime.closeable import Closeable
+from maskrt.runtime.engines.device_tensor import DeviceTensor, Place, Tensor
+from maskrt.runtime.engines.tensorrt.graph import CaptureFailure, CudaGraphRunner
 from maskrt.runtime.engines.tensorrt.library import Messages, numpy_type
 from maskrt.runtime.engines.tensorrt.memory import Buffer, Cuda, Stream
-from maskrt.runtime.engines.tensorrt.pool import Block, Blocks
+from maskrt.runtime.engines.tensorrt.pool import Block, DevicePool
 
 
-class Lane(Closing):
+class ExecutionContext(Closeable):
     """An execution context, a stream, buffers that grow as they must, and the blocks that it hands over.
 
     A run ends when its stream is done, so what it hands over is whole, and what it was fed is no longer in use.
     """
 
     def __init__(
-        self, name: str, command: str, engine: Any, cuda: Cuda, place: Place, messages: Messages, refusal: Refusal
+        self,
+        name: str,
+        command: str,
+        engine: Any,
+        cuda: Cuda,
+        place: Place,
+        messages: Messages,
+        failure: CaptureFailure,
     ) -> None:
-        """name: of the model; command: what builds its engine; place: of the residents."""
+        """name: of the model; command: what builds its engine; place: of the device tensors."""
         self._name, self._command, self._engine, self._messages = name, command, engine, messages
         messages.clear()
         self._context: Any = engine.create_execution_context()
@@ -32,8 +39,8 @@ class Lane(Closing):
         self._place = place
         self._stream = Stream(cuda)
         self._buffers: dict[str, Buffer] = {}
-        self._blocks = Blocks(cuda)
-        self._replay = Replay(cuda, self._stream, refusal)
+        self._pool = DevicePool(cuda)
+        self._graph_runner = CudaGraphRunner(cuda, self._stream, failure)
         self._shapes: dict[str, tuple[int, ...]] = {}  # what the context was told last
         self._addresses: dict[str, int] = {}
         self._cuda = cuda
@@ -41,10 +48,12 @@ class Lane(Closing):
     @property
     def all_back(self) -> bool:
         """Whether the memory of its outputs is as its last run found it."""
-        return self._blocks.all_back
+        return self._pool.all_back
 
-    def run(self, feeds: Mapping[str, Tensor], outputs: Collection[str], keep: Collection[str]) -> list[Tensor]:
-        """The outputs' values: residents of those to keep, copies of the others."""
+    def run(
+        self, feeds: Mapping[str, Tensor], outputs: Collection[str], keep_on_device: Collection[str]
+    ) -> list[Tensor]:
+        """The outputs' values: device tensors of those to keep_on_device, copies of the others."""
         self._messages.clear()
         for name, value in feeds.items():
             self._set_shape(name, value)
@@ -52,22 +61,22 @@ class Lane(Closing):
             raise ValueError(f"the engine wants shapes of {', '.join(missing)} too")
         for name, value in feeds.items():
             self._bind(name, self._placed(name, value))
-        kept: dict[str, Resident] = {}
+        kept: dict[str, DeviceTensor] = {}
         fetched: dict[str, tuple[Buffer, tuple[int, ...], np.dtype[Any]]] = {}
         for name in outputs:
             shape, dtype = self._output(name)
             nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
             memory: Block | Buffer
-            if name in keep:
-                memory = self._blocks.take(name, nbytes)
-                kept[name] = Resident(self._place, memory, shape, dtype)
+            if name in keep_on_device:
+                memory = self._pool.take(name, nbytes)
+                kept[name] = DeviceTensor(self._place, memory, shape, dtype)
                 self._bind(name, memory.address)
             else:
                 memory = self._buffers.setdefault(name, Buffer(self._cuda))
                 memory.reserve(nbytes)
                 fetched[name] = memory, shape, dtype
                 self._bind(name, memory.device)
-        self._replay.enqueue((dict(self._shapes), dict(self._addresses)), self._execute)
+        self._graph_runner.enqueue((dict(self._shapes), dict(self._addresses)), self._execute)
         for buffer, shape, dtype in fetched.values():
             buffer.fetch(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, self._stream)
         self._stream.wait()
@@ -76,7 +85,7 @@ class Lane(Closing):
 
     def drop_graph(self) -> None:
         """Capture anew from the next run but one, since the engine's weights change. No run is under way."""
-        self._replay.close()
+        self._graph_runner.close()
 
     def _execute(self) -> None:
         if not self._context.execute_async_v3(self._stream.handle):
@@ -108,10 +117,10 @@ class Lane(Closing):
 
     def _placed(self, name: str, value: Tensor) -> int:
         """The address of a feed on the device, where it will be once the stream gets to it."""
-        if isinstance(value, Resident) and not value.part:
+        if isinstance(value, DeviceTensor) and not value.part:
             return value.address
         buffer = self._buffers.setdefault(name, Buffer(self._cuda))
-        if not isinstance(value, Resident):
+        if not isinstance(value, DeviceTensor):
             buffer.send(value, self._stream)
             return buffer.device
         # Copied, 2 MB for a prompt of ViT-B: rows begin where TensorRT takes no address, which wants multiples of 256,
@@ -130,10 +139,10 @@ class Lane(Closing):
     def close(self) -> None:
         """Wait for the stream, then free everything, whatever fails on the way."""
         with ExitStack() as stack:
-            stack.callback(self._blocks.close)
+            stack.callback(self._pool.close)
             for buffer in self._buffers.values():
                 stack.callback(buffer.close)
-            stack.callback(self._replay.close)
+            stack.callback(self._graph_runner.close)
             stack.callback(self._stream.close)  # last in, first out: nothing is freed under running work
         self._buffers.clear()
         self._context = None

@@ -4,19 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from maskrt.runtime.closeable import Closing
+from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.engines.tensorrt.memory import Cuda, Stream
 from maskrt.runtime.errors import NetworkError
 
 
 @dataclass
-class Refusal:
+class CaptureFailure:
     """Why a network cannot be captured, for all lanes of its session; empty as long as nothing is known."""
 
     reason: str = ""
 
 
-class Replay(Closing):
+class CudaGraphRunner(Closeable):
     """Enqueues a lane's work, from the second time with the same shapes and addresses as a graph.
 
     The first run with new shapes is an ordinary one, since TensorRT prepares for them in it; the second is captured.
@@ -25,8 +25,8 @@ class Replay(Closing):
     Source: NVIDIA TensorRT documentation, "CUDA Graphs" under Performance Best Practices.
     """
 
-    def __init__(self, cuda: Cuda, stream: Stream, refusal: Refusal) -> None:
-        self._cuda, self._stream, self._refusal = cuda, stream, refusal
+    def __init__(self, cuda: Cuda, stream: Stream, failure: CaptureFailure) -> None:
+        self._cuda, self._stream, self._failure = cuda, stream, failure
         self._key: Any = None
         self._executable: Any = None
 
@@ -37,7 +37,7 @@ class Replay(Closing):
             work()
             self._key = key
             return
-        if self._executable is None and not self._refusal.reason:
+        if self._executable is None and not self._failure.reason:
             self._capture(work)
         if self._executable is None:
             work()
@@ -52,7 +52,7 @@ class Replay(Closing):
             finally:
                 self._cuda.call("cudaGraphDestroy", graph)
         except NetworkError as error:  # a layer that CUDA does not capture; the engine runs without
-            self._refusal.reason = str(error)
+            self._failure.reason = str(error)
 
     def close(self) -> None:
         """Drop the graph. Its last launch must be done."""

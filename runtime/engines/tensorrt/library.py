@@ -83,8 +83,8 @@ def logger_of(tensorrt: Any) -> tuple[Any, Messages]:
 def parser_errors(parser: Any) -> str:
     """What an OnnxParser or OnnxParserRefitter found wrong, in one line."""
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    told = "; ".join(f"{error.node_operator()} {error.node_name()}: {error.desc()}".strip(" :") for error in errors)
-    return told or "no reason given"
+    reasons = "; ".join(f"{error.node_operator()} {error.node_name()}: {error.desc()}".strip(" :") for error in errors)
+    return reasons or "no reason given"
 
 
 def numpy_type(data_type: Any) -> tuple[DTypeLike, str]:

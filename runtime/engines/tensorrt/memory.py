@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from maskrt.runtime.closeable import Closing
+from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.errors import NetworkError, OutOfMemory, ProviderUnavailable
 
 
@@ -81,7 +81,7 @@ class Cuda:
         return Gpu(name, f"{properties.major}.{properties.minor}", f"{driver // 1000}.{driver % 1000 // 10}")
 
 
-class Stream(Closing):
+class Stream(Closeable):
     """Work that the GPU does in order."""
 
     def __init__(self, cuda: Cuda) -> None:
@@ -148,7 +148,7 @@ class Stream(Closing):
                 self._cuda.call("cudaStreamDestroy", stream)
 
 
-class Buffer(Closing):
+class Buffer(Closeable):
     """Memory of one tensor on the device and, of what crosses, pinned on the host, where copies run beside other work.
 
     device: its address there.

@@ -1,4 +1,4 @@
-"""Output memory that lane after run hands over to residents, and has back when they are gone."""
+"""Output memory that lane after run hands over to device tensors, and has back when they are gone."""
 
 import threading
 import weakref
@@ -6,12 +6,12 @@ import weakref
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.runtime.closeable import Closing
+from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.engines.tensorrt.memory import Buffer, Cuda, Stream
 
 
 class Block:
-    """Device memory, kept by the residents on it."""
+    """Device memory, kept by the device tensors on it."""
 
     def __init__(self, cuda: Cuda, address: int) -> None:
         self.address = address
@@ -29,7 +29,7 @@ class Block:
         return found
 
 
-class Blocks(Closing):
+class DevicePool(Closeable):
     """The blocks of one lane's outputs, under the outputs' names. Any thread may drop one.
 
     Allocating and freeing make the whole GPU wait, and a graph holds addresses: so a block that comes back is kept for

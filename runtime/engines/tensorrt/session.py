@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from maskrt.runtime.bundle.bundle import entry_of
 from maskrt.runtime.engines.device_tensor import Place, Tensor
 from maskrt.runtime.engines.session import BaseSession, Ports
-from maskrt.runtime.engines.tensorrt.context import Lane
-from maskrt.runtime.engines.tensorrt.graph import Refusal
+from maskrt.runtime.engines.tensorrt.context import ExecutionContext
+from maskrt.runtime.engines.tensorrt.graph import CaptureFailure
 from maskrt.runtime.engines.tensorrt.library import load_tensorrt, logger_of, numpy_type
 from maskrt.runtime.engines.tensorrt.memory import Cuda
 from maskrt.runtime.engines.tensorrt.refit import ArrayRefit, FileRefit, Refit, require_refittable, require_structure
@@ -58,21 +58,21 @@ class TensorRtSession(BaseSession):
         super().__init__(path.name, ports[True], ports[False])
         self.place = Place("TensorRT", device)
         self._cuda, self._messages, self._command = cuda, messages, build_command(path, device)
-        self._refusal = Refusal()
+        self._failure = CaptureFailure()
         # Read now: the bundle may be exported anew while the engine runs.
         self._structure = _structure_of(path) if self._engine.refittable else ""
         # One place per caller; its lane is opened when it is first needed.
         self._callers = callers
-        self._idle: list[Lane | None] = [None] * callers
+        self._idle: list[ExecutionContext | None] = [None] * callers
         self._refits = 0  # that are under way, or wait for runs to end
         self._changed = threading.Condition()
 
     @property
     def not_captured(self) -> str:
         """Why its runs are launched kernel by kernel, where CUDA cannot capture them as a graph; else empty."""
-        return self._refusal.reason
+        return self._failure.reason
 
-    def _infer(self, feeds: Mapping[str, Tensor], keep: Collection[str]) -> Sequence[Tensor]:
+    def _infer(self, feeds: Mapping[str, Tensor], keep_on_device: Collection[str]) -> Sequence[Tensor]:
         if self._engine is None:
             raise ValueError("the session is closed")
         lane = self._take()
@@ -82,7 +82,7 @@ class TensorRtSession(BaseSession):
             self._cuda.select()
             if lane is None:
                 lane = self._open_lane()
-            values = lane.run(feeds, self.outputs, keep)
+            values = lane.run(feeds, self.outputs, keep_on_device)
         except BaseException:  # what failed is not used again; the next run opens another
             try:
                 if lane is not None:
@@ -93,11 +93,13 @@ class TensorRtSession(BaseSession):
         self._give_back(lane)
         return values
 
-    def _open_lane(self) -> Lane:
+    def _open_lane(self) -> ExecutionContext:
         assert self.place is not None
-        return Lane(self._name, self._command, self._engine, self._cuda, self.place, self._messages, self._refusal)
+        return ExecutionContext(
+            self._name, self._command, self._engine, self._cuda, self.place, self._messages, self._failure
+        )
 
-    def _take(self) -> Lane | None:
+    def _take(self) -> ExecutionContext | None:
         """A place that no caller has. First those that find the memory of their outputs, and so their graph, again."""
         with self._changed:
             self._changed.wait_for(lambda: self._idle and not self._refits)
@@ -105,7 +107,7 @@ class TensorRtSession(BaseSession):
             self._idle.remove(lane)
             return lane
 
-    def _give_back(self, lane: Lane | None) -> None:
+    def _give_back(self, lane: ExecutionContext | None) -> None:
         with self._changed:
             self._idle.append(lane)
             self._changed.notify_all()
@@ -136,7 +138,7 @@ class TensorRtSession(BaseSession):
     def refit_weights(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """Go on with other weights, from memory; those that are not named stay as they are.
 
-        Runs, contexts, residents and CUDA graphs fare as under `refit`, and so does the engine on disk.
+        Runs, contexts, device tensors and CUDA graphs fare as under `refit`, and so does the engine on disk.
 
         Args:
             weights: initializer of the graph -> float32, C order, of its shape; TensorRT itself sees only the count. No
@@ -181,7 +183,7 @@ class TensorRtSession(BaseSession):
             raise type(error)(f"{error}: the session is closed, open it again") from error
 
     def close(self) -> None:
-        """Free the contexts, then the engine. No caller may be running; residents that are left keep their memory."""
+        """Free the contexts, then the engine. No caller may be running; device tensors that are left keep their memory."""
         self._cuda.select()
         with ExitStack() as stack, self._changed:
             for lane in self._idle:

@@ -168,7 +168,7 @@ def read_engine(model: Path, target: Target, device: int = 0) -> bytes:
     """The engine of a model for this machine's GPU of that number.
 
     Raises:
-        BundleError: there is none, or none that may run here; with what is wrong and the command that mends it.
+        BundleError: there is none, or none that may run here; with what is wrong and the command that fixes it.
     """
     try:
         return find_engine(model, target, None)
@@ -262,8 +262,8 @@ def _read_plan(path: Path, record: EngineRecord) -> bytes:
 
 
 def _cannot_store(path: Path, error: OSError) -> MaskrtError:
-    mend = "free space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable, or set XDG_CACHE_HOME"
+    fix = "free space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable, or set XDG_CACHE_HOME"
     return MaskrtError(
-        f"cannot write {path}: {error.strerror or error}: {mend} and run the command again; "
+        f"cannot write {path}: {error.strerror or error}: {fix} and run the command again; "
         "engines built so far are kept"
     )

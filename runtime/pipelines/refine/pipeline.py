@@ -10,14 +10,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels import sets
+from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import attempt
-from maskrt.runtime.bundle.bundle import Bundle, refiner_manifest, with_overrides
-from maskrt.runtime.bundle.specs import RefinerSpec
-from maskrt.runtime.closeable import Closing
-from maskrt.runtime.engines.recorder import Watch, unwatched
-from maskrt.runtime.errors import BundleError, InputError, NetworkError
+from maskrt.runtime.bundle.bundle import Bundle
+from maskrt.runtime.bundle.specs import RefinementSpec, RefinerSpec
+from maskrt.runtime.engines.loading import Sessions, WrapSession, as_loaded
+from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.io.images import read_labels, read_rough
+from maskrt.runtime.pipelines.base import FramePipeline, Outcomes, View
 from maskrt.runtime.pipelines.refine.refiner import Refiner
 from maskrt.runtime.types import Frame, Labels, Result, Roi, Segments
 
@@ -25,7 +27,7 @@ MAX_CLASS = 65535
 RoughOf = Callable[[str], NDArray[Any]]  # from a frame's name to its mask, bool or float32, or its integer label map
 
 
-class RefinePipeline(Closing):
+class RefinePipeline(FramePipeline):
     """Refines the mask that belongs to each frame. The whole frame is refined: a region of interest is refused."""
 
     def __init__(
@@ -34,48 +36,51 @@ class RefinePipeline(Closing):
         rough_of: RoughOf,
         provider: str = "cpu",
         threads: int | None = None,
-        options: dict[str, Any] | None = None,
-        watch: Watch = unwatched,
+        kernels: KernelSet = sets.CPU,
+        wrap_session: WrapSession = as_loaded,
     ) -> None:
-        """options override the bundle's RefineSpec, as {"select": "strided:4"}; watch as of open_refiner.
+        """Load the refiner.
+
+        Args:
+            rough_of: finds the mask or the label map of a frame by its name; its InputError is that frame's.
+            wrap_session: see Sessions.
 
         Raises:
-            BundleError: the bundle has no refiner, or an option is unknown.
+            BundleError: the bundle has no refiner.
             ProviderUnavailable: the provider is not on this machine.
         """
         self._rough_of = rough_of
-        self.refiner = open_refiner(bundle, provider, threads, options, watch)
+        self.refiner = open_refiner(bundle, provider, threads, kernels, wrap_session)
 
-    def __call__(self, frame: Frame, roi: Roi | None = None) -> Result:
-        """Refine one frame's mask, or its label map class by class.
-
-        Raises:
-            InputError: there is no mask for it, or not one of its size, or a region of interest was asked for.
-            NetworkError: a network returned NaN or infinity.
-        """
+    def _view(self, frame: Frame, roi: Roi | None) -> View:
+        """See FramePipeline."""
         height, width = frame.rgb.shape[:2]
         if roi is not None and roi != (0, 0, width, height):
             raise InputError("refinement takes whole frames: leave the region of interest away")
-        rough = self._rough_of(frame.source)
+        return View(frame.rgb, (0, 0, width, height), (height, width), frame.name)
+
+    def _segment(self, views: Sequence[View]) -> Outcomes:
+        """See FramePipeline."""
+        return [attempt(partial(self._refine, view)) for view in views]
+
+    def _refine(self, view: View) -> Result:
+        """Refine one frame's mask, or its label map class by class."""
+        rough = self._rough_of(view.name)
         if rough.dtype == np.bool_ or np.issubdtype(rough.dtype, np.floating):
-            refined = self.refiner(frame.rgb, rough)
+            refined = self.refiner(view.rgb, rough)
             label: Labels = refined.mask.astype(np.uint8)
             probability, timings_ms = refined.probability, refined.timings_ms
         else:
-            label, probability, timings_ms = refine_labels(self.refiner, frame.rgb, rough)
+            label, probability, timings_ms = refine_labels(self.refiner, view.rgb, rough)
         return Result(
             mask=label != 0,
             label=label,
             probability=probability,
-            roi_xywh=(0, 0, width, height),
-            segments=Segments.none((height, width)),
+            roi_xywh=view.roi_xywh,
+            segments=Segments.none(view.size_hw),
             segment_classes=np.zeros(0, np.int64),
             timings_ms=timings_ms,
         )
-
-    def batch(self, frames: Sequence[Frame], rois: Sequence[Roi | None]) -> list[Result | InputError | NetworkError]:
-        """Refine several frames' masks, frame by frame; in place of a result, the error of a call."""
-        return [attempt(partial(self, frame, roi)) for frame, roi in zip(frames, rois, strict=True)]
 
     def close(self) -> None:
         """Free the sessions."""
@@ -86,30 +91,33 @@ def open_refiner(
     bundle: Bundle,
     provider: str = "cpu",
     threads: int | None = None,
-    options: dict[str, Any] | None = None,
-    watch: Watch = unwatched,
+    kernels: KernelSet = sets.CPU,
+    wrap_session: WrapSession = as_loaded,
 ) -> Refiner:
-    """The refiner of a bundle of either kind. watch: is given every session and its role, and returns what to use.
+    """Load the refiner of a bundle that has one, alone or behind a segmenter; wrap_session: see Sessions.
 
     Raises:
-        BundleError, ProviderUnavailable: as of RefinePipeline.
+        BundleError: the bundle has no refiner.
+        ProviderUnavailable: the provider is not on this machine.
     """
-    spec, settings = refiner_spec(bundle), refiner_manifest(bundle).refine
-    if settings.select == "off":  # after SOSS; here a refinement was asked for
+    spec, settings = refiner_of(bundle)
+    if settings.select == "off":  # behind a segmenter it may be off; here a refinement was asked for
         settings = msgspec.structs.replace(settings, select="full")
-    return Refiner(bundle, spec, with_overrides(settings, options or {}), provider, threads, watch=watch)
+    return Refiner(Sessions(bundle, provider, threads, wrap_session), spec, settings, kernels)
 
 
-def refiner_spec(bundle: Bundle) -> RefinerSpec:
-    """What a bundle says of its refiner.
+def refiner_of(bundle: Bundle) -> tuple[RefinerSpec, RefinementSpec]:
+    """Return what a bundle says of its refiner, and how it is run.
 
     Raises:
         BundleError: it has none.
     """
-    refiner = refiner_manifest(bundle).refiner
-    if refiner is None:
-        raise BundleError(f"{bundle.path} has no refiner: export one with maskrt export refiner")
-    return refiner
+    found = bundle.manifest.refiner_specs
+    if found is None:
+        raise BundleError(
+            f"{bundle.path}, of kind {bundle.manifest.kind}, has no refiner: export one with maskrt export refiner"
+        )
+    return found
 
 
 def refine_labels(
@@ -156,7 +164,7 @@ def rough_reader(folder: Path, labels: bool, max_pixels: int) -> RoughOf:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; it should hold a STEM.png per image")
     read = read_labels if labels else read_rough
-    return lambda source: read(folder / f"{source}.png", max_pixels)
+    return lambda name: read(folder / f"{name}.png", max_pixels)
 
 
 def sha256_of_masks(folder: Path) -> str:

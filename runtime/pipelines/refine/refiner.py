@@ -1,12 +1,11 @@
 """CRM's cascade: a picture and a rough mask to a refined one, tile by tile.
 
-Turn by turn the picture is read at a larger scale, and every turn decodes the whole mask, which the next one starts
+CascadeStage by turn the picture is read at a larger scale, and every turn decodes the whole mask, which the next one starts
 from. The answer is that of the public code; the work is not: see ARCHITECTURE.md.
 
 Source: Shen et al. 2022, test.py of the public code, and chapters 3.1 and 4.2 of the document on refinement.
 """
 
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from zipfile import BadZipFile
 
@@ -18,16 +17,13 @@ from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.pixel_decoder.reference import DecoderWeights
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle.bundle import Bundle
-from maskrt.runtime.bundle.specs import RefinerSpec, RefineSpec
-from maskrt.runtime.closeable import Closing
-from maskrt.runtime.engines.providers import open_session
-from maskrt.runtime.engines.recorder import Watch, unwatched
-from maskrt.runtime.engines.session import Session
+from maskrt.runtime.bundle.specs import RefinementSpec, RefinerSpec
+from maskrt.runtime.closeable import Closeable
+from maskrt.runtime.engines.loading import Sessions
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.pipelines.refine.selections import selection_of
-from maskrt.runtime.pipelines.refine.stage import Parts, Turn
+from maskrt.runtime.pipelines.refine.stage import CascadeStage, StageResources
 from maskrt.runtime.pipelines.refine.tiles import fitting_tile
-from maskrt.runtime.sam.mask_decoder import require_names
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -53,45 +49,39 @@ class Refined:
         return self.probability > 0.5
 
 
-class Refiner(Closing):
+class Refiner(Closeable):
     """A bundle's refiner, ready for pictures of any size."""
 
     def __init__(
         self,
-        bundle: Bundle,
+        sessions: Sessions,
         spec: RefinerSpec,
-        settings: RefineSpec,
-        provider: str = "cpu",
-        threads: int | None = None,
+        settings: RefinementSpec,
         kernels: KernelSet = sets.CPU,
         lazy: bool = True,
-        watch: Watch = unwatched,
     ) -> None:
-        """lazy: leave out windows in which nothing is decoded; the answer is the same.
+        """Load the refiner's graphs.
 
-        watch: is given every session and its role, and returns what to use.
+        Args:
+            sessions: of its bundle; closed with it.
+            lazy: leave out windows in which nothing is decoded; the answer is the same.
 
         Raises:
             BundleError: a model is missing or does not fit.
             InputError: a selection that there is not.
             ProviderUnavailable: the provider is not on this machine.
         """
-        self._spec, self.settings, self._threads = spec, settings, threads
+        self._spec, self.settings, self._threads = spec, settings, sessions.threads
         if settings.select == "off":
             raise InputError("select is off: choose full, bbox, contour, strided:N or adaptive")
-        with ExitStack() as stack:
-
-            def load(role: str, inputs: set[str], outputs: set[str], repeated: bool = True) -> Session:
-                session = watch(role, open_session(bundle.model_path(role), provider, threads, repeated=repeated))
-                stack.enter_context(session)
-                require_names(session, role, inputs, outputs)
-                return session
-
-            self._parts = Parts(
-                backbone=load("refiner_backbone", {"pixels"}, {"middle", "coarse"}, repeated=False),
-                coarse=load("refiner_coarse", {"coarse"}, {"taps"}),
-                fusion=load("refiner_fusion", {"pixels", "inside", "middle", "coarse"}, {"features"}),
-                weights=read_weights(bundle, "refiner_decoder"),
+        self._sessions = sessions
+        with sessions.loading():
+            fused = {"pixels", "inside", "middle", "coarse"}
+            self._parts = StageResources(
+                backbone=sessions.load("refiner_backbone", inputs={"pixels"}, outputs={"middle", "coarse"}),
+                coarse=sessions.load("refiner_coarse", inputs={"coarse"}, outputs={"taps"}, repeated=True),
+                fusion=sessions.load("refiner_fusion", inputs=fused, outputs={"features"}, repeated=True),
+                weights=read_weights(sessions.bundle, "refiner_decoder"),
                 kernels=kernels,
                 selection=selection_of(settings.select, kernels),
                 halo=spec.halo,
@@ -99,7 +89,6 @@ class Refiner(Closing):
                 offset=(-np.array(spec.mean) / np.array(spec.std)).astype(np.float32),
                 lazy=lazy,
             )
-            self._resources = stack.pop_all()
 
     def __call__(self, rgb: NDArray[np.uint8], rough: NDArray[np.generic]) -> Refined:
         """Refine one mask.
@@ -132,7 +121,7 @@ class Refiner(Closing):
                 if float(current.sum(dtype=np.float64)) < 1:
                     current = np.zeros_like(current)
                 else:
-                    turn = Turn(self._parts, rgb, current, places, scale, timings_ms)
+                    turn = CascadeStage(self._parts, rgb, current, places, scale, timings_ms)
                     current, count = turn.decode(tile, limits)
                     decoded += count
                 before = scale
@@ -147,7 +136,7 @@ class Refiner(Closing):
 
     def close(self) -> None:
         """Free the sessions."""
-        self._resources.close()
+        self._sessions.close()
 
 
 def checked_rough(rgb: NDArray[np.uint8], rough: NDArray[np.generic]) -> Floats:

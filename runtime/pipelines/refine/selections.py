@@ -7,7 +7,7 @@ Where nothing is decoded or filled, what came in stays. `full` decodes all, the 
 - strided:N: every Nth pixel of every Nth row. A square whose four corners are sure of the same answer takes what lies
   between them; all pixels of the others are decoded.
 - adaptive: every 4th; then squares of 4 and of 2 are divided unless their corners are sure of the same answer. From the
-  second turn on only near what the turn before left undecided, as far as four of its features reach.
+  second turn on only near what the turn before left uncertain, as far as four of its features reach.
 
 Source: "CRM compression and acceleration" of the document on refinement. There a pixel between lattice points that kept
 their labels keeps what came in. That leaves a mask of single decoded pixels among old ones, from which the next turn
@@ -32,13 +32,13 @@ Mask = NDArray[np.bool_]
 
 MARGIN = 0.02  # probabilities as near to 0 or 1 are sure
 BAND = 0.02  # of the contour, as a share of the mean side
-CELLS = 4  # from what a turn left undecided, in its features' cells
+CELLS = 4  # from what a turn left uncertain, in its features' cells
 WIDEN = 0.25  # of a box, as a share of its side
 LEAST = 16  # pixels by which band and boxes reach out at least
 
 
 @dataclass
-class Part:
+class Tile:
     """A part of the picture that is decoded at once.
 
     found: float32 [h, w], probabilities; what came in, until it is decoded or filled. own: rows and columns of it that
@@ -91,7 +91,7 @@ class Selection:
         self.kernels.dilate(points, disk(max(LEAST, radius)), band)
         return band
 
-    def decode(self, part: Part, limits: Mask | None) -> None:
+    def decode(self, part: Tile, limits: Mask | None) -> None:
         """Decode its own pixels, within the limits of the same shape."""
         part.take(part.owned() if limits is None else part.owned() & limits)
 
@@ -125,7 +125,7 @@ class StridedSelection(Selection):
         self.step = steps[0]
         self._steps = (*steps, 1)
 
-    def decode(self, part: Part, limits: Mask | None) -> None:
+    def decode(self, part: Tile, limits: Mask | None) -> None:
         """The coarsest lattice, then level by level what is not settled."""
         shape = part.found.shape
         squares = np.ones(squares_of(shape, self.step), np.bool_)
@@ -154,11 +154,11 @@ class AdaptiveSelection(StridedSelection):
         self.lead = self.step  # a square's edges are shared: the one before may divide where the one behind is settled
 
     def limits(self, rough: Mask, current: Floats, scale: float | None) -> Mask | None:
-        """A band around what the turn before left undecided."""
+        """A band around what the turn before left uncertain."""
         if scale is None:
             return None
-        undecided = contour(current > 0.5) | ((current > MARGIN) & (current < 1 - MARGIN))
-        return self.band(undecided, round(CELLS * 2 / scale))
+        uncertain = contour(current > 0.5) | ((current > MARGIN) & (current < 1 - MARGIN))
+        return self.band(uncertain, round(CELLS * 2 / scale))
 
 
 SELECTIONS: dict[str, Callable[..., Selection]] = {

@@ -10,7 +10,7 @@ from maskrt.kernels.pixel_decoder.tables import axis_table
 from maskrt.kernels.sampling.reference import OUTSIDE, Taps, resize_taps
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.engines.session import Session
-from maskrt.runtime.pipelines.refine.selections import Part, Selection
+from maskrt.runtime.pipelines.refine.selections import Selection, Tile
 from maskrt.runtime.pipelines.refine.tiles import Span, backbone_tile, spans
 from maskrt.runtime.timing import timed
 
@@ -22,7 +22,7 @@ LEAST_TILE = 64
 
 
 @dataclass(frozen=True)
-class Parts:
+class StageResources:
     """What every turn works with.
 
     backbone, coarse, fusion: the graphs; weights: of the pixel decoder; halo: as of RefinerSpec; scale, offset: float32
@@ -42,12 +42,12 @@ class Parts:
     lazy: bool
 
 
-class Turn:
+class CascadeStage:
     """One turn of the cascade: a picture at one scale, and the mask that is decoded from it."""
 
     def __init__(
         self,
-        parts: Parts,
+        parts: StageResources,
         rgb: NDArray[np.uint8],
         current: Floats,
         places: tuple[NDArray[np.int64], ...],
@@ -100,7 +100,7 @@ class Turn:
             return probability
 
         own = slice(y.begin - rows.start, y.end - rows.start), slice(x.begin - columns.start, x.end - columns.start)
-        part = Part(self._current[rows, columns].copy(), own, decode)
+        part = Tile(self._current[rows, columns].copy(), own, decode)
         self._parts.selection.decode(part, None if limits is None else limits[rows, columns])
         return part.found[own], part.decoded
 

@@ -1,10 +1,6 @@
 """A two-stage segmenter as a pipeline: frames in, the mask of the class of interest out."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,36 +8,22 @@ from numpy.typing import NDArray
 from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
-from maskrt.runtime.batching import look_at, raised, together_or_apart
-from maskrt.runtime.bundle.bundle import Bundle, two_stage_manifest, with_overrides
-from maskrt.runtime.closeable import Closing
-from maskrt.runtime.engines.providers import open_session
-from maskrt.runtime.engines.recorder import Watch, unwatched
-from maskrt.runtime.engines.session import Session
-from maskrt.runtime.errors import InputError, NetworkError
+from maskrt.runtime.batching import retry_individually
+from maskrt.runtime.bundle.bundle import Bundle
+from maskrt.runtime.bundle.manifest import TwoStageManifest
+from maskrt.runtime.engines.loading import Sessions, WrapSession, as_loaded
+from maskrt.runtime.pipelines.base import FramePipeline, Outcomes, View
 from maskrt.runtime.pipelines.two_stage.segmenter import Look, TwoStageSegmenter
-from maskrt.runtime.region import checked_roi, cut, in_frame, stages_in_frame
+from maskrt.runtime.region import in_frame, stages_in_frame
 from maskrt.runtime.timing import timed
-from maskrt.runtime.types import Frame, Result, Roi, Segments
+from maskrt.runtime.types import Result, Segments
 
 
-@dataclass(frozen=True)
-class _View:
-    """A frame, uint8 [H, W, 3], and its region of interest, checked."""
+class TwoStagePipeline(FramePipeline):
+    """Frame in, mask out; both stages see the region of interest only. The patches of all frames are one batch.
 
-    rgb: NDArray[np.uint8]
-    roi_xywh: Roi
-
-    @classmethod
-    def of(cls, rgb: NDArray[np.uint8], roi: Roi | None) -> Self:
-        """The frame with its region; raises as checked_roi."""
-        return cls(rgb, checked_roi(rgb, roi))
-
-
-class TwoStagePipeline(Closing):
-    """Frame in, mask out; both stages see the region of interest only.
-
-    Options override fields of the bundle's `selection` section, as `open_pipeline(bundle, patches=4)`.
+    A result has no segments; its `stages` say what was looked at again, its timings_ms are an equal share of the
+    batch's.
     """
 
     def __init__(
@@ -49,68 +31,44 @@ class TwoStagePipeline(Closing):
         bundle: Bundle,
         provider: str = "cpu",
         threads: int | None = None,
-        options: dict[str, Any] | None = None,
         kernels: KernelSet = sets.CPU,
         one_by_one: bool = False,
-        watch: Watch = unwatched,
+        wrap_session: WrapSession = as_loaded,
     ) -> None:
-        """one_by_one: as of TwoStageSegmenter; watch: is given every session and its role, and returns what to use.
-
-        Raises:
-            BundleError: the bundle is of another kind, a model is missing or does not fit, or an option is unknown.
-            InputError: an option does not fit the bundle.
-            ProviderUnavailable: the provider is not on this machine.
-        """
-        manifest = two_stage_manifest(bundle)
-        self.settings = with_overrides(manifest.selection, options or {})
-        self.threads = threads
-        with ExitStack() as stack:
-
-            def load(role: str) -> Session:
-                return stack.enter_context(watch(role, open_session(bundle.model_path(role), provider, threads)))
-
-            self.segmenter = TwoStageSegmenter(
-                load("low"), load("high"), manifest.stages, self.settings, kernels, one_by_one
-            )
-            self._resources = stack.pop_all()
-
-    def __call__(self, frame: Frame | NDArray[np.uint8], roi: Roi | None = None) -> Result:
-        """Segment one frame; arguments, answer and errors as of a batch."""
-        return raised(self.batch([frame], [roi])[0])
-
-    def batch(
-        self, frames: Sequence[Frame | NDArray[np.uint8]], rois: Sequence[Roi | None]
-    ) -> list[Result | InputError | NetworkError]:
-        """Segment several frames; the patches of all of them are one batch.
+        """Load the networks.
 
         Args:
-            frames: of any sizes, each a Frame, or its rgb as uint8 [H, W, 3].
-            rois: of each frame x, y, width, height in pixels; None is the whole frame.
-
-        Returns:
-            Of each frame the result, without segments; its `stages` say what was looked at again, its timings_ms are
-            an equal share of the batch's. Or what is wrong with it alone: an InputError where it is not uint8 RGB, the
-            ROI leaves it, or a network has fixed sides that do not fit; a NetworkError where a network returned NaN or
-            infinity on it.
+            one_by_one: as of TwoStageSegmenter.
+            wrap_session: see Sessions.
 
         Raises:
-            NetworkError: a network failed, or returned another shape than the bundle declares.
-            OutOfMemory: half of what a network takes at a time did not fit into memory either.
+            BundleError: the bundle is of another kind, or a model is missing or does not fit.
+            InputError: a setting does not fit the bundle.
+            ProviderUnavailable: the provider is not on this machine.
         """
-        return look_at(frames, rois, _View.of, partial(together_or_apart, self._results))
+        manifest = bundle.expect(TwoStageManifest)
+        self.settings, self.threads = manifest.patch_selection, threads
+        self._sessions = Sessions(bundle, provider, threads, wrap_session)
+        with self._sessions.loading() as sessions:
+            low, high = sessions.load("low"), sessions.load("high")
+            self.segmenter = TwoStageSegmenter(low, high, manifest.two_stage, self.settings, kernels, one_by_one)
 
-    def _results(self, views: Sequence[_View]) -> list[Result]:
+    def _segment(self, views: Sequence[View]) -> Outcomes:
+        """See FramePipeline."""
+        return [*retry_individually(self._results, views)]
+
+    def _results(self, views: Sequence[View]) -> list[Result]:
         timings_ms: dict[str, float] = {}
         with thread_limit(self.threads):
-            looks = self.segmenter.look([cut(view.rgb, view.roi_xywh) for view in views], timings_ms)
+            looks = self.segmenter.look([view.rgb for view in views], timings_ms)
         with timed(timings_ms, "assemble"):
             found = [self._result(view, look) for view, look in zip(views, looks, strict=True)]
         for result in found:
             result.timings_ms.update({stage: spent / len(found) for stage, spent in timings_ms.items()})
         return found
 
-    def _result(self, view: _View, look: Look) -> Result:
-        roi, size_hw, target = view.roi_xywh, (view.rgb.shape[0], view.rgb.shape[1]), self.settings.target
+    def _result(self, view: View, look: Look) -> Result:
+        roi, size_hw, target = view.roi_xywh, view.size_hw, self.settings.target
         label = labels_of(look.probabilities)
         return Result(
             mask=in_frame(label == target, roi, size_hw),
@@ -124,7 +82,7 @@ class TwoStagePipeline(Closing):
 
     def close(self) -> None:
         """Free the sessions."""
-        self._resources.close()
+        self._sessions.close()
 
 
 def labels_of(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:

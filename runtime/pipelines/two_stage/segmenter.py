@@ -1,4 +1,4 @@
-"""Two-stage segmentation: a network sees the whole region small, a second one sees again where the first is undecided.
+"""Two-stage segmentation: a network sees the whole region small, a second one sees again where the first is uncertainty.
 
 Source: D. Teixeira e Silva et al., "Two-stage Semantic Segmentation in Neural Networks", section 3. The public code
 differs where maskrt.runtime.bundle.two_stage_spec says so.
@@ -18,7 +18,7 @@ from maskrt.kernels.patches.reference import grid_of
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import groups
 from maskrt.runtime.bundle.two_stage_spec import (
-    StagesSpec,
+    PatchSelectionSpec,
     TwoStageSpec,
     largest_low,
     low_size,
@@ -63,7 +63,7 @@ class TwoStageSegmenter:
         low: Session,
         high: Session,
         spec: TwoStageSpec,
-        stages: StagesSpec,
+        stages: PatchSelectionSpec,
         kernels: KernelSet = sets.CPU,
         one_by_one: bool = False,
     ) -> None:

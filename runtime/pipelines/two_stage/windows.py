@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from maskrt.kernels.patches.reference import STEP, grid_of
 from maskrt.kernels.sets import KernelSet
-from maskrt.runtime.bundle.two_stage_spec import StagesSpec, TwoStageSpec, patch_side
+from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec, TwoStageSpec, patch_side
 from maskrt.runtime.pipelines.two_stage.network import RANKED, probabilities
 
 Floats = NDArray[np.float32]
@@ -15,13 +15,13 @@ Doubles = NDArray[np.float64]
 Corners = NDArray[np.int64]
 Size = tuple[int, int]
 
-NOTHING_LEFT = 0.01  # mean undecidedness of a sliding window below which none is worth a look
+NOTHING_LEFT = 0.01  # mean uncertainty_of of a sliding window below which none is worth a look
 # Windows -> the share of a window's side over which it fades towards a border; 0: nothing fades.
 RAMPS = {"grid": 0.0, "sliding": 1 / 8, "off": 0.0}
 
 
 def find_windows(
-    logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: StagesSpec, kernels: KernelSet
+    logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: PatchSelectionSpec, kernels: KernelSet
 ) -> Corners:
     """The corners of the windows to look at again, the least decided first.
 
@@ -35,7 +35,9 @@ def find_windows(
     return FINDERS[stages.windows](logits, working_hw, spec, stages, kernels)
 
 
-def _grid(logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: StagesSpec, kernels: KernelSet) -> Corners:
+def _grid(
+    logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: PatchSelectionSpec, kernels: KernelSet
+) -> Corners:
     """Of the grid's patches those with the least decided mean; of equal ones the first in reading order."""
     side = patch_side(spec, stages)
     grid = grid_of(working_hw, side)
@@ -43,36 +45,40 @@ def _grid(logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: StagesSp
     means = np.empty((len(values), *grid), np.float64)
     kernels.patch_means(values, working_hw, side, means)
     # Rounded, so that patches that differ by rounding errors are equal, whichever way their means are taken.
-    scores = np.rint(undecidedness(means).ravel() / STEP)
+    scores = np.rint(uncertainty_of(means).ravel() / STEP)
     order = np.argsort(-scores, kind="stable")[: stages.budget(scores.size)]
-    if stages.undecided is not None:
-        order = order[scores[order] * STEP >= _least(stages.undecided)]
+    if stages.uncertainty is not None:
+        order = order[scores[order] * STEP >= _least(stages.uncertainty)]
     corners: Corners = np.stack(np.unravel_index(order, grid), axis=1).astype(np.int64) * side
     return corners
 
 
-def _sliding(logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: StagesSpec, kernels: KernelSet) -> Corners:
-    """Windows on stage 1's pixels, chosen greedily by the undecidedness under them that none covers yet.
+def _sliding(
+    logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: PatchSelectionSpec, kernels: KernelSet
+) -> Corners:
+    """Windows on stage 1's pixels, chosen greedily by the uncertainty_of under them that none covers yet.
 
     Never more than the grid has patches. A window is side / shrink of stage 1's pixels wide, rounded half up.
     """
     side = patch_side(spec, stages)
     cells = max(1, (2 * side + spec.shrink) // (2 * spec.shrink))
-    undecided = np.ascontiguousarray(np.clip(undecidedness(probabilities(logits).astype(np.float64)), 0, 1))
-    least = NOTHING_LEFT if stages.undecided is None else max(NOTHING_LEFT, _least(stages.undecided))
+    uncertainty = np.ascontiguousarray(np.clip(uncertainty_of(probabilities(logits).astype(np.float64)), 0, 1))
+    least = NOTHING_LEFT if stages.uncertainty is None else max(NOTHING_LEFT, _least(stages.uncertainty))
     rows, columns = grid_of(working_hw, side)
-    chosen: Corners = kernels.choose_windows(undecided, cells, stages.budget(rows * columns), least)
-    scale = np.array(working_hw) / undecided.shape
+    chosen: Corners = kernels.choose_windows(uncertainty, cells, stages.budget(rows * columns), least)
+    scale = np.array(working_hw) / uncertainty.shape
     last = np.maximum(0, np.array(working_hw) - side)
     corners: Corners = np.minimum((chosen * scale + 0.5).astype(np.int64), last)
     return corners
 
 
-def _off(logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: StagesSpec, kernels: KernelSet) -> Corners:
+def _off(
+    logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: PatchSelectionSpec, kernels: KernelSet
+) -> Corners:
     return np.zeros((0, 2), np.int64)
 
 
-def undecidedness(values: Doubles) -> Doubles:
+def uncertainty_of(values: Doubles) -> Doubles:
     """From 0, sure, to 1: of two classes 1 - |2 p - 1|, of more the entropy over its largest value.
 
     Args:
@@ -87,12 +93,12 @@ def undecidedness(values: Doubles) -> Doubles:
     return np.asarray(-(values * logs).sum(axis=0) / np.log(len(values)))
 
 
-def _least(undecided: float) -> float:
-    """The undecidedness of a mean that is `undecided` away from a half."""
-    return 1 - 2 * undecided
+def _least(uncertainty: float) -> float:
+    """The uncertainty_of of a mean that is `uncertainty` away from a half."""
+    return 1 - 2 * uncertainty
 
 
-FINDERS: dict[str, Callable[[Floats, Size, TwoStageSpec, StagesSpec, KernelSet], Corners]] = {
+FINDERS: dict[str, Callable[[Floats, Size, TwoStageSpec, PatchSelectionSpec, KernelSet], Corners]] = {
     "grid": _grid,
     "sliding": _sliding,
     "off": _off,

@@ -17,6 +17,7 @@ def command(
         list[str] | None,
         typer.Option("--load", metavar="NAME=FILE", help="Decoder of a class to start from; may be repeated."),
     ] = None,
+    cache_images: Annotated[int, typer.Option(min=1, help="Embeddings of images to keep in memory.")] = 16,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 0,
     provider: ClickProvider = "cpu",
     device: Device = None,
@@ -30,7 +31,7 @@ def command(
     on disk at once: OUT/masks/STEM.png, a label picture with k where the picture's k-th object is, and
     OUT/annotations.json in COCO form. OUT/decoders/CLASS.safetensors are written at the end and with the key S; the
     same --out goes on from all of that. No picture is copied. Settings (--set): click_adaptation (off, R, C),
-    result_mask (off, E, U), click_mask, erosions, learning_rate, cache_images.
+    result_mask (off, E, U), click_mask, erosions, learning_rate, mask_learning_rate.
 
     \b
     Example:
@@ -49,13 +50,20 @@ def command(
     from maskrt.runtime.annotate.pictures import find_pictures
     from maskrt.runtime.annotate.server import listen, serve
     from maskrt.runtime.annotate.store import Store
+    from maskrt.runtime.bundle.bundle import open_bundle
     from maskrt.runtime.interactive.session import open_interactive
+    from maskrt.runtime.kinds.commands import require_command
 
     names = parse_list(classes)
     check_classes(names)
     options, given = parse_settings(settings or []), parse_pairs(load or [], "--load")
+    opened = open_bundle(bundle)
+    require_command(opened, "annotate")
     pictures = find_pictures(images)
-    with listen(port) as sock, open_interactive(bundle, on_device(provider, device), threads, **options) as session:
+    with (
+        listen(port) as sock,
+        open_interactive(opened, on_device(provider, device), threads, options, cache_images) as session,
+    ):
         store = Store(out, names)
         load_decoders(session, store, {name: Path(file) for name, file in given.items()})
         desk = Desk(session, pictures, store, int(max_megapixels * 1e6))

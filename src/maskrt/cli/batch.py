@@ -11,7 +11,7 @@ from maskrt.runtime.pipelines.run import Outcome, Pipeline, run_batch
 from maskrt.runtime.types import Roi
 
 
-def run_told(
+def run_with_progress(
     pipeline: Pipeline,
     source: Source,
     sink: FolderSink,
@@ -44,7 +44,7 @@ def run_told(
             nonlocal done
             done += outcome.status != "failed"
             if outcome.status == "failed":
-                progress.report(f"failed: {outcome.source}: {outcome.reason}")
+                progress.report(f"failed: {outcome.name}: {outcome.reason}")
             progress.advance(worked=outcome.status != "skipped")
 
         try:

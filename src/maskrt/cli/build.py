@@ -48,7 +48,8 @@ def command(
     from maskrt.cli.options import parse_settings
     from maskrt.cli.progress import PhaseProgress
     from maskrt.runtime.bundle.bundle import open_bundle
-    from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder, with_settings
+    from maskrt.runtime.bundle.settings import with_settings
+    from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder
 
     opened = with_settings(open_bundle(bundle, precision), parse_settings(settings or []))
     older = None if refit_from is None else open_bundle(refit_from, precision)
@@ -64,5 +65,5 @@ def command(
     except INTERRUPTS as error:
         if not is_interrupt(error):
             raise
-        told = "interrupted: engines built so far are kept; the same command builds the rest"
-        raise Interrupted(told) from error
+        message = "interrupted: engines built so far are kept; the same command builds the rest"
+        raise Interrupted(message) from error

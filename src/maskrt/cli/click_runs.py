@@ -8,7 +8,7 @@ from typing import Any
 from maskrt.cli.click_scores import SequenceFigures
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
 from maskrt.cli.progress import FrameProgress
-from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
+from maskrt.runtime.bundle.bundle import MANIFEST, Bundle
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.click_metrics import Limit
 from maskrt.runtime.evaluation.click_objects import Picture, Planned, Survey, read_pictures, survey
@@ -59,11 +59,14 @@ def open_survey(images: str, truth: Path, min_area: int, max_pixels: int) -> Pic
 
 
 @dataclass(frozen=True)
-class Engine:
-    """What is measured, and how. overrides: options of open_interactive besides the configurations' own; failed: what
-    the user does with an object that is not good enough after the last click."""
+class ClickRun:
+    """What is measured, and how.
 
-    bundle: Path
+    overrides: settings besides the configurations' own; failed: what the user does with an object that is not good
+    enough after the last click.
+    """
+
+    bundle: Bundle
     overrides: Mapping[str, Any]
     provider: str
     threads: int | None
@@ -71,7 +74,7 @@ class Engine:
 
 
 def run_all(
-    engine: Engine, pictures: Pictures, names: Sequence[str], limits: Sequence[Limit], out: Path
+    run: ClickRun, pictures: Pictures, names: Sequence[str], limits: Sequence[Limit], out: Path
 ) -> list[SequenceFigures]:
     """Every configuration at every limit; what OUT holds is not done again.
 
@@ -79,13 +82,12 @@ def run_all(
         InputError: an override is a configuration's own, or OUT is of another run.
         Interrupted: by Ctrl-C, with what is kept and how to go on.
     """
-    _check_overrides(engine.overrides)
-    open_bundle(engine.bundle)  # or the sha256 of bundle.json might not be that of its models
+    _check_overrides(run.overrides)
     found: list[SequenceFigures] = []
     with FrameProgress(pictures.survey.objects * len(names) * len(limits), "objects") as progress:
         try:
             for name in names:
-                found += _run_configuration(engine, pictures, name, limits, out, progress)
+                found += _run_configuration(run, pictures, name, limits, out, progress)
         except INTERRUPTS as error:
             if not is_interrupt(error):
                 raise
@@ -94,17 +96,16 @@ def run_all(
 
 
 def _run_configuration(
-    engine: Engine, pictures: Pictures, name: str, limits: Sequence[Limit], out: Path, progress: FrameProgress
+    run: ClickRun, pictures: Pictures, name: str, limits: Sequence[Limit], out: Path, progress: FrameProgress
 ) -> Iterator[SequenceFigures]:
     """One configuration at every limit, each from the same fresh decoder."""
-    options = {**engine.overrides, **CONFIGURATIONS[name]}
-    cached = {"cache_dir": out / "embeddings", **options}
-    identity = sha256_of(engine.bundle / MANIFEST), options, engine.provider
+    options = {**run.overrides, **CONFIGURATIONS[name]}
+    identity = sha256_of(run.bundle.path / MANIFEST), options, run.provider
     surveyed = pictures.min_area, pictures.survey.sha256()
-    with open_interactive(engine.bundle, engine.provider, engine.threads, **cached) as session:
+    with open_interactive(run.bundle, run.provider, run.threads, options, cache_dir=out / "embeddings") as session:
         start = session.state()
         for limit in limits:
-            settings = SequenceSettings(*identity, limit.name, engine.failed, *surveyed)
+            settings = SequenceSettings(*identity, limit.name, run.failed, *surveyed)
             file = out / f"{name}-{limit.name}.safetensors"
             planned = pictures.survey.planned
             sequence = run_sequence(session, start, planned, pictures.read, limit, settings, file, progress.advance)

@@ -8,6 +8,7 @@ import typer
 from maskrt.cli.shared import (
     BundlePath,
     Device,
+    Kernels,
     MaxMegapixels,
     Precision,
     Provider,
@@ -34,6 +35,7 @@ def command(
     ] = None,
     provider: Provider = "cpu",
     device: Device = None,
+    kernels: Kernels = "cpu",
     precision: Precision = "fp32",
     threads: Threads = None,
     settings: Settings = None,
@@ -52,55 +54,58 @@ def command(
       maskrt eval export/demo/bundle out/scenes/images --truth out/scenes/truth --roi-from out/scenes/instances
       maskrt eval bundles/crm photos --truth truth --masks rough --set select=strided:4
     """
+    from maskrt.cli.eval_refiner import score_refiner
     from maskrt.cli.options import on_device, parse_region, parse_settings
-
-    provider = on_device(provider, device)
-    if masks is not None:
-        from maskrt.cli.eval_refiner import score_refiner
-
-        raise typer.Exit(
-            score_refiner(
-                bundle, images, truth, masks, json, provider, precision, threads, settings or [], max_megapixels
-            )
-        )
     from maskrt.cli.progress import FrameProgress
+    from maskrt.cli.regions import advise_regions
     from maskrt.cli.scores import print_scores
+    from maskrt.runtime.bundle.bundle import open_bundle
     from maskrt.runtime.errors import InputError, NetworkError
     from maskrt.runtime.evaluation.compare import Scores
-    from maskrt.runtime.evaluation.registry import EVALUATIONS
     from maskrt.runtime.files import write_bytes
     from maskrt.runtime.io.images import read_truth
     from maskrt.runtime.io.sinks import png_bytes
     from maskrt.runtime.io.sources import open_source
-    from maskrt.runtime.pipelines.open import open_pipeline
+    from maskrt.runtime.kinds.commands import require_command
+    from maskrt.runtime.kinds.open import open_pipeline
+    from maskrt.runtime.kinds.table import kind_of
     from maskrt.runtime.pipelines.run import SOME_FRAMES_FAILED
     from maskrt.runtime.types import BadFrame
 
+    provider, overrides = on_device(provider, device), parse_settings(settings or [])
+    max_pixels = int(max_megapixels * 1e6)
+    opened = open_bundle(bundle, precision)
+    require_command(opened, "eval" if masks is None else "eval --masks")
     if not truth.is_dir():
         raise InputError(f"{truth}: no such folder; it should hold a STEM.png per image")
+    if masks is not None:
+        raise typer.Exit(
+            score_refiner(opened, images, truth, masks, json, provider, threads, kernels, overrides, max_pixels)
+        )
+    evaluation = kind_of(opened).evaluate
+    assert evaluation is not None  # or the command is refused
     region = parse_region(roi, roi_from)
-    max_pixels = int(max_megapixels * 1e6)
+    advise_regions(opened, region)
     failed = []
     with (
         open_source(images, max_pixels) as source,
-        open_pipeline(bundle, provider, threads, precision, **parse_settings(settings or [])) as pipeline,
+        open_pipeline(opened, provider, threads, kernels, settings=overrides) as pipeline,
         FrameProgress(source.length, "images") as progress,
     ):
-        evaluation = EVALUATIONS[type(pipeline)]
         scores = Scores(evaluation.methods)
         for item in source:
             try:
                 if isinstance(item, BadFrame):
                     raise InputError(item.reason)
-                mask = read_truth(truth / f"{item.source}.png", max_pixels)
-                own = region(item.source) if callable(region) else region
+                mask = read_truth(truth / f"{item.name}.png", max_pixels)
+                own = region(item.name) if callable(region) else region
                 compared = evaluation.compare(pipeline, item.rgb, mask, own)
                 scores.add(compared)
                 if figures is not None:
-                    write_bytes(figures / f"{item.source}.png", png_bytes(evaluation.picture(compared)))
+                    write_bytes(figures / f"{item.name}.png", png_bytes(evaluation.picture(compared)))
             except (InputError, NetworkError) as error:
-                failed.append({"source": item.source, "reason": str(error)})
-                progress.report(f"failed: {item.source}: {error}")
+                failed.append({"source": item.name, "reason": str(error)})
+                progress.report(f"failed: {item.name}: {error}")
             progress.advance()
     print_scores(scores)
     if json is not None:

@@ -53,20 +53,23 @@ def command(
       maskrt eval-interactive bundles/sam out/scenes/images --truth out/scenes/instances --out out/clicks --table
     """
     from maskrt.benchmarks.harness.report_json import environment
-    from maskrt.cli.click_runs import Engine, open_survey, run_all
+    from maskrt.cli.click_runs import ClickRun, open_survey, run_all
     from maskrt.cli.click_scores import ClickReport, click_markdown, print_click_table
     from maskrt.cli.options import on_device, parse_limits, parse_names, parse_settings
-    from maskrt.runtime.bundle.bundle import MANIFEST
+    from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
     from maskrt.runtime.cpus import usable_cpus
     from maskrt.runtime.evaluation.clicks import CONFIGURATIONS
     from maskrt.runtime.files import sha256_of, write_bytes
+    from maskrt.runtime.kinds.commands import require_command
     from maskrt.runtime.pipelines.run import SOME_FRAMES_FAILED
 
     names = parse_names(configs or ("all" if table else "none,R+E+x"), "--configs", CONFIGURATIONS)
     chosen_limits, overrides = parse_limits(limits), parse_settings(settings or [])
+    opened = open_bundle(bundle)
+    require_command(opened, "eval-interactive")
     pictures = open_survey(images, truth, min_area, int(max_megapixels * 1e6))
-    engine = Engine(bundle, overrides, on_device(provider, device), threads, failed)
-    sequences = run_all(engine, pictures, names, chosen_limits, out)
+    run = ClickRun(opened, overrides, on_device(provider, device), threads, failed)
+    sequences = run_all(run, pictures, names, chosen_limits, out)
     print_click_table(pictures.survey, sequences)
     if table:
         write_bytes(out / "table.md", click_markdown(pictures.survey, sequences).encode())

@@ -1,63 +1,63 @@
 """`maskrt eval --masks`: a refiner's scores."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from maskrt.cli.options import parse_settings
 from maskrt.cli.progress import FrameProgress
-from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.bundle import Bundle
+from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.evaluation.refine_metrics import RefineScores
 from maskrt.runtime.files import write_bytes
 from maskrt.runtime.io.images import read_truth
 from maskrt.runtime.io.sources import open_source
+from maskrt.runtime.pipelines.base import kernel_set
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner, rough_reader
 from maskrt.runtime.pipelines.run import SOME_FRAMES_FAILED
 from maskrt.runtime.types import BadFrame
 
 
 def score_refiner(
-    bundle: Path,
+    bundle: Bundle,
     images: str,
     truth: Path,
     masks: Path,
     json: Path | None,
     provider: str,
-    precision: str,
     threads: int | None,
-    settings: list[str],
-    max_megapixels: float,
+    kernels: str,
+    settings: Mapping[str, Any],
+    max_pixels: int,
 ) -> int:
-    """Score rough masks and refined ones; arguments as of `maskrt eval`.
+    """Score rough masks and refined ones; see `maskrt eval` for the arguments.
 
     Returns:
         The exit code: 0, or 3 when some images have no score.
     """
-    if not truth.is_dir():
-        raise InputError(f"{truth}: no such folder; it should hold a STEM.png per image")
-    max_pixels = int(max_megapixels * 1e6)
     rough_of = rough_reader(masks, False, max_pixels)
     scores = {"rough": RefineScores(), "refined": RefineScores()}
     failed, fractions = [], []
     with (
         open_source(images, max_pixels) as source,
-        open_refiner(open_bundle(bundle, precision), provider, threads, parse_settings(settings)) as refiner,
+        open_refiner(with_settings(bundle, settings), provider, threads, kernel_set(kernels)) as refiner,
         FrameProgress(source.length, "images") as progress,
     ):
         for item in source:
             try:
                 if isinstance(item, BadFrame):
                     raise InputError(item.reason)
-                wanted, rough = read_truth(truth / f"{item.source}.png", max_pixels), rough_of(item.source)
+                wanted, rough = read_truth(truth / f"{item.name}.png", max_pixels), rough_of(item.name)
                 refined = refiner(item.rgb, rough)
                 scores["rough"].add(wanted, rough > 0.5)
                 scores["refined"].add(wanted, refined.mask)
                 fractions.append(refined.decoded_fraction)
             except (InputError, NetworkError) as error:
-                failed.append({"source": item.source, "reason": str(error)})
-                progress.report(f"failed: {item.source}: {error}")
+                failed.append({"source": item.name, "reason": str(error)})
+                progress.report(f"failed: {item.name}: {error}")
             progress.advance()
     table = Table(box=None, pad_edge=False)
     for column in ("%", "IoU", "Dice", "mBA"):

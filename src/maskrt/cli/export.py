@@ -55,14 +55,12 @@ def soss(
     """
     from maskrt.cli.options import parse_list, parse_settings, parse_size, parse_triple
     from maskrt.export.bundles.soss import export_soss
-    from maskrt.runtime.bundle.bundle import with_overrides
-    from maskrt.runtime.bundle.specs import MasksSpec, RefineSpec, VotingSpec
+    from maskrt.runtime.bundle.settings import routed
+    from maskrt.runtime.bundle.specs import MasksSpec, RefinementSpec, VotingSpec
 
     size_wh = None if input_size is None else parse_size(input_size, "--input-size")
-    overrides = parse_settings(settings or [])
-    voting = {key: value for key, value in overrides.items() if key in VotingSpec.__struct_fields__}
-    refine = {key: value for key, value in overrides.items() if key in RefineSpec.__struct_fields__}
-    masks = {key: value for key, value in overrides.items() if key not in voting | refine}
+    sections = {"refinement": RefinementSpec(select="off"), "voting": VotingSpec(), "masks": MasksSpec()}
+    chosen = routed(sections, parse_settings(settings or []))
     export_soss(
         segmenter,
         sam,
@@ -71,10 +69,8 @@ def soss(
         mean=None if mean is None else parse_triple(mean, "--mean"),
         std=None if std is None else parse_triple(std, "--std"),
         classes=None if classes is None else parse_list(classes),
-        masks=with_overrides(MasksSpec(), masks),
-        voting=with_overrides(VotingSpec(), voting),
         refiner=refiner,
-        refine=with_overrides(RefineSpec(select="off"), refine),
+        **chosen,
         note=note,
         overwrite=overwrite,
         report=print,
@@ -103,11 +99,11 @@ def refiner(
     """
     from maskrt.cli.options import parse_settings
     from maskrt.export.bundles.refiner import export_refiner
-    from maskrt.runtime.bundle.bundle import with_overrides
-    from maskrt.runtime.bundle.specs import RefineSpec
+    from maskrt.runtime.bundle.settings import with_overrides
+    from maskrt.runtime.bundle.specs import RefinementSpec
 
-    refine = with_overrides(RefineSpec(), parse_settings(settings or []))
-    export_refiner(crm, out, refine=refine, note=note, overwrite=overwrite, report=print)
+    refinement = with_overrides(RefinementSpec(), parse_settings(settings or []))
+    export_refiner(crm, out, refinement=refinement, note=note, overwrite=overwrite, report=print)
 
 
 @app.command("two-stage")
@@ -131,7 +127,7 @@ def two_stage(
     note: Annotated[str, typer.Option(help="Kept in the bundle.")] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Export two segmenters that work one after the other: the second looks again where the first is undecided.
+    """Export two segmenters that work one after the other: the second looks again where the first is uncertainty.
 
     unet: a checkpoint of the two-stage document's U-Net, any width, with the public code's keys; it is compared with
     PyTorch, and so is the whole pipeline. onnx: any segmenter, [B, 3, H, W] to logits [B, C, H, W]; both of one kind
@@ -144,8 +140,8 @@ def two_stage(
     """
     from maskrt.cli.options import parse_list, parse_numbers, parse_settings
     from maskrt.export.bundles.two_stage import export_two_stage
-    from maskrt.runtime.bundle.bundle import with_overrides
-    from maskrt.runtime.bundle.two_stage_spec import StagesSpec
+    from maskrt.runtime.bundle.settings import with_overrides
+    from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec
 
     export_two_stage(
         low,
@@ -155,7 +151,7 @@ def two_stage(
         mean=None if mean is None else parse_numbers(mean, "--mean"),
         std=None if std is None else parse_numbers(std, "--std"),
         classes=None if classes is None else parse_list(classes),
-        selection=with_overrides(StagesSpec(), {"patches": patches, **parse_settings(settings or [])}),
+        patch_selection=with_overrides(PatchSelectionSpec(), {"patches": patches, **parse_settings(settings or [])}),
         note=note,
         overwrite=overwrite,
         report=print,
@@ -186,11 +182,11 @@ def interactive(
     """
     from maskrt.cli.options import parse_settings
     from maskrt.export.bundles.interactive import export_interactive
-    from maskrt.runtime.bundle.bundle import with_overrides
-    from maskrt.runtime.bundle.interactive_spec import AdaptSpec
+    from maskrt.runtime.bundle.interactive_spec import AdaptationSpec
+    from maskrt.runtime.bundle.settings import with_overrides
 
-    adapt = with_overrides(AdaptSpec(), parse_settings(settings or []))
-    export_interactive(sam, out, adapt=adapt, note=note, overwrite=overwrite, report=print)
+    adaptation = with_overrides(AdaptationSpec(), parse_settings(settings or []))
+    export_interactive(sam, out, adaptation=adaptation, note=note, overwrite=overwrite, report=print)
 
 
 @app.command("precisions")

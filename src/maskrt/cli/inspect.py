@@ -35,7 +35,7 @@ def command(
     from maskrt.cli.options import parse_axes, parse_settings
     from maskrt.runtime.bundle.bundle import open_bundle
     from maskrt.runtime.bundle.describe import describe, description_lines
-    from maskrt.runtime.engine_build.builder import with_settings
+    from maskrt.runtime.bundle.settings import with_settings
     from maskrt.runtime.files import write_bytes
 
     opened = with_settings(open_bundle(bundle), parse_settings(settings or []))

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 failed; 2 the input or the options cannot be used; 3 done, but some frames failed; 130 stopped
 with Ctrl-C. A command is a module of this package, `_` for `-` in its name, with `command`, a function, or `app`, a
-group of commands. It imports what is heavy or optional inside the function, so that `maskrt --help` is quick and every
+group of commands. It imports what is heavy or optional inside the function, so that `maskrt --help` is fast and every
 command is listed in the lean installation.
 """
 

@@ -9,6 +9,7 @@ import typer
 from maskrt.cli.shared import (
     BundlePath,
     Device,
+    Kernels,
     MaxMegapixels,
     MemoryLimit,
     Precision,
@@ -34,6 +35,7 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run; what is done stays.")] = False,
     provider: Provider = "cpu",
     device: Device = None,
+    kernels: Kernels = "cpu",
     precision: Precision = "fp32",
     threads: Threads = None,
     max_megapixels: MaxMegapixels = 50,
@@ -49,25 +51,30 @@ def command(
       maskrt refine export/demo/bundle photos/ --masks rough/ --out out/refined --write mask,overlay
       maskrt refine bundles/crm photos/big.png --masks rough/ --out out/big --select adaptive --memory-limit 3000
     """
-    from maskrt.cli.batch import run_told
+    from maskrt.cli.batch import run_with_progress
     from maskrt.cli.options import on_device, parse_list, refine_options
     from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
+    from maskrt.runtime.bundle.settings import with_settings
     from maskrt.runtime.files import sha256_of
     from maskrt.runtime.io.records import RunSettings
     from maskrt.runtime.io.sinks import FolderSink
     from maskrt.runtime.io.sources import open_source
+    from maskrt.runtime.kinds.commands import require_command
     from maskrt.runtime.pipelines.refine.pipeline import RefinePipeline, rough_reader, sha256_of_masks
 
     max_pixels = int(max_megapixels * 1e6)
     options = refine_options(select, tile, memory_limit)
     rough_of = rough_reader(masks, labels, max_pixels)
     opened = open_bundle(bundle, precision)
-    told = {**options, "provider": provider, "precision": precision, "labels": labels}
-    told["masks_sha256"] = sha256_of_masks(masks)
-    settings = RunSettings(sha256_of(bundle / MANIFEST), (), told)
+    require_command(opened, "refine")
+    recorded = {**options, "provider": provider, "precision": precision, "labels": labels}
+    recorded["masks_sha256"] = sha256_of_masks(masks)
+    settings = RunSettings(sha256_of(bundle / MANIFEST), (), recorded)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(images, max_pixels))
-        pipeline = stack.enter_context(RefinePipeline(opened, rough_of, on_device(provider, device), threads, options))
+        pipeline = stack.enter_context(
+            RefinePipeline(with_settings(opened, options), rough_of, on_device(provider, device), threads)
+        )
         sink = stack.enter_context(FolderSink(out, parse_list(write), settings, resume))
-        code = run_told(pipeline, source, sink, out, None, resume, "images")
+        code = run_with_progress(pipeline, source, sink, out, None, resume, "images")
     raise typer.Exit(code)

@@ -9,6 +9,7 @@ import typer
 from maskrt.cli.shared import (
     BundlePath,
     Device,
+    Kernels,
     MaxMegapixels,
     Precision,
     Provider,
@@ -34,6 +35,7 @@ def command(
     ] = 1,
     provider: Provider = "cpu",
     device: Device = None,
+    kernels: Kernels = "cpu",
     precision: Precision = "fp32",
     threads: Threads = None,
     settings: Settings = None,
@@ -44,7 +46,7 @@ def command(
     Writes OUT/mask/STEM.png and so on, and OUT/results.jsonl with one line per frame. Nothing else leaves the
     process: no image is written unless --write names overlay. Exit code 3: some frames failed. Settings (--set) of
     a two-stage bundle: patches along the longest side; how many are looked at again, by one of patch_count,
-    patch_fraction and undecided; rank (probability, logit); windows (grid, sliding, off); target.
+    patch_fraction and uncertainty; rank (probability, logit); windows (grid, sliding, off); target.
 
     With --batch, N frames are read, segmented and written at a time. The encoder takes regions of one shape together.
     Memory grows with N; an engine may round otherwise for N frames than for one, which single pixels may show.
@@ -55,24 +57,28 @@ def command(
       maskrt run bundles/demo ward/ --out out/ward --roi 400,200,640,480 --write mask,segments --set points_per_side=20
       maskrt run bundles/retina fundus/ --out out/retina --set patches=4 --set windows=sliding
     """
-    from maskrt.cli.batch import run_told
+    from maskrt.cli.batch import run_with_progress
     from maskrt.cli.options import on_device, parse_list, parse_region, parse_settings
-    from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle, segmenting_manifest
+    from maskrt.cli.regions import advise_regions
+    from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
     from maskrt.runtime.files import sha256_of
     from maskrt.runtime.io.records import RunSettings
     from maskrt.runtime.io.sinks import FolderSink
     from maskrt.runtime.io.sources import open_source
-    from maskrt.runtime.pipelines.open import open_pipeline
+    from maskrt.runtime.kinds.commands import require_command
+    from maskrt.runtime.kinds.open import open_pipeline
 
     region = parse_region(roi, roi_from)
     overrides = parse_settings(settings or [])
-    manifest = segmenting_manifest(open_bundle(bundle, precision))
-    told = {**overrides, "provider": provider, "precision": precision}
-    run_settings = RunSettings(sha256_of(bundle / MANIFEST), manifest.classes, told)
+    opened = open_bundle(bundle, precision)
+    require_command(opened, "run")
+    advise_regions(opened, region)
+    recorded = {**overrides, "provider": provider, "precision": precision}
+    run_settings = RunSettings(sha256_of(bundle / MANIFEST), opened.manifest.classes, recorded)
     with ExitStack() as stack:
         frames = stack.enter_context(open_source(source, int(max_megapixels * 1e6)))
         provider = on_device(provider, device)
-        pipeline = stack.enter_context(open_pipeline(bundle, provider, threads, precision, **overrides))
+        pipeline = stack.enter_context(open_pipeline(opened, provider, threads, kernels, settings=overrides))
         sink = stack.enter_context(FolderSink(out, parse_list(write), run_settings, resume))
-        code = run_told(pipeline, frames, sink, out, region, resume, "frames", batch)
+        code = run_with_progress(pipeline, frames, sink, out, region, resume, "frames", batch)
     raise typer.Exit(code)

@@ -24,6 +24,7 @@ ClickProvider = Annotated[
     ),
 ]
 Device = Annotated[int | None, typer.Option(min=0, help="Number of the GPU, counted from 0.")]
+Kernels = Annotated[str, typer.Option(help="Where maskrt's own kernels run: cpu, or cuda on an NVIDIA GPU.")]
 Precision = Annotated[
     str, typer.Option(help="fp32, or fp16 or int8 where maskrt export precisions put them into the bundle.")
 ]

@@ -1,13 +1,14 @@
 """`maskrt verify`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from maskrt.cli.shared import (
     BundlePath,
     Device,
+    Kernels,
     MaxMegapixels,
     Precision,
     Provider,
@@ -29,6 +30,7 @@ def command(
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the certificate as JSON.")] = None,
     provider: Provider = "cpu",
     device: Device = None,
+    kernels: Kernels = "cpu",
     precision: Precision = "fp32",
     threads: Threads = None,
     settings: Settings = None,
@@ -39,7 +41,7 @@ def command(
     Without --image: the files against their sha256, and that every network loads. With it: the whole pipeline once
     plain (ONNX Runtime on the CPU in float32, SAM's decoder in one graph, NumPy kernels) and once fast, as maskrt run
     does it on --provider, and how many masks and pixels differ. The plain way takes minutes for a full grid; --set
-    points_per_side=10 is a quick check. A two-stage bundle is run patch by patch for the plain way. With --masks too:
+    points_per_side=10 is a short check. A two-stage bundle is run patch by patch for the plain way. With --masks too:
     the refiner, plain without tiles. Exit code 1: something differs by more than rounding.
 
     With another --precision than fp32, the comparison is with fp32 on the CPU, and the IoU of the final masks decides:
@@ -51,64 +53,40 @@ def command(
     """
     import msgspec
 
+    from maskrt.cli.certificates import certify_images, print_bundle
     from maskrt.cli.options import on_device, parse_roi, parse_settings
-    from maskrt.runtime.bundle.bundle import FP32, Artifact, TwoStageManifest, open_bundle
-    from maskrt.runtime.engines.providers import open_session
+    from maskrt.runtime.bundle.bundle import FP32, open_bundle
+    from maskrt.runtime.bundle.settings import with_settings
     from maskrt.runtime.errors import InputError
-    from maskrt.runtime.evaluation.answers import Calibration, told
-    from maskrt.runtime.evaluation.verify import (
-        Compared,
-        PrecisionCertificate,
-        certify,
-        certify_precision,
-        certify_refiner,
-    )
-    from maskrt.runtime.evaluation.verify_stages import certify_stages
+    from maskrt.runtime.evaluation.answers import Calibration, summarized
+    from maskrt.runtime.evaluation.verify import certify_precision
     from maskrt.runtime.files import write_bytes
-    from maskrt.runtime.io.sources import open_source
-    from maskrt.runtime.pipelines.refine.pipeline import rough_reader
-    from maskrt.runtime.pipelines.refine.refiner import read_weights
-    from maskrt.runtime.types import BadFrame
+    from maskrt.runtime.kinds.commands import require_command
+    from maskrt.runtime.kinds.table import kind_of
+    from maskrt.runtime.pipelines.base import kernel_set
 
-    provider = on_device(provider, device)
-    opened = open_bundle(bundle, precision)
-    overrides = parse_settings(settings or [])
-    for role, entry in opened.manifest.models.items():
-        if entry.file.endswith(".npz"):
-            read_weights(opened, role)
-        else:
-            open_session(opened.model_path(role), provider, threads).close()
-    print(f"{bundle}: {len(opened.manifest.models)} networks, sha256 as listed, all load on {provider}")
-    for role in opened.manifest.models:
-        entry = opened.model(role)
-        parity = entry.error if isinstance(entry, Artifact) else entry.parity
-        print(f"  {role}: {'as given' if parity is None else f'max relative error {parity.max_rel:.1e} at export'}")
-        for finding in opened.manifest.models[role].tensorrt:
-            print(f"    TensorRT would refuse: {finding}")
-    if precision != FP32:
-        print(f"  {precision} at export: {told(opened.manifest.precisions[precision].agreement)}")
-    certificates: list[Compared | PrecisionCertificate] = []
-    certify_image = certify_stages if isinstance(opened.manifest, TwoStageManifest) else certify
-    max_pixels = int(max_megapixels * 1e6)
-    rough_of = rough_reader(masks, False, max_pixels) if masks is not None else None
+    provider, max_pixels = on_device(provider, device), int(max_megapixels * 1e6)
+    opened = with_settings(open_bundle(bundle, precision), parse_settings(settings or []))
+    kind = kind_of(opened)
+    if masks is not None and image is None:
+        raise InputError("--masks holds rough masks of images: name the images with --image")
+    if masks is not None:
+        require_command(opened, "verify --masks")
+    elif image is not None and precision == FP32:
+        require_command(opened, "verify --image")
+    own_kernels = kernel_set(kernels)
+    kind.load(opened, provider, threads)
+    print_bundle(opened, provider)
     region = parse_roi(roi) if roi is not None else None
+    certificates: list[Any] = []
     if image is not None and precision != FP32:
+        assert kind.answers is not None  # or the bundle would have no other precision
         frames = Calibration(image, region, masks, max_pixels)
-        lower = certify_precision(opened, frames, overrides, provider, threads)
+        lower = certify_precision(opened, kind.answers, frames, provider, threads)
         certificates.append(lower)
-        print(f"{precision} on {provider}: {told(lower.agreement)}; tolerance {lower.tolerance:g}")
+        print(f"{precision} on {provider}: {summarized(lower.agreement)}; tolerance {lower.tolerance:g}")
     elif image is not None:
-        with open_source(image, max_pixels) as source:
-            for item in source:
-                if isinstance(item, BadFrame):
-                    raise InputError(f"{item.source}: {item.reason}")
-                if rough_of is None:
-                    found: Compared = certify_image(opened, item.source, item.rgb, region, overrides, provider, threads)
-                else:
-                    rough = rough_of(item.source)
-                    found = certify_refiner(opened, item.source, item.rgb, rough, overrides, provider, threads)
-                certificates.append(found)
-                print(f"{found.source}: {found.told}; plain {found.plain_s:.1f} s, fast {found.fast_s:.1f} s")
+        certificates += certify_images(opened, image, region, masks, provider, threads, own_kernels, max_pixels)
     if json is not None:
         write_bytes(json, msgspec.json.format(msgspec.json.encode(certificates), indent=2) + b"\n")
     raise typer.Exit(0 if all(found.passed for found in certificates) else 1)

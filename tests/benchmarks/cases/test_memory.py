@@ -23,7 +23,7 @@ def frame(height, width):
     rows, columns = np.arange(height) * h // height + y, np.arange(width) * w // width + x
     return np.ascontiguousarray(scene.rgb[np.ix_(rows, columns)])
 
-with maskrt.open_pipeline(sys.argv[1], points_per_side=16, **json.loads(sys.argv[2])) as pipeline:
+with maskrt.open_pipeline(sys.argv[1], settings={'points_per_side': 16, **json.loads(sys.argv[2])}) as pipeline:
     pipeline(frame(400, 600))
     before = memory_mb("VmRSS")
     result = pipeline(frame(4000, 6000))

@@ -26,7 +26,7 @@ from maskrt.benchmarks.harness.registry import BenchOptions, run_case
 from maskrt.benchmarks.harness.report_json import read_report, write_report
 from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.pipelines import open as pipeline
+from maskrt.runtime.kinds import open as pipeline
 
 OPTIONS = BenchOptions(size="tiny", pairs=2, warmup=0, points_per_side=4, threads=1)
 
@@ -85,7 +85,7 @@ def test_guided_prompts_are_measured_as_asked(tiny_bundle: Path, monkeypatch: py
 
     def open_pipeline(bundle: Path, **options: Any) -> Any:
         given[options["prompts"]] = options
-        return pipeline.open_pipeline(bundle, **options)
+        return pipeline.open_pipeline(bundle, settings=options)
 
     monkeypatch.setattr(soss_case, "open_pipeline", open_pipeline)
     monkeypatch.setattr(soss_case, "HELD_OUT_SCENES", 1)

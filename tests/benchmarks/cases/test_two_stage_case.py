@@ -21,7 +21,7 @@ from maskrt.benchmarks.scenes.bedside import draw_scene
 from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.metrics import image_dice
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 
 SIZE_WH, SIZE = (192, 108), 512
 
@@ -41,7 +41,7 @@ def flops_of(height: int, width: int) -> int:
 def test_operations_are_those_of_both_graphs(bundle: Bundle, name: str) -> None:
     """A region of 100 x 80 is 512 x 410 at work, 64 x 51 for stage 1, which is padded to 64 x 64."""
     settings = SETTINGS[name]
-    with open_pipeline(bundle.path, **settings) as pipeline:
+    with open_pipeline(bundle.path, settings=settings) as pipeline:
         windows = len(pipeline(np.full((80, 100, 3), 115, np.uint8)).stages.windows_xywh)
     # 7 rows of 8 patches at 8 x 8, of which two fifths are 22.
     assert windows == (22 if settings.get("patch_fraction") else settings.get("patches", 0))
@@ -56,7 +56,7 @@ def test_a_contestant_takes_the_frames_in_turns(bundle: Bundle, tmp_path: Path) 
     for seen in [iterate()[1] for _ in range(3)]:
         last = seen
     assert sorted(last) == [0, 1]
-    with open_pipeline(bundle.path, threads=1, patches=8, patch_count=3) as pipeline:
+    with open_pipeline(bundle.path, threads=1, settings={"patches": 8, "patch_count": 3}) as pipeline:
         for index, (x, y, width, height) in enumerate(recording.rois):
             result = pipeline(np.load(recording.frames)[index], recording.rois[index])
             np.testing.assert_array_equal(last[index].mask, result.mask[y : y + height, x : x + width])

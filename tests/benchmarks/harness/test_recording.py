@@ -14,7 +14,7 @@ from maskrt.benchmarks.harness.recording import FrameByFrame, Recording, Setup, 
 from maskrt.benchmarks.harness.registry import BenchOptions, run_case
 from maskrt.benchmarks.harness.report_json import print_report, read_report, write_report
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 
 SIZE_WH = 192, 108
 
@@ -115,7 +115,7 @@ def test_frames_come_one_after_the_other_and_again(setup: Setup, monkeypatch: py
             assert roi in setup.recording.rois
             return type("Result", (), {"timings_ms": {"all": 1.0}})
 
-    monkeypatch.setattr("maskrt.runtime.pipelines.open.open_pipeline", lambda *_: Pipeline())
+    monkeypatch.setattr("maskrt.runtime.kinds.open.open_pipeline", lambda *_: Pipeline())
     iterate = FrameByFrame(setup)()
     assert [iterate() for _ in range(4)] == [({"all": 1.0}, None)] * 4
     assert all((seen[0] == seen[3]).ravel())

@@ -11,13 +11,13 @@ from maskrt.benchmarks.harness import tables
 from maskrt.benchmarks.harness.measure import Spread
 from maskrt.benchmarks.reports import policies
 from maskrt.benchmarks.scenes.bedside import Instance, draw_scene
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 
 
 def test_every_policy_is_measured_against_the_grid(tiny_bundle, tmp_path):
     with ExitStack() as stack:
         opened = {
-            name: stack.enter_context(open_pipeline(tiny_bundle, prompts=name, points_per_side=8))
+            name: stack.enter_context(open_pipeline(tiny_bundle, settings={"prompts": name, "points_per_side": 8}))
             for name in policies.POLICIES
         }
         found = policies.measure_policies(opened, [3, 4])

@@ -66,7 +66,7 @@ def test_every_body_is_seen_in_one_piece_of_a_fair_size(scenes: list[NovelScene]
 
 @pytest.mark.parametrize("seed", range(12))
 def test_masks_of_the_demo_can_hold_every_outline(seed: int) -> None:
-    """Or no click could mend what is wrong: the demo's masks have 96 x 96 cells."""
+    """Or no click could fix what is wrong: the demo's masks have 96 x 96 cells."""
     labels = draw_novel(seed).labels
     for number in range(1, int(labels.max()) + 1):
         mask = labels == number

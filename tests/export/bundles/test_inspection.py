@@ -12,8 +12,9 @@ from maskrt.benchmarks.reports.demo import BUNDLE
 from maskrt.export.bundles.inspection import Axis, Total, graph_reports, totals_of
 from maskrt.export.graph_tools.cost import graph_cost
 from maskrt.export.graph_tools.fp16 import convert_fp16
-from maskrt.runtime.bundle.bundle import MANIFEST, Artifact, Bundle, Parity, PrecisionSpec, encode_manifest, open_bundle
-from maskrt.runtime.engine_build.builder import with_settings
+from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
+from maskrt.runtime.bundle.manifest import Artifact, Parity, PrecisionSpec, encode_manifest
+from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import sha256_of
 

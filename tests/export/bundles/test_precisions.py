@@ -18,7 +18,7 @@ from maskrt.export.graph_tools.structure import structure_sha256
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.evaluation.answers import Calibration
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner
 
 
@@ -91,7 +91,7 @@ def test_measured_is_what_runs(lower: tuple[Path, list[str]], ward: Path) -> Non
 
 
 def test_one_more_precision_and_one_anew(lower: tuple[Path, list[str]], ward: Path, tmp_path: Path) -> None:
-    first = export_precisions(lower[0], tmp_path / "a", ["fp16"], Calibration(str(ward)), keep=["decoder"])
+    first = export_precisions(lower[0], tmp_path / "a", ["fp16"], Calibration(str(ward)), keep_on_device=["decoder"])
     assert first.manifest.precisions["int8"] == open_bundle(lower[0]).manifest.precisions["int8"]
     assert first.manifest.precisions["fp16"].float32 == ("decoder",)
     assert not (first.path / "decoder.fp16.onnx").exists()
@@ -115,7 +115,9 @@ def test_what_loses_too_much_is_refused(
         export_precisions(tiny_bundle, tmp_path / "out", ["fp16"], Calibration(str(ward)))
     assert "the tolerance 0.98; leave graphs in float32 (--keep segmenter, which is off by" in str(error.value)
     assert not list(tmp_path.iterdir())
-    kept = export_precisions(tiny_bundle, tmp_path / "kept", ["fp16"], Calibration(str(ward)), keep=["segmenter"])
+    kept = export_precisions(
+        tiny_bundle, tmp_path / "kept", ["fp16"], Calibration(str(ward)), keep_on_device=["segmenter"]
+    )
     assert kept.manifest.precisions["fp16"].agreement["soss"].mean_iou == 1
     loose = export_precisions(tiny_bundle, tmp_path / "loose", ["fp16"], Calibration(str(ward)), tolerance=0)
     assert loose.manifest.precisions["fp16"].agreement["soss"].worst_iou < 0.98
@@ -157,7 +159,7 @@ def test_pictures_that_cannot_be_used(tiny_bundle: Path, ward: Path, tmp_path: P
     for images, message in (
         (tmp_path / "empty", "holds no image"),
         (tmp_path / "none", "no such file or folder"),
-        (broken, "bed_1: .* is not an image that maskrt reads: .*; mend the picture or take it away"),
+        (broken, "bed_1: .* is not an image that maskrt reads: .*; repair the picture or take it away"),
         (dark, "soss finds no mask in any of the 1 pictures: take pictures that show what is to be segmented"),
     ):
         with pytest.raises(InputError, match=message):
@@ -179,7 +181,7 @@ def test_options(
     tiny_bundle: Path, ward: Path, tmp_path: Path, names: list[str], keep: list[str], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        export_precisions(tiny_bundle, tmp_path / "out", names, Calibration(str(ward)), keep=keep)
+        export_precisions(tiny_bundle, tmp_path / "out", names, Calibration(str(ward)), keep_on_device=keep)
     assert not (tmp_path / "out").exists()
 
 

@@ -16,8 +16,11 @@ import cv2
 from maskrt.export.bundles.crm_cascade import refine_plainly
 from maskrt.export.bundles.refiner import export_refiner, read_crm
 from maskrt.kernels import sets
-from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, RefineManifest, encode_manifest, open_bundle
-from maskrt.runtime.bundle.specs import RefineSpec
+from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
+from maskrt.runtime.bundle.manifest import RefineManifest, encode_manifest
+from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.bundle.specs import RefinementSpec
+from maskrt.runtime.engines.loading import Sessions
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.pipelines.refine import stage as refine_turn
@@ -55,7 +58,7 @@ def refine_surely(sure_refiner_bundle: Path) -> Callable[..., Any]:
 def refine_with(bundle: Bundle) -> Callable[..., Any]:
     def call(scene: Scene, select: str = "full", tile: int = 512, limit: int | None = None, **options: Any) -> Any:
         spec = bundle.manifest.refiner
-        with Refiner(bundle, spec, RefineSpec(select, tile, limit), threads=1, **options) as refiner:
+        with Refiner(Sessions(bundle, threads=1), spec, RefinementSpec(select, tile, limit), **options) as refiner:
             return refiner(*scene)
 
     return call
@@ -134,7 +137,7 @@ def test_windows_of_the_backbone_with_their_halo(
     np.testing.assert_allclose(refine_surely(made, tile=16).probability, whole, rtol=0, atol=1e-5)
     assert max(windows) >= 4
     spec = msgspec.structs.replace(bundle.manifest.refiner, halo=0)
-    with Refiner(bundle, spec, RefineSpec(tile=16), threads=1) as wrong:
+    with Refiner(Sessions(bundle, threads=1), spec, RefinementSpec(tile=16)) as wrong:
         assert np.abs(wrong(*made).probability - whole).max() > 1e-3
 
 
@@ -237,7 +240,7 @@ def test_the_memory_limit(refine: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("select", ["off", "x", "strided", "strided:1", "full:3"])
 def test_selections_that_there_are_not(bundle: Bundle, select: str) -> None:
     with pytest.raises(InputError, match="select"):
-        open_refiner(bundle, options={"select": select})
+        open_refiner(with_settings(bundle, {"select": select}))
 
 
 def altered(bundle: Path, folder: Path, write: Callable[[Path], None]) -> Bundle:
@@ -284,14 +287,16 @@ def test_a_decoder_that_is_none(refiner_bundle: Path, tmp_path: Path, write: Cal
 def test_the_bundle(crm_spec: str, refiner_bundle: Path, tmp_path: Path) -> None:
     manifest = open_bundle(refiner_bundle).manifest
     assert isinstance(manifest, RefineManifest)
-    assert (manifest.refiner.halo, manifest.refiner.padding, manifest.refine) == (24, 32, RefineSpec())
+    assert (manifest.refiner.halo, manifest.refiner.padding, manifest.refinement) == (24, 32, RefinementSpec())
     assert [entry.file for entry in manifest.models.values()] == [
         "refiner_backbone.onnx",
         "refiner_coarse.onnx",
         "refiner_fusion.onnx",
         "refiner_decoder.npz",
     ]
-    assert {entry.source_sha256 for entry in manifest.models.values()} == {sha256_of(Path(crm_spec.partition(":")[2]))}
+    assert {entry.checkpoint_sha256 for entry in manifest.models.values()} == {
+        sha256_of(Path(crm_spec.partition(":")[2]))
+    }
     assert all(manifest.models[role].parity.max_abs < 1e-3 for role in manifest.models if role != DECODER)
     assert sorted(path.name for path in refiner_bundle.iterdir()) == sorted(
         [MANIFEST, *(entry.file for entry in manifest.models.values())]
@@ -300,7 +305,7 @@ def test_the_bundle(crm_spec: str, refiner_bundle: Path, tmp_path: Path) -> None
     with pytest.raises(InputError):
         export_refiner(crm_spec, refiner_bundle)
     with pytest.raises(InputError, match="the stride must be 2 to 64"):
-        export_refiner(crm_spec, tmp_path / "new", refine=RefineSpec("strided:99"))
+        export_refiner(crm_spec, tmp_path / "new", refinement=RefinementSpec("strided:99"))
     with pytest.raises(InputError):
         export_refiner("custom:nowhere.pth", tmp_path / "new")
     assert not (tmp_path / "new").exists()

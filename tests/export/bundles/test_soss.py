@@ -25,12 +25,13 @@ from maskrt.export.bundles.segmenters import SEGMENTERS, copy_onnx
 from maskrt.export.bundles.soss import DECODERS, export_soss
 from maskrt.export.graph_tools import graph
 from maskrt.export.graph_tools.fitness import findings
-from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, ModelEntry, encode_manifest, open_bundle
+from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
+from maskrt.runtime.bundle.manifest import ModelEntry, encode_manifest
 from maskrt.runtime.bundle.specs import MasksSpec, VotingSpec
 from maskrt.runtime.engine_build.builder import REFITTABLE, BuildSettings, EngineBuilder
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import BundleError, CheckpointError, ExportError, InputError
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, SplitDecoder
 
 HW = (64, 96)
@@ -69,8 +70,8 @@ def test_every_graph_becomes_an_engine(
         assert builder.build(role, lambda *_: None).how == "built"
     options = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0, "uncovered": "segmenter"}
     with (
-        open_pipeline(bundle.path, threads=2, **options) as cpu,
-        open_pipeline(bundle.path, "tensorrt", threads=2, **options) as tensorrt,
+        open_pipeline(bundle.path, threads=2, settings=options) as cpu,
+        open_pipeline(bundle.path, "tensorrt", threads=2, settings=options) as tensorrt,
     ):
         for size_hw in ((60, 80), (90, 33)):
             rgb = rng.integers(0, 256, (*size_hw, 3), dtype=np.uint8)
@@ -183,7 +184,7 @@ def test_bundle(exported: tuple[Bundle, list[str]], mobilenet_file: Path) -> Non
     assert manifest.segmenter.classes == ("background", "occlusion")
     assert (manifest.sam.image_size, manifest.sam.low_res_hw) == (128, (32, 32))
     assert (manifest.masks.points_per_side, manifest.voting.vote, manifest.note) == (4, "hard", "tiny")
-    assert manifest.models["segmenter"].source == f"deeplabv3plus_mobilenet_v2:{mobilenet_file.name}"
+    assert manifest.models["segmenter"].checkpoint == f"deeplabv3plus_mobilenet_v2:{mobilenet_file.name}"
     assert all(entry.parity and entry.parity.max_rel < 2e-5 for entry in manifest.models.values())
     assert len(lines) == 8
     assert lines[-2] == "TensorRT: nothing found in the graphs that it would refuse"

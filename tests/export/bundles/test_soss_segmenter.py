@@ -19,18 +19,19 @@ from maskrt.export.bundles.sams import WRITERS, read_sam
 from maskrt.export.bundles.soss import export_soss
 from maskrt.export.bundles.soss_segmenter import Normalisation, write_segmenter
 from maskrt.export.graph_tools.graph import Report
-from maskrt.runtime.bundle.bundle import MANIFEST, DataFile, ModelEntry, encode_manifest, open_bundle, soss_manifest
+from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
+from maskrt.runtime.bundle.manifest import DataFile, ModelEntry, SossManifest, encode_manifest
 from maskrt.runtime.bundle.specs import MasksSpec
-from maskrt.runtime.bundle.two_stage_spec import StagesSpec
+from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec
 from maskrt.runtime.errors import BundleError, InputError
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 
-SELECTION = StagesSpec(patches=4, patch_count=2)
+SELECTION = PatchSelectionSpec(patches=4, patch_count=2)
 
 
 @pytest.fixture
 def stages(tmp_path: Path) -> Path:
-    return write_tiny_two_stage(tmp_path / "stages", selection=SELECTION)
+    return write_tiny_two_stage(tmp_path / "stages", patch_selection=SELECTION)
 
 
 def demo_sam(folder: Path, spec: str, report: Report) -> tuple[dict[str, ModelEntry], SamConfig]:
@@ -55,8 +56,8 @@ def test_two_stages_in_soss(
         report=lines.append,
     )
     assert "segmenter_low.onnx: low.onnx of stages as it is" in lines
-    manifest = soss_manifest(open_bundle(tmp_path / "soss"))
-    assert manifest.selection == SELECTION
+    manifest = open_bundle(tmp_path / "soss").expect(SossManifest)
+    assert manifest.patch_selection == SELECTION
     assert manifest.two_stage is not None
     assert manifest.two_stage.classes == manifest.classes == ("skin", "occlusion")
     assert "segmenter" not in manifest.models
@@ -66,7 +67,10 @@ def test_two_stages_in_soss(
         np.testing.assert_array_equal(both.branches(rgb).probabilities, expected)
         assert both(rgb).label.shape == (90, 120)
     # Its settings are those of the segmenter too.
-    with open_pipeline(stages, windows="off") as alone, open_pipeline(tmp_path / "soss", windows="off") as both:
+    with (
+        open_pipeline(stages, settings={"windows": "off"}) as alone,
+        open_pipeline(tmp_path / "soss", settings={"windows": "off"}) as both,
+    ):
         (first,) = alone.segmenter([rgb])
         np.testing.assert_array_equal(both.branches(rgb).probabilities, first)
     assert not np.array_equal(first, expected)

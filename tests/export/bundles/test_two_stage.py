@@ -21,13 +21,14 @@ from maskrt.export.bundles.stages import STAGES, Stage, read_unet, read_unet_sta
 from maskrt.export.bundles.two_stage import check, export_two_stage
 from maskrt.export.bundles.two_stage_plain import look_plainly
 from maskrt.export.demo.train_unets import initialise
-from maskrt.runtime.bundle.bundle import open_bundle, two_stage_manifest, with_overrides
-from maskrt.runtime.bundle.two_stage_spec import StagesSpec
-from maskrt.runtime.engine_build.builder import with_settings
+from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.manifest import TwoStageManifest
+from maskrt.runtime.bundle.settings import with_overrides, with_settings
+from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec
 from maskrt.runtime.errors import CheckpointError, ExportError, InputError
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 
-SIZE, PATCHES = 256, StagesSpec(patches=4)
+SIZE, PATCHES = 256, PatchSelectionSpec(patches=4)
 # Of the public code, from a checkpoint that its training would write, width 64 and three channels.
 PUBLIC = {
     **{f"conv.{level}.weight": (64 << level, 3 if level == 0 else 32 << level, 3, 3) for level in range(5)},
@@ -80,7 +81,7 @@ def bundles(pairs: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPath
     """What each pair was exported to, and compared with PyTorch."""
     folder, lines = tmp_path_factory.mktemp("bundles"), []
     for name, (low, high) in pairs.items():
-        export_two_stage(low, high, folder / name, size=SIZE, selection=PATCHES, report=lines.append)
+        export_two_stage(low, high, folder / name, size=SIZE, patch_selection=PATCHES, report=lines.append)
     assert sum(line.startswith("two stages: differ from PyTorch by at most") for line in lines) == len(pairs)
     return {name: folder / name for name in pairs}
 
@@ -92,26 +93,26 @@ def bundles(pairs: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPath
         ("grey", {"patches": 2}),
         ("four", {"patches": 4, "patch_fraction": 0.3}),
         ("colour", {"rank": "logit", "patch_count": 5}),
-        ("colour", {"undecided": 0.3}),
-        ("four", {"undecided": 0.1}),
+        ("colour", {"uncertainty": 0.3}),
+        ("four", {"uncertainty": 0.1}),
     ],
 )
 def test_the_pipeline_is_the_plain_order_of_computation(
     kind: str, settings: dict[str, Any], pairs: dict[str, tuple[str, str]], bundles: dict[str, Path]
 ) -> None:
     networks = [read_unet(Path(spec.removeprefix("unet:"))) for spec in pairs[kind]]
-    manifest = two_stage_manifest(open_bundle(bundles[kind]))
-    selection = with_overrides(manifest.selection, settings)
+    manifest = open_bundle(bundles[kind]).expect(TwoStageManifest)
+    selection = with_overrides(manifest.patch_selection, settings)
     rng = np.random.default_rng()
     for height, width in ((256, 256), (90, 301), (512, 33)):
         rgb = rng.integers(0, 256, (height, width, 3), np.uint8)
-        expected = look_plainly(*networks, manifest.stages, selection, rgb)
-        with open_pipeline(bundles[kind], **settings) as pipeline:
+        expected = look_plainly(*networks, manifest.two_stage, selection, rgb)
+        with open_pipeline(bundles[kind], settings=settings) as pipeline:
             (found,) = pipeline.segmenter([rgb])
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("settings", [{}, {"windows": "sliding"}, {"windows": "off"}, {"undecided": 0.01}])
+@pytest.mark.parametrize("settings", [{}, {"windows": "sliding"}, {"windows": "off"}, {"uncertainty": 0.01}])
 def test_the_export_compares_the_networks_whatever_is_looked_at(
     settings: dict[str, Any],
     pairs: dict[str, tuple[str, str]],
@@ -131,7 +132,7 @@ def test_the_export_compares_the_networks_whatever_is_looked_at(
 
 
 def test_defaults_are_those_of_the_public_code(bundles: dict[str, Path]) -> None:
-    spec = two_stage_manifest(open_bundle(bundles["grey"])).stages
+    spec = open_bundle(bundles["grey"]).expect(TwoStageManifest).two_stage
     assert (spec.channels, spec.shrink, spec.mean, spec.std) == (1, 8, (0.0,), (1 / 255,))  # values from 0 to 255
     assert spec.classes == ("background", "foreground")
 
@@ -139,7 +140,7 @@ def test_defaults_are_those_of_the_public_code(bundles: dict[str, Path]) -> None
 def test_onnx_files_are_taken_as_they_are(bundles: dict[str, Path], tmp_path: Path) -> None:
     files = [f"onnx:{bundles['colour'] / role}.onnx" for role in ("low", "high")]
     raw: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3}
-    export_two_stage(*files, tmp_path / "files", size=SIZE, selection=PATCHES, **raw)
+    export_two_stage(*files, tmp_path / "files", size=SIZE, patch_selection=PATCHES, **raw)
     rgb = np.random.default_rng().integers(0, 256, (200, 150, 3), np.uint8)
     answers = []
     for bundle in (bundles["colour"], tmp_path / "files"):
@@ -147,7 +148,7 @@ def test_onnx_files_are_taken_as_they_are(bundles: dict[str, Path], tmp_path: Pa
             answers.append(pipeline(rgb).probability)
     np.testing.assert_array_equal(*answers)
     with pytest.raises(InputError, match="--mean R,G,B --std R,G,B"):
-        export_two_stage(*files, tmp_path / "other", size=SIZE, selection=PATCHES)
+        export_two_stage(*files, tmp_path / "other", size=SIZE, patch_selection=PATCHES)
 
 
 def network(file: Path, *, shape: tuple[Any, ...], logits: int = 1, sizes: tuple[Any, ...] = ("H", "W")) -> str:
@@ -173,9 +174,11 @@ def test_fixed_sizes_that_fit(tmp_path: Path) -> None:
     rgb = np.zeros((100, 300, 3), np.uint8)
     for patches, sides in ((4, 128), (8, 64), (16, 32), (4, "side")):
         high = network(tmp_path / "high.onnx", shape=(1, 3, sides, sides), sizes=(sides, sides))
-        selection = StagesSpec(patches=patches)
-        bundle = export_two_stage(low, high, tmp_path / f"{patches}{sides}", size=512, selection=selection, **NORMAL)
-        assert two_stage_manifest(bundle).stages.multiple == (32 if sides == "side" else 1)
+        selection = PatchSelectionSpec(patches=patches)
+        bundle = export_two_stage(
+            low, high, tmp_path / f"{patches}{sides}", size=512, patch_selection=selection, **NORMAL
+        )
+        assert bundle.expect(TwoStageManifest).two_stage.multiple == (32 if sides == "side" else 1)
         with open_pipeline(bundle.path) as pipeline:
             assert len(pipeline(rgb).stages.windows_xywh) == patches
 
@@ -219,7 +222,7 @@ def test_an_open_batch_that_mixes_pictures_is_refused(tmp_path: Path) -> None:
 def test_networks_of_different_tasks_are_refused(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
     for other in ("grey", "four"):
         with pytest.raises(InputError, match="they must be of one task"):
-            export_two_stage(pairs["colour"][0], pairs[other][1], tmp_path / "b", size=SIZE, selection=PATCHES)
+            export_two_stage(pairs["colour"][0], pairs[other][1], tmp_path / "b", size=SIZE, patch_selection=PATCHES)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +242,7 @@ def test_networks_of_different_tasks_are_refused(pairs: dict[str, tuple[str, str
 )
 def test_bad_options(options: dict[str, Any], message: str, pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
-        export_two_stage(*pairs["colour"], tmp_path / "b", selection=PATCHES, **options)
+        export_two_stage(*pairs["colour"], tmp_path / "b", patch_selection=PATCHES, **options)
     assert not (tmp_path / "b").exists()
 
 
@@ -250,7 +253,7 @@ def test_checkpoints_of_something_else(pairs: dict[str, tuple[str, str]], tmp_pa
     torch.save({**state, "extra": torch.zeros(1)}, tmp_path / "more.pth")
     for file, message in (("half.pth", "no U-Net"), ("more.pth", "extra"), ("none.pth", "does not exist")):
         with pytest.raises(CheckpointError, match=message):
-            export_two_stage(f"unet:{tmp_path / file}", high, tmp_path / "b", size=SIZE, selection=PATCHES)
+            export_two_stage(f"unet:{tmp_path / file}", high, tmp_path / "b", size=SIZE, patch_selection=PATCHES)
     with pytest.raises(InputError, match="known: unet, onnx"):
         export_two_stage("resnet:x", high, tmp_path / "b")
     with pytest.raises(InputError, match="KIND:FILE"):
@@ -271,7 +274,7 @@ def test_a_pipeline_that_differs_is_not_written(
     monkeypatch.setitem(STAGES, "unet", written_before)
     monkeypatch.setattr(two_stage, "look_plainly", other)
     with pytest.raises(ExportError, match=r"differ from PyTorch by 1\.0e-02"):
-        export_two_stage(*pairs["colour"], tmp_path / "b", size=SIZE, selection=PATCHES)
+        export_two_stage(*pairs["colour"], tmp_path / "b", size=SIZE, patch_selection=PATCHES)
     assert not (tmp_path / "b").exists()
 
 
@@ -282,9 +285,9 @@ def test_on_the_command_line(pairs: dict[str, tuple[str, str]], tmp_path: Path) 
     result = CliRunner().invoke(app, [*arguments, *options, "--set", "patch_fraction=0.5", "--classes", "skin,lesion"])
     assert result.exit_code == 0, result.output
     assert "two stages: differ from PyTorch" in result.output
-    manifest = two_stage_manifest(open_bundle(tmp_path / "b"))
-    assert (manifest.selection.patches, manifest.selection.patch_fraction) == (4, 0.5)
-    assert manifest.stages.classes == ("skin", "lesion")
+    manifest = open_bundle(tmp_path / "b").expect(TwoStageManifest)
+    assert (manifest.patch_selection.patches, manifest.patch_selection.patch_fraction) == (4, 0.5)
+    assert manifest.two_stage.classes == ("skin", "lesion")
     Image.fromarray(np.full((40, 60), 77, np.uint8)).save(tmp_path / "grey.png")
     run = ["run", str(tmp_path / "b"), str(tmp_path / "grey.png"), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, run)

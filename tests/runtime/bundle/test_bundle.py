@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from maskrt.runtime.bundle.bundle import MANIFEST, encode_manifest, entry_of, open_bundle, with_overrides
+from maskrt.runtime.bundle.bundle import MANIFEST, entry_of, open_bundle
+from maskrt.runtime.bundle.manifest import encode_manifest
+from maskrt.runtime.bundle.settings import with_overrides
 from maskrt.runtime.bundle.specs import MasksSpec, VotingSpec
 from maskrt.runtime.errors import BundleError, InputError
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import msgspec
 
 from maskrt.benchmarks.reports.demo import BUNDLE
-from maskrt.runtime.bundle.bundle import Agreement, Artifact, Bundle, DataFile, Parity, PrecisionSpec, open_bundle
+from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 from maskrt.runtime.bundle.describe import COMMON, describe, description_lines
+from maskrt.runtime.bundle.manifest import Agreement, Artifact, DataFile, Parity, PrecisionSpec
 
 
 def test_the_demo() -> None:

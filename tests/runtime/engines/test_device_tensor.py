@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from maskrt.runtime.bundle.bundle import open_bundle
-from maskrt.runtime.engines.device_tensor import Place, Resident
+from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.engines.device_tensor import DeviceTensor, Place
 from maskrt.runtime.engines.onnxruntime import OnnxRuntimeSession
 from maskrt.runtime.engines.onnxruntime_options import DEVICE_MEMORY, DeviceMemory
 from maskrt.runtime.engines.providers import open_session
@@ -32,15 +33,15 @@ class Bytes:
         return self.array.reshape(-1).view(np.uint8)[offset : offset + nbytes].copy()
 
 
-def resident_of(array: np.ndarray, place: Place = Place("test", 0)) -> Resident:  # noqa: B008
-    return Resident(place, Bytes(array), array.shape, array.dtype)
+def device_tensor_of(array: np.ndarray, place: Place = Place("test", 0)) -> DeviceTensor:  # noqa: B008
+    return DeviceTensor(place, Bytes(array), array.shape, array.dtype)
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (5,), (4, 0), (0, 2), (3, 2, 2)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint8])
 def test_rows_are_those_of_an_array(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> None:
     array = rng.integers(0, 100, shape).astype(dtype)
-    whole = resident_of(array)
+    whole = device_tensor_of(array)
     assert (whole.shape, whole.dtype, len(whole), whole.part) == (shape, dtype, shape[0], False)
     for rows in (slice(1, 3), slice(0, 1), slice(None), slice(-2, None), slice(3, 1), slice(2, 99)):
         for again in (slice(None), slice(1, 2)):
@@ -59,7 +60,7 @@ def test_rows_are_those_of_an_array(rng: np.random.Generator, shape: tuple[int, 
 def test_what_is_kept_gives_the_same_answer(on_cpu: None, tiny_bundle: Path, prompts: dict[str, np.ndarray]) -> None:
     with open_session(tiny_bundle / "decoder.onnx", threads=1) as session:
         assert session.place == Place("ONNX Runtime", 0)
-        found = session.run(prompts, keep=("low_res_masks",))
+        found = session.run(prompts, keep_on_device=("low_res_masks",))
         masks = found["low_res_masks"]
         expected = session._session.run(None, prompts)
         assert isinstance(found["pred_iou"], np.ndarray)
@@ -77,8 +78,8 @@ def test_rows_are_fed_as_they_lie(on_cpu: None, tiny_bundle: Path, rng: np.rando
         open_session(tiny_bundle / "encoder.onnx") as encoder,
         open_session(tiny_bundle / "decoder.onnx") as decoder,
     ):
-        embeddings = encoder.run({"image": image}, keep=("image_embeddings",))["image_embeddings"]
-        points = Resident(decoder.place, Bytes(coords), coords.shape, coords.dtype)
+        embeddings = encoder.run({"image": image}, keep_on_device=("image_embeddings",))["image_embeddings"]
+        points = DeviceTensor(decoder.place, Bytes(coords), coords.shape, coords.dtype)
         for first in range(7):
             feeds = {
                 "image_embeddings": embeddings,
@@ -87,7 +88,7 @@ def test_rows_are_fed_as_they_lie(on_cpu: None, tiny_bundle: Path, rng: np.rando
                 "has_mask_input": np.zeros(1, np.float32),
             }
             ours = decoder.run({**feeds, "point_coords": points[first : first + 2]})
-            host = {name: value.numpy() if isinstance(value, Resident) else value for name, value in feeds.items()}
+            host = {name: value.numpy() if isinstance(value, DeviceTensor) else value for name, value in feeds.items()}
             theirs = decoder._session.run(None, {**host, "point_coords": coords[first : first + 2]})
             assert (ours["low_res_masks"] == theirs[0]).all()
 
@@ -102,11 +103,11 @@ def test_arrays_that_are_not_in_order(on_cpu: None, tiny_bundle: Path, prompts: 
 @pytest.mark.parametrize("provider", ["cpu", "openvino"])
 def test_a_cpu_keeps_arrays(tiny_bundle: Path, prompts: dict[str, np.ndarray], provider: str) -> None:
     with open_session(tiny_bundle / "decoder.onnx", provider) as session:
-        found = session.run(prompts, keep=("low_res_masks",))
+        found = session.run(prompts, keep_on_device=("low_res_masks",))
         assert isinstance(found["low_res_masks"], np.ndarray)
         with pytest.raises(NetworkError, match=r"it returns low_res_masks, pred_iou, and no logits to keep"):
-            session.run(prompts, keep=("logits",))
-        embeddings = resident_of(prompts["image_embeddings"], Place("TensorRT", 1))
+            session.run(prompts, keep_on_device=("logits",))
+        embeddings = device_tensor_of(prompts["image_embeddings"], Place("TensorRT", 1))
         with pytest.raises(NetworkError, match=r"lies on TensorRT's device 1, .* on the CPU: .*what numpy\(\) returns"):
             session.run({**prompts, "image_embeddings": embeddings})
         session.run({**prompts, "image_embeddings": embeddings.numpy()})
@@ -115,7 +116,7 @@ def test_a_cpu_keeps_arrays(tiny_bundle: Path, prompts: dict[str, np.ndarray], p
 def test_what_is_kept_is_not_searched(on_cpu: None, tiny_bundle: Path, prompts: dict[str, np.ndarray]) -> None:
     prompts["point_labels"][:] = np.nan
     with open_session(tiny_bundle / "decoder.onnx") as session:
-        masks = session.run(prompts, keep=("low_res_masks",))["low_res_masks"]
+        masks = session.run(prompts, keep_on_device=("low_res_masks",))["low_res_masks"]
         assert np.isnan(masks.numpy()).any()
         with pytest.raises(NetworkError, match="NaN or infinity in low_res_masks"):
             session.run(prompts)
@@ -127,20 +128,22 @@ def test_the_pipeline_answers_as_with_arrays(monkeypatch: pytest.MonkeyPatch, rn
     rgb[20:60, 30:70] = 250
     gates = {"pred_iou_thresh": 0.2, "stability_score_thresh": 0.0, "box_nms_thresh": 0.95}
     options = {"points_per_side": 6, "select": "off", **gates}
-    recorders = {"arrays": Recorder(size=100), "residents": Recorder(size=100)}
+    recorders = {"arrays": Recorder(size=100), "device tensors": Recorder(size=100)}
     found, fed = {}, set()
     infer = OnnxRuntimeSession._infer
 
-    def watch(self: Any, feeds: Any, keep: Any) -> Any:
-        fed.update(name for name, value in feeds.items() if isinstance(value, Resident))
-        return infer(self, feeds, keep)
+    def watch(self: Any, feeds: Any, keep_on_device: Any) -> Any:
+        fed.update(name for name, value in feeds.items() if isinstance(value, DeviceTensor))
+        return infer(self, feeds, keep_on_device)
 
     monkeypatch.setattr(OnnxRuntimeSession, "_infer", watch)
     for how, recorder in recorders.items():
-        if how == "residents":
+        if how == "device tensors":
             monkeypatch.setitem(DEVICE_MEMORY, "cpu", DeviceMemory("cpu", 64))
             assert not fed
-        with SossPipeline(open_bundle(DEMO), threads=2, options=options, watch=recorder.watch) as pipeline:
+        with SossPipeline(
+            with_settings(open_bundle(DEMO), options), threads=2, wrap_session=recorder.watch
+        ) as pipeline:
             found[how] = pipeline(rgb)
     with ExitStack() as stack:
         decoder = open_decoder(open_bundle(DEMO), "cpu", 1, True, stack)
@@ -151,9 +154,9 @@ def test_the_pipeline_answers_as_with_arrays(monkeypatch: pytest.MonkeyPatch, rn
     assert len(ours.segments) == len(theirs.segments)
     assert (ours.label == theirs.label).all()
     for role in ("encoder", *SPLIT_DECODER):
-        for run in recorders["residents"].runs[role]:
+        for run in recorders["device tensors"].runs[role]:
             assert all(isinstance(value, np.ndarray) for value in (*run.feeds.values(), *run.outputs.values()))
-        assert len(recorders["residents"].runs[role]) == len(recorders["arrays"].runs[role]) > 0
+        assert len(recorders["device tensors"].runs[role]) == len(recorders["arrays"].runs[role]) > 0
 
 
 def test_a_batch_shares_the_embeddings_memory(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
@@ -163,18 +166,18 @@ def test_a_batch_shares_the_embeddings_memory(monkeypatch: pytest.MonkeyPatch, r
         rgb[20:60, 30 + 10 * index : 70] = 250
     gates = {"pred_iou_thresh": 0.2, "stability_score_thresh": 0.0, "box_nms_thresh": 0.95}
     options = {"points_per_side": 4, "select": "off", **gates}
-    with SossPipeline(open_bundle(DEMO), threads=2, options=options) as pipeline:
+    with SossPipeline(with_settings(open_bundle(DEMO), options), threads=2) as pipeline:
         expected = [pipeline(rgb) for rgb in frames]
     monkeypatch.setitem(DEVICE_MEMORY, "cpu", DeviceMemory("cpu", 64))
-    parts: list[Resident] = []
+    parts: list[DeviceTensor] = []
     infer = OnnxRuntimeSession._infer
 
-    def watch(self: Any, feeds: Any, keep: Any) -> Any:
+    def watch(self: Any, feeds: Any, keep_on_device: Any) -> Any:
         parts.extend(value for name, value in feeds.items() if name == "image_embeddings")
-        return infer(self, feeds, keep)
+        return infer(self, feeds, keep_on_device)
 
     monkeypatch.setattr(OnnxRuntimeSession, "_infer", watch)
-    with SossPipeline(open_bundle(DEMO), threads=2, options=options) as pipeline:
+    with SossPipeline(with_settings(open_bundle(DEMO), options), threads=2) as pipeline:
         found = pipeline.batch(frames, [None] * 3)
     first, *_ = parts
     assert [part.offset for part in parts] == [index * first.nbytes for index in range(3)]
@@ -202,7 +205,7 @@ def test_every_choice_of_masks(on_cpu: None, rng: np.random.Generator, monkeypat
             image = decoder.prepare(embeddings)
             prompted = decoder.prompt(image, coords, labels)
             found.append((prompted.pred_iou, *decoder.masks(image, prompted, wanted)))
-            assert isinstance(prompted.state["kernels"], np.ndarray if len(found) == 2 else Resident)
+            assert isinstance(prompted.state["kernels"], np.ndarray if len(found) == 2 else DeviceTensor)
         monkeypatch.delitem(DEVICE_MEMORY, "cpu", raising=False)
     ours, theirs = found
     assert (ours[0] == theirs[0]).all()

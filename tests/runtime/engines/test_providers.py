@@ -249,7 +249,7 @@ def test_what_is_kept_is_bound_where_it_lies(
     module.names = ("x", "y")
     array = np.ones((4, 8), np.float32)
     with open_session(model, provider) as session:
-        found = session.run({"x": array, "y": array}, keep=("y",))
+        found = session.run({"x": array, "y": array}, keep_on_device=("y",))
         assert module.bound.outputs == {"x": ("cpu",), "y": ("cuda", 2)}
         assert (module.bound.inputs["x"] == array).all()
         assert isinstance(found["x"], np.ndarray)

@@ -25,7 +25,7 @@ def test_a_watched_session_is_the_session(tiny_bundle: Path, rng: np.random.Gene
 
 def test_every_network_of_a_pipeline_is_recorded(tiny_bundle: Path, rng: np.random.Generator) -> None:
     recorder, rgb = Recorder(size=3), rng.integers(0, 256, (40, 60, 3), np.uint8)
-    with SossPipeline(open_bundle(tiny_bundle), watch=recorder.watch) as watched:
+    with SossPipeline(open_bundle(tiny_bundle), wrap_session=recorder.watch) as watched:
         found = watched(rgb)
     with SossPipeline(open_bundle(tiny_bundle)) as plain:
         assert np.array_equal(plain(rgb).label, found.label)

@@ -10,7 +10,7 @@ from tiny_bundle import INPUT_HW, write_tiny_bundle
 
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import BundleError, NetworkError, ProviderUnavailable
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 
 ENGINES = ["cpu", "openvino"]
 IMAGE = np.zeros((1, 3, *INPUT_HW), np.float32)

@@ -67,7 +67,7 @@ def run(
 
 
 def without_seconds(sequence: ClickSequence) -> list[tuple]:
-    return [(r.source, r.label, r.clicks, r.iou) for r in sequence.records]
+    return [(r.name, r.label, r.clicks, r.iou) for r in sequence.records]
 
 
 def test_the_configurations_are_the_papers() -> None:
@@ -84,7 +84,7 @@ def test_the_configurations_are_the_papers() -> None:
 def test_objects_in_order_and_small_ones_left_out(tmp_path: Path, rng: np.random.Generator, dtype: type) -> None:
     write_pictures(tmp_path, rng, 11, dtype)
     found = surveyed(tmp_path)
-    assert [picture.source for picture in found.planned] == [str(index) for index in range(11)]
+    assert [picture.name for picture in found.planned] == [str(index) for index in range(11)]
     assert {picture.labels for picture in found.planned} == {(3, 7, 12)}
     assert (found.objects, found.left_out, found.failed) == (33, 11, {})
     assert {picture.labels for picture in surveyed(tmp_path, min_area=4).planned} == {(3, 7, 9, 12)}
@@ -106,7 +106,7 @@ def test_pictures_that_cannot_be_used_are_named(folder: Path) -> None:
     told: list[tuple[str, str | None]] = []
     with open_source(str(folder / "images")) as source:
         found = survey(source, folder / "truth", 20, MAX_PIXELS, lambda *of: told.append(of))
-    assert [(picture.source, picture.labels) for picture in found.planned] == [("4", (255,))]
+    assert [(picture.name, picture.labels) for picture in found.planned] == [("4", (255,))]
     assert dict(told) == {**found.failed, "4": None}
     for name, reason in {
         "0": "71 x 66, the image 70 x 66",
@@ -120,9 +120,7 @@ def test_pictures_that_cannot_be_used_are_named(folder: Path) -> None:
 def test_clicks_until_the_limit_and_accepts_all(folder: Path) -> None:
     session, told = FakeSession(**LEARNING), []
     sequence = run(session, folder, told=told)
-    assert [(r.source, r.label) for r in sequence.records] == [
-        (str(i), label) for i in range(4) for label in (3, 7, 12)
-    ]
+    assert [(r.name, r.label) for r in sequence.records] == [(str(i), label) for i in range(4) for label in (3, 7, 12)]
     assert told == [True] * 12
     assert session.images == 4
     assert session.clicked == sum(record.clicks for record in sequence.records)
@@ -188,7 +186,7 @@ def test_pictures_that_change_meanwhile_are_refused(folder: Path) -> None:
     Image.fromarray(np.zeros((66, 70, 3), np.uint8)).save(folder / "images" / "1.png")
     with open_source(str(folder / "images")) as source:
         pictures = read_pictures(source, folder / "truth", planned, MAX_PIXELS)
-        assert next(pictures).planned.source == "0"
+        assert next(pictures).planned.name == "0"
         with pytest.raises(InputError, match="1: the picture or its truth has changed meanwhile"):
             next(pictures)
 

@@ -7,7 +7,7 @@ from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.compare import METHODS, Scores, compare_methods
 from maskrt.runtime.evaluation.figures import comparison, stack
 from maskrt.runtime.evaluation.metrics import binary_metrics
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import pytest
 
 from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import open_bundle
-from maskrt.runtime.engines import onnxruntime as engines
-from maskrt.runtime.evaluation.verify import certify
+from maskrt.runtime.engines.openvino import OpenVinoSession
+from maskrt.runtime.evaluation.verify import certify_soss
 
-infer = engines.OpenVinoSession._infer
+infer = OpenVinoSession._infer
 
 
 @pytest.fixture
@@ -19,21 +19,21 @@ def rgb(rng):
 
 
 def test_the_fast_kernels_pass(tiny_bundle, rgb):
-    found = certify(open_bundle(tiny_bundle), "picture", rgb, (10, 5, 60, 50), {})
+    found = certify_soss(open_bundle(tiny_bundle), "picture", rgb, (10, 5, 60, 50))
     assert found.passed
     assert found.masks == found.identical_rles + found.ties > 3
     assert found.label_differences == 0
 
 
 def test_another_engine_is_held_against_onnxruntime(tiny_bundle, rgb, monkeypatch):
-    found = certify(open_bundle(tiny_bundle), "picture", rgb, None, {}, "openvino")
+    found = certify_soss(open_bundle(tiny_bundle), "picture", rgb, None, "openvino")
     assert found.passed
 
     def negative(*arguments):
         return [-value for value in infer(*arguments)]
 
-    monkeypatch.setattr(engines.OpenVinoSession, "_infer", negative)
-    assert certify(open_bundle(tiny_bundle), "picture", rgb, None, {}, "openvino").label_differences > 0
+    monkeypatch.setattr(OpenVinoSession, "_infer", negative)
+    assert certify_soss(open_bundle(tiny_bundle), "picture", rgb, None, "openvino").label_differences > 0
 
 
 def test_a_wrong_kernel_is_found(tiny_bundle, rgb, monkeypatch):
@@ -44,6 +44,6 @@ def test_a_wrong_kernel_is_found(tiny_bundle, rgb, monkeypatch):
         return counts
 
     monkeypatch.setattr(sets, "REFERENCE", dataclasses.replace(sets.REFERENCE, mask_counts=shifted))
-    found = certify(open_bundle(tiny_bundle), "picture", rgb, None, {})
+    found = certify_soss(open_bundle(tiny_bundle), "picture", rgb, None)
     assert not found.passed
     assert found.different > 0

@@ -48,7 +48,7 @@ def rgb() -> np.ndarray:
 
 
 def opened(bundle: Path, rgb: np.ndarray, provider: str = "tensorrt", **options: Any) -> InteractiveSession:
-    session = maskrt.open_interactive(bundle, provider, **{"learning_rate": 1e-3, **options})
+    session = maskrt.open_interactive(bundle, provider, settings={"learning_rate": 0.001, **options})
     session.set_image(rgb)
     return session
 

@@ -30,7 +30,7 @@ def rgb() -> np.ndarray:
 
 
 def opened(tiny: Path, **options: object) -> InteractiveSession:
-    return maskrt.open_interactive(tiny, **options)
+    return maskrt.open_interactive(tiny, settings=options)
 
 
 def weights_of(session: InteractiveSession) -> np.ndarray:

@@ -28,7 +28,7 @@ def rgb() -> np.ndarray:
 
 
 def opened(bundle: Path, rgb: np.ndarray, **options: object) -> InteractiveSession:
-    session = maskrt.open_interactive(bundle, **{"learning_rate": 1e-3, **options})
+    session = maskrt.open_interactive(bundle, settings={"learning_rate": 0.001, **options})
     session.set_image(rgb)
     return session
 

@@ -28,7 +28,7 @@ def names_of(spec: str | Path) -> list[str]:
     assert all(isinstance(frame, Frame) for frame in frames)
     assert [frame.index for frame in frames] == list(range(len(frames)))
     assert source.length == len(frames)
-    return [frame.source for frame in frames]
+    return [frame.name for frame in frames]
 
 
 def test_one_image(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_bad_images_do_not_stop_the_others(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"no image")
     with open_source(str(tmp_path)) as source:
         frames = list(source)
-    assert [(type(frame), frame.index, frame.source) for frame in frames] == [
+    assert [(type(frame), frame.index, frame.name) for frame in frames] == [
         (Frame, 0, "a"),
         (BadFrame, 1, "b"),
         (Frame, 2, "c"),
@@ -137,7 +137,7 @@ def write_video(path: Path, frames: int = 20, codec: str = "mjpeg", pix_fmt: str
 def test_video(tmp_path: Path, name: str, codec: str, pix_fmt: str) -> None:
     with open_source(str(write_video(tmp_path / name, codec=codec, pix_fmt=pix_fmt))) as source:
         frames = list(source)
-    assert [frame.source for frame in frames] == [f"v_{index:06d}" for index in range(20)]
+    assert [frame.name for frame in frames] == [f"v_{index:06d}" for index in range(20)]
     assert [frame.timestamp_us for frame in frames] == [index * 40_000 for index in range(20)]
     assert all(frame.rgb.shape == (48, 64, 3) and frame.rgb.dtype == np.uint8 for frame in frames)
     assert frames[5].rgb[:, 12:16].mean() > 190 > 100 > frames[5].rgb[:, 40:].mean()

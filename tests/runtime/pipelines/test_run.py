@@ -68,10 +68,10 @@ def test_failures_are_counted_and_the_run_goes_on(ward: Path, tmp_path: Path, ba
     (ward / "bed_3.png").write_bytes(b"broken")
     Image.fromarray(np.full((24, 32, 3), 13, np.uint8)).save(ward / "bed_5.png")
     summary, _, outcomes = run(ward, tmp_path / "out", batch=batch)
-    assert [outcome.source for outcome in outcomes] == [f"bed_{index}" for index in range(12)]
+    assert [outcome.name for outcome in outcomes] == [f"bed_{index}" for index in range(12)]
     assert summary == Summary(done=10, failed=2)
     assert summary.exit_code == 3
-    assert [outcome.source for outcome in outcomes if outcome.status == "failed"] == ["bed_3", "bed_5"]
+    assert [outcome.name for outcome in outcomes if outcome.status == "failed"] == ["bed_3", "bed_5"]
     assert "NaN" in outcomes[5].reason
     assert len(outputs(tmp_path / "out")) == 10
 
@@ -82,7 +82,7 @@ def test_batches_write_what_single_frames_write(ward: Path, tmp_path: Path, batc
     summary, pipeline, outcomes = run(ward, tmp_path / "out", batch=batch)
     assert summary == Summary(done=12)
     assert pipeline.batches == batches
-    assert [outcome.source for outcome in outcomes] == [f"bed_{index}" for index in range(12)]
+    assert [outcome.name for outcome in outcomes] == [f"bed_{index}" for index in range(12)]
     assert outputs(tmp_path / "out") == outputs(tmp_path / "expected")
 
 
@@ -92,7 +92,7 @@ def test_what_stops_a_batch_fails_its_frames_and_the_next_one_is_tried(ward: Pat
     summary, pipeline, outcomes = run(ward, tmp_path / "out", batch=4)
     assert summary == Summary(done=8, failed=4)
     assert pipeline.batches == [4, 3, 4]
-    reasons = {outcome.source: outcome.reason for outcome in outcomes if outcome.status == "failed"}
+    reasons = {outcome.name: outcome.reason for outcome in outcomes if outcome.status == "failed"}
     assert list(reasons) == ["bed_4", "bed_5", "bed_6", "bed_7"]
     assert {reasons[name] for name in ("bed_4", "bed_5", "bed_7")} == {"encoder.onnx ran out of memory"}
     # Other frames of it are done once the batch is smaller, and the rest is not done again.

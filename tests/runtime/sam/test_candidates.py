@@ -10,7 +10,8 @@ import pytest
 
 from maskrt.kernels import sets
 from maskrt.kernels.low_res import Placement
-from maskrt.runtime.bundle.bundle import open_bundle, soss_manifest
+from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.manifest import SossManifest
 from maskrt.runtime.errors import OutOfMemory
 from maskrt.runtime.sam.candidates import Candidate, CandidateFinder
 from maskrt.runtime.sam.mask_decoder import WholeDecoder, open_decoder
@@ -26,11 +27,11 @@ class Narrow:
         self.inputs, self.outputs, self._session, self._room = session.inputs, session.outputs, session, room
         self.asked: list[int] = []
 
-    def run(self, feeds: dict[str, Any], check: Any = None, *, keep: Any = ()) -> dict[str, Any]:
+    def run(self, feeds: dict[str, Any], check: Any = None, *, keep_on_device: Any = ()) -> dict[str, Any]:
         self.asked.append(len(feeds["point_coords"]))
         if self.asked[-1] > self._room:
             raise OutOfMemory(f"decoder.onnx ran out of memory at {self.asked[-1]} prompts")
-        return self._session.run(feeds, check, keep=keep)
+        return self._session.run(feeds, check, keep_on_device=keep_on_device)
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def session(tiny_bundle: Path) -> Iterator[Any]:
 
 def found(bundle: Path, session: Any, points: int) -> tuple[list[Candidate], dict[str, float]]:
     """The candidates of the first points of a grid, in batches of 8."""
-    manifest = soss_manifest(open_bundle(bundle))
+    manifest = open_bundle(bundle).expect(SossManifest)
     finder = CandidateFinder(WholeDecoder(session, manifest.sam), manifest.sam, manifest.masks, sets.CPU)
     embeddings = np.random.default_rng(0).standard_normal((1, 3, 4, 4), np.float32)
     points_xy = point_grid(5)[:points] * np.array(SIZE_HW[::-1])

@@ -23,7 +23,7 @@ class Recorder:
         self.outputs = dict.fromkeys(("low_res_masks", "pred_iou"))
         self.fed = {}
 
-    def run(self, feeds, check=None, *, keep=()):
+    def run(self, feeds, check=None, *, keep_on_device=()):
         self.fed, count = feeds, len(feeds["point_coords"])
         return {"low_res_masks": np.zeros((count, 3, SIDE, SIDE), np.float32), "pred_iou": np.zeros((count, 3))}
 

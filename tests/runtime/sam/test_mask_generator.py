@@ -14,7 +14,7 @@ from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.evaluation.equality import compare_segments
 from maskrt.runtime.rle import encode_rle
 from maskrt.runtime.sam.mask_decoder import SplitDecoder, WholeDecoder
-from maskrt.runtime.sam.mask_generator import AutomaticMasks
+from maskrt.runtime.sam.mask_generator import AutomaticMaskGenerator
 from maskrt.runtime.sam.prompts import point_grid
 
 SPEC = MasksSpec(points_per_side=10, points_per_batch=64, stability_score_thresh=0.7, box_nms_thresh=0.95)
@@ -42,13 +42,15 @@ def sam_spec(size):
 
 
 def both(sam, sessions, rgb, spec):
-    ours = automatic_masks(sessions, sam_spec(sam.image_encoder.img_size), spec)(rgb, {})
+    ours = mask_generator(sessions, sam_spec(sam.image_encoder.img_size), spec)(rgb, {})
     return ours, upstream_generator(sam, spec).generate(rgb)
 
 
-def automatic_masks(sessions, sam, spec):
+def mask_generator(sessions, sam, spec):
     encoder, *decoder = sessions
-    return AutomaticMasks(encoder, (WholeDecoder if len(decoder) == 1 else SplitDecoder)(*decoder, sam), sam, spec)
+    return AutomaticMaskGenerator(
+        encoder, (WholeDecoder if len(decoder) == 1 else SplitDecoder)(*decoder, sam), sam, spec
+    )
 
 
 @pytest.fixture(scope="module", params=["whole", "split"])
@@ -115,7 +117,7 @@ def test_crops_equal_upstream(tiny_sam, sam_sessions, size_hw, layers, downscale
 def test_crops_of_images_that_are_too_small(tiny_sam, sam_sessions, size_hw):
     sam = tiny_sam(128, SEED)
     spec = replace_spec(crop_n_layers=2, pred_iou_thresh=0.0, stability_score_thresh=0.0, points_per_side=3)
-    segments = automatic_masks(sam_sessions(sam), sam_spec(128), spec)(picture(1, *size_hw), {})
+    segments = mask_generator(sam_sessions(sam), sam_spec(128), spec)(picture(1, *size_hw), {})
     assert segments.size_hw == size_hw
     assert len(segments) > 0
 
@@ -134,8 +136,8 @@ def test_coarse_to_fine_asks_less(tiny_sam, sam_sessions):
             return decoder.run(feeds, **options)
 
     rgb = picture(1, 150, 200)
-    grid = automatic_masks((encoder, decoder), sam_spec(128), SPEC)(rgb, {})
-    less = automatic_masks((encoder, Counting()), sam_spec(128), replace_spec(prompts="coarse_to_fine"))(rgb, {})
+    grid = mask_generator((encoder, decoder), sam_spec(128), SPEC)(rgb, {})
+    less = mask_generator((encoder, Counting()), sam_spec(128), replace_spec(prompts="coarse_to_fine"))(rgb, {})
     assert 25 <= sum(asked) < SPEC.points_per_side**2
     assert {tuple(p) for p in less.points_xy} <= {tuple(p) for p in point_grid(10) * [200, 150]}
     assert 0 < len(less) <= len(grid)
@@ -143,7 +145,7 @@ def test_coarse_to_fine_asks_less(tiny_sam, sam_sessions):
 
 def test_guided_needs_the_segmenter(tiny_sam, sam_sessions):
     sam = tiny_sam(128, SEED)
-    guided = automatic_masks(sam_sessions(sam), sam_spec(128), replace_spec(prompts="guided"))
+    guided = mask_generator(sam_sessions(sam), sam_spec(128), replace_spec(prompts="guided"))
     with pytest.raises(InputError, match="guided"):
         guided(picture(1, 150, 200), {})
     everywhere = guided(picture(1, 150, 200), {}, np.full((150, 200), 0.4, np.float32))
@@ -200,7 +202,7 @@ def test_batches_are_bounded_and_do_not_matter(tiny_sam, sam_sessions):
 def test_no_masks(model):
     timings_ms = {"masks": 1.0}
     spec = replace_spec(pred_iou_thresh=2.0)
-    ours = automatic_masks(model[1], sam_spec(128), spec)(picture(1, 90, 120), timings_ms)
+    ours = mask_generator(model[1], sam_spec(128), spec)(picture(1, 90, 120), timings_ms)
     assert len(ours) == 0
     assert ours.size_hw == (90, 120)
     assert [a.shape for a in (ours.boxes_xyxy, ours.points_xy, ours.area)] == [(0, 4), (0, 2), (0,)]
@@ -211,7 +213,7 @@ def test_no_masks(model):
 
 def test_timings_and_types(model):
     timings_ms = {}
-    ours = automatic_masks(model[1], sam_spec(128), SPEC)(picture(1, 90, 120), timings_ms)
+    ours = mask_generator(model[1], sam_spec(128), SPEC)(picture(1, 90, 120), timings_ms)
     assert all(value > 0 for value in timings_ms.values())
     assert ours.dense().sum(axis=(1, 2)).tolist() == ours.area.tolist()
     assert [ours.boxes_xyxy.dtype, ours.pred_iou.dtype, ours.area.dtype] == [np.int32, np.float32, np.int64]
@@ -231,13 +233,13 @@ def test_refuses_other_graphs(tiny_sam, sam_sessions, split_sessions):
     image_side, token_side, upscale = split_sessions(sam)
     for wrong in ((decoder, decoder), (encoder, encoder), (encoder, image_side, upscale, token_side)):
         with pytest.raises(BundleError, match="export the bundle again"):
-            automatic_masks(wrong, sam_spec(128), SPEC)
+            mask_generator(wrong, sam_spec(128), SPEC)
     del token_side.outputs["gains"]
     with pytest.raises(BundleError, match="no graph of the decoder gives gains"):
-        automatic_masks((encoder, image_side, token_side, upscale), sam_spec(128), SPEC)
+        mask_generator((encoder, image_side, token_side, upscale), sam_spec(128), SPEC)
     for sessions in ((encoder, decoder), (encoder, *split_sessions(sam))):
         with pytest.raises(NetworkError, match="declares"):
-            automatic_masks(sessions, SamSpec(128, (64, 64)), SPEC)(picture(1, 90, 120), {})
+            mask_generator(sessions, SamSpec(128, (64, 64)), SPEC)(picture(1, 90, 120), {})
 
 
 def test_comparison_counts_what_differs(model):

@@ -12,8 +12,9 @@ from tensorrt_standin.cuda import cudaMemcpyKind
 from tiny_bundle import IMAGE_SIZE, INPUT_HW
 
 from maskrt.runtime.bundle.bundle import open_bundle
-from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder, with_settings
-from maskrt.runtime.engines.device_tensor import Resident
+from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder
+from maskrt.runtime.engines.device_tensor import DeviceTensor
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.recorder import Recorder
 from maskrt.runtime.engines.tensorrt.memory import Cuda
@@ -67,12 +68,12 @@ def test_one_engine_reads_what_another_has_left(built: Path, tensorrt_machine: A
         open_session(built / "encoder.onnx", "tensorrt") as encoder,
         open_session(built / "decoder.onnx", "tensorrt") as decoder,
     ):
-        kept = encoder.run({"image": image}, keep=("image_embeddings",))["image_embeddings"]
-        assert isinstance(kept, Resident)
+        kept = encoder.run({"image": image}, keep_on_device=("image_embeddings",))["image_embeddings"]
+        assert isinstance(kept, DeviceTensor)
         assert (kept.shape, kept.dtype) == (embeddings.shape, embeddings.dtype)
         if tensorrt_machine is not None:
             assert (tensorrt_machine.copies[IN], tensorrt_machine.copies[OUT]) == (1, 0)
-        found = decoder.run({**feeds, "image_embeddings": kept}, keep=("low_res_masks",))
+        found = decoder.run({**feeds, "image_embeddings": kept}, keep_on_device=("low_res_masks",))
         if tensorrt_machine is not None:
             assert (tensorrt_machine.copies[IN], tensorrt_machine.copies[OUT]) == (1 + 4, 1)
         assert np.allclose(kept.numpy(), embeddings, atol=1e-3)
@@ -87,14 +88,14 @@ def test_rows_are_copied_on_the_device(built: Path, tensorrt_machine: Any, rng: 
     """A row of masks is 12288 bytes, of coordinates 16: TensorRT takes addresses at multiples of 256 only."""
     feeds = {**prompts(rng, 1), "image_embeddings": rng.standard_normal((1, 3, 4, 4), np.float32)}
     with open_session(built / "decoder.onnx", "tensorrt") as session:
-        masks = session.run({**feeds, **prompts(rng, 8)}, keep=("low_res_masks", "pred_iou"))
+        masks = session.run({**feeds, **prompts(rng, 8)}, keep_on_device=("low_res_masks", "pred_iou"))
         hints = masks["low_res_masks"]
-        assert isinstance(hints, Resident)
+        assert isinstance(hints, DeviceTensor)
         iou = masks["pred_iou"]
         for row in range(8):
             assert (iou[row : row + 1].numpy() == iou.numpy()[row : row + 1]).all()
         # Three masks a prompt as the first of three rows each: the same memory in another shape.
-        rows = Resident(hints.place, hints.memory, (24, 1, 32, 32), hints.dtype)
+        rows = DeviceTensor(hints.place, hints.memory, (24, 1, 32, 32), hints.dtype)
         before = None if tensorrt_machine is None else dict(tensorrt_machine.copies)
         for row in (0, 7, 23):
             mask = rows[row : row + 1]
@@ -107,18 +108,18 @@ def test_rows_are_copied_on_the_device(built: Path, tensorrt_machine: Any, rng: 
 def test_memory_comes_back(tensorrt_device: Any, bundle: Path, rng: np.random.Generator) -> None:
     build(bundle, ("encoder",))
     session = open_session(bundle / "encoder.onnx", "tensorrt")
-    first = session.run({"image": image_of(rng)}, keep=("image_embeddings",))["image_embeddings"]
+    first = session.run({"image": image_of(rng)}, keep_on_device=("image_embeddings",))["image_embeddings"]
     address, value = first.address, first.numpy()
-    second = session.run({"image": image_of(rng)}, keep=("image_embeddings",))["image_embeddings"]
+    second = session.run({"image": image_of(rng)}, keep_on_device=("image_embeddings",))["image_embeddings"]
     assert second.address != address
     assert (first.numpy() == value).all()  # still in use, so not written to
     part = first[0:1]
     del first
-    third = session.run({"image": image_of(rng)}, keep=("image_embeddings",))["image_embeddings"]
+    third = session.run({"image": image_of(rng)}, keep_on_device=("image_embeddings",))["image_embeddings"]
     assert third.address not in (address, second.address)
     del part, third
     blocks = len(tensorrt_device.allocations)
-    fourth = session.run({"image": image_of(rng)}, keep=("image_embeddings",))["image_embeddings"]
+    fourth = session.run({"image": image_of(rng)}, keep_on_device=("image_embeddings",))["image_embeddings"]
     assert len(tensorrt_device.allocations) == blocks
     session.close()
     assert tensorrt_device.held == {"device": 2}  # fourth and second
@@ -135,7 +136,7 @@ def test_larger_outputs_take_other_blocks(tensorrt_device: Any, bundle: Path, rn
     with open_session(bundle / "decoder.onnx", "tensorrt") as session, open_session(bundle / "decoder.onnx") as cpu:
         for count in (2, 1, 8, 3, 8):
             feeds = {**prompts(rng, count), "image_embeddings": embeddings}
-            masks = session.run(feeds, keep=("low_res_masks",))["low_res_masks"]
+            masks = session.run(feeds, keep_on_device=("low_res_masks",))["low_res_masks"]
             assert (masks.numpy() == cpu.run(feeds)["low_res_masks"]).all()
             del masks
         assert len(tensorrt_device.allocations) == 5 + 2  # one for each input and output, whatever their sizes were
@@ -147,10 +148,10 @@ def test_what_fails_leaves_nothing(tensorrt_device: Any, bundle: Path, rng: np.r
     with open_session(bundle / "decoder.onnx", "tensorrt") as session:
         tensorrt_device.memory_bytes = 60_000  # room for what is fed, not for the masks of eight prompts
         with pytest.raises(OutOfMemory, match="out of GPU memory"):
-            session.run(feeds, keep=("low_res_masks",))
+            session.run(feeds, keep_on_device=("low_res_masks",))
         assert tensorrt_device.held == {}
         tensorrt_device.memory_bytes = 1 << 30
-        session.run(feeds, keep=("low_res_masks",))
+        session.run(feeds, keep_on_device=("low_res_masks",))
 
 
 def test_unchanged_work_is_launched_as_a_graph(built: Path, tensorrt_machine: Any, rng: np.random.Generator) -> None:
@@ -176,10 +177,10 @@ def test_unchanged_work_is_launched_as_a_graph(built: Path, tensorrt_machine: An
 def test_a_graph_ends_with_its_addresses(tensorrt_device: Any, bundle: Path, rng: np.random.Generator) -> None:
     build(bundle, ("encoder",))
     with open_session(bundle / "encoder.onnx", "tensorrt") as session, open_session(bundle / "encoder.onnx") as cpu:
-        held: list[Resident] = []
+        held: list[DeviceTensor] = []
         for held_now in (0, 0, 0, 1, 1, 0, 0, 0):
             image = image_of(rng)
-            kept = session.run({"image": image}, keep=("image_embeddings",))["image_embeddings"]
+            kept = session.run({"image": image}, keep_on_device=("image_embeddings",))["image_embeddings"]
             assert (kept.numpy() == cpu.run({"image": image})["image_embeddings"]).all()
             held = [*held, kept] if held_now else []
             del kept
@@ -219,9 +220,9 @@ def test_the_pipeline(tensorrt_machine: Any, tmp_path: Path, rng: np.random.Gene
     gates = {"pred_iou_thresh": 0.2, "stability_score_thresh": 0.0, "box_nms_thresh": 0.95}
     options = {"points_per_side": 4, "select": "off", **gates}
     recorder, found = Recorder(size=1000), {}
-    with SossPipeline(open_bundle(bundle), threads=2, options=options, watch=recorder.watch) as pipeline:
+    with SossPipeline(with_settings(open_bundle(bundle), options), threads=2, wrap_session=recorder.watch) as pipeline:
         found["cpu"] = pipeline(rgb)
-    with SossPipeline(open_bundle(bundle), "tensorrt", threads=2, options=options) as pipeline:
+    with SossPipeline(with_settings(open_bundle(bundle), options), "tensorrt", threads=2) as pipeline:
         found["tensorrt"] = pipeline(rgb)
         runs = {role: len(kept) for role, kept in recorder.runs.items()}
         if tensorrt_machine is not None:
@@ -238,8 +239,8 @@ def test_the_second_gpu(tensorrt_device: Any, bundle: Path, rng: np.random.Gener
         open_session(bundle / "encoder.onnx", "tensorrt:1")
     tensorrt_device.devices = 2
     build(bundle, ("encoder",))
-    mend = rf"found .* on NVIDIA T4 \(7\.5\).*: run maskrt build {bundle} --engine tensorrt --device 1$"
-    with pytest.raises(BundleError, match=rf"engine built for .* on NVIDIA L4 \(8\.9\).*{mend}"):
+    fix = rf"found .* on NVIDIA T4 \(7\.5\).*: run maskrt build {bundle} --engine tensorrt --device 1$"
+    with pytest.raises(BundleError, match=rf"engine built for .* on NVIDIA L4 \(8\.9\).*{fix}"):
         open_session(bundle / "encoder.onnx", "tensorrt:1")
     code, told, _ = maskrt("build", bundle, "--engine", "tensorrt", "--device", 1)
     assert (code, told.count(": built: ")) == (0, 3)
@@ -252,7 +253,7 @@ def test_the_second_gpu(tensorrt_device: Any, bundle: Path, rng: np.random.Gener
         ThreadPoolExecutor(3) as pool,
     ):
         expected = cpu.run({"image": image})["image_embeddings"]
-        kept = list(pool.map(lambda _: session.run({"image": image}, keep=("image_embeddings",)), range(9)))
+        kept = list(pool.map(lambda _: session.run({"image": image}, keep_on_device=("image_embeddings",)), range(9)))
         assert all((each["image_embeddings"].numpy() == expected).all() for each in kept)
         assert {tensorrt_device.gpu_of[address] for address in tensorrt_device.allocations} == {1}
         assert {tensorrt_device.gpu_of[address] for address in tensorrt_device.streams} == {1}
@@ -268,9 +269,9 @@ def test_residents_of_another_gpu_are_refused(tensorrt_device: Any, bundle: Path
         open_session(bundle / "encoder.onnx", "tensorrt:1") as encoder,
         open_session(bundle / "decoder.onnx", "tensorrt") as decoder,
     ):
-        kept = encoder.run({"image": image_of(rng)}, keep=("image_embeddings",))
-        mend = r"lies on TensorRT's device 1, this session computes on TensorRT's device 0: open both on one provider"
-        with pytest.raises(NetworkError, match=mend):
+        kept = encoder.run({"image": image_of(rng)}, keep_on_device=("image_embeddings",))
+        fix = r"lies on TensorRT's device 1, this session computes on TensorRT's device 0: open both on one provider"
+        with pytest.raises(NetworkError, match=fix):
             decoder.run({**prompts(rng), **kept})
         decoder.run({**prompts(rng), "image_embeddings": kept["image_embeddings"].numpy()})
 
@@ -281,4 +282,4 @@ def test_a_closed_session_has_no_lane(tensorrt_device: Any, bundle: Path) -> Non
     session.close()
     session.close()
     with pytest.raises(NetworkError, match="the session is closed"):
-        session.run({"image": np.zeros((1, 3, *INPUT_HW), np.float32)}, keep=("logits",))
+        session.run({"image": np.zeros((1, 3, *INPUT_HW), np.float32)}, keep_on_device=("logits",))

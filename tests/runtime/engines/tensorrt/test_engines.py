@@ -80,8 +80,8 @@ def test_tensorrt_was_updated(monkeypatch: pytest.MonkeyPatch, tensorrt_device: 
 def test_no_engine_is_built_unasked(tensorrt_device: Any, bundle: Path, maskrt: Maskrt, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     code, _, told = maskrt("run", bundle, tmp_path / "a.png", "--out", tmp_path / "out", "--provider", "tensorrt")
-    mend = f"has no TensorRT engine yet: run maskrt build {bundle} --engine tensorrt"
-    assert (code, told) == (2, f"error: decoder.onnx {mend}\n")
+    fix = f"has no TensorRT engine yet: run maskrt build {bundle} --engine tensorrt"
+    assert (code, told) == (2, f"error: decoder.onnx {fix}\n")
     assert tensorrt_device.built == 0
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import NetworkError
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
@@ -19,7 +20,7 @@ def test_memory_goes_with_the_last_part(
 ) -> None:
     """At once, by its references: no collection of cycles is needed."""
     with open_session(tiny_bundle / "decoder.onnx") as session:
-        masks = session.run(prompts, keep=("low_res_masks",))["low_res_masks"]
+        masks = session.run(prompts, keep_on_device=("low_res_masks",))["low_res_masks"]
         memory, part = weakref.ref(masks.memory), masks[1:2]
         del masks
         assert memory() is not None
@@ -28,7 +29,7 @@ def test_memory_goes_with_the_last_part(
 
 
 class Followed:
-    """Watches the encoder's residents, and lets the decoder fail on the image that it is told."""
+    """Watches the encoder's device tensors, and lets the decoder fail on the image that it is told."""
 
     def __init__(self, fails_at: int = -1) -> None:
         self.fails_at = fails_at
@@ -38,18 +39,18 @@ class Followed:
     def watch(self, role: str, session: Any) -> Any:
         run, seen = session.run, []
 
-        def encode(feeds: Any, check: Any = None, *, keep: Any = ()) -> Any:
+        def encode(feeds: Any, check: Any = None, *, keep_on_device: Any = ()) -> Any:
             self.alive.append(sum(memory() is not None for memory in self.memories))
-            found = run(feeds, check, keep=keep)
+            found = run(feeds, check, keep_on_device=keep_on_device)
             self.memories.append(weakref.ref(found["image_embeddings"].memory))
             return found
 
-        def decode(feeds: Any, check: Any = None, *, keep: Any = ()) -> Any:
+        def decode(feeds: Any, check: Any = None, *, keep_on_device: Any = ()) -> Any:
             if (offset := feeds["image_embeddings"].offset) not in seen:
                 seen.append(offset)
             if len(seen) - 1 == self.fails_at:
                 raise NetworkError("decoder.onnx failed") from RuntimeError("the GPU fell off the bus")
-            return run(feeds, check, keep=keep)
+            return run(feeds, check, keep_on_device=keep_on_device)
 
         session.run = {"encoder": encode, "decoder": decode}.get(role, run)
         return session
@@ -61,7 +62,9 @@ def test_no_embedding_is_held_while_the_next_are_made(
     """Nor would a lane of TensorRT get its outputs' memory back, and so never launch the same graph twice."""
     frames = [rng.integers(0, 256, (60, 80, 3), np.uint8) for _ in range(2)]
     followed = Followed()
-    with SossPipeline(open_bundle(tiny_bundle), options={"crop_n_layers": 1}, watch=followed.watch) as pipeline:
+    with SossPipeline(
+        with_settings(open_bundle(tiny_bundle), {"crop_n_layers": 1}), wrap_session=followed.watch
+    ) as pipeline:
         pipeline(frames[0])  # when Numba compiles, it leaves a cycle
         followed.memories.clear()
         followed.alive.clear()
@@ -75,7 +78,7 @@ def test_errors_that_are_kept_hold_no_memory(
 ) -> None:
     frames = [rng.integers(0, 256, (60, 80, 3), np.uint8) for _ in range(3)]
     followed = Followed(fails_at=1)
-    with SossPipeline(open_bundle(tiny_bundle), watch=followed.watch) as pipeline:
+    with SossPipeline(open_bundle(tiny_bundle), wrap_session=followed.watch) as pipeline:
         first, error, third = pipeline.batch(frames, [None] * 3)
         assert isinstance(first, Result)
         assert isinstance(third, Result)
@@ -83,7 +86,7 @@ def test_errors_that_are_kept_hold_no_memory(
         assert str(error.__cause__) == "the GPU fell off the bus"
         assert [memory() for memory in followed.memories] == [None]
     followed = Followed(fails_at=0)
-    with SossPipeline(open_bundle(tiny_bundle), watch=followed.watch) as pipeline:
+    with SossPipeline(open_bundle(tiny_bundle), wrap_session=followed.watch) as pipeline:
         picture = frames[0].copy()
         held = weakref.ref(picture)
         with pytest.raises(NetworkError, match="failed"):

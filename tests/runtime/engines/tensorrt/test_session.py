@@ -18,13 +18,14 @@ from tiny_bundle import IMAGE_SIZE, INPUT_HW, write_tiny_bundle
 from maskrt.kernels import sets
 from maskrt.kernels.pixel_decoder.tables import axis_table
 from maskrt.runtime.bundle.bundle import Bundle, open_bundle
-from maskrt.runtime.bundle.specs import RefineSpec
-from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder, with_settings
+from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.bundle.specs import RefinementSpec
+from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder
 from maskrt.runtime.engine_build.profiles import cells_side, profile_of
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.tensorrt.store import build_command
 from maskrt.runtime.errors import BundleError, NetworkError
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner
 from maskrt.runtime.pipelines.refine.selections import selection_of
 from maskrt.runtime.pipelines.refine.stage import LEAST_TILE
@@ -165,8 +166,8 @@ def test_a_refiner(
     bundle = build(shutil.copytree(refiner_bundle, tmp_path / "crm"), {"tile": tile})
     options = {"select": select, "tile": tile}
     with (
-        open_refiner(open_bundle(bundle), options=options) as cpu,
-        open_refiner(open_bundle(bundle), "tensorrt", options=options) as tensorrt,
+        open_refiner(with_settings(open_bundle(bundle), options)) as cpu,
+        open_refiner(with_settings(open_bundle(bundle), options), "tensorrt") as tensorrt,
     ):
         for height, width in ((150, 330), (5, 9)):
             rgb = rng.integers(0, 256, (height, width, 3), np.uint8)
@@ -182,10 +183,10 @@ def test_a_tile_never_reads_more_cells_than_its_profile_has(rng: np.random.Gener
             int(rng.integers(16, 400)),
             ("full", f"strided:{rng.integers(2, 65)}", "adaptive")[rng.integers(3)],
         )
-        longest = cells_side(RefineSpec(tile=tile))
+        longest = cells_side(RefinementSpec(tile=tile))
         selection = selection_of(select, sets.CPU)
         step, lead = selection.step, selection.lead
-        tile = int(rng.choice([tile, max(LEAST_TILE, tile // 2)]))  # as Turn.decode cuts
+        tile = int(rng.choice([tile, max(LEAST_TILE, tile // 2)]))  # as CascadeStage.decode cuts
         cells = axis_table(size, -(-max(1, round(size * scale)) // 2)).cells
         begin = int(rng.integers(size)) // step * step
         rows = slice(max(0, begin - lead), min(begin + -(-tile // step) * step + (step > 1), size))
@@ -245,7 +246,7 @@ def test_the_batch_of_a_profile(tiny_bundle: Path, batch: int) -> None:
 
 def test_settings_that_engines_are_built_for(tiny_bundle: Path) -> None:
     manifest = with_settings(open_bundle(tiny_bundle), {"points_per_batch": 2, "tile": 64, "vote": "hard"}).manifest
-    assert (manifest.masks.points_per_batch, manifest.refine.tile, manifest.voting.vote) == (2, 64, "hard")
+    assert (manifest.masks.points_per_batch, manifest.refinement.tile, manifest.voting.vote) == (2, 64, "hard")
     assert manifest.masks.points_per_side == open_bundle(tiny_bundle).manifest.masks.points_per_side
     with pytest.raises(BundleError, match=r"option not understood: .*points_per_batches"):
         with_settings(open_bundle(tiny_bundle), {"points_per_batches": 2})
@@ -263,7 +264,7 @@ def test_an_encoder_of_one_picture_is_not_built(tiny_bundle: Path) -> None:
 
 
 def test_a_precision_is_built_by_name(tiny_bundle: Path) -> None:
-    """Settings leave the precision as it is, and the mend for a missing engine names it."""
+    """Settings leave the precision as it is, and the fix for a missing engine names it."""
     bundle = replace(open_bundle(tiny_bundle), precision="fp16")
     assert with_settings(bundle, {"points_per_batch": 3}).precision == "fp16"
     assert build_command(Path("ward/encoder.onnx")) == "maskrt build ward --engine tensorrt"

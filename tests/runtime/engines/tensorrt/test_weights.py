@@ -18,15 +18,10 @@ from tensorrt_standin.behaviour import check_plan
 from tiny_bundle import IMAGE_SIZE, write_tiny_bundle
 
 from maskrt.export.graph_tools.structure import structure_sha256
-from maskrt.runtime.bundle.bundle import (
-    MANIFEST,
-    InteractiveManifest,
-    ModelEntry,
-    encode_manifest,
-    open_bundle,
-    soss_manifest,
-)
-from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder, with_settings
+from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
+from maskrt.runtime.bundle.manifest import InteractiveManifest, ModelEntry, SossManifest, encode_manifest
+from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder
 from maskrt.runtime.engine_build.profiles import profile_of, sam_of
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.tensorrt.session import TensorRtSession
@@ -42,7 +37,7 @@ def clicks(tmp_path: Path) -> Path:
     tiny = write_tiny_bundle(tmp_path / "tiny")
     folder = tmp_path / "clicks"
     folder.mkdir()
-    decoder, sam = onnx.load(tiny / "decoder.onnx"), soss_manifest(open_bundle(tiny)).sam
+    decoder, sam = onnx.load(tiny / "decoder.onnx"), open_bundle(tiny).expect(SossManifest).sam
     arrays = {each.name: onnx.numpy_helper.to_array(each) for each in decoder.graph.initializer}
     for value in decoder.graph.input:
         sizes = value.type.tensor_type.shape.dim
@@ -307,7 +302,7 @@ def test_the_sam_of_a_bundle(clicks: Path, tiny_bundle: Path, refiner_bundle: Pa
 
 def test_settings_of_a_bundle_that_is_clicked_on(tensorrt_device: Any, clicks: Path) -> None:
     bundle = with_settings(open_bundle(clicks), {"click_adaptation": "C"})
-    assert bundle.manifest.adapt.click_adaptation == "C"
+    assert bundle.manifest.adaptation.click_adaptation == "C"
     assert set(EngineBuilder(bundle, BuildSettings()).roles) == {"encoder", "click_decoder"}
     with pytest.raises(BundleError, match=r"option not understood: .*points_per_batch"):
         with_settings(open_bundle(clicks), {"points_per_batch": 2})

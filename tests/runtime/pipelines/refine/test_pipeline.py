@@ -9,23 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrt.runtime.bundle.bundle import (
-    MANIFEST,
-    RefineManifest,
-    SossManifest,
-    encode_manifest,
-    open_bundle,
-    soss_manifest,
-)
-from maskrt.runtime.bundle.specs import RefineSpec
+from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
+from maskrt.runtime.bundle.manifest import RefineManifest, SossManifest, encode_manifest
+from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.bundle.specs import RefinementSpec
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.io.images import read_labels, read_rough
-from maskrt.runtime.pipelines.open import open_pipeline
+from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.pipelines.refine.pipeline import (
     RefinePipeline,
     open_refiner,
     refine_labels,
-    refiner_spec,
+    refiner_of,
     rough_reader,
     sha256_of_masks,
 )
@@ -206,7 +201,7 @@ def frame(rng: np.random.Generator) -> np.ndarray:
 
 
 def test_soss_leaves_its_refiner_off(tiny_bundle: Path, soss_bundle: Path, frame: np.ndarray) -> None:
-    assert open_bundle(soss_bundle).manifest.refine == RefineSpec(select="off")
+    assert open_bundle(soss_bundle).manifest.refinement == RefinementSpec(select="off")
     with open_pipeline(tiny_bundle) as without, open_pipeline(soss_bundle) as off:
         expected, found = without(frame), off(frame)
     np.testing.assert_array_equal(found.label, expected.label)
@@ -222,9 +217,12 @@ def test_soss_ends_with_its_refiner(
 ) -> None:
     x, y, width, height = roi or (0, 0, 160, 90)
     window = slice(y, y + height), slice(x, x + width)
-    with open_pipeline(soss_bundle) as plain, open_pipeline(soss_bundle, select=select, tile=64) as refined:
+    with (
+        open_pipeline(soss_bundle) as plain,
+        open_pipeline(soss_bundle, settings={"select": select, "tile": 64}) as refined,
+    ):
         coarse, found = plain(frame, roi), refined(frame, roi)
-    with open_refiner(open_bundle(soss_bundle), options={"select": select}) as refiner:
+    with open_refiner(with_settings(open_bundle(soss_bundle), {"select": select})) as refiner:
         crop = np.ascontiguousarray(frame[window])
         label, probability, _ = refine_labels(refiner, crop, coarse.label[window])
     assert found.label.dtype == np.uint8
@@ -241,17 +239,17 @@ def test_soss_ends_with_its_refiner(
 
 def test_settings_that_a_bundle_without_refiner_has_not(tiny_bundle: Path, soss_bundle: Path) -> None:
     with pytest.raises(BundleError, match="has no refiner: export one with maskrt export refiner"):
-        open_pipeline(tiny_bundle, select="full")
+        open_pipeline(tiny_bundle, settings={"select": "full"})
     with pytest.raises(BundleError, match="has no refiner"):
-        refiner_spec(open_bundle(tiny_bundle))
+        refiner_of(open_bundle(tiny_bundle))
     with pytest.raises(InputError, match="the stride must be 2 to 64"):
-        open_pipeline(soss_bundle, select="strided:1")
+        open_pipeline(soss_bundle, settings={"select": "strided:1"})
     with open_refiner(open_bundle(soss_bundle)) as refiner:  # off after SOSS, but here it was asked for
         assert refiner.settings.select == "full"
     with pytest.raises(BundleError, match="unknown field `tiles`"):
-        open_refiner(open_bundle(soss_bundle), options={"tiles": 3})
+        open_refiner(with_settings(open_bundle(soss_bundle), {"tiles": 3}))
     with pytest.raises(BundleError, match=r"option not understood: .*>= 16"):
-        open_refiner(open_bundle(soss_bundle), options={"select": "full", "tile": 15})
+        open_refiner(with_settings(open_bundle(soss_bundle), {"select": "full", "tile": 15}))
 
 
 def test_bundles_of_either_kind(refiner_bundle: Path, soss_bundle: Path, tmp_path: Path) -> None:
@@ -259,10 +257,10 @@ def test_bundles_of_either_kind(refiner_bundle: Path, soss_bundle: Path, tmp_pat
     assert isinstance(refine.manifest, RefineManifest)
     assert isinstance(soss.manifest, SossManifest)
     assert b'"kind": "refine"' in (refiner_bundle / MANIFEST).read_bytes()
-    assert refine.manifest.refiner == soss.manifest.refiner == refiner_spec(refine)
-    assert soss_manifest(soss) is soss.manifest
+    assert refine.manifest.refiner == soss.manifest.refiner == refiner_of(refine)[0]
+    assert soss.expect(SossManifest) is soss.manifest
     with pytest.raises(BundleError, match="holds a refiner alone: use it with maskrt refine"):
-        soss_manifest(refine)
+        refine.expect(SossManifest)
     with pytest.raises(BundleError, match="holds a refiner alone"):
         open_pipeline(refiner_bundle)
     text = (refiner_bundle / MANIFEST).read_text()

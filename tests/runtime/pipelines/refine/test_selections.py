@@ -8,7 +8,7 @@ import pytest
 from maskrt.kernels import sets
 from maskrt.kernels.selections.reference import lattice
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.pipelines.refine.selections import Part, selection_of
+from maskrt.runtime.pipelines.refine.selections import Tile, selection_of
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -20,7 +20,7 @@ class Fake:
         self.rough, self.answer = rough.astype(np.float32), answer.astype(np.float32)
         self.asked = np.zeros(rough.shape, np.int64)
         own = own or (slice(0, rough.shape[0]), slice(0, rough.shape[1]))
-        self.part = Part(self.rough.copy(), own, self)
+        self.part = Tile(self.rough.copy(), own, self)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         np.add.at(self.asked.reshape(-1), pixels, 1)

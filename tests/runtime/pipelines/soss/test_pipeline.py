@@ -14,6 +14,7 @@ from maskrt.kernels import sets
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, NotFinite, OutOfMemory
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.types import Frame, Result
@@ -60,13 +61,13 @@ class Meddling:
     def watch(self, role: str, session: Any) -> Any:
         run = session.run
 
-        def watched(feeds: Any, check: Any = None, *, keep: Any = ()) -> Any:
+        def watched(feeds: Any, check: Any = None, *, keep_on_device: Any = ()) -> Any:
             feed = next(iter(feeds.values()))
             self.batches[role].append(len(feed))
             error = self.fails(feed) if role == self.role else None
             if error is not None:
                 raise error
-            return run(feeds, check, keep=keep)
+            return run(feeds, check, keep_on_device=keep_on_device)
 
         session.run = watched
         return session
@@ -107,8 +108,8 @@ def test_a_batch_answers_what_each_frame_gets(
     rois = [None, (10, 3, 50, 30), (20, 10, 40, 40), None, None, (0, 0, 33, 40)]
     watched = Meddling()
     with (
-        SossPipeline(open_bundle(tiny_bundle), options=options) as each,
-        SossPipeline(open_bundle(tiny_bundle), options=options, watch=watched.watch) as pipeline,
+        SossPipeline(with_settings(open_bundle(tiny_bundle), options)) as each,
+        SossPipeline(with_settings(open_bundle(tiny_bundle), options), wrap_session=watched.watch) as pipeline,
     ):
         expected = [each(rgb, roi) for rgb, roi in zip(frames, rois, strict=True)]
         found = pipeline.batch([Frame(rgb) for rgb in frames], rois)
@@ -123,7 +124,7 @@ def test_a_batch_answers_what_each_frame_gets(
 
 def test_no_frames(tiny_bundle: Path) -> None:
     watched = Meddling()
-    with SossPipeline(open_bundle(tiny_bundle), watch=watched.watch) as pipeline:
+    with SossPipeline(open_bundle(tiny_bundle), wrap_session=watched.watch) as pipeline:
         assert pipeline.batch([], []) == []
     assert not any(watched.batches.values())
 
@@ -131,7 +132,7 @@ def test_no_frames(tiny_bundle: Path) -> None:
 def test_a_segmenter_of_one_picture_gets_one_at_a_time(tmp_path: Path, frames: list[np.ndarray]) -> None:
     watched = Meddling()
     bundle = open_bundle(write_tiny_bundle(tmp_path / "one", segmenter_batch=1))
-    with SossPipeline(bundle, watch=watched.watch) as pipeline:
+    with SossPipeline(bundle, wrap_session=watched.watch) as pipeline:
         found = pipeline.batch(frames, [None] * 6)
         assert watched.batches["segmenter"] == [1] * 6
         for result, rgb in zip(found, frames, strict=True):
@@ -147,7 +148,7 @@ def test_an_encoder_of_one_picture_is_of_an_older_bundle(tiny_bundle: Path) -> N
     with pytest.raises(
         BundleError, match=r"takes one picture \[h, w, 3\], not a batch of them: export the bundle again"
     ):
-        SossPipeline(open_bundle(tiny_bundle), watch=older)
+        SossPipeline(open_bundle(tiny_bundle), wrap_session=older)
 
 
 def test_frames_that_cannot_be_segmented_do_not_cost_the_others(tiny_bundle: Path, frames: list[np.ndarray]) -> None:
@@ -178,7 +179,7 @@ def test_what_one_frame_causes_is_its_error(
         return failure(f"{role}.onnx returned NaN") if any(one.min() == white for one in feed) else None
 
     several = [frames[0], bad, frames[2]]
-    with SossPipeline(open_bundle(tiny_bundle), watch=Meddling(role, fails_on_white).watch) as pipeline:
+    with SossPipeline(open_bundle(tiny_bundle), wrap_session=Meddling(role, fails_on_white).watch) as pipeline:
         first, error, third = pipeline.batch(several, [None] * 3)
         assert isinstance(error, failure)
         with pytest.raises(failure):
@@ -197,7 +198,7 @@ def test_a_decoder_that_fails_on_one_frame(tiny_bundle: Path, frames: list[np.nd
 
     # One worker and two batches of prompts a frame: the third call and its first half are the second frame's.
     meddling = Meddling("decoder", fails_on_the_second)
-    with SossPipeline(open_bundle(tiny_bundle), watch=meddling.watch) as pipeline:
+    with SossPipeline(open_bundle(tiny_bundle), wrap_session=meddling.watch) as pipeline:
         first, error, third = pipeline.batch(frames[:3], [None] * 3)
         assert isinstance(error, OutOfMemory)
         check_equal(first, pipeline(frames[0]))
@@ -211,13 +212,13 @@ def test_a_batch_that_does_not_fit_is_halved_once(tiny_bundle: Path, frames: lis
 
     five = [frames[0]] * 3 + [frames[2]] * 2
     halving = Meddling(role, most(3))
-    with SossPipeline(open_bundle(tiny_bundle), watch=halving.watch) as pipeline:
+    with SossPipeline(open_bundle(tiny_bundle), wrap_session=halving.watch) as pipeline:
         found = pipeline.batch(five, [None] * 5)
         assert halving.batches[role] == [5, 2, 3]
         for result, rgb in zip(found, five, strict=True):
             check_equal(result, pipeline(rgb))
     failing = Meddling(role, most(2))
-    with SossPipeline(open_bundle(tiny_bundle), watch=failing.watch) as pipeline:
+    with SossPipeline(open_bundle(tiny_bundle), wrap_session=failing.watch) as pipeline:
         with pytest.raises(OutOfMemory, match="ran out of memory"):
             pipeline.batch(five, [None] * 5)
         assert failing.batches[role] == [5, 2, 3]
@@ -226,7 +227,7 @@ def test_a_batch_that_does_not_fit_is_halved_once(tiny_bundle: Path, frames: lis
 def test_other_failures_are_those_of_the_batch(tiny_bundle: Path, frames: list[np.ndarray]) -> None:
     """As an engine that was built for fewer: asking frame by frame would hide that it was not built for this."""
     meddling = Meddling("encoder", lambda feed: NetworkError("encoder.onnx failed") if len(feed) > 1 else None)
-    with SossPipeline(open_bundle(tiny_bundle), watch=meddling.watch) as pipeline:
+    with SossPipeline(open_bundle(tiny_bundle), wrap_session=meddling.watch) as pipeline:
         with pytest.raises(NetworkError, match="failed"):
             pipeline.batch([frames[0]] * 2, [None] * 2)
         assert isinstance(pipeline(frames[0]), Result)
@@ -236,10 +237,10 @@ def test_an_encoder_that_drops_an_image(tiny_bundle: Path, frames: list[np.ndarr
     def shortened(role: str, session: Any) -> Any:
         run = session.run
         if role == "encoder":
-            session.run = lambda feeds, keep: {name: value[:1] for name, value in run(feeds).items()}
+            session.run = lambda feeds, keep_on_device: {name: value[:1] for name, value in run(feeds).items()}
         return session
 
-    with SossPipeline(open_bundle(tiny_bundle), watch=shortened) as pipeline:
+    with SossPipeline(open_bundle(tiny_bundle), wrap_session=shortened) as pipeline:
         assert isinstance(pipeline(frames[0]), Result)
         with pytest.raises(NetworkError, match="returned 1 embeddings of 2: export again"):
             pipeline.batch([frames[0]] * 2, [None] * 2)

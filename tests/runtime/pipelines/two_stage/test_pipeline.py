@@ -12,8 +12,10 @@ from tiny_two_stage import spec_of, write_tiny_two_stage
 
 import maskrt
 from maskrt.kernels import sets
-from maskrt.runtime.bundle.bundle import TwoStageManifest, open_bundle, two_stage_of, with_overrides
-from maskrt.runtime.bundle.two_stage_spec import StagesSpec, TwoStageSpec
+from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.manifest import TwoStageManifest
+from maskrt.runtime.bundle.settings import with_overrides
+from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec, TwoStageSpec
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, NotFinite, OutOfMemory
 from maskrt.runtime.evaluation.compare import STAGES, Scores, compare_stages
 from maskrt.runtime.evaluation.figures import stages_comparison
@@ -115,7 +117,7 @@ def failing(two_stage: Path, error: NetworkError) -> tuple[TwoStagePipeline, lis
         broken.asked = asked
         return broken
 
-    return TwoStagePipeline(open_bundle(two_stage), watch=watch), asked
+    return TwoStagePipeline(open_bundle(two_stage), wrap_session=watch), asked
 
 
 def test_nan_of_one_frame_leaves_the_others(two_stage: Path, rgb: np.ndarray) -> None:
@@ -150,21 +152,27 @@ def test_nan_from_a_network(tmp_path: Path, rgb: np.ndarray, role: str) -> None:
 def test_networks_of_fixed_sides(tmp_path: Path, rgb: np.ndarray) -> None:
     """As ONNX files of a user: stage 1's graph takes squares of 64 pixels, whatever the region is padded up to it."""
     shapes = {"low": (1, 64, 64), "high": (1, 64, 64)}
-    bundle = write_tiny_two_stage(tmp_path / "fixed", size=512, shapes=shapes, selection=StagesSpec(patches=8))
-    dynamic = write_tiny_two_stage(tmp_path / "dynamic", size=512, multiple=64, selection=StagesSpec(patches=8))
+    bundle = write_tiny_two_stage(
+        tmp_path / "fixed", size=512, shapes=shapes, patch_selection=PatchSelectionSpec(patches=8)
+    )
+    dynamic = write_tiny_two_stage(
+        tmp_path / "dynamic", size=512, multiple=64, patch_selection=PatchSelectionSpec(patches=8)
+    )
     with maskrt.open_pipeline(bundle) as fixed, maskrt.open_pipeline(dynamic) as expected:
         for roi in ((0, 0, 100, 100), (0, 0, 180, 60), (0, 0, 3, 120)):
             assert fixed(rgb, roi).stages == expected(rgb, roi).stages
             np.testing.assert_allclose(fixed(rgb, roi).probability, expected(rgb, roi).probability, rtol=0, atol=1e-6)
     with pytest.raises(BundleError, match="high takes pictures of 64 x 64, patches=4 makes 128 x 128"):
-        maskrt.open_pipeline(bundle, patches=4)
-    maskrt.open_pipeline(bundle, patches=4, windows="off").close()
+        maskrt.open_pipeline(bundle, settings={"patches": 4})
+    maskrt.open_pipeline(bundle, settings={"patches": 4, "windows": "off"}).close()
 
 
 def test_a_region_that_fixed_sides_do_not_fit(tmp_path: Path, rgb: np.ndarray) -> None:
     """Of a batch, that frame alone fails."""
     shapes = {"low": ("B", 32, 64)}
-    bundle = write_tiny_two_stage(tmp_path / "wide", size=512, shapes=shapes, selection=StagesSpec(patches=8))
+    bundle = write_tiny_two_stage(
+        tmp_path / "wide", size=512, shapes=shapes, patch_selection=PatchSelectionSpec(patches=8)
+    )
     with maskrt.open_pipeline(bundle) as pipeline:
         wide, tall = pipeline.batch([rgb, rgb], [(0, 0, 180, 60), (0, 0, 60, 120)])
         assert isinstance(wide, Result)
@@ -177,8 +185,8 @@ def test_a_region_that_fixed_sides_do_not_fit(tmp_path: Path, rgb: np.ndarray) -
     ("options", "message"),
     [
         ({"patches": 8}, "patches of 16 pixels of 128"),
-        ({"patch_count": 3, "undecided": 0.1}, "patch_count and undecided exclude each other"),
-        ({"patch_count": 3, "patch_fraction": 0.1, "undecided": 0.1}, "exclude each other"),
+        ({"patch_count": 3, "uncertainty": 0.1}, "patch_count and uncertainty exclude each other"),
+        ({"patch_count": 3, "patch_fraction": 0.1, "uncertainty": 0.1}, "exclude each other"),
         ({"patch_fraction": 1.5}, "patch_fraction"),
         ({"rank": "logit", "windows": "sliding"}, "rank=logit is of windows=grid"),
         ({"windows": "everywhere"}, "Invalid enum value"),
@@ -188,15 +196,15 @@ def test_a_region_that_fixed_sides_do_not_fit(tmp_path: Path, rgb: np.ndarray) -
 )
 def test_options_that_do_not_fit(two_stage: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        maskrt.open_pipeline(two_stage, **options)
+        maskrt.open_pipeline(two_stage, settings=options)
 
 
 def test_a_budget_replaces_the_bundles(two_stage: Path) -> None:
     """One at a time: that of the bundle is set to null."""
-    bundle = StagesSpec(patch_count=3)
+    bundle = PatchSelectionSpec(patch_count=3)
     with pytest.raises(BundleError, match="set all but one to null"):
-        with_overrides(bundle, {"undecided": 0.25})
-    assert with_overrides(bundle, {"undecided": 0.25, "patch_count": None}).undecided == 0.25
+        with_overrides(bundle, {"uncertainty": 0.25})
+    assert with_overrides(bundle, {"uncertainty": 0.25, "patch_count": None}).uncertainty == 0.25
 
 
 @pytest.mark.parametrize(
@@ -254,7 +262,7 @@ def test_stages_are_compared(two_stage: Path, rgb: np.ndarray) -> None:
         assert EVALUATIONS[type(pipeline)].methods == STAGES == tuple(compared.masks)
         with pytest.raises(InputError, match="same frame"):
             compare_stages(pipeline, rgb, truth[1:])
-    with maskrt.open_pipeline(two_stage, windows="off") as alone:
+    with maskrt.open_pipeline(two_stage, settings={"windows": "off"}) as alone:
         np.testing.assert_array_equal(compared.masks["stage_1"], alone(rgb, ROI).mask[y : y + height, x : x + width])
     assert (compared.masks["stage_1"] != compared.masks["two_stage"]).any()
     scores = Scores(STAGES)

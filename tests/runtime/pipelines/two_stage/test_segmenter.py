@@ -11,7 +11,8 @@ from tiny_two_stage import Network, level, spec_of, write_tiny_two_stage
 
 from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import open_bundle
-from maskrt.runtime.bundle.two_stage_spec import StagesSpec
+from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, OutOfMemory
 from maskrt.runtime.pipelines.two_stage.network import MAX_PICTURES, StageNetwork, at_a_time, log_odds, probabilities
 from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
@@ -23,15 +24,15 @@ KINDS: dict[str, dict[str, Any]] = {
     "sigmoid": {"logits": 1},
     "four classes": {"classes": 4},
     "grey": {"channels": 1, "logits": 1},
-    "shrunk by 5": {"shrink": 5, "size": 160, "selection": StagesSpec(patches=5)},
-    "multiples of 8": {"multiple": 8, "size": 120, "selection": StagesSpec(patches=3)},
+    "shrunk by 5": {"shrink": 5, "size": 160, "selection": PatchSelectionSpec(patches=5)},
+    "multiples of 8": {"multiple": 8, "size": 120, "selection": PatchSelectionSpec(patches=3)},
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "paper": {},
     "logits": {"rank": "logit"},
     "one": {"patch_count": 1},
     "third": {"patch_fraction": 1 / 3},
-    "undecided": {"undecided": 0.2},
+    "uncertainty": {"uncertainty": 0.2},
     "all": {"patch_fraction": 1.0},
     "off": {"windows": "off"},
 }
@@ -59,8 +60,8 @@ def test_the_answer_is_the_plain_one(bundles: dict[str, Path], rng: np.random.Ge
     settings = SETTINGS[name]
     spec = open_bundle(bundles[kind]).manifest
     looked = 0
-    with TwoStagePipeline(open_bundle(bundles[kind]), options=settings) as pipeline:
-        side = spec.stages.size // pipeline.settings.patches
+    with TwoStagePipeline(with_settings(open_bundle(bundles[kind]), settings)) as pipeline:
+        side = spec.two_stage.size // pipeline.settings.patches
         for height, width in SIZES:
             rgb = picture(rng, height, width)
             expected, patches = plain_two_stage(bundles[kind], rgb, **settings)
@@ -86,8 +87,8 @@ def test_plain_kernels_patch_by_patch_agree(
     bundle, options = open_bundle(bundles[kind]), {"windows": windows}
     regions = [picture(rng, *size_hw) for size_hw in SIZES]
     with (
-        TwoStagePipeline(bundle, options=options) as fast,
-        TwoStagePipeline(bundle, options=options, kernels=sets.REFERENCE, one_by_one=True) as plain,
+        TwoStagePipeline(with_settings(bundle, options)) as fast,
+        TwoStagePipeline(with_settings(bundle, options), kernels=sets.REFERENCE, one_by_one=True) as plain,
     ):
         together = fast.segmenter.look(regions, {})
         for region, ours, theirs in zip(regions, together, plain.segmenter.look(regions, {}), strict=True):
@@ -96,15 +97,15 @@ def test_plain_kernels_patch_by_patch_agree(
             (alone,) = fast.segmenter([region])
             np.testing.assert_allclose(ours.probabilities, alone, rtol=0, atol=1e-6)
         (first,) = fast.segmenter.first_stage()(regions[:1])
-        (off,) = TwoStageSegmenter(*fast.segmenter._sessions, bundle.manifest.stages, StagesSpec(4, windows="off"))(
-            regions[:1]
-        )
+        (off,) = TwoStageSegmenter(
+            *fast.segmenter._sessions, bundle.manifest.two_stage, PatchSelectionSpec(4, windows="off")
+        )(regions[:1])
         np.testing.assert_array_equal(first, off)
         assert np.abs(first - together[0].probabilities).max() > 0.1
 
 
 def segmenter(low: Any, high: Any, spec: Any = None, **settings: Any) -> TwoStageSegmenter:
-    return TwoStageSegmenter(low, high, spec or spec_of(size=128), StagesSpec(**{"patches": 4, **settings}))
+    return TwoStageSegmenter(low, high, spec or spec_of(size=128), PatchSelectionSpec(**{"patches": 4, **settings}))
 
 
 def test_all_patches_of_all_regions_are_one_call(rng: np.random.Generator) -> None:
@@ -159,7 +160,7 @@ def test_a_call_that_lacks_memory_is_halved_once(rng: np.random.Generator) -> No
 
 
 def test_what_is_beyond_the_picture_counts_in_no_mean() -> None:
-    """40 x 128: the lower patches have 8 rows of 32. Stage 1 is undecided there, and sure above."""
+    """40 x 128: the lower patches have 8 rows of 32. Stage 1 is uncertainty there, and sure above."""
 
     def low(pictures: np.ndarray) -> np.ndarray:
         logits = np.full((len(pictures), 1, *pictures.shape[2:]), 9.0)

@@ -10,9 +10,10 @@ import pytest
 from tiny_two_stage import write_tiny_two_stage
 
 import maskrt
-from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, SossManifest, encode_manifest, open_bundle
-from maskrt.runtime.bundle.two_stage_spec import StagesSpec
-from maskrt.runtime.engine_build.builder import with_settings
+from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
+from maskrt.runtime.bundle.manifest import SossManifest, encode_manifest
+from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec
 from maskrt.runtime.engine_build.profiles import profile_of
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
@@ -41,7 +42,12 @@ def soss_of_two_stages(tiny_bundle: Path, two_stage: Path, folder: Path, **chang
         shutil.copyfile(two_stage / f"{role}.onnx", folder / f"{role}.onnx")
         entries[f"segmenter_{role}"] = stages.models[role]
     segmenter = msgspec.structs.replace(manifest.segmenter, classes=stages.classes)
-    changed = {"models": entries, "segmenter": segmenter, "two_stage": stages.stages, "selection": stages.selection}
+    changed = {
+        "models": entries,
+        "segmenter": segmenter,
+        "two_stage": stages.two_stage,
+        "patch_selection": stages.patch_selection,
+    }
     (folder / MANIFEST).write_bytes(encode_manifest(msgspec.structs.replace(manifest, **(changed | changes))))
     return open_bundle(folder)
 
@@ -50,7 +56,7 @@ def test_soss_with_two_stages(tiny_bundle: Path, two_stage: Path, tmp_path: Path
     bundle = soss_of_two_stages(tiny_bundle, two_stage, tmp_path / "soss")
     assert isinstance(bundle.manifest, SossManifest)
     with (
-        SossPipeline(bundle, options={"uncovered": "segmenter"}) as soss,
+        SossPipeline(with_settings(bundle, {"uncovered": "segmenter"})) as soss,
         TwoStagePipeline(open_bundle(two_stage)) as alone,
     ):
         branches, result = soss.branches(rgb, ROI), soss(rgb, ROI)
@@ -61,14 +67,14 @@ def test_soss_with_two_stages(tiny_bundle: Path, two_stage: Path, tmp_path: Path
         for found, expected in zip(soss.batch([rgb, other], [ROI, None]), (result, soss(other)), strict=True):
             assert found.segments.rles == expected.segments.rles
             assert (found.label == expected.label).all()
-    with SossPipeline(bundle, options={"windows": "off", "points_per_side": 3}) as off:
+    with SossPipeline(with_settings(bundle, {"windows": "off", "points_per_side": 3})) as off:
         assert (off.branches(rgb, ROI).probabilities != look.probabilities).any()
-    assert with_settings(bundle, {"patches": 2}).manifest.selection.patches == 2
+    assert with_settings(bundle, {"patches": 2}).manifest.patch_selection.patches == 2
     with pytest.raises(InputError, match="patches of 16"):
-        SossPipeline(bundle, options={"patches": 8})
+        SossPipeline(with_settings(bundle, {"patches": 8}))
     # A SOSS of one stage knows no such option.
     for refused in (
-        lambda: maskrt.open_pipeline(tiny_bundle, patches=2),
+        lambda: maskrt.open_pipeline(tiny_bundle, settings={"patches": 2}),
         lambda: with_settings(open_bundle(tiny_bundle), {"patches": 2}),
     ):
         with pytest.raises(BundleError, match="patches"):
@@ -89,7 +95,9 @@ def test_profiles_have_every_size_that_is_asked_for(two_stage: Path, tiny_bundle
     assert profile_of(bundle, "low", dynamic) == {"picture": ((1, 3, 32, 32), (1, 3, 32, 32), (64, 3, 32, 32))}
     assert profile_of(bundle, "high", dynamic) == {"picture": ((1, 3, 64, 64), (2, 3, 64, 64), (64, 3, 64, 64))}
     assert profile_of(bundle, "high", {"picture": (1, 3, 64, 64)}) == {}
-    large = write_tiny_two_stage(tmp_path / "large", size=4096, selection=StagesSpec(patches=8, undecided=0.25))
+    large = write_tiny_two_stage(
+        tmp_path / "large", size=4096, patch_selection=PatchSelectionSpec(patches=8, uncertainty=0.25)
+    )
     sides = profile_of(open_bundle(large), "low", dynamic)["picture"]
     assert sides == ((1, 3, 32, 32), (1, 3, 512, 512), (4, 3, 512, 512))
     assert profile_of(open_bundle(large), "high", dynamic)["picture"][1:] == ((4, 3, 512, 512), (4, 3, 512, 512))

@@ -7,24 +7,24 @@ import pytest
 from tiny_two_stage import Network, level, spec_of
 
 from maskrt.kernels import sets
-from maskrt.runtime.bundle.two_stage_spec import StagesSpec
+from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec
 from maskrt.runtime.pipelines.two_stage.segmenter import TwoStageSegmenter
-from maskrt.runtime.pipelines.two_stage.windows import NOTHING_LEFT, find_windows, undecidedness
+from maskrt.runtime.pipelines.two_stage.windows import NOTHING_LEFT, find_windows, uncertainty_of
 
 SPEC = spec_of(size=128)  # stage 1's pixels are 8 wide, patches of 32 are 4 of them
 
 
 def found(logits: np.ndarray, spec: Any = SPEC, working_hw: tuple[int, int] = (128, 128), **settings: Any) -> list[Any]:
-    stages = StagesSpec(**{"patches": 4, **settings})
+    stages = PatchSelectionSpec(**{"patches": 4, **settings})
     return find_windows(logits.astype(np.float32), working_hw, spec, stages, sets.CPU).tolist()
 
 
 def test_undecidedness(rng: np.random.Generator) -> None:
     two = rng.random((1, 5, 6))
-    np.testing.assert_allclose(undecidedness(two), 1 - 2 * np.abs(two[0] - 0.5))
-    assert undecidedness(np.array([[0.0, 0.5, 1.0, 0.25]])).tolist() == [0, 1, 0, 0.5]
+    np.testing.assert_allclose(uncertainty_of(two), 1 - 2 * np.abs(two[0] - 0.5))
+    assert uncertainty_of(np.array([[0.0, 0.5, 1.0, 0.25]])).tolist() == [0, 1, 0, 0.5]
     three = np.array([[1 / 3, 1, 0, 0.5], [1 / 3, 0, 0, 0.5], [1 / 3, 0, 1, 0]])
-    np.testing.assert_allclose(undecidedness(three), [1, 0, 0, np.log(2) / np.log(3)])
+    np.testing.assert_allclose(uncertainty_of(three), [1, 0, 0, np.log(2) / np.log(3)])
 
 
 def test_logits_and_probabilities_rank_differently() -> None:
@@ -36,7 +36,7 @@ def test_logits_and_probabilities_rank_differently() -> None:
 
 
 def test_budgets() -> None:
-    """On 64 x 128: eight patches, of which the first three are undecided by 0, 0.1 and 0.3."""
+    """On 64 x 128: eight patches, of which the first three are uncertainty by 0, 0.1 and 0.3."""
     means = np.full((2, 4), 0.01)
     means[0, :3] = 0.5, 0.6, 0.8
     probabilities = means.repeat(4, axis=0).repeat(4, axis=1)
@@ -48,9 +48,9 @@ def test_budgets() -> None:
     assert len(found(logits, **where, patch_fraction=0.3)) == 2  # of 2.4
     assert len(found(logits, **where, patch_fraction=0.01)) == 1
     # The resize mixes neighbours, so that the patches are not at 0.6 and 0.8 themselves.
-    assert found(logits, **where, undecided=0.2) == [[0, 0], [0, 32]]
-    assert found(logits, **where, undecided=0.0) == []
-    assert len(found(logits, **where, undecided=0.5)) == 8
+    assert found(logits, **where, uncertainty=0.2) == [[0, 0], [0, 32]]
+    assert found(logits, **where, uncertainty=0.0) == []
+    assert len(found(logits, **where, uncertainty=0.5)) == 8
     assert found(logits, **where, windows="off") == []
 
 
@@ -65,7 +65,9 @@ def test_sliding_windows_lie_where_stage_1_is_undecided(rng: np.random.Generator
     # A pixel counts for its window from the first that sees it on: the upper left one.
     assert found(logits, spec, windows="sliding") == [[40, 72], [0, 0]]
     assert found(logits, spec, windows="sliding", patch_count=1) == [[40, 72]]
-    assert found(logits, spec, windows="sliding", undecided=0.4) == [[40, 72]]  # a sixteenth of the other is undecided
+    assert found(logits, spec, windows="sliding", uncertainty=0.4) == [
+        [40, 72]
+    ]  # a sixteenth of the other is uncertainty
     logits[0] = 20
     assert found(logits, spec, windows="sliding") == []
 
@@ -77,7 +79,7 @@ def test_sliding_windows_end_where_nothing_is_left() -> None:
     assert len(found(logits, windows="sliding", patch_fraction=1.0)) == 1
     logits[0, 3, 3] = 2 * np.arctanh(1 - NOTHING_LEFT * 16 * 0.99)
     assert found(logits, windows="sliding", patch_fraction=1.0) == []
-    assert len(found(np.zeros((1, 16, 16)), windows="sliding", undecided=0.5)) == 16
+    assert len(found(np.zeros((1, 16, 16)), windows="sliding", uncertainty=0.5)) == 16
 
 
 @pytest.mark.parametrize("size_hw", [(5, 16), (16, 3), (1, 16)])
@@ -92,14 +94,14 @@ def test_pictures_smaller_than_a_window(size_hw: tuple[int, int]) -> None:
 
 
 def test_sliding_windows_leave_no_seams() -> None:
-    """Stage 1 says a half everywhere undecided, stage 2 says 1: no step in the blend is larger than the ramp's."""
+    """Stage 1 says a half everywhere uncertainty, stage 2 says 1: no step in the blend is larger than the ramp's."""
 
     def low(pictures: np.ndarray) -> np.ndarray:
         logits = np.full((len(pictures), 1, *pictures.shape[2:]), 0.0)
         logits[:, :, :, 11:] = -20
         return logits
 
-    stages = StagesSpec(patches=2, windows="sliding", patch_count=3)
+    stages = PatchSelectionSpec(patches=2, windows="sliding", patch_count=3)
     segmenter = TwoStageSegmenter(Network(low), Network(level(20)), SPEC, stages)
     rgb = np.zeros((128, 128, 3), np.uint8)
     (look,), (first,) = segmenter.look([rgb], {}), segmenter.first_stage()([rgb])
@@ -113,7 +115,7 @@ def test_sliding_windows_leave_no_seams() -> None:
     assert (left, top) == (0, 0)
     np.testing.assert_allclose(look.probabilities[1, :30, :30], 1, atol=1e-6)
     # The grid's patches have their seams.
-    grid = TwoStageSegmenter(Network(low), Network(level(20)), SPEC, StagesSpec(patches=2, patch_count=1))
+    grid = TwoStageSegmenter(Network(low), Network(level(20)), SPEC, PatchSelectionSpec(patches=2, patch_count=1))
     assert np.abs(np.diff(grid([rgb])[0][1], axis=0)).max() > 0.4
 
 

@@ -1,0 +1,90 @@
+"""Settings of a bundle: which there are, what they mean, and how a user overrides them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from maskrt.runtime.bundle.bundle import Bundle
+from maskrt.runtime.errors import BundleError
+
+SpecT = TypeVar("SpecT", bound=msgspec.Struct)
+
+
+def with_settings(bundle: Bundle, overrides: Mapping[str, Any]) -> Bundle:
+    """Return the bundle with other settings, each routed to the first section of the manifest that knows it.
+
+    Raises:
+        BundleError: no section knows a setting, with all that there are; or a value of the wrong type.
+    """
+    manifest = bundle.manifest
+    if not overrides:
+        return bundle
+    sections = {name: getattr(manifest, name) for name in manifest.sections}
+    changed = routed(sections, overrides, f"{bundle.path}, of kind {manifest.kind},")
+    return replace(bundle, manifest=msgspec.structs.replace(manifest, **changed))
+
+
+def routed(
+    sections: Mapping[str, msgspec.Struct], overrides: Mapping[str, Any], owner: str = "this kind of bundle"
+) -> dict[str, Any]:
+    """Return the sections with some fields replaced, validated as if they came from a file.
+
+    Args:
+        sections: name -> spec. A setting goes to the first one that has a field of its name.
+        owner: what the sections belong to, for the error.
+
+    Raises:
+        BundleError: as with_settings.
+    """
+    own: dict[str, dict[str, Any]] = {name: {} for name in sections}
+    for key, value in overrides.items():
+        place = next((name for name, spec in sections.items() if key in spec.__struct_fields__), None)
+        if place is None:
+            known = "\n".join(f"  {line}" for line in setting_lines(sections))
+            raise BundleError(
+                f"there is no setting {key}: {owner} has these:\n{known}" if known else f"{owner} has none"
+            )
+        own[place][key] = value
+    return {name: with_overrides(spec, own[name]) for name, spec in sections.items()}
+
+
+def with_overrides(spec: SpecT, overrides: Mapping[str, Any]) -> SpecT:
+    """Return a spec with some fields replaced, validated as if it came from a file.
+
+    Raises:
+        BundleError: an unknown field, or a value of the wrong type.
+    """
+    try:
+        return msgspec.convert(msgspec.to_builtins(spec) | dict(overrides), type(spec))
+    except msgspec.ValidationError as error:
+        known = ", ".join(field.name for field in msgspec.structs.fields(spec))
+        raise BundleError(f"option not understood: {error}; known: {known}") from error
+
+
+def setting_lines(sections: Mapping[str, msgspec.Struct]) -> list[str]:
+    """Return a line for every setting: KEY=VALUE as it is set, and its meaning."""
+    found: dict[str, str] = {}
+    for spec in sections.values():
+        for name, meaning in meanings(type(spec)).items():
+            value = getattr(spec, name)
+            text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            found.setdefault(name, f"{name}={text}: {meaning}")
+    return list(found.values())
+
+
+def meanings(spec: type[msgspec.Struct]) -> dict[str, str]:
+    """Return what every field of a spec means, as its annotation describes it."""
+    hints = get_type_hints(spec, include_extras=True)
+    return {name: _description(hints[name]) for name in spec.__struct_fields__}
+
+
+def _description(hint: Any) -> str:
+    if get_origin(hint) is Annotated:
+        for extra in get_args(hint)[1:]:
+            if isinstance(extra, msgspec.Meta) and extra.description:
+                return extra.description
+    # Of `Annotated[...] | None` the first that says something.
+    return next(filter(None, map(_description, get_args(hint))), "") if get_origin(hint) in (Union, UnionType) else ""

@@ -1,0 +1,17 @@
+"""What users are told of regions of interest."""
+
+import sys
+
+from maskrt.runtime.bundle.bundle import Bundle
+from maskrt.runtime.io.regions import RoiOf
+from maskrt.runtime.types import Roi
+
+
+def advise_regions(bundle: Bundle, region: Roi | RoiOf | None) -> None:
+    """Say on stderr where whole frames are given to a bundle whose models were trained on regions of interest."""
+    if region is None and getattr(bundle.manifest, "roi_expected", False):
+        print(
+            f"{bundle.path} was made for regions of interest, and whole frames give poorer masks: "
+            "name the region with --roi or --roi-from",
+            file=sys.stderr,
+        )
