@@ -72,7 +72,7 @@ PROBE = bytes.fromhex(
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8")
 
 
-class Report(msgspec.Struct, frozen=True):
+class MachineReport(msgspec.Struct, frozen=True):
     """Everything doctor found.
 
     versions: None where a package is absent. providers: maskrt's -> "works", or why it does not and what to do.
@@ -102,7 +102,7 @@ class Report(msgspec.Struct, frozen=True):
         return not self.problems
 
 
-def examine(providers: Iterable[str] = PROVIDERS) -> Report:
+def examine(providers: Iterable[str] = PROVIDERS) -> MachineReport:
     """Look at this machine; nothing is changed.
 
     Args:
@@ -123,7 +123,7 @@ def examine(providers: Iterable[str] = PROVIDERS) -> Report:
         problems.append("numba can write its cache nowhere: set NUMBA_CACHE_DIR to a writable folder")
     model, flags = _cpu()
     total, available = _memory_mb()
-    return Report(
+    return MachineReport(
         maskrt=_version("maskrt") or "not installed",
         python=platform.python_version(),
         system=platform.platform(),
@@ -143,12 +143,12 @@ def examine(providers: Iterable[str] = PROVIDERS) -> Report:
     )
 
 
-def report_json(report: Report) -> str:
+def report_json(report: MachineReport) -> str:
     """Indented JSON."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
 
 
-def report_text(report: Report) -> str:
+def report_text(report: MachineReport) -> str:
     """Lines for people."""
     rows: list[tuple[str, Any]] = [
         ("maskrt", f"{report.maskrt}, Python {report.python}, {report.system}"),

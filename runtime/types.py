@@ -1,5 +1,6 @@
 """The values that flow through a pipeline: Source -> Frame -> Pipeline -> Result -> Sink."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -10,6 +11,7 @@ from maskrt.runtime.rle import Rle, decode_rle
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 Roi = tuple[int, int, int, int]  # x, y, width, height in pixels of the frame
+Report = Callable[[str], None]  # is given a line for every step that is finished
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.benchmarks.cases.soss_models import Report, require
+from maskrt.benchmarks.cases.soss_models import require
 from maskrt.benchmarks.harness.assemble import assemble, measure_sizes
 from maskrt.benchmarks.harness.measure import Factory, Measured
 from maskrt.benchmarks.harness.registry import BenchOptions
 from maskrt.benchmarks.harness.report_json import CaseReport
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.types import Report
 
 NEEDS = ("torch", "segment_anything", "onnx", "onnxscript", "onnxruntime")
 CLICK, FORWARD, STEP, MASK_STEP, PYTORCH = "click", "forward", "step", "step_on_mask", "pytorch_step"

@@ -13,23 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maskrt.benchmarks.cases.logits import Prompts, write_prompts
-from maskrt.benchmarks.cases.soss_models import Models, Report, chosen_models
+from maskrt.benchmarks.cases.soss_models import Models, chosen_models
 from maskrt.benchmarks.harness.assemble import assemble, measure_sizes
 from maskrt.benchmarks.harness.measure import Factory
 from maskrt.benchmarks.harness.registry import BenchOptions
 from maskrt.benchmarks.harness.report_json import CaseReport, EqualityCounts, equality_counts
+from maskrt.kernels.arrays import Floats
 from maskrt.runtime.evaluation.equality import Equality
 from maskrt.runtime.sam.mask_decoder import MASKS_PER_POINT, no_mask
+from maskrt.runtime.types import Report
 
 OURS, ONE_GRAPH, PYTORCH = "maskrt", "onnxruntime_official", "pytorch_eager"
 BATCH = 64  # upstream's points_per_batch
 TOLERANCE = 1e-4  # of the largest logit
 NEEDS = ("torch", "segment_anything", "onnx", "onnxscript", "safetensors", "cv2", "onnxruntime")
 
-Floats = NDArray[np.float32]
 Found = tuple[Floats, Floats]  # pred_iou [N, 3], and every 50th prompt's masks that pass
 KEPT_EVERY = 50
 

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.benchmarks.cases.logits import encoder_image
-from maskrt.benchmarks.cases.soss_models import Models, Report, chosen_models
+from maskrt.benchmarks.cases.soss_models import Models, chosen_models
 from maskrt.benchmarks.harness.assemble import assemble, measure_sizes
 from maskrt.benchmarks.harness.measure import Factory, Measured
 from maskrt.benchmarks.harness.registry import BenchOptions
 from maskrt.benchmarks.harness.report_json import CaseReport, EqualityCounts, equality_counts
+from maskrt.kernels.arrays import Floats
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.engines.providers import open_session
@@ -30,13 +31,12 @@ from maskrt.runtime.pipelines.soss.fusion import fuse
 from maskrt.runtime.pipelines.soss.segmenter import Segmenter
 from maskrt.runtime.sam.mask_decoder import open_decoder
 from maskrt.runtime.sam.mask_generator import AutomaticMaskGenerator
-from maskrt.runtime.types import Segments
+from maskrt.runtime.types import Report, Segments
 
 OURS, PYTORCH = "maskrt", "pytorch_eager"
 PEERS = {"openvino": "openvino", "openvino_bf16": "openvino-bf16"}  # contestant -> provider
 NEEDS = ("torch", "segment_anything", "onnx", "onnxscript", "safetensors", "cv2", "onnxruntime", "openvino")
 
-Floats = NDArray[np.float32]
 Answer = tuple[Segments, NDArray[np.uint8]]  # masks, and the label of every pixel of the region
 
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 import numpy as np
 
-from maskrt.benchmarks.cases.soss_models import Report, require
+from maskrt.benchmarks.cases.soss_models import require
 from maskrt.benchmarks.harness.measure import Row, run_pairs
 from maskrt.benchmarks.harness.recording import FrameByFrame, Setup, draw_recording
 from maskrt.benchmarks.harness.registry import BenchOptions
@@ -20,6 +20,7 @@ from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.bundle.manifest import SossManifest
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.types import Report
 
 NEEDS = ("cv2", "onnxruntime")
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.benchmarks.cases.logits import write_low_res, write_prompts
-from maskrt.benchmarks.cases.soss_models import Models, Report, chosen_models
+from maskrt.benchmarks.cases.soss_models import Models, chosen_models
 from maskrt.benchmarks.harness.assemble import assemble, measure_sizes
 from maskrt.benchmarks.harness.measure import Factory
 from maskrt.benchmarks.harness.registry import BenchOptions
@@ -24,6 +24,7 @@ from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.evaluation.equality import Equality, differing_pixels, tie_limit
 from maskrt.runtime.rle import Rle, decode_rle, rle_area
 from maskrt.runtime.sam.mask_decoder import SplitDecoder
+from maskrt.runtime.types import Report
 
 OURS, PEER = "maskrt", "pytorch_upstream"
 PROMPTS = 64  # upstream's points_per_batch: it holds all their masks at full size at once

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maskrt.benchmarks.cases.soss_models import Models, Report, chosen_models
+from maskrt.benchmarks.cases.soss_models import Models, chosen_models
 from maskrt.benchmarks.harness.assemble import assemble, measure_sizes
 from maskrt.benchmarks.harness.measure import Factory
 from maskrt.benchmarks.harness.registry import BenchOptions
@@ -29,6 +29,7 @@ from maskrt.runtime.evaluation.verify import certify_precision
 from maskrt.runtime.io.regions import roi_reader
 from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
+from maskrt.runtime.types import Report
 
 OURS, PEER = "int8", "fp32"
 ROLES = ("segmenter", "encoder")

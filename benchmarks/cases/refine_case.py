@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.benchmarks.cases.refine_models import RefineModels, refine_models
-from maskrt.benchmarks.cases.soss_models import Report, require
+from maskrt.benchmarks.cases.soss_models import require
 from maskrt.benchmarks.harness.measure import Factory, Iterate, Measured, Row, Spread, run_pairs
 from maskrt.benchmarks.harness.registry import BenchOptions
 from maskrt.benchmarks.harness.report_json import CaseReport, EqualityCounts, environment, total
@@ -25,6 +25,7 @@ from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.refine_metrics import RefineScores
 from maskrt.runtime.evaluation.verify import TIE
+from maskrt.runtime.types import Report
 
 SEED = 900000  # of the scene: the first that no model was trained on
 TILE = 384

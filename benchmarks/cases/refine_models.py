@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrt.benchmarks.cases.soss_models import Report
 from maskrt.benchmarks.reports.demo import BUNDLE
 from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.types import Report
 
 RANDOM_SEED = 0
 RECIPE = 2  # counts changes to how random models are made

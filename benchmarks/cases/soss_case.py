@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from maskrt.benchmarks.cases.soss_contestants import OurContestant, Ours, Upstream, UpstreamContestant, Workload
-from maskrt.benchmarks.cases.soss_models import Models, Report, chosen_models
+from maskrt.benchmarks.cases.soss_models import Models, chosen_models
 from maskrt.benchmarks.harness.assemble import assemble, measure_sizes
 from maskrt.benchmarks.harness.measure import Factory, Measured, Spread
 from maskrt.benchmarks.harness.registry import BenchOptions
@@ -29,7 +29,7 @@ from maskrt.runtime.evaluation.equality import compare_segments
 from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.region import in_frame
 from maskrt.runtime.rle import decode_rle, encode_rle
-from maskrt.runtime.types import Roi
+from maskrt.runtime.types import Report, Roi
 
 OURS, PEER, LOOP = "maskrt", "pytorch_upstream", "onnxruntime_loop"
 HELD_OUT_SCENES = 20  # that guided prompts are compared with the grid on

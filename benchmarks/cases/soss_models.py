@@ -16,14 +16,13 @@ from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.region import checked_roi
-from maskrt.runtime.types import Roi
+from maskrt.runtime.types import Report, Roi
 
 DEMO = Path(__file__).resolve().parents[2] / "export" / "demo"
 SCENE_SEED = 1_000_003  # far from every seed that training or evaluation draws
 RANDOM_SEED, RECIPE = 0, 6  # a bundle of an older recipe is made again
 ALL = "all"
 INPUT_HW, ENCODER = (512, 512), "resnet50"
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)

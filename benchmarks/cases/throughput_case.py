@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 import numpy as np
 
-from maskrt.benchmarks.cases.soss_models import Report, require
+from maskrt.benchmarks.cases.soss_models import require
 from maskrt.benchmarks.harness.measure import Measured, Spread, run_pairs
 from maskrt.benchmarks.harness.recording import Labels, Recording, Setup, Share, draw_recording, of_one_size
 from maskrt.benchmarks.harness.registry import BenchOptions
@@ -25,6 +25,7 @@ from maskrt.runtime.bundle.manifest import SossManifest
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.doctor import examine
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.types import Report
 
 NEEDS = ("cv2", "onnxruntime")
 PEER = "1 process, 1 stream"

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.benchmarks.cases.soss_models import Report, require
+from maskrt.benchmarks.cases.soss_models import require
 from maskrt.benchmarks.harness.measure import Measured, Row, run_pairs
 from maskrt.benchmarks.harness.recording import Recording, Setup, draw_recording, load_setup
 from maskrt.benchmarks.harness.registry import BenchOptions
@@ -29,7 +29,7 @@ from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.metrics import image_dice
 from maskrt.runtime.region import cut
-from maskrt.runtime.types import Roi
+from maskrt.runtime.types import Report, Roi
 
 NEEDS = ("cv2", "onnxruntime", "torch", "onnx", "onnxscript", "safetensors")
 DEMO = Path(__file__).resolve().parents[2] / "export" / "demo"

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.benchmarks.cases.soss_models import Report
 from maskrt.benchmarks.harness.assemble import assemble
 from maskrt.benchmarks.harness.measure import Factory, run_pairs
 from maskrt.benchmarks.harness.registry import BenchOptions
@@ -20,6 +19,7 @@ from maskrt.benchmarks.harness.report_json import CaseReport, equality_counts
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.evaluation.equality import Equality
 from maskrt.runtime.rle import encode_rle
+from maskrt.runtime.types import Report
 
 OURS, PEER = "maskrt", "numpy_dense"
 SIZE, SEGMENTS, SEED = "1080p", 200, 0

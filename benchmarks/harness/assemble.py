@@ -7,11 +7,11 @@ from typing import TypeVar
 
 import msgspec
 
-from maskrt.benchmarks.cases.soss_models import Report
 from maskrt.benchmarks.harness.measure import Factory, Measured, run_pairs
 from maskrt.benchmarks.harness.registry import BenchOptions
 from maskrt.benchmarks.harness.report_json import CaseReport, EqualityCounts, environment, total
 from maskrt.runtime.cpus import usable_cpus
+from maskrt.runtime.types import Report
 
 PreparedT = TypeVar("PreparedT")
 

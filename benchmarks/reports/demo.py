@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrt.benchmarks.reports.demo_report import Report, write_report
+from maskrt.benchmarks.reports.demo_report import DemoReport, write_report
 from maskrt.benchmarks.scenes.bedside import draw_scene
 from maskrt.runtime.evaluation.compare import MethodsComparison, Scores, compare_methods
 from maskrt.runtime.evaluation.figures import comparison, row, stack
@@ -62,7 +62,7 @@ def run_demo(bundle: Path, out: Path, scenes: int, threads: int | None, report: 
     write_bytes(out / "contact_sheet.png", png_bytes(stack(demo.pictures)))
     write_bytes(out / "summary.json", msgspec.json.format(msgspec.json.encode(demo.scores.metrics()), indent=2) + b"\n")
     write_report(
-        out / "report.html", Report(bundle, demo.scores, demo.pictures, demo.timings_ms, out / "photograph.png")
+        out / "report.html", DemoReport(bundle, demo.scores, demo.pictures, demo.timings_ms, out / "photograph.png")
     )
     return demo.scores
 

@@ -48,7 +48,7 @@ show that the pipeline works; they say nothing about patients. Bundle note: {not
 
 
 @dataclass(frozen=True)
-class Report:
+class DemoReport:
     """What the page shows. pictures: uint8 [h, w, 3] each; photograph: a PNG file."""
 
     bundle: Path
@@ -58,7 +58,7 @@ class Report:
     photograph: Path
 
 
-def write_report(path: Path, report: Report) -> None:
+def write_report(path: Path, report: DemoReport) -> None:
     """Write the page, with every picture inside it."""
     stages = {name: median(timings[name] for timings in report.timings_ms) for name in report.timings_ms[0]}
     page = PAGE.format(

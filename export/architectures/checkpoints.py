@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from maskrt.runtime.errors import CheckpointError, MaskrtError
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "model.")  # of DataParallel and of Lightning
 SHOWN = 3
@@ -22,7 +22,7 @@ SHOWN = 3
 CODE = re.compile(r"\bglobal\b|unrecognized function|unsupported class|class .* not", re.IGNORECASE)
 
 
-def load_state_dict(path: Path) -> State:
+def load_state_dict(path: Path) -> StateDict:
     """The tensors of a checkpoint by name, on the CPU; memory-mapped where the format allows.
 
     Takes .safetensors, or what torch.save wrote: a state dict, also inside {"state_dict": ...}, {"model": ...} or
@@ -116,7 +116,7 @@ def _read_torch(path: Path) -> Any:
         ) from error
 
 
-def _unwrapped(content: Any, path: Path) -> State:
+def _unwrapped(content: Any, path: Path) -> StateDict:
     for _ in WRAPPERS:
         if not isinstance(content, dict):
             break
@@ -131,7 +131,7 @@ def _unwrapped(content: Any, path: Path) -> State:
     return dict(content)
 
 
-def _without_prefix(state: State) -> State:
+def _without_prefix(state: StateDict) -> StateDict:
     prefix = next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in state)), None)
     if prefix is None:
         return state

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from maskrt.export.architectures.backbones import RESNET_BLOCKS
-from maskrt.export.architectures.checkpoints import State, fitting_hint, load_state_dict, load_strict
+from maskrt.export.architectures.checkpoints import StateDict, fitting_hint, load_state_dict, load_strict
 from maskrt.export.architectures.deeplab import ENCODERS, deeplabv3plus_for
 from maskrt.export.architectures.sam import SAM_CONFIGS, build_sam
 from maskrt.export.architectures.torchvision_deeplab import AUXILIARY, torchvision_deeplabv3_for
@@ -65,7 +65,7 @@ def load_architecture(kind: str, file: Path) -> nn.Module:
         CheckpointError: the checkpoint is damaged, holds code or belongs to another architecture.
     """
     architecture = SEGMENTER_ARCHITECTURES[kind]
-    state: State = load_state_dict(file)
+    state: StateDict = load_state_dict(file)
     if architecture.ignored is not None:
         state = {key: value for key, value in state.items() if not key.startswith(architecture.ignored)}
     try:

@@ -21,10 +21,11 @@ from maskrt.export.bundles.entries import fitness_lines
 from maskrt.export.bundles.folder import whole_folder
 from maskrt.export.bundles.sams import MAX_POINTS, encoder_graphs, read_sam
 from maskrt.export.graph_tools.fitness import findings
-from maskrt.export.graph_tools.graph import Report, export_graph
+from maskrt.export.graph_tools.graph import export_graph
 from maskrt.export.graphs.decoder import DECODER_INPUTS, DecoderGraph
 from maskrt.runtime.bundle.manifest import Parity
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.types import Report
 
 IMAGE_SIZE = 1024  # written into both programs, as is the 256 of the mask input
 MAX_SIDE = 16384  # of the picture that the masks are drawn for

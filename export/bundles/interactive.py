@@ -14,7 +14,7 @@ from maskrt.export.bundles.entries import fitness_lines, is_bundle, maskrt_versi
 from maskrt.export.bundles.folder import whole_folder
 from maskrt.export.bundles.sams import read_sam, write_encoder
 from maskrt.export.bundles.step_parity import check_steps
-from maskrt.export.graph_tools.graph import OPSET, TOLERANCE, Report, compare, write_graph
+from maskrt.export.graph_tools.graph import OPSET, TOLERANCE, compare, write_graph
 from maskrt.export.graphs.adaptation import AXES, POINTS, Step, write_step
 from maskrt.export.graphs.click_decoder import ClickDecoder, PlainClickDecoder
 from maskrt.export.graphs.decoder import DECODER_INPUTS, DECODER_OUTPUTS
@@ -24,6 +24,7 @@ from maskrt.runtime.bundle.manifest import SCHEMA, InteractiveManifest, ModelEnt
 from maskrt.runtime.bundle.specs import SamSpec
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import ExportError
+from maskrt.runtime.types import Report
 
 
 def export_interactive(

@@ -4,7 +4,7 @@ Works on the bundle alone: neither the checkpoints nor PyTorch are needed.
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,8 +24,8 @@ from maskrt.runtime.evaluation.answers import Calibration, Question, agreements,
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.kinds.commands import require_command
 from maskrt.runtime.kinds.table import kind_of
+from maskrt.runtime.types import Report
 
-Report = Callable[[str], None]
 TOLERANCE = 0.98
 PROOFS = "proofs"  # folder of the graphs that are verified in place of those that a CPU would not round
 # It runs once a frame, and what it computes goes into the variances of every prompt.

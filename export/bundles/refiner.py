@@ -14,7 +14,7 @@ from maskrt.export.architectures.kinds import split_kind
 from maskrt.export.bundles.crm_cascade import refine_plainly
 from maskrt.export.bundles.entries import fitness_lines, is_bundle, maskrt_version, model_entry, total_mb
 from maskrt.export.bundles.folder import whole_folder
-from maskrt.export.graph_tools.graph import OPSET, TOLERANCE, Report, export_graph
+from maskrt.export.graph_tools.graph import OPSET, TOLERANCE, export_graph
 from maskrt.export.graphs.crm_graphs import BackboneGraph, CoarseGraph, FusionGraph, decoder_weights
 from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
@@ -25,6 +25,7 @@ from maskrt.runtime.errors import ExportError
 from maskrt.runtime.pipelines.refine.refiner import MAX_SIDE, Refiner
 from maskrt.runtime.pipelines.refine.selections import selection_of
 from maskrt.runtime.pipelines.refine.stage import STRIDE
+from maskrt.runtime.types import Report
 
 CRM_CONFIGS = {"resnet50": CrmConfig()}
 CUSTOM = "custom"

@@ -12,12 +12,13 @@ from maskrt.export.architectures.configs import read_config
 from maskrt.export.architectures.kinds import KNOWN, split_kind
 from maskrt.export.architectures.sam import SAM_CONFIGS, EncoderGraph, SamConfig, build_sam
 from maskrt.export.architectures.vit_encoder import BandedViT
-from maskrt.export.graph_tools.graph import MAX_IMAGES, Axes, OneByOne, Report, check_equal, export_graph, output_shape
+from maskrt.export.graph_tools.graph import MAX_IMAGES, Axes, OneByOne, check_equal, export_graph, output_shape
 from maskrt.export.graphs.decoder import DECODER_INPUTS, DECODER_OUTPUTS, DecoderGraph, PlainDecoderGraph
 from maskrt.export.graphs.split_decoder import ImageSide, TokenSide, Upscale
 from maskrt.runtime.bundle.manifest import Parity
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.sam.mask_decoder import MASKS_PER_POINT
+from maskrt.runtime.types import Report
 
 CUSTOM = "custom"
 MAX_PROMPTS, MAX_POINTS = 4096, 1024

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from maskrt.export.architectures.kinds import SEGMENTER_ARCHITECTURES, load_architecture
-from maskrt.export.graph_tools.graph import MAX_IMAGES, TOLERANCE, OneByOne, Report, export_graph, output_shape
+from maskrt.export.graph_tools.graph import MAX_IMAGES, TOLERANCE, OneByOne, export_graph, output_shape
 from maskrt.runtime.bundle.bundle import MAX_MODEL_BYTES
 from maskrt.runtime.bundle.manifest import Parity
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import ExportError, InputError, NetworkError
+from maskrt.runtime.types import Report
 
 # checkpoint, ONNX file to write, (height, width), report -> number of classes, and parity where PyTorch made the graph
 Writer = Callable[[Path, Path, tuple[int, int], Report], tuple[int, Parity | None]]

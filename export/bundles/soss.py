@@ -12,13 +12,14 @@ from maskrt.export.bundles.folder import whole_folder
 from maskrt.export.bundles.refiner import write_refiner
 from maskrt.export.bundles.sams import WRITERS, read_sam
 from maskrt.export.bundles.soss_segmenter import Normalisation, Triple, write_segmenter
-from maskrt.export.graph_tools.graph import OPSET, TOLERANCE, Report
+from maskrt.export.graph_tools.graph import OPSET, TOLERANCE
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
 from maskrt.runtime.bundle.manifest import SCHEMA, ModelEntry, SossManifest, encode_manifest
 from maskrt.runtime.bundle.specs import MasksSpec, RefinementSpec, SamSpec, VotingSpec
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
+from maskrt.runtime.types import Report
 
 DECODERS = ("decoder", *SPLIT_DECODER)
 

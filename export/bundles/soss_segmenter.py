@@ -10,12 +10,12 @@ import msgspec
 from maskrt.export.architectures.kinds import split_kind
 from maskrt.export.bundles.entries import model_entry
 from maskrt.export.bundles.segmenters import SEGMENTERS
-from maskrt.export.graph_tools.graph import Report
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.bundle.manifest import ModelEntry, TwoStageManifest
 from maskrt.runtime.bundle.specs import SegmenterSpec
 from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec, TwoStageSpec
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.types import Report
 
 Triple = tuple[float, float, float]
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)

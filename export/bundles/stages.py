@@ -13,12 +13,13 @@ from maskrt.export.architectures.checkpoints import load_state_dict, load_strict
 from maskrt.export.architectures.kinds import KNOWN
 from maskrt.export.architectures.unet import MULTIPLE, UNet, unet_for
 from maskrt.export.bundles.segmenters import check_batch, copy_checked
-from maskrt.export.graph_tools.graph import MAX_IMAGES, Report, export_graph
+from maskrt.export.graph_tools.graph import MAX_IMAGES, export_graph
 from maskrt.runtime.bundle.manifest import Parity
 from maskrt.runtime.bundle.two_stage_spec import MAX_SIDE
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.session import Array, Session
 from maskrt.runtime.errors import InputError, NetworkError
+from maskrt.runtime.types import Report
 
 
 class Stage(NamedTuple):

@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from maskrt.export.architectures.sam import SamConfig
-from maskrt.export.graph_tools.graph import Report
 from maskrt.export.graphs.adaptation import Step
 from maskrt.export.graphs.click_decoder import PlainClickDecoder
+from maskrt.kernels.arrays import Floats
 from maskrt.runtime.bundle.manifest import Parity
 from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import ExportError
-from maskrt.runtime.interactive.learning import BETAS, Floats
+from maskrt.runtime.interactive.learning import BETAS
+from maskrt.runtime.types import Report
 
 STEPS = 20
 RATES = (1e-6, 1e-3)
 TOLERANCE = 1e-6  # of |ours - exact| over |exact|, all weights as one vector
-State = Sequence[NDArray[Any]]  # every weight, then Adam's first moments, then the second
+AdamTensors = Sequence[NDArray[Any]]  # every weight, then Adam's first moments, then the second
 
 
 class Distance(NamedTuple):
@@ -129,7 +130,7 @@ class PlainLearner:
         ]
         return [value.detach().numpy().copy() for value in (*self._values, *moments)]
 
-    def start_from(self, state: State, steps: int) -> None:
+    def start_from(self, state: AdamTensors, steps: int) -> None:
         """Go on from a state that so many steps have led to; before the first one its weights are enough."""
         count = len(self._values)
         self._optimiser.state.clear()
@@ -142,7 +143,7 @@ class PlainLearner:
 
 
 def _step(
-    session: Session, step: Step, state: State, prompt: Sequence[Tensor], rate: float, number: int
+    session: Session, step: Step, state: AdamTensors, prompt: Sequence[Tensor], rate: float, number: int
 ) -> list[NDArray[Any]]:
     size, correction = rate / (1 - BETAS[0] ** number), math.sqrt(1 - BETAS[1] ** number)
     values = [*(np.asarray(value, np.float32) for value in state), *(value.numpy() for value in prompt)]
@@ -151,7 +152,7 @@ def _step(
     return [outputs[name] for name in step.outputs[:-2]]
 
 
-def _apart(found: State, truth: State) -> float:
+def _apart(found: AdamTensors, truth: AdamTensors) -> float:
     """The norm of the difference of the weights over the truth's; what follows them in `found` does not count."""
     squares = [(np.sum((a - b) ** 2), np.sum(b**2)) for a, b in zip(found, truth, strict=False)]
     difference, norm = np.sum(squares, axis=0)

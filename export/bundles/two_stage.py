@@ -9,7 +9,7 @@ from maskrt.export.bundles.entries import fitness_lines, is_bundle, maskrt_versi
 from maskrt.export.bundles.folder import whole_folder
 from maskrt.export.bundles.stages import STAGES, Stage
 from maskrt.export.bundles.two_stage_plain import look_plainly
-from maskrt.export.graph_tools.graph import OPSET, TOLERANCE, Report
+from maskrt.export.graph_tools.graph import OPSET, TOLERANCE
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
 from maskrt.runtime.bundle.manifest import SCHEMA, TwoStageManifest, encode_manifest
 from maskrt.runtime.bundle.settings import with_settings
@@ -23,6 +23,7 @@ from maskrt.runtime.bundle.two_stage_spec import (
 )
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
+from maskrt.runtime.types import Report
 
 SIZE, SHRINK = 768, 8  # the document's most frequent size, and its scale of stage 1
 # The public code feeds its networks with values from 0 to 255.

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from maskrt.export.demo.prompts import STRIDE, Batch
 from maskrt.export.demo.scenes_data import IGNORE
+from maskrt.kernels.arrays import Mask
 
 TURNS = (1, 6)  # of an episode
 SHARE_BOXES, SHARE_ROUGH, SHARE_CENTRES, SHARE_UNHINTED = 0.15, 0.35, 0.5, 0.15
 EARLIER = 14  # clicks that may have led to a rough mask
 WOBBLE = 0.1  # deviation of a box's corners, as a share of its sides
-Mask = NDArray[np.bool_]
 
 
 @dataclass

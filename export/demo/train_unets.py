@@ -44,34 +44,34 @@ Rgb, Truth = NDArray[np.uint8], NDArray[np.bool_]
 Batch = tuple[Tensor, Tensor]
 
 
-class Picture(NamedTuple):
+class Sample(NamedTuple):
     """rgb uint8 [H, W, 3] with the longest side SIZE, truth bool [H, W]."""
 
     rgb: Rgb
     truth: Truth
 
 
-def pictures_of(scenes: Sequence[TrainingScene], network: str) -> list[Picture]:
+def pictures_of(scenes: Sequence[TrainingScene], network: str) -> list[Sample]:
     """What is occluded in each scene, at the sizes that a network's crops are taken from."""
     found = []
     for scene in scenes:
         occlusions = [identity for identity, drawn in scene.objects.items() if drawn.occlusion]
-        picture = Picture(scene.rgb, np.isin(scene.instances, occlusions))
+        picture = Sample(scene.rgb, np.isin(scene.instances, occlusions))
         found += [scaled(picture, side) for side in LOW_SIDES] if network == "low" else [picture]
     return found
 
 
-def draw_low(pictures: Sequence[Picture], rng: np.random.Generator) -> list[Picture]:
+def draw_low(pictures: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
     """Random crops of 1/8 of the size out of pictures of that size or a little larger."""
     side = SIZE // SHRINK
     return [crop(choose(pictures, rng), side, rng) for _ in range(PIXELS["low"] // side**2)]
 
 
-def draw_high(pictures: Sequence[Picture], rng: np.random.Generator) -> list[Picture]:
+def draw_high(pictures: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
     """Crops of one patch size, each the most divided of several."""
     side = int(rng.choice(PATCHES))
 
-    def divided(part: Picture) -> float:
+    def divided(part: Sample) -> float:
         return -abs(float(part.truth.mean()) - 0.5)
 
     found = []
@@ -81,7 +81,7 @@ def draw_high(pictures: Sequence[Picture], rng: np.random.Generator) -> list[Pic
     return found
 
 
-def draw_baseline(pictures: Sequence[Picture], rng: np.random.Generator) -> list[Picture]:
+def draw_baseline(pictures: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
     """Whole pictures, on as small a frame as holds them."""
     chosen = [choose(pictures, rng) for _ in range(PIXELS["baseline"] // SIZE**2)]
     height, width = (
@@ -90,14 +90,14 @@ def draw_baseline(pictures: Sequence[Picture], rng: np.random.Generator) -> list
     return [padded(picture, (height, width)) for picture in chosen]
 
 
-DRAW: dict[str, Callable[[Sequence[Picture], np.random.Generator], list[Picture]]] = {
+DRAW: dict[str, Callable[[Sequence[Sample], np.random.Generator], list[Sample]]] = {
     "low": draw_low,
     "high": draw_high,
     "baseline": draw_baseline,
 }
 
 
-def choose(pictures: Sequence[Picture], rng: np.random.Generator) -> Picture:
+def choose(pictures: Sequence[Sample], rng: np.random.Generator) -> Sample:
     """One of the pictures, any way round."""
     rgb, truth = pictures[rng.integers(len(pictures))]
     if rng.random() < 0.5:
@@ -105,10 +105,10 @@ def choose(pictures: Sequence[Picture], rng: np.random.Generator) -> Picture:
     if rng.random() < 0.5:
         turns = int(rng.integers(1, 4))
         rgb, truth = np.rot90(rgb, turns), np.rot90(truth, turns)
-    return Picture(rgb, truth)
+    return Sample(rgb, truth)
 
 
-def scaled(picture: Picture, longest_side: int) -> Picture:
+def scaled(picture: Sample, longest_side: int) -> Sample:
     """The picture with another longest side, as the runtime scales it."""
     height, width = picture.truth.shape
     scale = longest_side / max(height, width)
@@ -117,24 +117,24 @@ def scaled(picture: Picture, longest_side: int) -> Picture:
     def resized(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.asarray(Image.fromarray(np.ascontiguousarray(values)).resize(size, Image.Resampling.BILINEAR))
 
-    return Picture(resized(picture.rgb), resized(picture.truth.astype(np.uint8) * 255) > 127)
+    return Sample(resized(picture.rgb), resized(picture.truth.astype(np.uint8) * 255) > 127)
 
 
-def crop(picture: Picture, side: int, rng: np.random.Generator) -> Picture:
+def crop(picture: Sample, side: int, rng: np.random.Generator) -> Sample:
     """A square of a picture, black where the picture ends."""
     height, width = picture.truth.shape
     top, left = (int(rng.integers(0, max(0, full - side) + 1)) for full in (height, width))
     part = slice(top, top + side), slice(left, left + side)
-    return padded(Picture(picture.rgb[part], picture.truth[part]), (side, side))
+    return padded(Sample(picture.rgb[part], picture.truth[part]), (side, side))
 
 
-def padded(picture: Picture, size_hw: tuple[int, int]) -> Picture:
+def padded(picture: Sample, size_hw: tuple[int, int]) -> Sample:
     """Black on the right and below."""
     missing = [(0, want - have) for want, have in zip(size_hw, picture.truth.shape, strict=True)]
-    return Picture(np.pad(picture.rgb, [*missing, (0, 0)]), np.pad(picture.truth, missing))
+    return Sample(np.pad(picture.rgb, [*missing, (0, 0)]), np.pad(picture.truth, missing))
 
 
-def batch_of(pictures: Sequence[Picture], rng: np.random.Generator) -> Batch:
+def batch_of(pictures: Sequence[Sample], rng: np.random.Generator) -> Batch:
     """images float32 [B, 3, h, w] as the runtime normalises them, truth float32 [B, 1, h, w]."""
     images, truths = [], []
     for rgb, truth in pictures:
@@ -147,7 +147,7 @@ def batch_of(pictures: Sequence[Picture], rng: np.random.Generator) -> Batch:
     return torch.from_numpy(np.stack(images).astype(np.float32)), torch.from_numpy(np.stack(truths))
 
 
-def batches(network: str, pictures: Sequence[Picture], seed: int) -> Iterator[Batch]:
+def batches(network: str, pictures: Sequence[Sample], seed: int) -> Iterator[Batch]:
     """Batches without end; the next one is drawn in a thread while the last one trains."""
 
     def draw(step: int) -> Batch:

@@ -2,7 +2,7 @@
 
 import gc
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from maskrt.export.graph_tools.quiet import quiet
 from maskrt.runtime.bundle.manifest import Parity
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import ExportError, MaskrtError
+from maskrt.runtime.types import Report
 
 OPSET = 20
 TOLERANCE = 1e-4  # of max|a - b| / max|b|; float32 graphs of SAM ViT-B come out near 1e-6
@@ -25,7 +26,6 @@ TOLERANCE = 1e-4  # of max|a - b| / max|b|; float32 graphs of SAM ViT-B come out
 MAX_INLINE_BYTES = 1_900_000_000
 MAX_IMAGES = 1024  # of a batch, where the graph has such an axis
 
-Report = Callable[[str], None]
 # Axis -> its name and the largest size it can have, or an expression over torch.export.Dim.
 Axes = Mapping[int, tuple[str, int] | Any]
 

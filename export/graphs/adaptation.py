@@ -27,7 +27,8 @@ from maskrt.export.architectures.sam import SamConfig
 from maskrt.export.graph_tools.graph import Axes, write_graph
 from maskrt.export.graphs.click_decoder import PartOfMask
 from maskrt.export.graphs.decoder import DECODER_INPUTS
-from maskrt.runtime.interactive.learning import BETAS, EPSILON, FIRST, NEXT, SECOND, STEP_INPUTS, Floats, cells_of
+from maskrt.kernels.arrays import Floats
+from maskrt.runtime.interactive.learning import BETAS, EPSILON, FIRST, NEXT, SECOND, STEP_INPUTS, cells_of
 
 MAX_POINTS, MAX_GRID = 1024, 4096
 AXES: dict[str, Axes] = {

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Mask
 from maskrt.kernels.checks import check_array
 from maskrt.kernels.jit import kernel
 
-Mask = NDArray[np.bool_]
 Points = NDArray[np.int32]
 # What becomes of a border pixel: PASSED, or EDGE where there is background on its right.
 PASSED, EDGE = 2, -2

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Mask
 from maskrt.kernels.checks import check_array
 
-Mask = NDArray[np.bool_]
 # Neighbours (dy, dx) in the order in which they are tried: against the clock on the screen, where y points down.
 AROUND = ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1))
 

@@ -3,7 +3,8 @@ that time grows with the pixels alone and every number is whole."""
 
 import numpy as np
 
-from maskrt.kernels.distance.reference import Mask, Squares, check_squared_distance
+from maskrt.kernels.arrays import Mask
+from maskrt.kernels.distance.reference import Squares, check_squared_distance
 from maskrt.kernels.jit import kernel
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Mask
 from maskrt.kernels.checks import check_array
 
-Mask = NDArray[np.bool_]
 Squares = NDArray[np.int64]
 
 

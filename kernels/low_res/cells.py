@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats
 from maskrt.kernels.jit import contracted_function, kernel
-from maskrt.kernels.low_res.reference import Floats, Placement
+from maskrt.kernels.low_res.reference import Placement
 from maskrt.kernels.resample.cpu import taps
 
 Indices = NDArray[np.int32]

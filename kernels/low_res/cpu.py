@@ -9,6 +9,7 @@ Unstable masks often fall by the sure cells alone, and only stable ones get a bo
 
 import numpy as np
 
+from maskrt.kernels.arrays import Floats
 from maskrt.kernels.jit import contracted_function, kernel
 from maskrt.kernels.low_res.cells import (
     MIXED,
@@ -25,7 +26,7 @@ from maskrt.kernels.low_res.cells import (
     reach,
     scratch_for,
 )
-from maskrt.kernels.low_res.reference import Box, Floats, Placement, Window, check_measure, check_window
+from maskrt.kernels.low_res.reference import Box, Placement, Window, check_measure, check_window
 
 EDGES_PER_COLUMN = 6  # room for the first try; two are usual
 

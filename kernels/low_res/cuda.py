@@ -11,8 +11,9 @@ from numba import cuda
 from numpy.typing import NDArray
 
 from maskrt.kernels import device
+from maskrt.kernels.arrays import Floats
 from maskrt.kernels.low_res.cells import SLACK, TINY, Axis, Counts, axes
-from maskrt.kernels.low_res.reference import Box, Floats, Placement, Window, check_measure, check_window
+from maskrt.kernels.low_res.reference import Box, Placement, Window, check_measure, check_window
 from maskrt.kernels.mask_stats.cuda import measure
 from maskrt.kernels.resample.cuda import lerp
 

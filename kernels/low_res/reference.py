@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats
 from maskrt.kernels.checks import check_array
 from maskrt.kernels.mask_stats import reference as mask_stats
 from maskrt.kernels.resample import reference as resample
 
-Floats = NDArray[np.float32]
 Box = NDArray[np.int32]
 
 

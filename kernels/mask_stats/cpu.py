@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Mask
 from maskrt.kernels.jit import kernel
-from maskrt.kernels.mask_stats.reference import Mask, check_mask
+from maskrt.kernels.mask_stats.reference import check_mask
 
 
 def box_and_counts(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -7,7 +7,8 @@ from numba import cuda
 from numpy.typing import NDArray
 
 from maskrt.kernels import device
-from maskrt.kernels.mask_stats.reference import Mask, check_mask
+from maskrt.kernels.arrays import Mask
+from maskrt.kernels.mask_stats.reference import check_mask
 
 Counts = NDArray[np.int64]
 

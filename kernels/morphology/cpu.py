@@ -4,8 +4,9 @@ two passes, however often it is repeated."""
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Indices, Mask
 from maskrt.kernels.jit import kernel
-from maskrt.kernels.morphology.reference import Indices, Mask, check_dilate, check_erode_cross
+from maskrt.kernels.morphology.reference import check_dilate, check_erode_cross
 
 
 def dilate(points: Mask, reach: Indices, out: Mask) -> None:

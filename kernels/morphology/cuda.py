@@ -3,7 +3,8 @@
 from numba import cuda
 
 from maskrt.kernels import device
-from maskrt.kernels.morphology.reference import Indices, Mask, check_dilate
+from maskrt.kernels.arrays import Indices, Mask
+from maskrt.kernels.morphology.reference import check_dilate
 
 
 def dilate(points: Mask, reach: Indices, out: Mask) -> None:

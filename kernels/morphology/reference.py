@@ -1,12 +1,9 @@
 """The definitions of dilation and erosion, in plain NumPy, and the shapes to dilate with."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Indices, Mask
 from maskrt.kernels.checks import check_array
-
-Mask = NDArray[np.bool_]
-Indices = NDArray[np.int64]
 
 
 def dilate(points: Mask, reach: Indices, out: Mask) -> None:

@@ -5,10 +5,10 @@ from numba import cuda
 from numpy.typing import NDArray
 
 from maskrt.kernels import device
+from maskrt.kernels.arrays import Floats
 from maskrt.kernels.device import product
 from maskrt.kernels.nms.reference import check_boxes, in_order
 
-Floats = NDArray[np.float32]
 Words = NDArray[np.uint64]
 
 BITS = 64

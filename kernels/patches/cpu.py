@@ -5,13 +5,11 @@ from functools import lru_cache
 import numpy as np
 from numba import prange
 
+from maskrt.kernels.arrays import Bytes, Doubles, Floats
 from maskrt.kernels.jit import kernel, parallel_kernel
 from maskrt.kernels.patches.reference import (
     STEP,
-    Bytes,
     Corners,
-    Doubles,
-    Floats,
     Size,
     check_blend,
     check_choice,

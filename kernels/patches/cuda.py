@@ -5,19 +5,10 @@ from numba import cuda
 from numpy.typing import NDArray
 
 from maskrt.kernels import device
+from maskrt.kernels.arrays import Bytes, Doubles, Floats
 from maskrt.kernels.device import product
 from maskrt.kernels.patches.cpu import mean_weights
-from maskrt.kernels.patches.reference import (
-    Bytes,
-    Corners,
-    Doubles,
-    Floats,
-    Size,
-    check_blend,
-    check_gather,
-    check_means,
-    ramp_weights,
-)
+from maskrt.kernels.patches.reference import Corners, Size, check_blend, check_gather, check_means, ramp_weights
 
 Bounds = NDArray[np.int64]
 

@@ -5,15 +5,12 @@ picture on the right and below: what is there is black, and counts for nothing.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Bytes, Doubles, Floats, Indices
 from maskrt.kernels.checks import check_array
 from maskrt.kernels.resample.reference import resize_bilinear
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-Bytes = NDArray[np.uint8]
-Corners = NDArray[np.int64]
+Corners = Indices  # [K, 2], top and left
 Size = tuple[int, int]
 
 STEP = 2.0**-20  # scores and cells are rounded to multiples of it: rounding errors decide no order, and sums are exact

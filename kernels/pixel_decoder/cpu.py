@@ -3,15 +3,9 @@
 import numba
 import numpy as np
 
+from maskrt.kernels.arrays import Floats, Indices
 from maskrt.kernels.jit import contracted_function, contracted_kernel
-from maskrt.kernels.pixel_decoder.reference import (
-    MIN_AREA,
-    DecoderWeights,
-    Floats,
-    Grid,
-    Indices,
-    check_decode,
-)
+from maskrt.kernels.pixel_decoder.reference import MIN_AREA, DecoderWeights, Grid, check_decode
 
 PIXELS = 32  # of a block: both of its layers, 16 kB each at 32 channels, stay in the first cache
 LANES = 4 * PIXELS

@@ -8,7 +8,8 @@ import numpy as np
 from numba import cuda
 
 from maskrt.kernels import device
-from maskrt.kernels.pixel_decoder.reference import MIN_AREA, DecoderWeights, Floats, Grid, Indices, check_decode
+from maskrt.kernels.arrays import Floats, Indices
+from maskrt.kernels.pixel_decoder.reference import MIN_AREA, DecoderWeights, Grid, check_decode
 
 
 def decode_pixels(

@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats, Indices
 from maskrt.kernels.checks import check_array
 from maskrt.kernels.pixel_decoder.tables import AxisTable
-
-Floats = NDArray[np.float32]
-Indices = NDArray[np.int64]
 
 MIN_AREA = np.float32(1e-9)
 

@@ -3,9 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Mask
 from maskrt.kernels.checks import check_array
 from maskrt.kernels.jit import kernel
-from maskrt.kernels.regions.reference import Mask, Mode, check_mask
+from maskrt.kernels.regions.reference import Mode, check_mask
 
 Indices = NDArray[np.int32]
 

@@ -5,9 +5,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Mask
 from maskrt.kernels.checks import check_array
 
-Mask = NDArray[np.bool_]
 Mode = Literal["holes", "islands"]
 
 

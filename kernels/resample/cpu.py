@@ -4,10 +4,10 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats
 from maskrt.kernels.jit import contracted_kernel
 from maskrt.kernels.resample.reference import check_planes
 
-Floats = NDArray[np.float32]
 Indices = NDArray[np.int32]
 
 HALF = np.float32(0.5)

@@ -2,13 +2,11 @@
 
 import numpy as np
 from numba import cuda
-from numpy.typing import NDArray
 
 from maskrt.kernels import device
+from maskrt.kernels.arrays import Floats, Indices
 from maskrt.kernels.device import fma
-from maskrt.kernels.resample.reference import Floats, check_planes, taps
-
-Indices = NDArray[np.int64]
+from maskrt.kernels.resample.reference import check_planes, taps
 
 
 def resize_bilinear(values: Floats, out: Floats) -> None:

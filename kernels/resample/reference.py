@@ -3,9 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats
 from maskrt.kernels.checks import check_array
-
-Floats = NDArray[np.float32]
 
 
 def resize_bilinear(values: Floats, out: Floats) -> None:

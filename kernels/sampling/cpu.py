@@ -6,8 +6,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats, Indices
 from maskrt.kernels.jit import contracted_kernel
-from maskrt.kernels.sampling.reference import OUTSIDE, Floats, Indices, Taps, check_sample, check_shifted
+from maskrt.kernels.sampling.reference import OUTSIDE, Taps, check_sample, check_shifted
 
 
 def sample_bilinear(

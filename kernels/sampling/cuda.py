@@ -7,7 +7,8 @@ from numba import cuda
 from numpy.typing import NDArray
 
 from maskrt.kernels import device
-from maskrt.kernels.sampling.reference import OUTSIDE, Floats, Indices, Taps, check_sample, check_shifted
+from maskrt.kernels.arrays import Floats, Indices
+from maskrt.kernels.sampling.reference import OUTSIDE, Taps, check_sample, check_shifted
 
 
 def sample_bilinear(

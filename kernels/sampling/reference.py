@@ -6,10 +6,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats, Indices
 from maskrt.kernels.checks import check_array
 
-Floats = NDArray[np.float32]
-Indices = NDArray[np.int64]
 OUTSIDE = -1
 
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from maskrt.kernels.arrays import Floats, Mask
 from maskrt.kernels.jit import kernel
-from maskrt.kernels.selections.reference import Floats, Mask, check_squares
+from maskrt.kernels.selections.reference import check_squares
 
 
 def settle_squares(found: Floats, decoded: Mask, step: int, margin: float, squares: Mask) -> None:

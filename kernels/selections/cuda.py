@@ -4,8 +4,9 @@ import numpy as np
 from numba import cuda
 
 from maskrt.kernels import device
+from maskrt.kernels.arrays import Floats, Mask
 from maskrt.kernels.device import product
-from maskrt.kernels.selections.reference import Floats, Mask, check_squares
+from maskrt.kernels.selections.reference import check_squares
 
 
 def settle_squares(found: Floats, decoded: Mask, step: int, margin: float, squares: Mask) -> None:

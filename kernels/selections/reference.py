@@ -3,10 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats, Mask
 from maskrt.kernels.checks import check_array
-
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 
 def lattice(size: int, step: int) -> NDArray[np.int64]:

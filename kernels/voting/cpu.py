@@ -6,10 +6,10 @@ One thread: all of it takes a few milliseconds at 1080p, and waking a second thr
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats, Indices
 from maskrt.kernels.jit import kernel
-from maskrt.kernels.voting.reference import SCALE, Indices, Runs, check_paint, check_votes
+from maskrt.kernels.voting.reference import SCALE, Runs, check_paint, check_votes
 
-Floats = NDArray[np.float32]
 Sums = NDArray[np.int64]
 
 BLOCK = 16  # rows between two kept sums: a table for every row costs more to write than its look-ups save

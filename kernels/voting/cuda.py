@@ -5,9 +5,9 @@ from numba import cuda
 from numpy.typing import NDArray
 
 from maskrt.kernels import device
-from maskrt.kernels.voting.reference import SCALE, Indices, Runs, check_paint, check_votes
+from maskrt.kernels.arrays import Floats, Indices
+from maskrt.kernels.voting.reference import SCALE, Runs, check_paint, check_votes
 
-Floats = NDArray[np.float32]
 Sums = NDArray[np.int64]
 
 BLOCK = 16  # rows between two kept sums, as on the CPU

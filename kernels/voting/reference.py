@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Indices
 from maskrt.kernels.checks import check_array
-
-Indices = NDArray[np.int64]
 
 # Ballots are counted in multiples of 2**-24, the finest step of a float32 between 0.5 and 1. Sums of up to 2**29 such
 # ballots are exact in float64, so votes do not depend on the order of summation.

@@ -7,11 +7,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Mask
 from maskrt.runtime.annotate.store import Store
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.interactive.clicks import Click
-
-Mask = NDArray[np.bool_]
 
 
 class Annotator(Protocol):

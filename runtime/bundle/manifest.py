@@ -133,6 +133,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
         """The refiner that the bundle holds, and how it is run; None where it holds none."""
         return None
 
+    @property
+    def two_stage_specs(self) -> tuple[TwoStageSpec, PatchSelectionSpec] | None:
+        """The two stages that the bundle holds, and how they are run; None where it holds none."""
+        return None
+
 
 class SossManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="soss", kw_only=True):
     """bundle.json of a segmenter and a SAM; with a refiner, its answer can be refined.
@@ -175,6 +180,11 @@ class SossManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="soss"
     def refiner_specs(self) -> tuple[RefinerSpec, RefinementSpec] | None:
         """See Manifest."""
         return None if self.refiner is None else (self.refiner, self.refinement)
+
+    @property
+    def two_stage_specs(self) -> tuple[TwoStageSpec, PatchSelectionSpec] | None:
+        """See Manifest."""
+        return None if self.two_stage is None else (self.two_stage, self.patch_selection)
 
 
 class RefineManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="refine", kw_only=True):
@@ -221,6 +231,11 @@ class TwoStageManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="t
     def classes(self) -> tuple[str, ...]:
         """See Manifest."""
         return self.two_stage.classes
+
+    @property
+    def two_stage_specs(self) -> tuple[TwoStageSpec, PatchSelectionSpec] | None:
+        """See Manifest."""
+        return self.two_stage, self.patch_selection
 
 
 class InteractiveManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="interactive", kw_only=True):

@@ -15,7 +15,7 @@ PATCH_SELECTION = {"undecided": "uncertainty"}
 
 def upgraded(raw: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a bundle.json of schema 1 to 3 under the names of schema 4; the values stay."""
-    found = _renamed(raw, SECTIONS.get(str(raw.get("kind")), {}))
+    found: dict[str, Any] = _renamed(raw, SECTIONS.get(str(raw.get("kind")), {}))
     models = found.get("models")
     if isinstance(models, dict):
         found["models"] = {role: _renamed(entry, ENTRY) for role, entry in models.items()}

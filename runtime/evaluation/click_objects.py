@@ -25,7 +25,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ClickPicture:
     """rgb: uint8 [H, W, 3]; truth: uint8 or uint16 [H, W], 0 the ground and every other value an object."""
 
     planned: Planned
@@ -62,7 +62,7 @@ def survey(
     """Look at every picture and its truth once.
 
     Args:
-        truth: the folder; a STEM.png per picture, see Picture.truth.
+        truth: the folder; a STEM.png per picture, see ClickPicture.truth.
         min_area: pixels; smaller objects are left out.
         max_pixels: of a truth; larger ones are not read.
         on_progress: of every picture's name, and why it cannot be used, None where it can.
@@ -81,7 +81,7 @@ def survey(
     return found
 
 
-def read_pictures(source: Source, truth: Path, planned: Sequence[Planned], max_pixels: int) -> Iterator[Picture]:
+def read_pictures(source: Source, truth: Path, planned: Sequence[Planned], max_pixels: int) -> Iterator[ClickPicture]:
     """The planned pictures, read one at a time, in their order.
 
     Raises:
@@ -97,7 +97,7 @@ def read_pictures(source: Source, truth: Path, planned: Sequence[Planned], max_p
         labels = read_labels(truth / f"{item.name}.png", max_pixels)
         if _sha256(item.rgb, labels) != expected.sha256:
             raise InputError(f"{item.name}: the picture or its truth has changed meanwhile: start again")
-        yield Picture(expected, item.rgb, labels)
+        yield ClickPicture(expected, item.rgb, labels)
 
 
 def _planned(item: Frame | BadFrame, truth: Path, min_area: int, max_pixels: int) -> tuple[Planned, int]:

@@ -14,7 +14,7 @@ from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import write_bytes
 
 KEY = "maskrt"  # of the metadata, whose values are texts
-State = Mapping[str, NDArray[Any]]
+SessionState = Mapping[str, NDArray[Any]]
 Failed = Literal["accept", "give-up"]
 
 
@@ -74,7 +74,7 @@ def read_sequence(path: Path, settings: SequenceSettings) -> tuple[ClickSequence
     return found, state
 
 
-def write_sequence(path: Path, sequence: ClickSequence, state: State) -> None:
+def write_sequence(path: Path, sequence: ClickSequence, state: SessionState) -> None:
     """Write or replace the file, whole or not at all.
 
     Raises:

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.evaluation.click_metrics import Limit, mask_iou
-from maskrt.runtime.evaluation.click_objects import Picture, Planned
+from maskrt.runtime.evaluation.click_objects import ClickPicture, Planned
 from maskrt.runtime.evaluation.click_sequence import (
     ClickSequence,
     Failed,
     ObjectRecord,
     SequenceSettings,
-    State,
+    SessionState,
     read_sequence,
     write_sequence,
 )
@@ -56,14 +56,14 @@ class ClickSession(Protocol):
 
     def state(self) -> dict[str, NDArray[Any]]: ...
 
-    def restore(self, state: State) -> None: ...
+    def restore(self, state: SessionState) -> None: ...
 
 
 def run_sequence(
     session: ClickSession,
-    start: State,
+    start: SessionState,
     planned: list[Planned],
-    read: Callable[[list[Planned]], Iterable[Picture]],
+    read: Callable[[list[Planned]], Iterable[ClickPicture]],
     limit: Limit,
     settings: SequenceSettings,
     file: Path,
@@ -107,7 +107,9 @@ def run_sequence(
     return whole
 
 
-def segment_object(session: ClickSession, picture: Picture, label: int, limit: Limit, failed: Failed) -> ObjectRecord:
+def segment_object(
+    session: ClickSession, picture: ClickPicture, label: int, limit: Limit, failed: Failed
+) -> ObjectRecord:
     """Click until an object's mask reaches the IoU, and accept it, or do as `failed` says after the last click."""
     truth = picture.truth == label
     mask, iou, seconds = np.zeros_like(truth), 0.0, 0.0

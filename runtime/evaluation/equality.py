@@ -111,8 +111,6 @@ def differing_pixels(rle: Rle, mask: NDArray[np.bool_]) -> int:
 
 def _identical(ours: Segments, index: int, record: dict[str, Any]) -> bool:
     x0, y0, x1, y1 = ours.boxes_xyxy[index].tolist()
-    return (
-        ours.rles[index] == record["segmentation"]
-        and [x0, y0, x1 - x0, y1 - y0] == record["bbox"]
-        and int(ours.area[index]) == record["area"]
-    )
+    box_xywh = [x0, y0, x1 - x0, y1 - y0]
+    found = ours.rles[index], box_xywh, int(ours.area[index])
+    return found == (record["segmentation"], record["bbox"], record["area"])

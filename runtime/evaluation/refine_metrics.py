@@ -7,15 +7,14 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maskrt.kernels import sets
+from maskrt.kernels.arrays import Mask
 from maskrt.kernels.morphology.reference import contour, ellipse
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.metrics import image_dice
 
-Mask = NDArray[np.bool_]
 STEPS = 5
 
 

@@ -3,13 +3,11 @@
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maskrt.kernels import sets
+from maskrt.kernels.arrays import Mask
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.interactive.clicks import Click
-
-Mask = NDArray[np.bool_]
 
 
 def next_click(mask: Mask, truth: Mask, clicked: Iterable[Click], kernels: KernelSet = sets.CPU) -> Click | None:

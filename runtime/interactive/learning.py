@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats
 from maskrt.runtime.engines.device_tensor import Tensor
 from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import NotFinite
@@ -19,7 +20,6 @@ FIRST, SECOND, NEXT = "first.", "second.", "next."
 STEP_INPUTS = ("choice", "rows", "columns", "cell_rows", "cell_columns", "target", "step_size", "correction")
 UPSCALED = 4  # low-res pixels of a cell of the embedding, along each axis
 
-Floats = NDArray[np.float32]
 Tensors = Mapping[str, Tensor]
 
 

@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels import sets
+from maskrt.kernels.arrays import Floats, Indices
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.interactive.clicks import Click
 
-Floats = NDArray[np.float32]
-Indices = NDArray[np.int64]
 Box = tuple[int, int, int, int]
 
 UNKNOWN = -1.0  # in a target: neither foreground, 1, nor background, 0

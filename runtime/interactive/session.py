@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats, Mask
 from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 from maskrt.runtime.bundle.manifest import InteractiveManifest
 from maskrt.runtime.bundle.settings import with_settings
@@ -33,14 +34,12 @@ from maskrt.runtime.interactive.state import from_arrays, on_host, to_arrays
 from maskrt.runtime.region import checked_roi, fit_size_hw
 from maskrt.runtime.sam.interpolation import grid_weights, image_weights, interpolate
 
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 BASE = "base"
 SINGLE, AMBIGUOUS = 0, slice(1, 4)  # of the decoder's four masks
 
 
 @dataclass(frozen=True, eq=False)
-class _Picture:
+class _Image:
     """The image that is worked on: its sizes, its embedding, and the weights that bring a low-res mask to its grids."""
 
     size_hw: tuple[int, int]
@@ -94,7 +93,7 @@ class InteractiveSession(Closeable):
         self._decoders = {BASE: AdamState.fresh(base)}
         self.decoder = BASE
         self._start = self._decoders[BASE]  # as it was before this object
-        self._picture: _Picture | None = None
+        self._picture: _Image | None = None
         self._prompts: list[Click | Box] = []
         self._answers: list[_Answer] = []
 
@@ -155,7 +154,7 @@ class InteractiveSession(Closeable):
             image_weights(low_res, square, length, size) for length, size in zip(input_hw, size_hw, strict=True)
         )
         grid_rows, grid_columns = (grid_weights(low_res, square, length) for length in input_hw)
-        self._picture = _Picture((size_hw[0], size_hw[1]), input_hw, embedding, rows, columns, grid_rows, grid_columns)
+        self._picture = _Image((size_hw[0], size_hw[1]), input_hw, embedding, rows, columns, grid_rows, grid_columns)
 
     def click(self, x: int, y: int, positive: bool = True) -> Mask:
         """The object after one more click, bool [H, W]; the decoder then learns from it, as the settings say.
@@ -300,7 +299,7 @@ class InteractiveSession(Closeable):
         self._embeddings.clear()
         self._networks.close()
 
-    def _set(self) -> _Picture:
+    def _set(self) -> _Image:
         if self._picture is None:
             raise InputError("there is no image: call set_image first")
         return self._picture

@@ -1,5 +1,7 @@
 """The kinds that maskrt itself has."""
 
+from collections.abc import Callable
+
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.bundle.manifest import InteractiveManifest, RefineManifest, SossManifest, TwoStageManifest
 from maskrt.runtime.engines.axes import Inputs
@@ -24,16 +26,16 @@ def _soss(bundle: Bundle) -> SossManifest:
 
 
 def _stage_1(bundle: Bundle) -> Inputs:
-    manifest = bundle.expect(SossManifest, TwoStageManifest)
-    return {} if manifest.two_stage is None else stage_1_inputs(manifest.two_stage)
+    found = bundle.manifest.two_stage_specs
+    return {} if found is None else stage_1_inputs(found[0])
 
 
 def _stage_2(bundle: Bundle) -> Inputs:
-    manifest = bundle.expect(SossManifest, TwoStageManifest)
-    return {} if manifest.two_stage is None else stage_2_inputs(manifest.two_stage, manifest.patch_selection)
+    found = bundle.manifest.two_stage_specs
+    return {} if found is None else stage_2_inputs(*found)
 
 
-REFINER_SIZES = {
+REFINER_SIZES: dict[str, Callable[[Bundle], Inputs]] = {
     "refiner_backbone": lambda bundle: backbone_inputs(refiner_of(bundle)[1], refiner_of(bundle)[0].halo),
     "refiner_coarse": lambda bundle: coarse_inputs(refiner_of(bundle)[1]),
     "refiner_fusion": lambda bundle: fusion_inputs(refiner_of(bundle)[1]),

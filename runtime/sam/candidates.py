@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats
 from maskrt.kernels.low_res import Placement, Window, window_of
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import in_halves
@@ -15,7 +16,6 @@ from maskrt.runtime.rle import Rle
 from maskrt.runtime.sam.mask_decoder import MASKS_PER_POINT, MaskDecoder, Tensors
 from maskrt.runtime.timing import timed
 
-Floats = NDArray[np.float32]
 Points = NDArray[np.float64]
 
 

@@ -7,9 +7,8 @@ to the picture's own size, both bilinear with half-pixel centres.
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats
 from maskrt.kernels.resample.reference import taps
-
-Floats = NDArray[np.float32]
 
 
 def grid_weights(low_res: int, square: int, length: int) -> Floats:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats, Indices
 from maskrt.runtime.bundle.specs import SamSpec
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.engines.device_tensor import DeviceTensor, Tensor
@@ -15,8 +16,6 @@ from maskrt.runtime.engines.providers import provider_of
 from maskrt.runtime.engines.session import Session, require_names
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 
-Floats = NDArray[np.float32]
-Indices = NDArray[np.int64]
 Tensors = Mapping[str, Tensor]  # on the host or, of an engine on a GPU, there
 
 SPLIT_DECODER = ("image_side", "token_side", "upscale")  # roles of SplitDecoder's graphs, in its order

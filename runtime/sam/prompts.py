@@ -32,7 +32,8 @@ class Grid:
     @property
     def points_xy(self) -> Points:
         """All points, float64 [n * n, 2], x y in pixels, row by row."""
-        return point_grid(self.per_side) * np.array(self.placement.size_hw[::-1])
+        points_xy: Points = point_grid(self.per_side) * np.array(self.placement.size_hw[::-1])
+        return points_xy
 
     def outside(self, points_xy: Points, candidates: Sequence[Candidate]) -> Points:
         """The points that lie in none of the masks."""

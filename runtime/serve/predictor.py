@@ -9,12 +9,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Mask
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.interactive.clicks import Click
 from maskrt.runtime.io.images import decode_image
 from maskrt.runtime.serve.refused import invalid_image, invalid_request
 
-Mask = NDArray[np.bool_]
 Box = tuple[int, int, int, int]
 
 

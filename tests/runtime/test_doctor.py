@@ -39,7 +39,7 @@ def test_this_machine_can_run() -> None:
     assert 1 <= report.cpus_usable <= report.cpus_online
     assert report.numba_threading_layers
     written = json.loads(doctor.report_json(report))
-    assert set(written) == set(doctor.Report.__struct_fields__)
+    assert set(written) == set(doctor.MachineReport.__struct_fields__)
     assert "maskrt run" in doctor.report_text(report)
 
 

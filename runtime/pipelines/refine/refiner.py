@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels import sets
+from maskrt.kernels.arrays import Floats, Mask
 from maskrt.kernels.jit import thread_limit
 from maskrt.kernels.pixel_decoder.reference import DecoderWeights
 from maskrt.kernels.sets import KernelSet
@@ -24,9 +25,6 @@ from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.pipelines.refine.selections import selection_of
 from maskrt.runtime.pipelines.refine.stage import CascadeStage, StageResources
 from maskrt.runtime.pipelines.refine.tiles import fitting_tile
-
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 MAX_SIDE = 16384
 

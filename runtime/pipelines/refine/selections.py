@@ -22,13 +22,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats, Mask
 from maskrt.kernels.morphology.reference import contour, disk
 from maskrt.kernels.selections.reference import lattice_points, squares_of
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.errors import InputError
-
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 MARGIN = 0.02  # probabilities as near to 0 or 1 are sure
 BAND = 0.02  # of the contour, as a share of the mean side

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats, Mask
 from maskrt.kernels.pixel_decoder.reference import DecoderWeights, Grid
 from maskrt.kernels.pixel_decoder.tables import axis_table
 from maskrt.kernels.sampling.reference import OUTSIDE, Taps, resize_taps
@@ -13,9 +14,6 @@ from maskrt.runtime.engines.session import Session
 from maskrt.runtime.pipelines.refine.selections import Selection, Tile
 from maskrt.runtime.pipelines.refine.tiles import Span, backbone_tile, spans
 from maskrt.runtime.timing import timed
-
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 STRIDE = 8  # pixels of a cell of the coarsest features
 LEAST_TILE = 64

@@ -3,15 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Floats
 from maskrt.runtime.batching import in_halves
 from maskrt.runtime.bundle.two_stage_spec import TwoStageSpec, padded_size
 from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.numeric import softmax
-
-Floats = NDArray[np.float32]
 
 # Of one call. Memory grows with both: a U-Net of 64 kernels takes some 300 bytes a pixel, so 0.3 GB at most.
 MAX_PIXELS = 1 << 20

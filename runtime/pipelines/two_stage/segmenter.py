@@ -10,10 +10,10 @@ from itertools import pairwise
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from maskrt.kernels import sets
+from maskrt.kernels.arrays import Bytes, Floats, Indices
 from maskrt.kernels.patches.reference import grid_of
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import groups
@@ -31,9 +31,7 @@ from maskrt.runtime.pipelines.two_stage.windows import RAMPS, find_windows
 from maskrt.runtime.timing import timed
 from maskrt.runtime.types import Roi, Stages
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
-Corners = NDArray[np.int64]
+Corners = Indices  # [K, 2], top and left
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,14 @@
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from maskrt.kernels.arrays import Doubles, Floats, Indices
 from maskrt.kernels.patches.reference import STEP, grid_of
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec, TwoStageSpec, patch_side
 from maskrt.runtime.pipelines.two_stage.network import RANKED, probabilities
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-Corners = NDArray[np.int64]
+Corners = Indices  # [K, 2], top and left
 Size = tuple[int, int]
 
 NOTHING_LEFT = 0.01  # mean uncertainty_of of a sliding window below which none is worth a look

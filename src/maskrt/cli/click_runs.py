@@ -11,7 +11,7 @@ from maskrt.cli.progress import FrameProgress
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.click_metrics import Limit
-from maskrt.runtime.evaluation.click_objects import Picture, Planned, Survey, read_pictures, survey
+from maskrt.runtime.evaluation.click_objects import ClickPicture, Planned, Survey, read_pictures, survey
 from maskrt.runtime.evaluation.click_sequence import Failed, SequenceSettings
 from maskrt.runtime.evaluation.clicks import CONFIGURATIONS, run_sequence
 from maskrt.runtime.files import sha256_of
@@ -29,7 +29,7 @@ class Pictures:
     max_pixels: int
     survey: Survey
 
-    def read(self, planned: list[Planned]) -> Iterator[Picture]:
+    def read(self, planned: list[Planned]) -> Iterator[ClickPicture]:
         """Some of the pictures, in order, one at a time."""
         with open_source(self.images, self.max_pixels) as source:
             yield from read_pictures(source, self.truth, planned, self.max_pixels)

@@ -18,13 +18,13 @@ from maskrt.export.bundles import soss
 from maskrt.export.bundles.sams import WRITERS, read_sam
 from maskrt.export.bundles.soss import export_soss
 from maskrt.export.bundles.soss_segmenter import Normalisation, write_segmenter
-from maskrt.export.graph_tools.graph import Report
 from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
 from maskrt.runtime.bundle.manifest import DataFile, ModelEntry, SossManifest, encode_manifest
 from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.kinds.open import open_pipeline
+from maskrt.runtime.types import Report
 
 SELECTION = PatchSelectionSpec(patches=4, patch_count=2)
 

@@ -17,7 +17,7 @@ from maskrt.export.demo.train_unets import (
     SIZE,
     STD,
     Batch,
-    Picture,
+    Sample,
     batch_of,
     crop,
     dice_of,
@@ -68,7 +68,7 @@ def test_patches_are_rather_divided(rng: np.random.Generator) -> None:
 
 
 def test_beyond_the_picture_it_is_black() -> None:
-    picture = Picture(np.full((3, 5, 3), 200, np.uint8), np.ones((3, 5), np.bool_))
+    picture = Sample(np.full((3, 5, 3), 200, np.uint8), np.ones((3, 5), np.bool_))
     frame = padded(picture, (4, 8))
     assert frame.truth.sum() == 15
     assert frame.rgb.sum() == 200 * 45
@@ -76,7 +76,7 @@ def test_beyond_the_picture_it_is_black() -> None:
 
 
 def test_a_batch_is_normalised_as_the_bundle_declares(rng: np.random.Generator) -> None:
-    picture = Picture(np.full((32, 32, 3), 128, np.uint8), np.zeros((32, 32), np.bool_))
+    picture = Sample(np.full((32, 32, 3), 128, np.uint8), np.zeros((32, 32), np.bool_))
     images, truth = batch_of([picture] * 40, rng)
     assert images.shape == (40, 3, 32, 32)
     assert truth.shape == (40, 1, 32, 32)
@@ -111,7 +111,7 @@ def test_training_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network, rng = UNet(3, 4), np.random.default_rng(0)
     initialise(network)
-    picture = Picture(np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.bool_))
+    picture = Sample(np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.bool_))
     picture.rgb[16:48, 16:48], picture.truth[16:48, 16:48] = 250, True
 
     def source() -> Iterator[Batch]:

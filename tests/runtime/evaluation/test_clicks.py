@@ -11,7 +11,7 @@ from PIL import Image
 
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.click_metrics import Limit
-from maskrt.runtime.evaluation.click_objects import Picture, Planned, Survey, read_pictures, survey
+from maskrt.runtime.evaluation.click_objects import ClickPicture, Planned, Survey, read_pictures, survey
 from maskrt.runtime.evaluation.click_sequence import ClickSequence, SequenceSettings, read_sequence, write_sequence
 from maskrt.runtime.evaluation.clicks import CONFIGURATIONS, run_sequence
 from maskrt.runtime.io.sources import open_source
@@ -58,7 +58,7 @@ def run(
 ) -> ClickSequence:
     planned = surveyed(folder).planned
 
-    def read(some: list[Planned]) -> Iterator[Picture]:
+    def read(some: list[Planned]) -> Iterator[ClickPicture]:
         with open_source(str(folder / "images")) as source:
             yield from read_pictures(source, folder / "truth", some, MAX_PIXELS)
 

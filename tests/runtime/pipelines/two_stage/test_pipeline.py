@@ -227,14 +227,15 @@ def test_specs_that_make_no_sense(changes: dict[str, Any], message: str) -> None
 def test_what_is_not_for_this_kind(two_stage: Path, tiny_bundle: Path) -> None:
     bundle = open_bundle(two_stage)
     assert isinstance(bundle.manifest, TwoStageManifest)
-    with pytest.raises(BundleError, match="needs a bundle with a SAM"):
+    with pytest.raises(
+        BundleError, match=r"of kind two_stage and holds a two-stage segmenter: .* a segmenter with a SAM"
+    ):
         SossPipeline(bundle)
     with pytest.raises(BundleError, match="no refiner: export one"):
         open_refiner(bundle)
-    with pytest.raises(BundleError, match="is no two-stage segmenter"):
+    with pytest.raises(BundleError, match="of kind soss and holds .*; this needs a two-stage segmenter"):
         TwoStagePipeline(open_bundle(tiny_bundle))
-    with pytest.raises(BundleError, match="has no two-stage segmenter"):
-        two_stage_of(open_bundle(tiny_bundle))
+    assert open_bundle(tiny_bundle).manifest.two_stage_specs is None
 
 
 def test_a_grey_picture_is_its_luma(tmp_path: Path, rng: np.random.Generator) -> None:
