@@ -79,7 +79,7 @@ DEMO_SETTINGS = --set pred_iou_thresh=0.65 --set uncovered=segmenter
 demo-bundle: .venv/ready
 	$(BIN)/maskrt export soss --overwrite --out export/demo/bundle \
 	    --segmenter deeplabv3plus_resnet50:export/demo/weights/segmenter.safetensors \
-	    --sam custom:export/demo/weights/sam.safetensors --classes background,occlusion $(DEMO_SETTINGS) \
+	    --sam custom:export/demo/weights/sam.safetensors --classes background,occlusion --roi-expected $(DEMO_SETTINGS) \
 	    --refiner custom:export/demo/weights/refiner.safetensors \
 	    --note "Demo models, trained on drawn scenes only: no claim about real images."
 
@@ -98,7 +98,7 @@ demo-two-stage: .venv/ready
 	$(BIN)/maskrt export two-stage --overwrite --out export/demo/two_stage --size 1024 --patches 8 \
 	    --set windows=sliding --set patch_fraction=0.4 \
 	    --low unet:export/demo/weights/unet_low.safetensors --high unet:export/demo/weights/unet_high.safetensors \
-	    --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes background,occlusion \
+	    --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes background,occlusion --roi-expected \
 	    --note "Demo models, trained on drawn scenes only: no claim about real images."
 
 # The SAM that is clicked on, by the times set nearly three hours in two rounds: it goes on from the demo's SAM.

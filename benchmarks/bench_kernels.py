@@ -27,7 +27,7 @@ HEIGHT, WIDTH = 1080, 1920
 PLACEMENT = Placement(1024, (576, 1024), (HEIGHT, WIDTH))
 THRESHOLDS = np.array([-1, 0, 1], np.float32)
 
-SETS = {"cpu": lambda: sets.CPU, "reference": lambda: sets.REFERENCE, "cuda": sets.cuda}
+SETS: dict[str, Callable[[], KernelSet]] = {"cpu": lambda: sets.CPU, "reference": lambda: sets.REFERENCE, "cuda": sets.cuda}
 
 each = pytest.mark.parametrize(
     "kernels", ["cpu", "reference", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True
@@ -128,7 +128,7 @@ def test_box_and_counts(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bo
 @pytest.mark.parametrize("mode", ["holes", "islands"])
 def test_remove_small_regions(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_], mode: str) -> None:
     def work(kernels: KernelSet) -> NDArray[np.bool_]:
-        out = np.empty_like(masks[0])
+        out: NDArray[np.bool_] = np.empty_like(masks[0])
         kernels.remove_small_regions(masks[0], 5, mode, out)
         return out
 
@@ -227,7 +227,8 @@ def test_region_boxes(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool
 @each
 def test_settle_squares(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> None:
     def work(kernels: KernelSet) -> NDArray[np.float32]:
-        found, decoded = masks[0].astype(np.float32), np.zeros_like(masks[0])
+        found: NDArray[np.float32] = masks[0].astype(np.float32)
+        decoded = np.zeros_like(masks[0])
         kernels.settle_squares(found, decoded, 8, 0.02, np.ones(squares_of(found.shape, 8), np.bool_))
         return found
 

@@ -1,4 +1,4 @@
-"""The check at every kernel's public edge: Numba would compile anew, or read out of bounds, for a wrong array."""
+"""The check at every kernel's public edge. For a wrong array Numba would compile anew, or read out of bounds."""
 
 from typing import Any
 
@@ -7,10 +7,14 @@ from numpy.typing import DTypeLike
 
 
 def check_array(name: str, array: Any, dtype: DTypeLike, shape: tuple[int | None, ...]) -> None:
-    """Require a C-contiguous array of this dtype and shape, NumPy's or Numba's on a device; None: of any length.
+    """Require a C-contiguous array of this dtype and shape, from NumPy or, on a device, from Numba.
+
+    Args:
+        name: the argument's, for the error.
+        shape: None stands for any length.
 
     Raises:
-        ValueError: naming the argument, with what was expected and what came.
+        ValueError: it names the argument, what was expected and what came.
     """
     fits = array.ndim == len(shape) and all(
         want is None or want == size for want, size in zip(shape, array.shape, strict=True)

@@ -1,11 +1,11 @@
-"""What every CUDA kernel needs: how it is compiled and launched, and how arrays get to the device and back.
+"""Tools of every CUDA kernel: they compile and launch it, and move arrays to the device and back.
 
-A kernel walks over its tasks with a stride of the whole grid, so any launch size gives the same answer. A product that
-feeds a sum would be fused with it by default (libnvvm and nvJitLink contract, and numba-cuda has no option against
-it): `product` and `fma` say which one is meant wherever the definition demands bits.
+A kernel walks over its tasks with a stride of the whole grid, so any launch size gives the same answer. By default a
+product that feeds a sum is fused with it (libnvvm and nvJitLink contract, and numba-cuda has no option against it).
+`product` and `fma` say which one is meant wherever the definition demands exact bits.
 
-With NUMBA_ENABLE_CUDASIM=1 set before Numba is imported, the same kernels run in Numba's simulator, a Python thread
-for each of the device's.
+With NUMBA_ENABLE_CUDASIM=1 set before Numba is imported, the same kernels run in Numba's simulator, which starts a
+Python thread for each of the device's.
 """
 
 import warnings
@@ -22,10 +22,10 @@ from numpy.typing import DTypeLike, NDArray
 KernelT = TypeVar("KernelT", bound=Callable[..., Any])
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
-# Blocks enough to fill any device; in the simulator few threads, so that each of them strides.
+# Enough blocks to fill any device. The simulator gets few threads, so that each of them strides.
 THREADS, MAX_BLOCKS = (3, 2) if SIMULATED else (128, 4096)
 
-# A small picture needs few blocks, and Numba would tell the user of each launch.
+# A small picture needs few blocks, and Numba would warn the user at each launch.
 warnings.filterwarnings("ignore", "Grid size .* will likely result in GPU under-utilization")
 
 
@@ -46,12 +46,15 @@ def require_device() -> None:
 
 
 def kernel(python: KernelT) -> KernelT:
-    """Started by `launch`; returns nothing."""
+    """Compile a kernel, which `launch` starts and which returns nothing."""
     return cast(KernelT, cuda.jit(python))
 
 
 def function(python: KernelT) -> KernelT:
-    """Called by kernels; in the simulator it must not name `cuda` unless it stands in its kernel's module."""
+    """Compile a function that kernels call.
+
+    In the simulator it must not name `cuda` unless it stands in its kernel's module.
+    """
     return cast(KernelT, cuda.jit(device=True)(python))
 
 
@@ -63,7 +66,7 @@ if SIMULATED:
 
     @function
     def fma(a: np.float32, b: np.float32, c: np.float32) -> np.float32:
-        # As kernels.resample.reference: the simulator's own fma rounds the product.
+        # Computed as in kernels.resample.reference, since the simulator's own fma rounds the product.
         return np.float32(np.float64(a) * np.float64(b) + np.float64(c))
 
 else:
@@ -71,13 +74,13 @@ else:
 
     @function
     def product(a: np.float32, b: np.float32) -> np.float32:
-        """The product, rounded to float32 whatever follows it."""
+        """Return the product, rounded to float32 whatever follows it."""
         rounded: np.float32 = libdevice.fmul_rn(a, b)
         return rounded
 
     @function
     def fma(a: np.float32, b: np.float32, c: np.float32) -> np.float32:
-        """a * b + c, rounded once."""
+        """Return a * b + c, rounded once."""
         rounded: np.float32 = cuda.fma(a, b, c)
         return rounded
 
@@ -89,33 +92,33 @@ def launch(kernel: Callable[..., Any], tasks: int, *arguments: Any) -> None:
 
 
 def to_device(array: Any) -> Any:
-    """An array on the device: Numba's as it is, a NumPy array copied, in C order.
+    """Return an array on the device: a NumPy array is copied in C order, a Numba array is returned as it is.
 
-    `numba.cuda.as_cuda_array` makes Numba's of an array that another library has on the device.
+    `numba.cuda.as_cuda_array` makes a Numba array of one that another library has on the device.
     """
     return cuda.to_device(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
 
 
 def full(shape: int | tuple[int, ...], value: float, dtype: DTypeLike) -> Any:
-    """A new array on the device, all of one value."""
+    """Return a new array on the device, filled with one value."""
     return cuda.to_device(np.full(shape, value, dtype))
 
 
 def empty(shape: int | tuple[int, ...], dtype: DTypeLike) -> Any:
-    """A new array on the device, its values undefined."""
+    """Return a new array on the device; its values are undefined."""
     return cuda.device_array(shape, dtype)
 
 
 def to_host(array: Any, out: NDArray[Any] | None = None) -> NDArray[Any]:
-    """A copy in main memory, in `out` if it is given, after all kernels before it."""
+    """Copy an array to main memory, into `out` if it is given, after all kernels before it are done."""
     return cast(NDArray[Any], array.copy_to_host(out))
 
 
 @contextmanager
 def written(out: Any) -> Iterator[Any]:
-    """An array on the device for a kernel to overwrite wholly; after the block `out` has its values.
+    """Yield an array on the device for a kernel to overwrite wholly; after the block `out` has its values.
 
-    `out` on the device already is the array itself.
+    Where `out` is on the device already, it is that array.
     """
     if not isinstance(out, np.ndarray):
         yield out

@@ -1,4 +1,4 @@
-"""The kernels a pipeline runs on, chosen as a whole: the CPU's, a GPU's, or the plain ones that define the answer."""
+"""Sets of kernels that a pipeline runs on: the CPU's, a GPU's, or the plain ones that define the answer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -60,7 +60,7 @@ class KernelSet:
 
 
 def _gather(*families: ModuleType) -> KernelSet:
-    """Each kernel from the one family that has it."""
+    """Take each kernel from the first family that has it."""
     return KernelSet(
         **{
             field.name: next(getattr(family, field.name) for family in families if hasattr(family, field.name))
@@ -101,13 +101,12 @@ REFERENCE = _gather(
 
 @cache
 def cuda() -> KernelSet:
-    """The kernels for an NVIDIA GPU, whose answers are those of REFERENCE as the CPU's are.
+    """Return the kernels for an NVIDIA GPU; like the CPU's, their answers are those of REFERENCE.
 
-    Connected regions (`remove_small_regions`, `region_boxes`) stay the CPU's: joining them is one chain of steps, each
-    on what the last one found. So is choosing windows (`choose_windows`), each from what the last one left, and
-    `erode_cross` and `squared_distance`, whose distances come from those before.
+    Some kernels stay on the CPU, since each of their steps needs the result of the one before: connected regions
+    (`remove_small_regions`, `region_boxes`), choosing windows (`choose_windows`), `erode_cross` and `squared_distance`.
 
-    Numba's CUDA target is imported by the first call, not before.
+    The first call imports Numba's CUDA target.
 
     Raises:
         ModuleNotFoundError: numba-cuda is not installed.
@@ -140,7 +139,7 @@ def cuda() -> KernelSet:
         voting_cuda,
         regions_cpu,
         distance_cpu,
-        # What their CUDA twins have is taken from those, which come first.
+        # Their CUDA twins come first, so only what those lack is taken from here.
         morphology_cpu,
         patches_cpu,
     )

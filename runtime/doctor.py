@@ -63,7 +63,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "bench": ((*RUNTIME, "cv2", "torch", "segment_anything", "onnx", "onnxscript", "safetensors"), "cpu,export,demo"),
     "export": ((*RUNTIME, "torch", "segment_anything", "onnx", "onnxscript", "safetensors"), "cpu,export"),
 }
-WORKS = "works"
+WORKS, TAKES_IT = "works", "takes it"
 # An ONNX model of opset 17 that returns its input, one float: what every provider is tried on.
 PROBE = bytes.fromhex(
     "08083a3b0a100a017812017922084964656e74697479120570726f62655a0f0a0178120a0a08080112040a020801"
@@ -143,9 +143,42 @@ def examine(providers: Iterable[str] = PROVIDERS) -> MachineReport:
     )
 
 
-def report_json(report: MachineReport) -> str:
-    """Indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+class BundleReport(msgspec.Struct, frozen=True):
+    """What doctor found about a bundle. commands: command -> "takes it", or why not and what to use instead."""
+
+    path: str
+    kind: str
+    holds: str
+    commands: dict[str, str]
+
+
+def examine_bundle(path: Path) -> BundleReport:
+    """Verify a bundle and say which commands take it.
+
+    Raises:
+        BundleError: it is not whole, or not one that this version reads.
+    """
+    # Here: they load Numba, and doctor has to work where that is missing.
+    from maskrt.runtime.bundle.bundle import open_bundle
+    from maskrt.runtime.kinds.commands import COMMANDS, refusal
+
+    bundle = open_bundle(path)
+    commands = {command: refusal(bundle, command) or TAKES_IT for command in COMMANDS}
+    return BundleReport(str(path), bundle.manifest.kind, bundle.manifest.holds, commands)
+
+
+def bundle_text(report: BundleReport) -> str:
+    """Return lines for people."""
+    lines = ["", f"{report.path}: of kind {report.kind}, holds {report.holds}; every file is as its sha256 says"]
+    for command, answer in report.commands.items():
+        lines.append(f"maskrt {command:<19}{answer if answer == TAKES_IT else 'does not take it'}")
+    return "\n".join(lines)
+
+
+def report_json(report: MachineReport, bundle: BundleReport | None = None) -> str:
+    """Return indented JSON; a bundle's part is under "bundle"."""
+    content = msgspec.to_builtins(report) | ({} if bundle is None else {"bundle": msgspec.to_builtins(bundle)})
+    return msgspec.json.format(msgspec.json.encode(content), indent=2).decode()
 
 
 def report_text(report: MachineReport) -> str:

@@ -1,4 +1,4 @@
-"""Every size of a case measured in turns, and what was measured put into one report."""
+"""Measure every size of a case, and put the results into one report."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,19 +26,21 @@ def measure_sizes(
 
     Args:
         prepared: what the contestants are made from, such as the models, by size, from small to large.
-        contestants: makes the contestants of one size, ours first; their files go into the folder, which lasts as long
+        contestants: makes the contestants of one size, ours first. Their files go into the folder, which lasts as long
             as they run.
 
     Raises:
-        WorkerError: a side failed or died.
+        WorkerError: a contestant failed or died.
     """
     measured = {}
     for size, models in prepared.items():
+
+        def sized(line: str, size: str = size) -> None:
+            report(f"{size}: {line}")
+
         with TemporaryDirectory(prefix="maskrt-bench-") as folder:
             sides = contestants(models, Path(folder))
-            measured[size] = run_pairs(
-                sides, options.pairs, options.warmup, lambda line, size=size: report(f"{size}: {line}")
-            )
+            measured[size] = run_pairs(sides, options.pairs, options.warmup, sized)
     return measured
 
 
@@ -49,13 +51,13 @@ def assemble(
     equality: Mapping[str, EqualityCounts],
     notes: Sequence[str],
 ) -> CaseReport:
-    """The report of a case.
+    """Build the report of a case.
 
     Args:
         case: its name.
-        options: as it was measured with.
+        options: those it was measured with.
         measured, equality: by size, from small to large; the first contestant of each is ours.
-        notes: what a reader must know beside how the ratios were made.
+        notes: what a reader must know besides how the ratios were made.
     """
     rows = [
         msgspec.structs.replace(row, name=f"{row.name} ({size})")

@@ -1,4 +1,4 @@
-"""Alternating pairs: contestants take turns, each in a process of its own, and only one works at a time.
+"""Measure contestants in alternating pairs: each has a process of its own, and only one works at a time.
 
 A ratio is made of two times measured right after each other, so that a machine that slows down for a while slows both.
 Every contestant builds its models once, in its own process: its peak memory is then its own, with its models.
@@ -23,7 +23,7 @@ import numpy as np
 
 from maskrt.runtime.errors import MaskrtError
 
-# One iteration: stage -> milliseconds (empty where there are no stages), and what to hand back of the last iteration.
+# One iteration returns stage -> milliseconds, empty where there are no stages, and a value; run_pairs keeps the last.
 Iterate = Callable[[], tuple[dict[str, float], Any]]
 Factory = Callable[[], Iterate]  # picklable; called in the worker
 SETTLE_S = 0.2  # OpenMP threads spin for a while after their work; the next contestant should not share cores with them
@@ -31,16 +31,16 @@ STOP_S = 10.0
 
 
 class WorkerError(MaskrtError):
-    """A contestant failed or died; its traceback, where there is one, is a note of the exception."""
+    """A contestant failed or died. Its traceback, where there is one, is a note of the exception."""
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     """One contestant. p95_s and p99_s are measured times.
 
-    peak_rss_mb: 10^6 bytes, of its worker, or all of them; loaded_rss_mb: their peak before the first iteration. Of
-    refiners only: iou and mba of its masks against the truth, 0 to 1, and decoded_fraction, the share of the turns'
-    pixels decoded. Of latency only: p99_s. Of throughput only: frames_per_s, by the median. Of two-stage only: dice and
-    gflops of a frame.
+    peak_rss_mb: 10^6 bytes, of its worker, or of all its workers together; loaded_rss_mb: their peak before the first
+    iteration. Only refiners have iou and mba, of their masks against the truth, 0 to 1, and decoded_fraction, the share
+    of the cascade stages' pixels that is decoded. Only latency has p99_s. Only throughput has frames_per_s, by the
+    median. Only two-stage has dice and gflops of a frame.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """Of the ratios of all pairs: the other's time / ours."""
+    """Median and range of the ratios of all pairs. A ratio is the other's time / ours."""
 
     median: float
     min: float
@@ -69,9 +69,10 @@ class Spread(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Measured:
-    """rows in the order of the contestants; ratios by the others' names; values: what each returned last.
+    """The result of run_pairs.
 
-    seconds: of every pair, by name.
+    rows: in the order of the contestants; ratios: by the others' names; values: the last that each returned; seconds:
+    of every pair, by name.
     """
 
     rows: tuple[Row, ...]
@@ -80,7 +81,7 @@ class Measured:
     seconds: dict[str, np.ndarray] = field(default_factory=dict)
 
     def ratio(self, slower: str, faster: str) -> Spread:
-        """The one's time / the other's, pair by pair."""
+        """Divide the slower one's time by the faster one's, pair by pair."""
         return spread_of(self.seconds[slower] / self.seconds[faster])
 
 
@@ -100,14 +101,14 @@ def run_pairs(
     warmup: int,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Measured:
-    """Measure contestants in turns; the first is ours, every other one is compared with it.
+    """Measure contestants in turns. The first is ours; every other one is compared with it.
 
     The order within a pair is reversed from pair to pair, so that neither side always runs on the warmer machine.
 
     Args:
-        contestants: name -> factory; called once in its own process, it returns what runs one iteration. Several
-            factories are one contestant whose processes work at the same time: it has taken as long as the last of
-            them, its memory is the sum, and its value is the list of theirs.
+        contestants: name -> factory. A factory is called once in its own process and returns a function that runs one
+            iteration. Several factories are one contestant whose processes work at the same time: its time is that of
+            the slowest, its memory is the sum, and its value is the list of their values.
         pairs: measured iterations of each contestant.
         warmup: iterations before, not counted: kernels compile, caches fill.
         progress: called with a line per step.
@@ -147,20 +148,20 @@ class _Team:
     """One worker, or several that work at the same time."""
 
     def __init__(self, name: str, factories: Factory | Sequence[Factory], stack: ExitStack) -> None:
-        """The workers end with the stack."""
+        """Start the workers; they end with the stack."""
         self._alone = callable(factories)
         each = [factories] if callable(factories) else factories
         self._workers = [stack.enter_context(_Worker(name, factory)) for factory in each]
         self.loaded_rss_mb = sum(worker.loaded_rss_mb for worker in self._workers)
 
     def run(self) -> _Reply:
-        """One iteration; the stages are the first one's."""
+        """Run one iteration. The stages are the first worker's."""
         time.sleep(SETTLE_S)
         replies = self._ask("run")
         return _Reply(max(reply.seconds for reply in replies), replies[0].stages_ms)
 
     def value(self) -> _Reply:
-        """What the last iteration returned, and the memory."""
+        """Return the value of the last iteration, and the memory."""
         replies = self._ask("value")
         values = [reply.value for reply in replies]
         return _Reply(
@@ -235,7 +236,7 @@ class _Worker:
 
 
 def _serve(connection: Connection, factory: Factory) -> None:
-    """The worker's loop: build, then answer until the other side closes."""
+    """Run the worker's loop: build, then answer until the other side closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     value: Any = None
     try:
@@ -251,13 +252,13 @@ def _serve(connection: Connection, factory: Factory) -> None:
             connection.send(_Reply(time.perf_counter() - start, stages_ms))
     except (EOFError, BrokenPipeError):
         return
-    except BaseException as error:  # SystemExit included: whatever ends the worker is told
+    except BaseException as error:  # SystemExit too: whatever ends the worker is reported
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         connection.send(_Reply(error=reason, trace=traceback.format_exc()))
 
 
 def peak_rss_mb() -> float:
-    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    """Return the largest resident memory of this process so far, in MB (10^6 bytes)."""
     status = Path("/proc/self/status")
     if status.is_file():
         # Not ru_maxrss on Linux: it survives exec, so a spawned worker would start at its parent's peak.
@@ -279,5 +280,5 @@ def _row(name: str, replies: list[_Reply], peak: float, loaded: float) -> Row:
 
 
 def spread_of(ratios: np.ndarray) -> Spread:
-    """Median and range of ratios, float64 [N]."""
+    """Return median and range of ratios, float64 [N]."""
     return Spread(float(np.median(ratios)), float(ratios.min()), float(ratios.max()))

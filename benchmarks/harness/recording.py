@@ -28,7 +28,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Setup:
-    """How a contestant runs a bundle. threads: of a network or kernel while it runs; None leaves the choice to each."""
+    """How a contestant runs a bundle. threads: of each network and kernel while it runs; None: each chooses its own."""
 
     bundle: Path
     recording: Recording
@@ -37,7 +37,7 @@ class Setup:
 
 
 def draw_recording(first_seed: int, count: int, file: Path, size_wh: tuple[int, int] = (1920, 1080)) -> Recording:
-    """Draw scenes as a camera above beds would see them, frame by frame.
+    """Draw scenes as a camera above a bed would see them, frame by frame.
 
     Args:
         file: the .npy to write.
@@ -50,7 +50,7 @@ def draw_recording(first_seed: int, count: int, file: Path, size_wh: tuple[int, 
 
 
 def of_one_size(recording: Recording) -> Recording:
-    """The same frames with regions of the mean size, each about the middle of its own and moved into the frame."""
+    """Give every frame a region of the mean size, about the middle of its own region and moved into the frame."""
     frame_wh = np.load(recording.frames, mmap_mode="r").shape[2:0:-1]
     rois = np.array(recording.rois)
     size_wh = rois[:, 2:].mean(axis=0).round().astype(int)
@@ -61,7 +61,7 @@ def of_one_size(recording: Recording) -> Recording:
 
 @dataclass(frozen=True)
 class FrameByFrame:
-    """The next frame in each iteration, and the first again after the last."""
+    """Run the next frame in each iteration, and the first again after the last."""
 
     setup: Setup
 
@@ -82,9 +82,9 @@ class FrameByFrame:
 
 @dataclass(frozen=True)
 class Share:
-    """One process's share of a recording in each iteration: `streams` threads with one pipeline.
+    """Run one process's share of a recording in each iteration: `streams` threads with one pipeline.
 
-    batch: frames that each thread gives it at a time.
+    batch: the frames that each thread gives the pipeline at a time.
     """
 
     setup: Setup
@@ -114,7 +114,7 @@ class Share:
 
 
 def load_setup(setup: Setup, **options: Any) -> tuple[Any, NDArray[np.uint8]]:
-    """The pipeline, as `maskrt run` would have it with these settings, and the frames in memory."""
+    """Open the pipeline as `maskrt run` does with these settings, and read the frames into memory."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as maskrt.cli.main, before the kernels load their threads
     from maskrt.runtime.kinds.open import open_pipeline
 

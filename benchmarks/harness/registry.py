@@ -8,7 +8,7 @@ from pathlib import Path
 from maskrt.benchmarks.harness.report_json import CaseReport
 from maskrt.runtime.errors import InputError
 
-# Case -> module with run(options, report) -> CaseReport; by name, so that a case's imports cost only those who run it.
+# Case -> module with run(options, report) -> CaseReport. It is a name, so that only those who run a case import it.
 CASES = {
     "soss": "maskrt.benchmarks.cases.soss_case",
     "encoder": "maskrt.benchmarks.cases.encoder_case",
@@ -26,13 +26,14 @@ CASES = {
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """How to measure.
+    """How a case measures.
 
-    threads: of every contestant; None is every usable core. work: for models made on the way. pictures: of refine;
-    sides: those of its contestants that run beside ours, all where empty. Of two-stage, latency and throughput: bundle,
-    the demo's where None; frames, how many scenes. Of latency and throughput: providers, of throughput one. Of
-    throughput: processes, streams in each, and batch, frames at a time in each stream; what it measures by itself where
-    all three are empty.
+    threads: of every contestant; None is every usable core. work: folder for models that a case makes.
+
+    refine reads pictures, and sides: the contestants that run beside ours, all of them where it is empty. two-stage,
+    latency and throughput read bundle, the demo's where it is None, and frames, the number of scenes. latency and
+    throughput read providers; throughput takes one. throughput reads processes, streams in each process, and batch, the
+    frames that each stream takes at a time; where all three are empty, it chooses them.
     """
 
     size: str = "all"

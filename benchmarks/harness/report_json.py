@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: one JSON file per case, and a table for people."""
+"""The results of a benchmark: one JSON file per case, and a table for people."""
 
 import datetime
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ MAX_REPORT_BYTES = 1 << 20
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """Where it was measured. cores: usable ones; threads: given to every contestant; memory_gb: 10^9 bytes."""
+    """The machine of a measurement. cores: usable ones; threads: given to every contestant; memory_gb: 10^9 bytes."""
 
     processor: str
     cores: int
@@ -31,7 +31,7 @@ class Environment(msgspec.Struct, frozen=True):
 
 
 class EqualityCounts(msgspec.Struct, frozen=True):
-    """maskrt.runtime.evaluation.equality.Equality, and the pixels whose final label differs between ours and the peer."""
+    """Equality of maskrt.runtime.evaluation.equality, and the pixels whose label differs between ours and the peer."""
 
     masks: int
     identical_rles: int
@@ -58,7 +58,7 @@ class CaseReport(msgspec.Struct, frozen=True):
 
 
 def environment(threads: int) -> Environment:
-    """This machine, today."""
+    """Describe this machine, today."""
     machine = examine(providers=())
     memory = machine.memory_total_mb
     return Environment(
@@ -74,7 +74,7 @@ def environment(threads: int) -> Environment:
 
 
 def equality_counts(equality: Equality, label_pixels_different: int) -> EqualityCounts:
-    """One size's comparison as it is reported."""
+    """Turn the comparison of one size into what a report holds."""
     return EqualityCounts(
         equality.masks,
         equality.identical_rles,
@@ -87,7 +87,7 @@ def equality_counts(equality: Equality, label_pixels_different: int) -> Equality
 
 
 def total(by_size: Mapping[str, EqualityCounts]) -> EqualityCounts:
-    """The counts of all sizes together; the flag holds if it holds for each, the difference is the largest."""
+    """Add the counts of all sizes. The flag holds if it holds for each, and the difference is the largest."""
     counts = list(by_size.values())
     return EqualityCounts(
         sum(c.masks for c in counts),
@@ -124,11 +124,11 @@ def read_report(path: Path) -> CaseReport:
 
 
 def print_report(report: CaseReport, console: Console | None = None) -> None:
-    """The rows as a table, then ratios, equality and notes as lines."""
+    """Print the rows as a table, then ratios, equality and notes as lines."""
     console = console or Console()
     table = Table(box=None, pad_edge=False, show_edge=False)
     table.add_column("contestant", no_wrap=True)
-    # Some cases have more to say of a row; a column that no row of this one fills is left out.
+    # Some cases measure more; a column that no row of this case fills is left out.
     further = {
         "p99 s": [row.p99_s for row in report.rows],
         "frames/s": [row.frames_per_s for row in report.rows],
@@ -152,12 +152,12 @@ def print_report(report: CaseReport, console: Console | None = None) -> None:
 
 
 def spread_text(spread: Spread) -> str:
-    """Median and range of the ratios of all pairs."""
+    """Write the median and range of the ratios of all pairs."""
     return f"{spread.median:.2f} times ({spread.min:.2f} to {spread.max:.2f})"
 
 
 def equality_text(counts: EqualityCounts) -> str:
-    """The counts in words."""
+    """Write the counts in words."""
     return (
         f"{counts.masks} masks: {counts.identical_rles} identical, {counts.ties} ties, {counts.different} different; "
         f"{counts.label_pixels_different} label pixels differ"

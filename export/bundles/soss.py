@@ -19,6 +19,7 @@ from maskrt.runtime.bundle.specs import MasksSpec, RefinementSpec, SamSpec, Voti
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, MaskDecoder, SplitDecoder, WholeDecoder
+from maskrt.runtime.sam.prompts import policy_of
 from maskrt.runtime.types import Report
 
 DECODERS = ("decoder", *SPLIT_DECODER)
@@ -37,6 +38,7 @@ def export_soss(
     voting: VotingSpec | None = None,
     refiner: str | None = None,
     refinement: RefinementSpec | None = None,
+    roi_expected: bool = False,
     note: str = "",
     overwrite: bool = False,
     report: Report = lambda _: None,
@@ -51,6 +53,7 @@ def export_soss(
         mean, std: of RGB / 255 that the segmenter was trained with; ImageNet's where None. Two stages have their own.
         classes: names in the order of the logits; "background", "class_1" and so on where None.
         refiner: resnet50:FILE or custom:FILE of maskrt.export.bundles.refiner; `refinement` says whether the answer is refined.
+        roi_expected: the models were trained on regions of interest, so that maskrt run advises to give them.
         overwrite: replace a bundle that is at `out`.
         report: called with one line per finished step.
 
@@ -62,6 +65,7 @@ def export_soss(
         ExportError: an exported graph differs from PyTorch.
     """
     masks, voting = masks or MasksSpec(), voting or VotingSpec()
+    policy_of(masks.prompts)  # refused now, not when the bundle is opened
     with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
         half = write_segmenter(segmenter, folder, Normalisation(input_hw, mean, std), classes, report)
         names = half.segmenter.classes
@@ -83,6 +87,7 @@ def export_soss(
             refinement=refinement or RefinementSpec(select="off"),
             two_stage=half.two_stage,
             patch_selection=half.patch_selection,
+            roi_expected=roi_expected,
             note=note,
         )
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))

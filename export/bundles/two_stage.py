@@ -41,6 +41,7 @@ def export_two_stage(
     std: tuple[float, ...] | None = None,
     classes: tuple[str, ...] | None = None,
     patch_selection: PatchSelectionSpec | None = None,
+    roi_expected: bool = False,
     note: str = "",
     overwrite: bool = False,
     report: Report = lambda _: None,
@@ -54,6 +55,7 @@ def export_two_stage(
             to 255 as in the public code.
         classes: names in the order of the logits; of one logit, "background" and "foreground" where None.
         patch_selection: settings that the bundle keeps.
+        roi_expected: the models were trained on regions of interest, so that maskrt run advises to give them.
         overwrite: replace a bundle that is at `out`.
         report: called with one line per finished step.
 
@@ -90,6 +92,7 @@ def export_two_stage(
                 role: model_entry(folder / f"{role}.onnx", kind, checkpoint, found[role].write(report))
                 for role, (kind, checkpoint) in kinds.items()
             },
+            roi_expected=roi_expected,
             note=note,
             two_stage=spec,
             patch_selection=patch_selection,

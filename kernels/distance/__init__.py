@@ -1,1 +1,1 @@
-"""How deep inside a mask its pixels lie."""
+"""Kernels that measure how deep inside a mask its pixels lie."""

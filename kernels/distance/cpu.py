@@ -1,5 +1,8 @@
-"""Squared distances in Numba: down the columns, then along the rows the lower envelope of the columns' parabolas, so
-that time grows with the pixels alone and every number is whole."""
+"""Squared distances in Numba.
+
+The first pass goes down the columns. The second finds, along each row, the lower envelope of the columns' parabolas.
+So the time grows with the number of pixels alone, and every number is whole.
+"""
 
 import numpy as np
 
@@ -9,7 +12,7 @@ from maskrt.kernels.jit import kernel
 
 
 def squared_distance(mask: Mask, out: Squares) -> None:
-    """Of each pixel the squared Euclidean distance to the nearest false one; all pixels beyond the picture are false.
+    """Measure each pixel's squared Euclidean distance to the nearest false one; all is false beyond the picture.
 
     Args:
         mask: bool [H, W], C-contiguous.
@@ -28,7 +31,7 @@ def squared_distance(mask: Mask, out: Squares) -> None:
 
 @kernel
 def _square_down(mask: Mask, out: Squares) -> None:
-    """Of each pixel the squared distance to the nearest false one of its column."""
+    """Measure each pixel's squared distance to the nearest false one of its column."""
     height, width = mask.shape
     for y in range(height):
         for x in range(width):
@@ -43,7 +46,7 @@ def _square_down(mask: Mask, out: Squares) -> None:
 
 @kernel
 def _lower_envelope(out: Squares) -> None:
-    """Of each pixel the smallest (x - at)^2 + out[y, at] over its row, with zeros on both sides of the picture."""
+    """Set each pixel to the smallest (x - at)^2 + out[y, at] over its row, with zeros on both sides of the picture."""
     height, width = out.shape
     squares = np.zeros(width + 2, np.int64)  # a row and its two zeros
     owners = np.empty(width + 2, np.int64)  # whose parabolas are lowest somewhere, from left to right

@@ -10,7 +10,7 @@ Squares = NDArray[np.int64]
 
 
 def squared_distance(mask: Mask, out: Squares) -> None:
-    """Of each pixel the squared Euclidean distance to the nearest false one; all pixels beyond the picture are false.
+    """Measure each pixel's squared Euclidean distance to the nearest false one; all is false beyond the picture.
 
     Args:
         mask: bool [H, W], C-contiguous.

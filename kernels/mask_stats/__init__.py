@@ -1,4 +1,4 @@
-"""What one mask at full size is asked: its box and its run lengths."""
+"""Statistics of one mask at full size: its box and its run lengths."""
 
 from maskrt.kernels.mask_stats.cpu import box_and_counts
 

@@ -9,7 +9,7 @@ from maskrt.kernels.mask_stats.reference import check_mask
 
 
 def box_and_counts(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The box and the run lengths of a mask.
+    """Return the box and the run lengths of a mask.
 
     Args:
         mask: bool [H, W], C-contiguous, at least one pixel.
@@ -36,7 +36,10 @@ def box_and_counts(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
 
 @kernel
 def _box_and_edges(mask: Mask, box: NDArray[np.int32], edges: NDArray[np.int64]) -> None:
-    """edges[x + 1] becomes the number of pixels in column x that differ from the one before, in column order."""
+    """Set the box, and edges[x + 1] to the number of pixels in column x that differ from the one before.
+
+    The one before is the pixel before it in column order.
+    """
     height, width = mask.shape
     columns = np.zeros(width, np.bool_)
     top, bottom = -1, -1
@@ -61,7 +64,7 @@ def _box_and_edges(mask: Mask, box: NDArray[np.int32], edges: NDArray[np.int64])
 
 @kernel
 def _place_edges(mask: Mask, next_edge: NDArray[np.int64], edges: NDArray[np.int64]) -> None:
-    """Column-major indices of the same pixels, ascending; next_edge[x] starts as the edges before column x."""
+    """Write the column-major indices of the same pixels, ascending; next_edge[x] starts as the edges before column x."""
     height, width = mask.shape
     for x in range(1, width):
         if mask[0, x] != mask[height - 1, x - 1]:

@@ -14,7 +14,7 @@ Counts = NDArray[np.int64]
 
 
 def box_and_counts(mask: Mask) -> tuple[NDArray[np.int32], Counts]:
-    """The box and the run lengths of a mask.
+    """Return the box and the run lengths of a mask.
 
     Args:
         mask: bool [H, W], C-contiguous, at least one pixel. May be on the device.
@@ -33,7 +33,7 @@ def box_and_counts(mask: Mask) -> tuple[NDArray[np.int32], Counts]:
 
 
 def measure(mask: Any) -> tuple[NDArray[np.int32], Counts]:
-    """As box_and_counts, of a mask on the device."""
+    """Return what box_and_counts returns, for a mask on the device."""
     height, width = mask.shape
     extent = device.to_device(np.array([width, height, -1, -1], np.int32))
     edges_before = device.empty(width + 1, np.int64)
@@ -49,7 +49,10 @@ def measure(mask: Any) -> tuple[NDArray[np.int32], Counts]:
 
 @device.kernel
 def _box_and_edges(mask: Mask, extent: NDArray[np.int32], edges: Counts) -> None:
-    """edges[x + 1] becomes the number of pixels in column x that differ from the one before, in column order."""
+    """Grow the extent, and set edges[x + 1] to the number of pixels in column x that differ from the one before.
+
+    The one before is the pixel before it in column order.
+    """
     height, width = mask.shape
     for x in range(cuda.grid(1), width, cuda.gridsize(1)):
         before = mask[height - 1, x - 1] if x > 0 else False
@@ -74,7 +77,7 @@ def _box_and_edges(mask: Mask, extent: NDArray[np.int32], edges: Counts) -> None
 
 @device.kernel
 def _place_edges(mask: Mask, edges_before: Counts, edges: Counts) -> None:
-    """Column-major indices of the same pixels, ascending; those of column x from edges_before[x] on."""
+    """Write the column-major indices of the same pixels, ascending; those of column x from edges_before[x] on."""
     height, width = mask.shape
     for x in range(cuda.grid(1), width, cuda.gridsize(1)):
         before = mask[height - 1, x - 1] if x > 0 else False

@@ -8,7 +8,7 @@ from maskrt.kernels.checks import check_array
 
 
 def box_and_counts(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The box and the run lengths of a mask.
+    """Return the box and the run lengths of a mask.
 
     Args:
         mask: bool [H, W], C-contiguous, at least one pixel.

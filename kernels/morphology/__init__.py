@@ -1,1 +1,1 @@
-"""Contours of masks, what lies near them, and what lies deeper inside."""
+"""Kernels for what lies near a mask's contour, and for what lies deeper inside the mask."""

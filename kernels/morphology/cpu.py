@@ -1,5 +1,8 @@
-"""Dilation and erosion in Numba. Each row of a laid-on shape costs two additions, whatever its length; an erosion costs
-two passes, however often it is repeated."""
+"""Dilation and erosion in Numba.
+
+Each row of a shape that is laid on a point costs two additions, whatever its length. An erosion costs two passes,
+however often it is repeated.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +13,11 @@ from maskrt.kernels.morphology.reference import check_dilate, check_erode_cross
 
 
 def dilate(points: Mask, reach: Indices, out: Mask) -> None:
-    """Every pixel from which a shape, laid on a point, reaches.
+    """Mark every pixel that a shape covers when it is laid on a point.
 
     Args:
-        points: bool [H, W], C-contiguous; best few of them, such as a contour.
-        reach: int64 [2 * r + 1], of the shape's rows from r above to r below: how far it extends on either side.
+        points: bool [H, W], C-contiguous; few points, such as a contour, take the least time.
+        reach: int64 [2 * r + 1], how far each of the shape's rows, from r above to r below, extends on either side.
         out: bool [H, W], C-contiguous, overwritten.
 
     Raises:
@@ -30,17 +33,17 @@ def dilate(points: Mask, reach: Indices, out: Mask) -> None:
 
 
 def erode_cross(mask: Mask, times: int, out: Mask) -> None:
-    """Erode with the 3 x 3 cross so many times; beyond the picture all is true, so that its border stays.
+    """Erode with the 3 x 3 cross so many times; all is true beyond the picture, so its border stays.
 
     Args:
         mask: bool [H, W], C-contiguous.
-        times: from 0.
+        times: 0 or more.
         out: bool [H, W], C-contiguous, overwritten; not `mask` itself.
 
     Raises:
         ValueError: a shape or dtype differs from the above, or times is negative.
 
-    Source: reference.erode_cross is the definition. What is left is what lies further than `times` from every false
+    Source: reference.erode_cross is the definition. The pixels that stay lie further than `times` from every false
     pixel, counted in steps across and down.
     """
     check_erode_cross(mask, times, out)
@@ -53,7 +56,7 @@ def erode_cross(mask: Mask, times: int, out: Mask) -> None:
 
 @kernel
 def _count_steps(mask: Mask, most: int, steps: NDArray[np.int32]) -> None:
-    """Of each pixel the steps to the nearest false one, `most` at the most: a pass down and a pass up."""
+    """Count each pixel's steps to the nearest false one, at most `most`, in a pass down and a pass up."""
     height, width = mask.shape
     for y in range(height):
         for x in range(width):
@@ -75,7 +78,7 @@ def _count_steps(mask: Mask, most: int, steps: NDArray[np.int32]) -> None:
 
 @kernel
 def _open_spans(points: Mask, reach: Indices, starts: NDArray[np.int32]) -> None:
-    """Of every laid-on row: + 1 where it begins, - 1 behind its end."""
+    """Add 1 where each row of a laid-on shape begins, and subtract 1 behind its end."""
     height, width = points.shape
     radius = reach.size // 2
     for y in range(height):

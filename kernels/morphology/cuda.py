@@ -8,11 +8,11 @@ from maskrt.kernels.morphology.reference import check_dilate
 
 
 def dilate(points: Mask, reach: Indices, out: Mask) -> None:
-    """Every pixel from which a shape, laid on a point, reaches.
+    """Mark every pixel that a shape covers when it is laid on a point.
 
     Args:
-        points: bool [H, W], C-contiguous; best few of them, such as a contour. May be on the device.
-        reach: int64 [2 * r + 1], of the shape's rows from r above to r below: how far it extends on either side.
+        points: bool [H, W], C-contiguous; few points, such as a contour, take the least time. May be on the device.
+        reach: int64 [2 * r + 1], how far each of the shape's rows, from r above to r below, extends on either side.
         out: bool [H, W], C-contiguous, overwritten. May be on the device.
 
     Raises:

@@ -7,11 +7,11 @@ from maskrt.kernels.checks import check_array
 
 
 def dilate(points: Mask, reach: Indices, out: Mask) -> None:
-    """Every pixel from which a shape, laid on a point, reaches.
+    """Mark every pixel that a shape covers when it is laid on a point.
 
     Args:
         points: bool [H, W], C-contiguous.
-        reach: int64 [2 * r + 1], of the shape's rows from r above to r below: how far it extends on either side.
+        reach: int64 [2 * r + 1], how far each of the shape's rows, from r above to r below, extends on either side.
         out: bool [H, W], C-contiguous, overwritten.
 
     Raises:
@@ -28,11 +28,11 @@ def dilate(points: Mask, reach: Indices, out: Mask) -> None:
 
 
 def erode_cross(mask: Mask, times: int, out: Mask) -> None:
-    """Erode with the 3 x 3 cross so many times; beyond the picture all is true, so that its border stays.
+    """Erode with the 3 x 3 cross so many times; all is true beyond the picture, so its border stays.
 
     Args:
         mask: bool [H, W], C-contiguous.
-        times: from 0.
+        times: 0 or more.
         out: bool [H, W], C-contiguous, overwritten; not `mask` itself.
 
     Raises:
@@ -46,7 +46,7 @@ def erode_cross(mask: Mask, times: int, out: Mask) -> None:
 
 
 def contour(mask: Mask) -> Mask:
-    """Bool [H, W]: pixels with a neighbour, of four, that the mask treats differently."""
+    """Return the pixels, bool [H, W], that have one of their four neighbours on the other side of the mask."""
     found = np.zeros_like(mask)
     across, down = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
     found[:, 1:] |= across
@@ -57,14 +57,14 @@ def contour(mask: Mask) -> Mask:
 
 
 def disk(radius: int) -> Indices:
-    """The pixels within a Euclidean distance, between centres."""
+    """Return the shape of all pixels within a Euclidean distance, measured between centres."""
     away = np.arange(-radius, radius + 1)
     spans: Indices = np.sqrt(radius**2 - away**2).astype(np.int64)
     return spans
 
 
 def ellipse(radius: int) -> Indices:
-    """OpenCV's MORPH_ELLIPSE of side 2 * radius + 1: as disk(), but half spans are rounded, halves to even."""
+    """Return OpenCV's MORPH_ELLIPSE of side 2 * radius + 1: like disk(), but half spans are rounded, halves to even."""
     away = np.arange(-radius, radius + 1)
     scale = 1 / radius**2 if radius else 0.0
     spans: Indices = np.rint(radius * np.sqrt((radius**2 - away**2) * scale)).astype(np.int64)

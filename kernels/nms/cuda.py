@@ -1,4 +1,4 @@
-"""Non-maximum suppression on a GPU: every pair of boxes at once, then the kept ones are picked in order."""
+"""Non-maximum suppression on a GPU: every pair of boxes is compared at once, then the kept ones are picked in order."""
 
 import numpy as np
 from numba import cuda
@@ -46,7 +46,7 @@ def box_nms(boxes: Floats | NDArray[np.int32], scores: Floats, iou_thresh: float
 
 @device.kernel
 def _compare(edges: Floats, area: Floats, iou_thresh: float, overlaps: Words) -> None:
-    """Bit j % 64 of overlaps[i, j // 64] becomes whether box i, when kept, drops box j behind it."""
+    """Set bit j % 64 of overlaps[i, j // 64] where box i, when it is kept, drops box j behind it."""
     count, words = overlaps.shape
     x0, y0, x1, y1 = edges[0], edges[1], edges[2], edges[3]
     zero = np.float32(0)

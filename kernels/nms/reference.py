@@ -1,4 +1,4 @@
-"""The definition of non-maximum suppression, in plain NumPy; the CPU's set has it too."""
+"""The definition of non-maximum suppression, in plain NumPy; the CPU's set uses it too."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,11 @@ def box_nms(
 def in_order(
     boxes: NDArray[np.float32] | NDArray[np.int32], scores: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """Indices in the order of visits; x0, y0, x1, y1 of the boxes in that order, float32 [4, N]; their areas [N]."""
+    """Sort the boxes in the order of visits.
+
+    Returns:
+        The boxes' indices; x0, y0, x1, y1 of the boxes, float32 [4, N]; and their areas [N]; all in that order.
+    """
     order = np.argsort(-scores, kind="stable")
     edges = np.ascontiguousarray(boxes[order].T, dtype=np.float32)
     x0, y0, x1, y1 = edges

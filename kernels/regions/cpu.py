@@ -38,7 +38,7 @@ def remove_small_regions(mask: Mask, min_area: int, mode: Mode, out: Mask) -> bo
 
 
 def region_boxes(mask: Mask) -> NDArray[np.int64]:
-    """The box of every 8-connected foreground region.
+    """Return the box of every 8-connected foreground region.
 
     Args:
         mask: bool [H, W], C-contiguous.
@@ -60,7 +60,11 @@ def region_boxes(mask: Mask) -> NDArray[np.int64]:
 
 
 def _joined_runs(mask: Mask, wanted: bool) -> tuple[Indices, Indices, Indices, Indices]:
-    """The runs of each row that are `wanted`: rows [H + 1], where each row's begin, starts, stops, and regions."""
+    """Find the runs of `wanted` pixels in each row, and join those of a region.
+
+    Returns:
+        rows [H + 1], the first run of each row; starts and stops of the runs; and the first run of each one's region.
+    """
     rows = np.zeros(mask.shape[0] + 1, np.int32)
     _count_runs(mask, wanted, rows)
     np.cumsum(rows, out=rows)
@@ -73,7 +77,7 @@ def _joined_runs(mask: Mask, wanted: bool) -> tuple[Indices, Indices, Indices, I
 
 @kernel
 def _count_runs(mask: Mask, wanted: bool, rows: Indices) -> None:
-    """rows[y + 1] becomes the number of runs in row y."""
+    """Set rows[y + 1] to the number of runs in row y."""
     for y in range(mask.shape[0]):
         count = 0
         previous = not wanted
@@ -111,7 +115,7 @@ def _root_of(root: Indices, run: int) -> int:
 
 @kernel
 def _join_runs(rows: Indices, starts: Indices, stops: Indices, root: Indices) -> None:
-    """Afterwards root[run] is the first run of the region, in raster order."""
+    """Set root[run] to the first run of its region, in raster order."""
     for y in range(1, rows.size - 1):
         above, run = rows[y - 1], rows[y]
         while above < rows[y] and run < rows[y + 1]:
@@ -158,7 +162,7 @@ def _clear_small(
 
 @kernel
 def _grow_boxes(rows: Indices, starts: Indices, stops: Indices, root: Indices, boxes: NDArray[np.int64]) -> None:
-    """boxes[run] becomes the box of the region whose first run it is."""
+    """Set boxes[run] to the box of the region whose first run it is."""
     for y in range(rows.size - 1):
         for run in range(rows[y], rows[y + 1]):
             box = boxes[root[run]]

@@ -1,4 +1,4 @@
-"""The definition of what is done with connected regions: a flood fill in plain Python."""
+"""The definition of the work on connected regions: a flood fill in plain Python."""
 
 from typing import Literal, get_args
 
@@ -14,7 +14,7 @@ Mode = Literal["holes", "islands"]
 def remove_small_regions(mask: Mask, min_area: int, mode: Mode, out: Mask) -> bool:
     """Fill 8-connected background regions ("holes") or drop foreground ones ("islands") smaller than `min_area`.
 
-    When every island is smaller, the largest stays. Of equally large ones that is the one whose first 2 x 2 block (in
+    When every island is smaller, the largest stays. Among equally large ones it is the one whose first 2 x 2 block (in
     rows of blocks aligned at even pixels) comes first: OpenCV numbers regions in that order, not in the order of
     their first pixel, and upstream takes the first maximum.
 
@@ -48,7 +48,7 @@ def remove_small_regions(mask: Mask, min_area: int, mode: Mode, out: Mask) -> bo
 
 
 def region_boxes(mask: Mask) -> NDArray[np.int64]:
-    """The box of every 8-connected foreground region.
+    """Return the box of every 8-connected foreground region.
 
     Args:
         mask: bool [H, W], C-contiguous.
@@ -73,7 +73,7 @@ def check_mask(mask: Mask, mode: str, out: Mask) -> None:
 
 
 def _regions(wanted: Mask) -> list[list[tuple[int, int]]]:
-    """The pixels of every 8-connected region of true values."""
+    """Return the pixels of every 8-connected region of true values."""
     height, width = wanted.shape
     seen = np.zeros_like(wanted)
     regions = []

@@ -41,7 +41,7 @@ def resize_bilinear(values: Floats, out: Floats) -> None:
 
 @contracted_kernel
 def taps(size: int, out_size: int) -> tuple[Indices, Indices, Floats]:
-    """Per output index: the two source indices, and the weight of the second."""
+    """Return, for every output index, the two source indices and the weight of the second."""
     scale = np.float32(size) / np.float32(out_size)
     first = np.empty(out_size, np.int32)
     second = np.empty(out_size, np.int32)

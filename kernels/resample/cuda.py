@@ -1,4 +1,4 @@
-"""Bilinear resizing on a GPU, a thread for every output pixel."""
+"""Bilinear resizing on a GPU, with a thread for every output pixel."""
 
 import numpy as np
 from numba import cuda
@@ -30,7 +30,7 @@ def resize_bilinear(values: Floats, out: Floats) -> None:
 
 @device.function
 def lerp(first: np.float32, second: np.float32, weight: np.float32) -> np.float32:
-    """From first to second, with the roundings of the definition."""
+    """Interpolate from first to second, with the roundings of the definition."""
     return fma(first, np.float32(1) - weight, second * weight)
 
 

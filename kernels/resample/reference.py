@@ -36,7 +36,7 @@ def check_planes(values: Floats, out: Floats) -> None:
 
 
 def taps(size: int, out_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
-    """Per output index: the two source indices, and the weight of the second, in float32 as PyTorch has them."""
+    """Return, for every output index, the two source indices and the weight of the second, in float32 as in PyTorch."""
     scale = np.float32(size) / np.float32(out_size)
     centres = np.arange(out_size, dtype=np.float32) + np.float32(0.5)
     source = np.maximum(_fma(np.full_like(centres, scale), centres, np.full_like(centres, -0.5)), np.float32(0))

@@ -1,1 +1,1 @@
-"""Which pixels a refiner decodes."""
+"""Kernels that settle which pixels a refiner decodes."""

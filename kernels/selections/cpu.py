@@ -1,4 +1,4 @@
-"""The pixels that a refiner decodes, in Numba, one thread: all of it is small beside the decoding."""
+"""The choice of pixels that a refiner decodes, in Numba, on one thread: it takes little time beside the decoding."""
 
 import numpy as np
 
@@ -14,11 +14,11 @@ def settle_squares(found: Floats, decoded: Mask, step: int, margin: float, squar
         found: float32 [H, W], C-contiguous, probabilities; read at the corners of the squares looked at, and filled.
         decoded: bool [H, W], C-contiguous; pixels that are not to be filled.
         step: side of the squares; both edges are read, the first one is filled.
-        margin: 0 to 0.5; corners that are all as near to 0, or to 1, agree.
+        margin: 0 to 0.5; corners agree that all lie within it of 0, or all of 1.
         squares: bool [m, n], C-contiguous; true for those to look at, and set to false where settled.
 
     Raises:
-        ValueError: a shape or dtype differs from the above, the step is below 1 or the margin no such number.
+        ValueError: a shape or dtype differs from the above, the step is below 1, or the margin is not 0 to 0.5.
 
     Source: reference.settle_squares is the definition.
     """

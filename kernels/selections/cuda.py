@@ -1,4 +1,4 @@
-"""The pixels that a refiner decodes, on a GPU: a thread for every pixel asks its square's corners."""
+"""The choice of pixels that a refiner decodes, on a GPU: a thread for every pixel reads its square's corners."""
 
 import numpy as np
 from numba import cuda
@@ -16,17 +16,17 @@ def settle_squares(found: Floats, decoded: Mask, step: int, margin: float, squar
         found: float32 [H, W], C-contiguous, probabilities; read at the corners of the squares looked at, and filled.
         decoded: bool [H, W], C-contiguous; pixels that are not to be filled.
         step: side of the squares; both edges are read, the first one is filled.
-        margin: 0 to 0.5; corners that are all as near to 0, or to 1, agree.
+        margin: 0 to 0.5; corners agree that all lie within it of 0, or all of 1.
         squares: bool [m, n], C-contiguous; true for those to look at, and set to false where settled.
 
     Raises:
-        ValueError: a shape or dtype differs from the above, the step is below 1 or the margin no such number.
+        ValueError: a shape or dtype differs from the above, the step is below 1, or the margin is not 0 to 0.5.
 
     Source: reference.settle_squares is the definition.
     """
     check_squares(found, decoded, step, margin, squares)
     values, open_squares = device.to_device(found), device.to_device(squares)
-    asked = device.to_device(squares)  # its pixels still ask while the square is being settled
+    asked = device.to_device(squares)  # its pixels are still read while the square is being settled
     limits = np.float32(margin), np.float32(1 - margin)
     device.launch(_settle, found.size, values, device.to_device(decoded), step, *limits, asked, open_squares)
     device.to_host(values, found)

@@ -1,4 +1,4 @@
-"""The definition of the pixels that a refiner decodes, in plain NumPy."""
+"""The definition of which pixels a refiner decodes, in plain NumPy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,12 +8,12 @@ from maskrt.kernels.checks import check_array
 
 
 def lattice(size: int, step: int) -> NDArray[np.int64]:
-    """0, step, 2 * step, ..., and the last index of an axis of `size`, wherever it falls."""
+    """Return 0, step, 2 * step, ..., and the last index of an axis of `size`, wherever it falls."""
     return np.append(np.arange(0, size - 1, step), size - 1)
 
 
 def lattice_points(shape: tuple[int, ...], step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Index of the lattice's points in a picture [H, W]: rows [m, 1] and columns [1, n]."""
+    """Return an index of the lattice's points in a picture [H, W]: rows [m, 1] and columns [1, n]."""
     return lattice(shape[0], step)[:, None], lattice(shape[1], step)[None]
 
 
@@ -21,19 +21,18 @@ def settle_squares(found: Floats, decoded: Mask, step: int, margin: float, squar
     """Fill the lattice squares whose corners agree, and keep the others to be divided.
 
     A square is settled when its four corners are all within `margin` of 0, or all within `margin` of 1. Its pixels that
-    are not decoded then become what lies between the corners, bilinearly. A square has its first row and column, its
-    last ones belong to the next square; the last square of an axis has both.
+    are not decoded are then interpolated bilinearly between the corners. A square owns its first row and column; its
+    last ones belong to the next square. The last square of an axis owns both.
 
     Args:
         found: float32 [H, W], C-contiguous, probabilities; read at the corners of the squares looked at, and filled.
         decoded: bool [H, W], C-contiguous; pixels that are not to be filled.
         step: side of the squares; see lattice().
         margin: 0 to 0.5.
-        squares: bool [m, n], C-contiguous, as of squares_of(); true for those to look at, and set to false where
-            settled.
+        squares: bool [m, n], C-contiguous, see squares_of(); true for those to look at, and set to false where settled.
 
     Raises:
-        ValueError: a shape or dtype differs from the above, the step is below 1 or the margin no such number.
+        ValueError: a shape or dtype differs from the above, the step is below 1, or the margin is not 0 to 0.5.
     """
     check_squares(found, decoded, step, margin, squares)
     rows, columns = (lattice(size, step) for size in found.shape)
@@ -52,7 +51,7 @@ def settle_squares(found: Floats, decoded: Mask, step: int, margin: float, squar
 
 
 def square_edges(index: int, points: NDArray[np.int64]) -> tuple[int, int, int]:
-    """First and last lattice point of a square on an axis, and where its own places end."""
+    """Return the first and last lattice point of a square on an axis, and where its own pixels end."""
     last = int(points[min(index + 1, len(points) - 1)])
     return int(points[index]), last, last + 1 if index + 2 >= len(points) else last
 
@@ -69,5 +68,5 @@ def check_squares(found: Floats, decoded: Mask, step: int, margin: float, square
 
 
 def squares_of(shape: tuple[int, ...], step: int) -> tuple[int, int]:
-    """How many squares a picture [H, W] has down and across; one where an axis has a single pixel."""
+    """Return how many squares a picture [H, W] has down and across; one where an axis has a single pixel."""
     return max(1, len(lattice(shape[0], step)) - 1), max(1, len(lattice(shape[1], step)) - 1)

@@ -8,6 +8,7 @@ from maskrt.runtime.bundle.bundle import FP32, Bundle
 from maskrt.runtime.bundle.manifest import Artifact, DataFile, ModelEntry, Parity, PrecisionSpec
 
 # Fields of every manifest that are no settings of a pipeline.
+ROI_EXPECTED = "roi_expected"
 COMMON = ("kind", "schema", "maskrt", "precision", "opset", "models", "note", "precisions")
 
 
@@ -30,6 +31,7 @@ class Description(msgspec.Struct, frozen=True):
     opset: int
     note: str
     settings: dict[str, dict[str, Any] | None]
+    roi_expected: bool
     precisions: dict[str, PrecisionSpec]
     files: tuple[FileDescription, ...]
 
@@ -43,14 +45,15 @@ def describe(bundle: Bundle) -> Description:
         files += [_described(role, FP32, entry), *(_described(role, FP32, data) for data in entry.data)]
         for name, lower in manifest.precisions.items():
             files += [_described(role, name, lower.models[role])] if role in lower.models else []
-    if plain.get("two_stage", plain) is None:  # a segmenter of one stage has no use for either
-        del plain["two_stage"], plain["selection"]
+    if manifest.two_stage_specs is None:  # a segmenter of one stage has no use for either
+        plain = {name: section for name, section in plain.items() if name not in ("two_stage", "patch_selection")}
     return Description(
         kind=plain["kind"],
         maskrt=manifest.maskrt,
         opset=manifest.opset,
         note=manifest.note,
-        settings={name: section for name, section in plain.items() if name not in COMMON},
+        settings={name: section for name, section in plain.items() if name not in COMMON and name != ROI_EXPECTED},
+        roi_expected=bool(plain.get(ROI_EXPECTED)),
         precisions=manifest.precisions,
         files=tuple(files),
     )
@@ -60,6 +63,7 @@ def description_lines(description: Description) -> tuple[str, ...]:
     """For people: what the bundle is, its settings and its files."""
     lines = [f"{description.kind}, written by maskrt {description.maskrt}, opset {description.opset}"]
     lines += [f"note: {description.note}"] if description.note else []
+    lines += ["made for regions of interest: use --roi or --roi-from"] if description.roi_expected else []
     for name, section in description.settings.items():
         fields = "none" if section is None else ", ".join(f"{key}={_value(value)}" for key, value in section.items())
         lines.append(f"{name}: {fields}")

@@ -4,7 +4,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Recorder:
 
     def watch(self, role: str, session: Session) -> Session:
         """A session that is recorded under its role."""
-        return _RecordedSession(role, session, self)
+        return recorded_session(role, session, self)
 
     def add(self, role: str, run: Run) -> None:
         """Reservoir sampling: the n-th run takes a kept one's place with probability size / n."""
@@ -48,12 +48,23 @@ class Recorder:
                 self.runs[role][place] = run
 
 
+class RunSink(Protocol):
+    """Takes every run of the sessions that it is given to."""
+
+    def add(self, role: str, run: Run) -> None: ...
+
+
+def recorded_session(role: str, session: Session, sink: RunSink) -> Session:
+    """Return a session that gives each of its runs to a sink."""
+    return _RecordedSession(role, session, sink)
+
+
 class _RecordedSession(Closeable):
     """A session whose runs are recorded."""
 
-    def __init__(self, role: str, session: Session, recorder: Recorder) -> None:
+    def __init__(self, role: str, session: Session, sink: RunSink) -> None:
         self.inputs, self.optional, self.outputs = session.inputs, session.optional, session.outputs
-        self._role, self._session, self._recorder = role, session, recorder
+        self._role, self._session, self._sink = role, session, sink
 
     @overload
     def run(self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None) -> dict[str, Array]: ...
@@ -68,7 +79,7 @@ class _RecordedSession(Closeable):
     ) -> dict[str, Any]:
         """As of Session. What stays on a device is recorded as it was then: its memory is soon used again."""
         outputs = self._session.run(feeds, check, keep_on_device=keep_on_device)
-        self._recorder.add(self._role, Run(_on_host(feeds), _on_host(outputs)))
+        self._sink.add(self._role, Run(_on_host(feeds), _on_host(outputs)))
         return outputs
 
     def close(self) -> None:

@@ -36,6 +36,11 @@ class ImageCertificate(msgspec.Struct, frozen=True, kw_only=True):
         """Whether nothing differs, ties apart."""
         return self.different == 0
 
+    @property
+    def summary(self) -> str:
+        """The counts in words."""
+        return f"{self.ties} ties, {self.different} different"
+
 
 class Certificate(ImageCertificate, frozen=True, kw_only=True):
     """What was compared on one image.

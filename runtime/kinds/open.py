@@ -6,6 +6,7 @@ from typing import Any
 
 from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.engines.loading import WrapSession, as_loaded
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.kinds.commands import require_command
 from maskrt.runtime.kinds.table import kind_of
@@ -19,6 +20,7 @@ def open_pipeline(
     kernels: str = "cpu",
     precision: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    wrap_session: WrapSession = as_loaded,
 ) -> FramePipeline:
     """Verify a bundle and load its pipeline for use in a `with` block.
 
@@ -31,6 +33,7 @@ def open_pipeline(
         precision: "fp32", or one that maskrt export precisions put into the bundle; None is the opened bundle's own,
             "fp32" for a folder.
         settings: override the bundle's, as {"points_per_side": 20}.
+        wrap_session: is given the role and the session of every network, and returns what the pipeline uses instead.
 
     Raises:
         BundleError: the bundle is not whole, lacks the precision, or needs more than frames; or there is no such
@@ -44,4 +47,6 @@ def open_pipeline(
     open_kind = kind_of(opened).open
     if open_kind is None:  # require_command has said so
         raise BundleError(f"{opened.path} needs more than frames")
-    return open_kind(with_settings(opened, settings or {}), provider, threads, kernel_set(kernels))
+    own_kernels = kernel_set(kernels)
+    configured = with_settings(opened, settings or {})
+    return open_kind(configured, provider, threads, own_kernels, wrap_session=wrap_session)

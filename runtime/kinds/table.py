@@ -8,6 +8,7 @@ from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.bundle.manifest import MANIFESTS, Manifest
 from maskrt.runtime.engines.axes import Inputs
+from maskrt.runtime.engines.loading import WrapSession, as_loaded
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.answers import Answer
 from maskrt.runtime.evaluation.scoring import Evaluation
@@ -17,9 +18,17 @@ from maskrt.runtime.pipelines.base import FramePipeline
 
 
 class OpenPipeline(Protocol):
-    """Loads the pipeline of a bundle, whose settings are those it is run with."""
+    """Loads the pipeline of a bundle, whose settings are those it is run with; wrap_session: see Sessions."""
 
-    def __call__(self, bundle: Bundle, provider: str, threads: int | None, kernels: KernelSet) -> FramePipeline: ...
+    def __call__(
+        self,
+        bundle: Bundle,
+        provider: str,
+        threads: int | None,
+        kernels: KernelSet,
+        *,
+        wrap_session: WrapSession = as_loaded,
+    ) -> FramePipeline: ...
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Pipelines: frames in, results out, one room for each kind."""
+"""Pipelines turn frames into results; each kind has its own folder."""

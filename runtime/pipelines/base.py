@@ -1,4 +1,4 @@
-"""A pipeline: frames in, and of each its result or its own error out."""
+"""The base of all pipelines, which turn each frame into its result or its own error."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -17,15 +17,15 @@ from maskrt.runtime.types import Frame, Result, Roi
 
 Outcomes = list[Result | InputError | NetworkError]
 
-# Name -> the implementation of every kernel, loaded when it is asked for.
+# Name -> the implementation of every kernel, loaded on first use.
 KERNELS: dict[str, Callable[[], KernelSet]] = {"cpu": lambda: sets.CPU, "cuda": sets.cuda}
 
 
 @dataclass(frozen=True)
 class View:
-    """What a pipeline sees of a frame.
+    """The part of a frame that a pipeline sees.
 
-    rgb: the region of interest, uint8 [h, w, 3], C-contiguous; roi_xywh: where it lies; size_hw, name: of the frame.
+    rgb: the region of interest, uint8 [h, w, 3], C-contiguous; roi_xywh: where it lies; size_hw, name: the frame's.
     """
 
     rgb: NDArray[np.uint8]
@@ -37,7 +37,7 @@ class View:
 class FramePipeline(Closeable):
     """A loaded pipeline, for use in a `with` block.
 
-    Subclasses say what a frame's view is where it is not its region of interest, and what they make of several views.
+    A subclass segments several views at once. It may also replace the view, which is the region of interest.
     """
 
     def __call__(self, frame: Frame | NDArray[np.uint8], roi: Roi | None = None) -> Result:
@@ -52,30 +52,30 @@ class FramePipeline(Closeable):
             rois: for each frame x, y, width, height in pixels; None is the whole frame.
 
         Returns:
-            For each frame its result, or the error that is its own: an InputError where the frame is not uint8 RGB, the
-            ROI leaves it, or a network has fixed sides that do not fit; a NetworkError where a network failed on it.
+            For each frame its result or its own error: an InputError if the frame is not uint8 RGB, the ROI leaves it,
+            or a network has fixed sides that do not fit; a NetworkError if a network failed on it.
 
         Raises:
             NetworkError: a network failed on all of them.
-            OutOfMemory: half of what a network takes at a time did not fit into memory either.
+            OutOfMemory: not even half of what a network takes at a time fits into memory.
         """
         named = [frame if isinstance(frame, Frame) else Frame(frame) for frame in frames]
         return run_isolated(list(zip(named, rois, strict=True)), self._view, self._segment)
 
     def _view(self, frame: Frame, roi: Roi | None) -> View:
-        """The region of interest, cut out; raises InputError as checked_roi."""
+        """Cut out the region of interest; raises InputError as checked_roi does."""
         return view_of(frame, roi)
 
     @abstractmethod
     def _segment(self, views: Sequence[View]) -> Outcomes:
-        """The result of each view, or its own error; raises what is the error of all."""
+        """Return the result of each view, or its own error; raise an error that concerns all of them."""
 
 
 def view_of(frame: Frame, roi: Roi | None) -> View:
     """Return a frame's region of interest.
 
     Raises:
-        InputError: as checked_roi.
+        InputError: see checked_roi.
     """
     checked = checked_roi(frame.rgb, roi)
     return View(cut(frame.rgb, checked), checked, (frame.rgb.shape[0], frame.rgb.shape[1]), frame.name)

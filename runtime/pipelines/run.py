@@ -1,4 +1,4 @@
-"""The loop from a source through a pipeline into a sink."""
+"""The loop that takes frames from a source through a pipeline into a sink."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ SOME_FRAMES_FAILED = 3
 
 
 class Pipeline(Protocol):
-    """What the loop needs of a pipeline: several frames in, and of each its result or its own error out."""
+    """A pipeline as this loop needs it: it turns each of several frames into its result or its own error."""
 
     def batch(
         self, frames: Sequence[Frame], rois: Sequence[Roi | None]
@@ -26,7 +26,7 @@ class Pipeline(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened to one frame."""
+    """The outcome of one frame; reason: why it failed."""
 
     name: str
     status: Literal["done", "skipped", "failed"]
@@ -35,7 +35,7 @@ class Outcome:
 
 @dataclass
 class Summary:
-    """Counts of frames. skipped: done by an earlier run."""
+    """Counts of frames; skipped: done by an earlier run."""
 
     done: int = 0
     skipped: int = 0
@@ -58,17 +58,17 @@ def run_batch(
 ) -> Summary:
     """Segment every frame of a source.
 
-    A frame that cannot be read or segmented is recorded as failed and the run goes on.
+    A frame that cannot be read or segmented is recorded as failed, and the run goes on.
 
     Args:
         pipeline, source, sink: opened; the caller closes them.
-        roi: x, y, width, height for all frames; a function from a frame's name; or None for whole frames.
+        roi: x, y, width, height for all frames; a function from a frame's name to them; or None for whole frames.
         resume: skip the frames that the sink says are done.
-        progress: told of every frame, in the source's order.
-        batch: frames that are read, segmented and written at a time; no more are held.
+        progress: called with the outcome of every frame, in the source's order.
+        batch: how many frames are read, segmented and written at a time; no more are held in memory.
 
     Raises:
-        MaskrtError: what stops all frames, such as a full disk.
+        MaskrtError: something stops all frames, such as a full disk.
     """
     summary = Summary()
     items = iter(source)
@@ -76,14 +76,14 @@ def run_batch(
         for outcome in _outcomes(pipeline, several, sink, roi, resume):
             setattr(summary, outcome.status, getattr(summary, outcome.status) + 1)
             progress(outcome)
-        several.clear()  # or these frames would be held while the next are read
+        several.clear()  # otherwise these frames stay in memory while the next are read
     return summary
 
 
 def _outcomes(
     pipeline: Pipeline, items: Sequence[Frame | BadFrame], sink: Sink, roi: Roi | RoiOf | None, resume: bool
 ) -> Iterator[Outcome]:
-    """What happens to each of some items, in their order; those that are to be segmented are segmented together."""
+    """Yield the outcome of each item in order; the frames among them are segmented together."""
     planned = [_planned(item, sink, roi, resume) for item in items]
     answers = iter(_answers(pipeline, [plan for plan in planned if isinstance(plan, tuple)]))
     for item, plan in zip(items, planned, strict=True):
@@ -102,7 +102,7 @@ def _outcomes(
 def _planned(
     item: Frame | BadFrame, sink: Sink, roi: Roi | RoiOf | None, resume: bool
 ) -> tuple[Frame, Roi] | Outcome | InputError:
-    """A frame and its region, or why there is nothing to segment."""
+    """Return a frame and its region, or why there is nothing to segment."""
     if isinstance(item, BadFrame):
         return InputError(item.reason)
     try:
@@ -114,7 +114,7 @@ def _planned(
 
 
 def _answers(pipeline: Pipeline, planned: Sequence[tuple[Frame, Roi]]) -> Sequence[Result | InputError | NetworkError]:
-    """Of each frame its result or error; what stops a batch is the error of all its frames."""
+    """Return each frame's result or error; an error that stops the batch is the error of all its frames."""
     if not planned:
         return []
     found = attempt(lambda: pipeline.batch([frame for frame, _ in planned], [roi for _, roi in planned]))

@@ -1,4 +1,4 @@
-"""From prompts to the masks that pass both gates, decided on low-res logits: no pixel is drawn yet."""
+"""Finds the masks that pass both gates, on low-res logits alone: no mask is drawn at full size yet."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,12 +39,12 @@ def stable_candidates(
     spec: MasksSpec,
     kernels: KernelSet,
 ) -> list[Candidate]:
-    """Those of N low-res masks that are stable.
+    """Return those of N low-res masks that are stable.
 
     Args:
         low_res: float32 [N, l, l], C-contiguous.
-        points_xy, pred_iou: [N, 2] and [N], of each mask.
-        placement: of all masks.
+        points_xy, pred_iou: [N, 2] and [N], the prompt point and predicted IoU of each mask.
+        placement: where all these masks lie in the picture.
         mask_threshold: the logit above which a pixel belongs to the mask.
     """
     offset, min_stability = spec.stability_score_offset, spec.stability_score_thresh
@@ -61,13 +61,13 @@ def stable_candidates(
 
 
 def draw_rle(candidate: Candidate, side: int, placement: Placement, mask_threshold: float, kernels: KernelSet) -> Rle:
-    """The run lengths of a candidate at full size; `side` is that of the low-res mask."""
+    """Return the run lengths of a candidate at full size; `side` is the side of the low-res mask."""
     counts = kernels.mask_counts(candidate.window, side, placement, mask_threshold, candidate.box_xyxy)
     return {"size": list(placement.size_hw), "counts": counts.tolist()}
 
 
 class CandidateFinder:
-    """Prompts the decoder with points, batches side by side where the decoder gains from it."""
+    """Prompts the decoder with points; several batches run at once where that makes the decoder faster."""
 
     def __init__(self, decoder: MaskDecoder, sam: SamSpec, spec: MasksSpec, kernels: KernelSet) -> None:
         self._decoder = decoder
@@ -76,18 +76,18 @@ class CandidateFinder:
         self._kernels = kernels
 
     def prepare(self, embeddings: Tensor) -> Tensors:
-        """What all prompts of one image share."""
+        """Return the tensors that all prompts of one image share."""
         return self._decoder.prepare(embeddings)
 
     def find(
         self, image: Tensors, points_xy: Points, placement: Placement, timings_ms: dict[str, float]
     ) -> list[Candidate]:
-        """The masks of N prompts that are confident and stable, in the order of prompts.
+        """Return the confident and stable masks of N prompts, in the order of the prompts.
 
         Args:
             image: from `prepare`.
             points_xy: float64 [N, 2], in pixels at full size.
-            timings_ms: gets "decoder" and "masks" added; for threads that work side by side, the mean of one.
+            timings_ms: gets "decoder" and "masks" added; where threads run side by side, the mean over the threads.
 
         Raises:
             NetworkError: the decoder returned NaN, infinity, or a shape that the bundle does not declare.
@@ -107,7 +107,7 @@ class CandidateFinder:
     def _batch(
         self, image: Tensors, points_xy: Points, placement: Placement
     ) -> tuple[list[Candidate], dict[str, float]]:
-        """One batch of prompts, in a thread of its own, and what its stages took."""
+        """Return the candidates of one batch of prompts, and the milliseconds of its stages; runs in its own thread."""
         elapsed_ms: dict[str, float] = {}
         (height, width), (input_height, input_width) = placement.size_hw, placement.input_hw
         with timed(elapsed_ms, "decoder"):

@@ -1,4 +1,4 @@
-"""Small holes and islands of a mask, on its box instead of the whole image."""
+"""Removes small holes and islands of a mask, working on its box instead of the whole image."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,18 +10,18 @@ from maskrt.runtime.rle import Rle, decode_part, move_rle
 def clean_rle(
     rle: Rle, box_xyxy: NDArray[np.int32], min_area: int, kernels: KernelSet
 ) -> tuple[Rle, NDArray[np.int32], bool]:
-    """Fill holes and drop islands smaller than `min_area` pixels; the same as on the whole image.
+    """Fill holes and drop islands smaller than `min_area` pixels; the result is the same as on the whole image.
 
     A background region that leaves the box is joined to all that is around the box, so a margin of `min_area` pixels
     is enough to tell it from a hole.
 
     Args:
-        rle: of the mask.
-        box_xyxy: int32 [4], its box, last pixel inclusive.
+        rle: the mask.
+        box_xyxy: int32 [4], the box of the mask, last pixel inclusive.
         min_area: pixels, at least 1.
 
     Returns:
-        The mask and its box afterwards, and whether upstream would call it changed: as of remove_small_regions.
+        The mask and its box afterwards, and whether upstream would call the mask changed (see remove_small_regions).
     """
     height, width = rle["size"]
     x0, y0, x1, y1 = box_xyxy.tolist()

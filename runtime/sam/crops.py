@@ -1,4 +1,4 @@
-"""Overlapping crops of an image, layer by layer, each looked at as if it were an image of its own.
+"""Overlapping crops of an image, layer by layer; SAM searches each crop as if it were an image of its own.
 
 Source: segment_anything.utils.amg, which defines every number here.
 """
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 Crop = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the image, the last two exclusive
 
-EDGE_TOLERANCE = 20  # pixels; a box so close to the edge of a crop is taken for a cut object
+EDGE_TOLERANCE = 20  # pixels; a box as close to the edge of a crop counts as an object that the crop cuts
 
 
 def crop_boxes(size_hw: tuple[int, int], layers: int, overlap_ratio: float) -> list[tuple[int, Crop]]:
-    """The whole image as layer 0, then 4^i crops for every further layer i.
+    """Return the whole image as layer 0, then 4^i crops for every further layer i.
 
     Args:
-        size_hw: of the image.
-        layers: further ones, 0 or more.
-        overlap_ratio: of neighbouring crops in the first layer, as a share of the image's shorter side; halved from
-            layer to layer.
+        size_hw: size of the image.
+        layers: number of further layers, 0 or more.
+        overlap_ratio: overlap of neighbouring crops in layer 1, as a share of the image's shorter side; each further
+            layer halves it.
 
     Returns:
-        (layer, crop), in upstream's order: column by column within a layer.
+        Pairs (layer, crop) in upstream's order: column by column within a layer.
     """
     height, width = size_hw
     crops: list[tuple[int, Crop]] = [(0, (0, 0, width, height))]
@@ -40,7 +40,10 @@ def crop_boxes(size_hw: tuple[int, int], layers: int, overlap_ratio: float) -> l
 
 
 def cut_by_crop(boxes_xyxy: NDArray[np.int32], crop: Crop, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """Bool [N]: the box, int32 [N, 4] in pixels of the crop, lies at an edge of the crop that is none of the image."""
+    """Return bool [N]: whether the crop cuts the object in each box.
+
+    A box, int32 [N, 4] in pixels of the crop, is cut if it lies at an edge of the crop that is no edge of the image.
+    """
     x0, y0, _, _ = crop
     boxes = boxes_xyxy + np.array([x0, y0, x0, y0], np.int32)
     near_crop = np.abs(boxes - np.array(crop)) <= EDGE_TOLERANCE

@@ -1,4 +1,7 @@
-"""SAM's mask decoder on many prompts of one image: in one graph, or in the three of maskrt.export.graphs.split_decoder."""
+"""SAM's mask decoder for many prompts of one image.
+
+It is one graph, or the three graphs of maskrt.export.graphs.split_decoder.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,20 +19,20 @@ from maskrt.runtime.engines.providers import provider_of
 from maskrt.runtime.engines.session import Session, require_names
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
 
-Tensors = Mapping[str, Tensor]  # on the host or, of an engine on a GPU, there
+Tensors = Mapping[str, Tensor]  # on the host, or on the GPU of the engine that made them
 
 SPLIT_DECODER = ("image_side", "token_side", "upscale")  # roles of SplitDecoder's graphs, in its order
 MASKS_PER_POINT = 3  # SAM's multimask outputs: whole, part, subpart
-# A GPU runs what its callers send in turn: a few keep it busy while the others measure masks. One for every core would
-# hold an execution context with its memory for each, and wait.
+# A GPU runs one call after the other: a few workers keep it busy while the others measure masks. A worker for every
+# core would hold an execution context with its memory, and would mostly wait.
 GPU_WORKERS = 4
 
 
 @dataclass(frozen=True)
 class Prompted:
-    """What the decoder says of B prompts: pred_iou float32 [B, 3], and what `masks` needs to draw them.
+    """The decoder's answer to B prompts: pred_iou float32 [B, 3], and the state that `masks` needs to draw the masks.
 
-    state: of an engine on a GPU, it holds memory there until it is dropped.
+    The state of an engine on a GPU holds memory there until the object is dropped.
     """
 
     pred_iou: Floats
@@ -37,7 +40,7 @@ class Prompted:
 
 
 class MaskDecoder(Protocol):
-    """Embedding once, prompts in batches, masks for those that are wanted."""
+    """A decoder takes the embedding once and prompts in batches, and draws the masks that are wanted."""
 
     @property
     def batch(self) -> int | None:
@@ -48,12 +51,16 @@ class MaskDecoder(Protocol):
         """Threads that may call it at the same time, and should."""
 
     def prepare(self, embeddings: Tensor) -> Tensors:
-        """What all prompts of an image share. embeddings: float32 [1, C, e, e], where the encoder has left them."""
+        """Return the tensors that all prompts of an image share.
+
+        Args:
+            embeddings: float32 [1, C, e, e], on the host or where the encoder left them.
+        """
 
     def prompt(self, image: Tensors, coords: Floats, labels: Floats) -> Prompted: ...
 
     def masks(self, image: Tensors, prompted: Prompted, wanted: NDArray[np.bool_]) -> tuple[Indices, Floats]:
-        """Low-res masks of the wanted ones.
+        """Return the low-res masks that are wanted.
 
         Args:
             wanted: bool [B, 3].
@@ -64,9 +71,9 @@ class MaskDecoder(Protocol):
 
 
 class WholeDecoder:
-    """One graph draws all three masks of every prompt, and takes masks as prompts too.
+    """A decoder in one graph, which draws all three masks of every prompt and takes masks as prompts too.
 
-    The graph: `image_embeddings` float32 [1, C, e, e], `point_coords` [B, P, 2] (x, y in pixels of the encoder's
+    The graph maps `image_embeddings` float32 [1, C, e, e], `point_coords` [B, P, 2] (x, y in pixels of the encoder's
     image), `point_labels` [B, P] (1 foreground, 0 background, 2 and 3 corners of a box, -1 padding), `mask_input`
     [M, 1, l, l] (logits; M is 1 or B) and `has_mask_input` [1] (1 or 0) to `low_res_masks` [B, 3, l, l] and `pred_iou`
     [B, 3].
@@ -76,7 +83,7 @@ class WholeDecoder:
     workers = 1  # the engine's own threads share the work of a large batch
 
     def __init__(self, decoder: Session, sam: SamSpec) -> None:
-        """Raises BundleError when the graph does not have the names above."""
+        """Raise BundleError unless the graph has the names above."""
         inputs = {"image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input"}
         require_names(decoder, "decoder", inputs, {"low_res_masks", "pred_iou"})
         self._decoder = decoder
@@ -84,15 +91,15 @@ class WholeDecoder:
         self._no_mask = no_mask(sam.low_res_hw)
 
     def prepare(self, embeddings: Tensor) -> Tensors:
-        """Nothing to prepare."""
+        """Return the embeddings as they are: this graph prepares nothing."""
         return {"image_embeddings": embeddings}
 
     def prompt(self, image: Tensors, coords: Floats, labels: Floats, *, mask_input: Floats | None = None) -> Prompted:
-        """Predicted IoUs, and the masks already.
+        """Return the predicted IoUs; this graph draws the masks at once, too.
 
         Args:
             mask_input: low-res logits such as `masks` returns, float32 [1, 1, l, l] for all prompts or [B, 1, l, l],
-                one for each. Prompts may then be without points: coords [B, 0, 2] and labels [B, 0].
+                one for each. Prompts may then have no points: coords [B, 0, 2] and labels [B, 0].
 
         Raises:
             InputError: a mask of another shape or type, or with NaN or infinity in it.
@@ -107,28 +114,30 @@ class WholeDecoder:
         return Prompted(outputs["pred_iou"], {"low_res_masks": outputs["low_res_masks"]})
 
     def masks(self, image: Tensors, prompted: Prompted, wanted: NDArray[np.bool_]) -> tuple[Indices, Floats]:
-        """They are drawn already; see MaskDecoder."""
+        """Return the wanted masks, which `prompt` has drawn already; see MaskDecoder."""
         indices = np.flatnonzero(wanted)
         return indices, prompted.state["low_res_masks"].reshape(-1, *self._low_res_hw)[indices]
 
 
 class SplitDecoder:
-    """Three graphs: what all prompts share, what each adds, and the masks of those prompts alone that are wanted.
+    """A decoder in three graphs, which draws the wanted masks only.
 
-    `image_side` maps `image_embeddings` to shared tensors, which the other two take by name; `token_side` maps them,
-    `point_coords` and `point_labels` to `pred_iou`, `kernels` [B, 3, c] and the state; `upscale` maps shared tensors,
+    `image_side` computes what all prompts share: it maps `image_embeddings` to shared tensors, which the other two
+    graphs take by name. `token_side` computes what each prompt adds: it maps the shared tensors, `point_coords` and
+    `point_labels` to `pred_iou`, `kernels` [B, 3, c] and the state. `upscale` draws masks: it maps shared tensors,
     state and `kernels` [B, k, c] to `low_res_masks` [B, k, l, l].
     """
 
-    batch: int | None = 4  # what a prompt adds to the image is 2 MB at ViT-B's size, and larger calls leave the caches
+    batch: int | None = 4  # a prompt adds 2 MB to the image at ViT-B's size, and larger calls do not fit the caches
 
     def __init__(
         self, image_side: Session, token_side: Session, upscale: Session, sam: SamSpec, workers: int = 1
     ) -> None:
-        """Raises BundleError when the graphs do not fit together.
+        """Raise BundleError unless the graphs fit together.
 
-        workers: threads that will call it; token_side and upscale should then have one thread each, since their
-        operators are too small to share.
+        Args:
+            workers: threads that will call this decoder; token_side and upscale should then have one thread each,
+                since their operators are too small to share.
         """
         shared = set(image_side.outputs)
         require_names(image_side, "image_side", {"image_embeddings"}, set())
@@ -144,20 +153,20 @@ class SplitDecoder:
         self._state = [name for name in token_side.outputs if name in upscale.inputs]
 
     def prepare(self, embeddings: Tensor) -> Tensors:
-        """The tensors that all prompts of the image share."""
+        """Return the tensors that all prompts of the image share."""
         return self._image_side.run({"image_embeddings": embeddings}, keep_on_device=self._image_side.outputs)
 
     def prompt(self, image: Tensors, coords: Floats, labels: Floats) -> Prompted:
-        """Predicted IoUs. No mask is drawn."""
+        """Return the predicted IoUs; no mask is drawn."""
         feeds = {name: image[name] for name in self._token_side.inputs if name in image}
-        # The state is not searched for NaN: pred_iou is made from it, and so are the masks.
+        # The state is not checked for NaN: pred_iou and the masks are computed from it, and they are checked.
         feeds |= {"point_coords": coords, "point_labels": labels}
         outputs = self._token_side.run(feeds, check=("pred_iou",), keep_on_device=self._state)
         _check_shapes("decoder", (outputs["pred_iou"].shape,), ((len(coords), MASKS_PER_POINT),))
         return Prompted(outputs["pred_iou"], {name: outputs[name] for name in self._state})
 
     def masks(self, image: Tensors, prompted: Prompted, wanted: NDArray[np.bool_]) -> tuple[Indices, Floats]:
-        """Prompt by prompt, the wanted masks only; see MaskDecoder."""
+        """Draw the wanted masks only, prompt by prompt; see MaskDecoder."""
         shared = {name: image[name] for name in self._upscale.inputs if name in image}
         indices = np.flatnonzero(wanted)
         low_res = np.empty((indices.size, *self._low_res_hw), np.float32)
@@ -177,13 +186,13 @@ def open_decoder(sessions: Sessions, sam: SamSpec, split: bool = True) -> MaskDe
     """Load the decoder of a bundle.
 
     Args:
-        sessions: of the bundle; their number of threads is that of the decoder as a whole, None every usable core.
-        split: in three graphs where the bundle has them. The answer is the same, but only the one graph, WholeDecoder,
-            takes a mask as a prompt.
+        sessions: the bundle's; their number of threads is the number for the whole decoder, None means every core.
+        split: use the three graphs where the bundle has them. The answer is the same, but only the single graph,
+            WholeDecoder, takes a mask as a prompt.
 
     Raises:
         BundleError: a graph is missing or does not fit the others.
-        ProviderUnavailable: as of open_session.
+        ProviderUnavailable: see open_session.
     """
     if not (split and set(SPLIT_DECODER) & set(sessions.bundle.manifest.models)):
         return WholeDecoder(sessions.load("decoder", repeated=True), sam)
@@ -196,10 +205,10 @@ def open_decoder(sessions: Sessions, sam: SamSpec, split: bool = True) -> MaskDe
 
 
 def _kernels_of(kernels: Tensor, ranks: Indices) -> tuple[Tensor, Indices | slice]:
-    """The kernels [1, k, c] of a prompt's masks with these ranks, and where those are among the k that are drawn.
+    """Return the kernels [1, k, c] to draw for a prompt, and the places of the wanted ranks among the k masks.
 
-    On a GPU all three are drawn: nothing has to be gathered there, and shapes that stay the same let an engine launch
-    its work as a whole. A CPU takes a sixth longer for three than for one, so it draws what is wanted.
+    A GPU draws all three masks: nothing has to be gathered there, and with constant shapes an engine can launch its
+    work as a whole. A CPU takes a sixth longer for three masks than for one, so it draws the wanted ones only.
     """
     if isinstance(kernels, DeviceTensor):
         return kernels, ranks
@@ -207,7 +216,7 @@ def _kernels_of(kernels: Tensor, ranks: Indices) -> tuple[Tensor, Indices | slic
 
 
 def no_mask(low_res_hw: tuple[int, int]) -> Tensors:
-    """The one graph's `mask_input` and `has_mask_input` for prompts without a mask."""
+    """Return WholeDecoder's `mask_input` and `has_mask_input` for prompts without a mask."""
     return {"mask_input": np.zeros((1, 1, *low_res_hw), np.float32), "has_mask_input": np.zeros(1, np.float32)}
 
 

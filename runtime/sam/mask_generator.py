@@ -1,4 +1,4 @@
-"""Every mask that SAM finds on an image, or on each of several."""
+"""Finds every mask of an image with SAM, or of several images at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -26,12 +26,12 @@ from maskrt.runtime.sam.prompts import Grid, policy_of
 from maskrt.runtime.timing import timed, timed_together
 from maskrt.runtime.types import Segments
 
-CROP_NMS_THRESH = 0.7  # between crops; upstream's default
+CROP_NMS_THRESH = 0.7  # IoU of boxes from different crops; upstream's default
 
 
 @dataclass(frozen=True)
 class _Mask:
-    """One mask that is kept; rle, box and point in pixels of the image."""
+    """A mask that is kept; rle, box and point are in pixels of the image."""
 
     candidate: Candidate
     rle: Rle
@@ -42,7 +42,7 @@ class _Mask:
 
 @dataclass
 class _Search:
-    """One image, and the masks that its crops have given so far, or why there will be none."""
+    """The search of one image: the masks that its crops have given so far, or the error that ended it."""
 
     rgb: NDArray[np.uint8]
     timings_ms: dict[str, float]
@@ -53,11 +53,11 @@ class _Search:
 
     @property
     def size_hw(self) -> tuple[int, int]:
-        """Of the image."""
+        """Height and width of the image."""
         return self.rgb.shape[0], self.rgb.shape[1]
 
     def part(self, number: int) -> NDArray[np.uint8]:
-        """The pixels of a crop, C-contiguous."""
+        """Return the pixels of a crop, C-contiguous."""
         _, (x0, y0, x1, y1) = self.crops[number]
         return np.ascontiguousarray(self.rgb[y0:y1, x0:x1])
 
@@ -68,16 +68,16 @@ class AutomaticMaskGenerator:
     The `encoder` takes `image`, uint8 [B, h, w, 3] RGB with longest side `sam.image_size`, and returns
     `image_embeddings`, float32 [B, C, e, e].
 
-    No mask is made at full size: what passes the gates is decided on low-res logits, and only what survives non-maximum
-    suppression gets run lengths.
+    No mask is drawn at full size: the gates look at low-res logits, and only the masks that survive non-maximum
+    suppression get run lengths.
 
-    Source: segment_anything's SamAutomaticMaskGenerator defines the answer for `prompts="grid"`, order included.
+    Source: segment_anything's SamAutomaticMaskGenerator defines the answer for `prompts="grid"`, and the order.
     """
 
     def __init__(
         self, encoder: Session, decoder: MaskDecoder, sam: SamSpec, masks: MasksSpec, kernels: KernelSet = sets.CPU
     ) -> None:
-        """Raises BundleError when the encoder does not have the names and axes above, InputError for unknown prompts."""
+        """Raise BundleError unless the encoder has the names and axes above, InputError for unknown prompts."""
         require_names(encoder, "encoder", {"image"}, {"image_embeddings"})
         if len(encoder.inputs["image"][1]) != IMAGE_AXES:
             raise BundleError(
@@ -101,7 +101,7 @@ class AutomaticMaskGenerator:
         timings_ms: dict[str, float],
         foreground: NDArray[np.float32] | None = None,
     ) -> Segments:
-        """All masks of one image; arguments, answer and errors as of a batch."""
+        """Return all masks of one image; see batch() for arguments, answer and errors."""
         return unwrap(self.batch([rgb], [timings_ms], [foreground])[0])
 
     def batch(
@@ -110,41 +110,44 @@ class AutomaticMaskGenerator:
         timings_ms: Sequence[dict[str, float]],
         foregrounds: Sequence[NDArray[np.float32] | None],
     ) -> list[Segments | NetworkError]:
-        """All masks of each image: those of one size are encoded together, the rest is done image by image.
+        """Return all masks of each image.
+
+        Images of one size are encoded together; all other work is done image by image.
 
         Args:
             images: uint8 [H, W, 3], C-contiguous, of any sizes.
-            timings_ms: of each image; gets the stages "encoder" (with the resize), "decoder" and "masks" added; for
-                threads that work side by side, the mean of one, and of what is done together an equal share.
-            foregrounds: of each image float32 [H, W], probability of anything but background; for a policy
+            timings_ms: one dict for each image, which gets "encoder" (with the resize), "decoder" and "masks" added.
+                Where threads run side by side it is the mean over the threads; images that are encoded together
+                share the time equally.
+            foregrounds: for each image float32 [H, W], the probability of anything but background; only for a policy
                 that needs it.
 
         Returns:
-            Segments in the order upstream returns them, or what went wrong with that image alone. The clean-up of small
-            regions replaces a mask, its box and its area, but not its stability score and predicted IoU, which stay
-            those of the mask before, as upstream.
+            For each image its segments in upstream's order, or its own error. The clean-up of small regions replaces a
+            mask, its box and its area. Stability score and predicted IoU stay those of the mask before, as upstream.
 
         Raises:
-            InputError: a policy that needs a foreground, without one.
+            InputError: the policy needs a foreground, and an image has none.
             NetworkError: the encoder returned NaN, infinity, or a shape that the bundle does not declare.
-            OutOfMemory: half of the images that were encoded together did not fit either.
+            OutOfMemory: not even half of the images that are encoded together fit.
         """
         if self.needs_foreground and any(foreground is None for foreground in foregrounds):
             raise InputError(
-                f"prompts={self._spec.prompts} needs the segmenter's probabilities: use prompts=grid without a segmenter"
+                f"prompts={self._spec.prompts} needs the segmenter's probabilities: "
+                "use prompts=grid without a segmenter"
             )
         layers, overlap = self._spec.crop_n_layers, self._spec.crop_overlap_ratio
         searches = [
             _Search(rgb, own_ms, foreground, crop_boxes((rgb.shape[0], rgb.shape[1]), layers, overlap))
             for rgb, own_ms, foreground in zip(images, timings_ms, foregrounds, strict=True)
         ]
-        # One crop of each image at a time, so that no more embeddings are held than there are images.
+        # One crop of each image at a time, so that there are never more embeddings than images.
         for number in range(max((len(search.crops) for search in searches), default=0)):
             self._search([each for each in searches if number < len(each.crops) and each.error is None], number)
         return [search.error or self._distinct_segments(search) for search in searches]
 
     def _search(self, searches: Sequence[_Search], number: int) -> None:
-        """Add the masks of one crop of each image, or its error. No embedding is held afterwards."""
+        """Add the masks of one crop of each image, or its error; no embedding is kept afterwards."""
         for search, (embedding, placement) in zip(searches, self._encoded(searches, number), strict=True):
             try:
                 search.masks += self._crop(search, number, embedding, placement)
@@ -152,12 +155,12 @@ class AutomaticMaskGenerator:
                 search.error = as_value(error)
 
     def _encoded(self, searches: Sequence[_Search], number: int) -> list[tuple[Tensor, Placement]]:
-        """The embedding of one crop of each image, float32 [1, C, e, e], and where its low-res masks lie."""
+        """Return the embedding of one crop of each image, float32 [1, C, e, e], and where its low-res masks lie."""
         side = self._sam.image_size
         with timed_together([search.timings_ms for search in searches], "encoder"):
             parts = [search.part(number) for search in searches]
             sizes = [fit_size_hw((part.shape[0], part.shape[1]), (side, side)) for part in parts]
-            # Pillow, as upstream: its antialiased uint8 resampling in the graph would not be equal.
+            # Pillow, as upstream: a graph could not repeat its antialiased uint8 resampling exactly.
             resized = [
                 np.array(Image.fromarray(part).resize(size_hw[::-1], Image.Resampling.BILINEAR))
                 for part, size_hw in zip(parts, sizes, strict=True)
@@ -181,7 +184,7 @@ class AutomaticMaskGenerator:
         return [embeddings[index : index + 1] for index in range(len(images))]
 
     def _crop(self, search: _Search, number: int, embedding: Tensor, placement: Placement) -> list[_Mask]:
-        """The distinct masks of one crop, those that it cuts left out."""
+        """Return the distinct masks of one crop, without objects that the crop cuts."""
         layer, crop = search.crops[number]
         x0, y0, x1, y1 = crop
         foreground = None if search.foreground is None else search.foreground[y0:y1, x0:x1]
@@ -196,10 +199,10 @@ class AutomaticMaskGenerator:
             return [self._mask(candidates[i], placement, crop, search.size_hw) for i in kept]
 
     def _distinct_segments(self, search: _Search) -> Segments:
-        """The masks of all crops, without those that crops or the clean-up made twice."""
+        """Return the masks of all crops, without duplicates from overlapping crops or from the clean-up."""
         masks = search.masks
         with timed(search.timings_ms, "masks"):
-            if len(search.crops) > 1:  # the smaller crop saw more of what both saw
+            if len(search.crops) > 1:  # the smaller crop saw their common object in more detail
                 scores = np.float32(1) / np.array([mask.crop_area for mask in masks], np.float32)
                 masks = self._distinct(masks, scores, CROP_NMS_THRESH)
             if self._spec.min_mask_region_area > 0:
@@ -214,7 +217,7 @@ class AutomaticMaskGenerator:
         foreground: NDArray[np.float32] | None,
         timings_ms: dict[str, float],
     ) -> list[Candidate]:
-        """The candidates of all prompts that the policy chooses."""
+        """Return the candidates of all prompts that the policy chooses."""
         per_side = max(1, int(self._spec.points_per_side / self._spec.crop_n_points_downscale_factor**layer))
 
         def ask(points_xy: Points) -> list[Candidate]:
@@ -223,7 +226,7 @@ class AutomaticMaskGenerator:
         return self._policy.find(ask, Grid(per_side, placement, self._sam), foreground)
 
     def _mask(self, candidate: Candidate, placement: Placement, crop: Crop, size_hw: tuple[int, int]) -> _Mask:
-        """A candidate drawn, in pixels of the image."""
+        """Draw a candidate in pixels of the image."""
         x0, y0, x1, y1 = crop
         rle = draw_rle(candidate, self._sam.low_res_hw[0], placement, self._sam.mask_threshold, self._kernels)
         if placement.size_hw != size_hw:
@@ -232,7 +235,7 @@ class AutomaticMaskGenerator:
         return _Mask(candidate, rle, box, candidate.point_xy + np.array([x0, y0]), (x1 - x0) * (y1 - y0))
 
     def _clean(self, masks: list[_Mask]) -> list[_Mask]:
-        """Fill small holes, drop small islands, then remove the duplicates this made: untouched masks win."""
+        """Fill small holes, drop small islands, then remove the duplicates that this made; untouched masks win."""
         cleaned, untouched = [], []
         for mask in masks:
             rle, box, changed = clean_rle(mask.rle, mask.box_xyxy, self._spec.min_mask_region_area, self._kernels)

@@ -4,8 +4,8 @@ from maskrt.runtime.bundle.specs import MasksSpec, SamSpec
 from maskrt.runtime.engines.axes import EVERY, Axes, Inputs, Range
 from maskrt.runtime.sam.mask_decoder import MASKS_PER_POINT, SplitDecoder
 
-POINTS: Range = (1, 2, 16)  # of a prompt: automatic masks have a point and its padding, a box two corners
-TOKENS, HEADS = 5, 8  # of SAM's decoder: output tokens beside the points, and heads of every published size
+POINTS: Range = (1, 2, 16)  # points of a prompt: automatic masks have a point and its padding, a box two corners
+TOKENS, HEADS = 5, 8  # SAM's decoder has 5 output tokens beside the points, and 8 heads at every published size
 
 
 def encoder_inputs(sam: SamSpec) -> Inputs:
@@ -44,5 +44,5 @@ def upscale_inputs(masks: MasksSpec) -> Inputs:
 
 
 def _split_batch(masks: MasksSpec) -> int:
-    """Prompts at a time, as CandidateFinder.find counts them."""
+    """Return how many prompts CandidateFinder.find sends at a time."""
     return min(masks.points_per_batch, SplitDecoder.batch or masks.points_per_batch)

@@ -1,1 +1,1 @@
-"""CRM: rough masks refined at full resolution."""
+"""CRM, which refines rough masks at full resolution."""

@@ -1,4 +1,4 @@
-"""Refinement as a pipeline: frames in, and for each the rough mask or label map that a reader finds for it."""
+"""Refinement as a pipeline; a reader finds the rough mask or label map of each frame."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ from maskrt.runtime.pipelines.refine.refiner import Refiner
 from maskrt.runtime.types import Frame, Labels, Result, Roi, Segments
 
 MAX_CLASS = 65535
-RoughOf = Callable[[str], NDArray[Any]]  # from a frame's name to its mask, bool or float32, or its integer label map
+RoughOf = Callable[[str], NDArray[Any]]  # from a frame's name to its mask (bool or float32) or integer label map
 
 
 class RefinePipeline(FramePipeline):
-    """Refines the mask that belongs to each frame. The whole frame is refined: a region of interest is refused."""
+    """A pipeline that refines the rough mask of each frame; it takes whole frames and refuses a region of interest."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class RefinePipeline(FramePipeline):
         """Load the refiner.
 
         Args:
-            rough_of: finds the mask or the label map of a frame by its name; its InputError is that frame's.
+            rough_of: finds the mask or label map of a frame by its name; an InputError that it raises is that frame's.
             wrap_session: see Sessions.
 
         Raises:
@@ -56,7 +56,7 @@ class RefinePipeline(FramePipeline):
         """See FramePipeline."""
         height, width = frame.rgb.shape[:2]
         if roi is not None and roi != (0, 0, width, height):
-            raise InputError("refinement takes whole frames: leave the region of interest away")
+            raise InputError("refinement takes whole frames: leave the region of interest out")
         return View(frame.rgb, (0, 0, width, height), (height, width), frame.name)
 
     def _segment(self, views: Sequence[View]) -> Outcomes:
@@ -94,23 +94,23 @@ def open_refiner(
     kernels: KernelSet = sets.CPU,
     wrap_session: WrapSession = as_loaded,
 ) -> Refiner:
-    """Load the refiner of a bundle that has one, alone or behind a segmenter; wrap_session: see Sessions.
+    """Load the refiner of a bundle, which may hold it alone or behind a segmenter; wrap_session: see Sessions.
 
     Raises:
         BundleError: the bundle has no refiner.
         ProviderUnavailable: the provider is not on this machine.
     """
     spec, settings = refiner_of(bundle)
-    if settings.select == "off":  # behind a segmenter it may be off; here a refinement was asked for
+    if settings.select == "off":  # behind a segmenter it may be off; this caller asks for a refinement
         settings = msgspec.structs.replace(settings, select="full")
     return Refiner(Sessions(bundle, provider, threads, wrap_session), spec, settings, kernels)
 
 
 def refiner_of(bundle: Bundle) -> tuple[RefinerSpec, RefinementSpec]:
-    """Return what a bundle says of its refiner, and how it is run.
+    """Return the description and the settings of a bundle's refiner.
 
     Raises:
-        BundleError: it has none.
+        BundleError: the bundle has no refiner.
     """
     found = bundle.manifest.refiner_specs
     if found is None:
@@ -123,18 +123,18 @@ def refiner_of(bundle: Bundle) -> tuple[RefinerSpec, RefinementSpec]:
 def refine_labels(
     refiner: Refiner, rgb: NDArray[np.uint8], labels: NDArray[np.integer[Any]]
 ) -> tuple[Labels, NDArray[np.float32], dict[str, float]]:
-    """Refine a label map class by class; a pixel takes the class that is surest of it, or 0 where none is.
+    """Refine a label map class by class; a pixel takes its most probable class, or 0 where none passes a half.
 
     Args:
         rgb: uint8 [H, W, 3].
-        labels: integers [H, W] from 0, which is the background and is not refined itself, to MAX_CLASS.
+        labels: integers [H, W] from 0 to MAX_CLASS; 0 is the background, which is not refined itself.
 
     Returns:
         The labels, uint8 [H, W], or uint16 where a class passes 255; the winning probabilities, float32 [H, W]; and
         stage -> milliseconds over all classes.
 
     Raises:
-        InputError: as of Refiner, or a label is out of range.
+        InputError: see Refiner; or a label is out of range.
     """
     classes = [int(number) for number in np.unique(labels) if number != 0]
     if classes and not 0 < classes[0] <= classes[-1] <= MAX_CLASS:
@@ -142,7 +142,7 @@ def refine_labels(
     best = np.zeros(labels.shape, np.float32)
     found: Labels = np.zeros(labels.shape, np.uint16 if classes and classes[-1] > 255 else np.uint8)
     timings_ms: dict[str, float] = {}
-    for number in classes or [1]:  # a map without classes is an empty mask, and checked as one
+    for number in classes or [1]:  # a map without classes is checked as an empty mask
         refined = refiner(rgb, labels == number)
         wins = refined.probability > np.maximum(best, 0.5)
         found[wins] = number
@@ -153,13 +153,13 @@ def refine_labels(
 
 
 def rough_reader(folder: Path, labels: bool, max_pixels: int) -> RoughOf:
-    """A function from a frame's name to what FOLDER/NAME.png holds.
+    """Return a function that reads FOLDER/NAME.png for a frame's name.
 
     Args:
-        labels: the files are label maps.
+        labels: whether the files are label maps.
 
     Raises:
-        InputError: no such folder; the function raises it for a missing or unreadable file.
+        InputError: there is no such folder; the function raises it for a missing or unreadable file.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; it should hold a STEM.png per image")
@@ -168,7 +168,7 @@ def rough_reader(folder: Path, labels: bool, max_pixels: int) -> RoughOf:
 
 
 def sha256_of_masks(folder: Path) -> str:
-    """One sha256 of all masks of a folder: a run that continues an earlier one must have the same."""
+    """Return one sha256 of all masks of a folder; a run that continues an earlier one must have the same."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.png")):
         digest.update(path.name.encode("utf-8", "surrogateescape") + sha256_of(path).encode())

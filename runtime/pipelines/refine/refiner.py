@@ -1,7 +1,7 @@
-"""CRM's cascade: a picture and a rough mask to a refined one, tile by tile.
+"""CRM's cascade, which refines a rough mask of a picture tile by tile.
 
-CascadeStage by turn the picture is read at a larger scale, and every turn decodes the whole mask, which the next one starts
-from. The answer is that of the public code; the work is not: see ARCHITECTURE.md.
+Each stage of the cascade reads the picture at a larger scale and decodes the whole mask, from which the next stage
+starts. The answer is the public code's; the way there is not: see docs/design/refine.md.
 
 Source: Shen et al. 2022, test.py of the public code, and chapters 3.1 and 4.2 of the document on refinement.
 """
@@ -33,8 +33,8 @@ MAX_SIDE = 16384
 class Refined:
     """A refined mask.
 
-    probability: float32 [H, W]; mask: bool [H, W], where it exceeds a half. decoded_fraction: share of the pixels of
-    all turns that were decoded.
+    probability: float32 [H, W]; mask: bool [H, W], true where the probability exceeds a half. decoded_fraction: share
+    of the pixels of all stages that were decoded.
     """
 
     probability: Floats
@@ -48,7 +48,7 @@ class Refined:
 
 
 class Refiner(Closeable):
-    """A bundle's refiner, ready for pictures of any size."""
+    """A bundle's refiner, loaded, for pictures of any size."""
 
     def __init__(
         self,
@@ -61,12 +61,12 @@ class Refiner(Closeable):
         """Load the refiner's graphs.
 
         Args:
-            sessions: of its bundle; closed with it.
+            sessions: the bundle's; closing the refiner closes them.
             lazy: leave out windows in which nothing is decoded; the answer is the same.
 
         Raises:
             BundleError: a model is missing or does not fit.
-            InputError: a selection that there is not.
+            InputError: there is no such selection.
             ProviderUnavailable: the provider is not on this machine.
         """
         self._spec, self.settings, self._threads = spec, settings, sessions.threads
@@ -75,7 +75,7 @@ class Refiner(Closeable):
         self._sessions = sessions
         with sessions.loading():
             fused = {"pixels", "inside", "middle", "coarse"}
-            self._parts = StageResources(
+            self._resources = StageResources(
                 backbone=sessions.load("refiner_backbone", inputs={"pixels"}, outputs={"middle", "coarse"}),
                 coarse=sessions.load("refiner_coarse", inputs={"coarse"}, outputs={"taps"}, repeated=True),
                 fusion=sessions.load("refiner_fusion", inputs=fused, outputs={"features"}, repeated=True),
@@ -96,8 +96,8 @@ class Refiner(Closeable):
             rough: bool [H, W], or float32 [H, W] in [0, 1].
 
         Raises:
-            InputError: the arrays are not as above, or not of the same size, or too large, or do not fit into the
-                memory allowed.
+            InputError: the arrays are not as above, differ in size, are too large, or do not fit into the allowed
+                memory.
             NetworkError: a network returned NaN or infinity.
         """
         rough = checked_rough(rgb, rough)
@@ -107,20 +107,20 @@ class Refiner(Closeable):
         limit = self.settings.memory_limit_mb
         tile = fitting_tile(padded_hw, self.settings.tile, limit, self._width, self._spec.halo)
         timings_ms: dict[str, float] = {}
-        # The padding is a matter of indices: the picture is never copied.
+        # Indices do the padding, so the picture is never copied.
         places = tuple(_reflected(size, pad) for size in (height, width))
         current = rough[np.ix_(*places)]
         first, before = current > 0.5, None
         decoded = 0
         with thread_limit(self._threads):
             for scale in self._spec.scales:
-                limits = self._parts.selection.limits(first, current, before)
-                # A mask that is empty stays so.
+                limits = self._resources.selection.limits(first, current, before)
+                # An empty mask stays empty.
                 if float(current.sum(dtype=np.float64)) < 1:
                     current = np.zeros_like(current)
                 else:
-                    turn = CascadeStage(self._parts, rgb, current, places, scale, timings_ms)
-                    current, count = turn.decode(tile, limits)
+                    stage = CascadeStage(self._resources, rgb, current, places, scale, timings_ms)
+                    current, count = stage.decode(tile, limits)
                     decoded += count
                 before = scale
         inner = np.ascontiguousarray(current[pad : pad + height, pad : pad + width])
@@ -128,8 +128,8 @@ class Refiner(Closeable):
 
     @property
     def _width(self) -> int:
-        """Channels of the network's stem, to estimate memory by; the published number if a graph leaves it open."""
-        shape = self._parts.backbone.outputs["middle"][1]
+        """Channels of the network's stem, for the memory estimate; the published number if the graph leaves it open."""
+        shape = self._resources.backbone.outputs["middle"][1]
         return shape[1] or 64
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class Refiner(Closeable):
 
 
 def checked_rough(rgb: NDArray[np.uint8], rough: NDArray[np.generic]) -> Floats:
-    """A rough mask as float32 [H, W].
+    """Return a rough mask as float32 [H, W].
 
     Raises:
         InputError: picture or mask is not as Refiner takes it, or their sizes differ.
@@ -161,10 +161,10 @@ def checked_rough(rgb: NDArray[np.uint8], rough: NDArray[np.generic]) -> Floats:
 
 
 def read_weights(bundle: Bundle, role: str) -> DecoderWeights:
-    """The pixel decoder of a bundle.
+    """Read the weights of a bundle's pixel decoder.
 
     Raises:
-        BundleError: it is missing, or no archive of the arrays wanted.
+        BundleError: the file is missing, or is no archive of the needed arrays.
     """
     path = bundle.model_path(role)
     try:
@@ -176,5 +176,5 @@ def read_weights(bundle: Bundle, role: str) -> DecoderWeights:
 
 
 def _reflected(size: int, pad: int) -> NDArray[np.int64]:
-    """Index of the pixel that each of size + 2 * pad places shows; of a tiny picture, reflected again and again."""
+    """Return the index of the pixel at each of size + 2 * pad places; a tiny picture is reflected repeatedly."""
     return np.pad(np.arange(size), pad, mode="reflect" if size > 1 else "edge")

@@ -1,17 +1,19 @@
-"""Which pixels a refiner decodes in a part of a picture.
+"""Selections: which pixels a refiner decodes in a tile of a picture.
 
-Where nothing is decoded or filled, what came in stays. `full` decodes all, the others change the answer a little:
+A pixel that is neither decoded nor filled keeps its old value. `full` decodes all pixels; the others change the answer
+a little:
 
 - bbox: the boxes around the rough mask's regions, widened by a quarter.
 - contour: a band around the rough mask's contour.
-- strided:N: every Nth pixel of every Nth row. A square whose four corners are sure of the same answer takes what lies
-  between them; all pixels of the others are decoded.
-- adaptive: every 4th; then squares of 4 and of 2 are divided unless their corners are sure of the same answer. From the
-  second turn on only near what the turn before left uncertain, as far as four of its features reach.
+- strided:N: every Nth pixel of every Nth row. A square whose four corners are sure of the same answer is interpolated
+  between them; all pixels of the other squares are decoded.
+- adaptive: every 4th pixel of every 4th row; then squares of 4 and of 2 are divided unless their corners are sure of
+  the same answer. From the second stage on, only near what the stage before left uncertain, as far as four of its
+  features reach.
 
-Source: "CRM compression and acceleration" of the document on refinement. There a pixel between lattice points that kept
-their labels keeps what came in. That leaves a mask of single decoded pixels among old ones, from which the next turn
-starts, and it cost 3 points of IoU on held-out scenes; so here it takes what lies between them. adaptive is ours.
+Source: "CRM compression and acceleration" of the document on refinement. There, a pixel between lattice points that
+kept their labels keeps its old value. The next stage then starts from single decoded pixels among old ones, which cost
+3 points of IoU on held-out scenes; so here the pixel is interpolated between the lattice points. adaptive is ours.
 """
 
 import re
@@ -28,10 +30,10 @@ from maskrt.kernels.selections.reference import lattice_points, squares_of
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.errors import InputError
 
-MARGIN = 0.02  # probabilities as near to 0 or 1 are sure
-BAND = 0.02  # of the contour, as a share of the mean side
-CELLS = 4  # from what a turn left uncertain, in its features' cells
-WIDEN = 0.25  # of a box, as a share of its side
+MARGIN = 0.02  # a probability this near to 0 or 1 is sure
+BAND = 0.02  # radius of the band around the contour, as a share of the mean side
+CELLS = 4  # radius of the band around what a stage left uncertain, in cells of its features
+WIDEN = 0.25  # how much a box is widened, as a share of its side
 LEAST = 16  # pixels by which band and boxes reach out at least
 
 
@@ -39,8 +41,8 @@ LEAST = 16  # pixels by which band and boxes reach out at least
 class Tile:
     """A part of the picture that is decoded at once.
 
-    found: float32 [h, w], probabilities; what came in, until it is decoded or filled. own: rows and columns of it that
-    this part answers for; around them lie the lattice points that its pixels look at.
+    found: float32 [h, w], probabilities; the old values, until they are decoded or filled. own: the rows and columns
+    that this tile is responsible for; around them lie the lattice points that its pixels need.
     """
 
     found: Floats
@@ -49,22 +51,22 @@ class Tile:
     decoded: int = 0
 
     def take(self, wanted: Mask) -> None:
-        """Decode the pixels of a bool [h, w]."""
+        """Decode the true pixels of a bool [h, w]."""
         pixels = np.flatnonzero(wanted)
         self.found.reshape(-1)[pixels] = self.decode(pixels)
         self.decoded += int(np.count_nonzero(wanted[self.own]))
 
     def owned(self) -> Mask:
-        """Bool [h, w], true for its own pixels."""
+        """Return bool [h, w], true for the tile's own pixels."""
         own = np.zeros(self.found.shape, np.bool_)
         own[self.own] = True
         return own
 
 
 class Selection:
-    """Decodes a part as its name says.
+    """A rule for which pixels of a tile are decoded; this one, `full`, decodes all.
 
-    step: of the lattice that parts are aligned to. lead: pixels above and to the left of a part that have a say in it.
+    step: step of the lattice to which tiles are aligned. lead: pixels above and to the left of a tile that affect it.
     """
 
     step = 1
@@ -74,31 +76,31 @@ class Selection:
         self.kernels = kernels
 
     def limits(self, rough: Mask, current: Floats, scale: float | None) -> Mask | None:
-        """The pixels outside of which a turn decodes nothing, bool [H, W]; None where there is no limit.
+        """Return the pixels outside of which a stage decodes nothing, bool [H, W]; None means no limit.
 
         Args:
-            rough: bool [H, W], the mask that came in.
-            current: float32 [H, W], the probabilities that the turn starts from.
-            scale: of the turn before, None for the first.
+            rough: bool [H, W], the rough mask.
+            current: float32 [H, W], the probabilities from which the stage starts.
+            scale: scale of the stage before, None for the first.
         """
         return None
 
     def band(self, points: Mask, radius: int) -> Mask:
-        """The pixels within a distance of some points."""
+        """Return the pixels within a distance of some points."""
         band = np.empty_like(points)
         self.kernels.dilate(points, disk(max(LEAST, radius)), band)
         return band
 
-    def decode(self, part: Tile, limits: Mask | None) -> None:
-        """Decode its own pixels, within the limits of the same shape."""
-        part.take(part.owned() if limits is None else part.owned() & limits)
+    def decode(self, tile: Tile, limits: Mask | None) -> None:
+        """Decode the tile's own pixels, within limits of the same shape."""
+        tile.take(tile.owned() if limits is None else tile.owned() & limits)
 
 
 class BoxSelection(Selection):
-    """bbox."""
+    """The selection `bbox`: boxes around the rough mask's regions."""
 
     def limits(self, rough: Mask, current: Floats, scale: float | None) -> Mask:
-        """Widened boxes around the rough mask's 8-connected regions."""
+        """Return widened boxes around the rough mask's 8-connected regions."""
         limits = np.zeros_like(rough)
         for y0, x0, y1, x1 in self.kernels.region_boxes(rough):
             down, across = (max(LEAST, round(WIDEN / 2 * (end - start))) for start, end in ((y0, y1), (x0, x1)))
@@ -107,25 +109,25 @@ class BoxSelection(Selection):
 
 
 class ContourSelection(Selection):
-    """contour."""
+    """The selection `contour`: a band around the rough mask's contour."""
 
     def limits(self, rough: Mask, current: Floats, scale: float | None) -> Mask:
-        """A band around the rough mask's contour."""
+        """Return a band around the rough mask's contour."""
         return self.band(contour(rough), round(BAND * sum(rough.shape) / 2))
 
 
 class StridedSelection(Selection):
-    """strided:N, and what adaptive shares with it."""
+    """The selection `strided:N`, and what `adaptive` shares with it."""
 
     def __init__(self, kernels: KernelSet, *steps: int) -> None:
-        """steps: sides of the squares, from the coarsest on, each a multiple of the next."""
+        """Take the sides of the squares, from the coarsest on, each a multiple of the next."""
         super().__init__(kernels)
         self.step = steps[0]
         self._steps = (*steps, 1)
 
-    def decode(self, part: Tile, limits: Mask | None) -> None:
-        """The coarsest lattice, then level by level what is not settled."""
-        shape = part.found.shape
+    def decode(self, tile: Tile, limits: Mask | None) -> None:
+        """Decode the coarsest lattice, then level by level the squares that are not settled."""
+        shape = tile.found.shape
         squares = np.ones(squares_of(shape, self.step), np.bool_)
         if limits is not None:
             squares = _touched(limits, self.step, squares.shape)
@@ -134,25 +136,25 @@ class StridedSelection(Selection):
             points = np.zeros(shape, np.bool_)
             at = lattice_points(shape, step)
             points[at] = _corners(squares)[: len(at[0]), : at[1].shape[1]]
-            part.take(points & ~decoded)
+            tile.take(points & ~decoded)
             decoded |= points
-            self.kernels.settle_squares(part.found, decoded, step, MARGIN, squares)
+            self.kernels.settle_squares(tile.found, decoded, step, MARGIN, squares)
             rows, columns = squares_of(shape, finer)
             squares = squares.repeat(step // finer, axis=0).repeat(step // finer, axis=1)[:rows, :columns].copy()
-        # Squares of one pixel, and the part's last row and column, which belong to the last of them.
+        # Squares of one pixel, and the tile's last row and column, which belong to the last of them.
         missing = [(0, size - count) for size, count in zip(shape, squares.shape, strict=True)]
-        part.take(np.pad(squares, missing, mode="edge") & ~decoded & part.owned())
+        tile.take(np.pad(squares, missing, mode="edge") & ~decoded & tile.owned())
 
 
 class AdaptiveSelection(StridedSelection):
-    """adaptive."""
+    """The selection `adaptive`: squares of 4, then of 2, near what the stage before left uncertain."""
 
     def __init__(self, kernels: KernelSet) -> None:
         super().__init__(kernels, 4, 2)
-        self.lead = self.step  # a square's edges are shared: the one before may divide where the one behind is settled
+        self.lead = self.step  # squares share edges: the square before may be divided where the next one is settled
 
     def limits(self, rough: Mask, current: Floats, scale: float | None) -> Mask | None:
-        """A band around what the turn before left uncertain."""
+        """Return a band around what the stage before left uncertain."""
         if scale is None:
             return None
         uncertain = contour(current > 0.5) | ((current > MARGIN) & (current < 1 - MARGIN))
@@ -169,10 +171,10 @@ SELECTIONS: dict[str, Callable[..., Selection]] = {
 
 
 def selection_of(text: str, kernels: KernelSet) -> Selection:
-    """A selection by its name, as "strided:4".
+    """Return a selection by its name, such as "strided:4".
 
     Raises:
-        InputError: unknown, or a stride that is none.
+        InputError: the name is unknown, or the stride is out of range.
     """
     match = re.fullmatch(r"([a-z]+)(?::(\d+))?", text)
     if match is None or match[1] not in SELECTIONS or (match[1] == "strided") != (match[2] is not None):
@@ -186,14 +188,14 @@ def selection_of(text: str, kernels: KernelSet) -> Selection:
 
 
 def _touched(limits: Mask, step: int, squares: tuple[int, int]) -> Mask:
-    """Bool [m, n]: the lattice squares with a pixel within the limits."""
+    """Return bool [m, n], true for the lattice squares with a pixel within the limits."""
     rows, columns = (np.arange(count) * step for count in squares)
     down = np.logical_or.reduceat(limits, rows, axis=0)
     return np.logical_or.reduceat(down, columns, axis=1)
 
 
 def _corners(squares: Mask) -> Mask:
-    """Bool [m + 1, n + 1]: the lattice points that a true square [m, n] has as a corner."""
+    """Return bool [m + 1, n + 1], true for the lattice points at the corners of true squares, bool [m, n]."""
     points = np.zeros((squares.shape[0] + 1, squares.shape[1] + 1), np.bool_)
     for rows in (slice(None, -1), slice(1, None)):
         for columns in (slice(None, -1), slice(1, None)):

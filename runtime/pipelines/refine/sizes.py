@@ -1,4 +1,4 @@
-"""The sizes that a refiner's graphs are run at."""
+"""The sizes at which a refiner's graphs run."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from maskrt.runtime.engines.axes import Inputs, Range
 from maskrt.runtime.pipelines.refine.stage import LEAST_TILE, STRIDE
 from maskrt.runtime.pipelines.refine.tiles import BACKBONE_TILES
 
-MAX_STEP = 64  # of the selection strided:N
+MAX_STEP = 64  # largest N of the selection strided:N
 
 
 def backbone_inputs(settings: RefinementSpec, halo: int) -> Inputs:
@@ -18,7 +18,7 @@ def backbone_inputs(settings: RefinementSpec, halo: int) -> Inputs:
 
 
 def coarse_inputs(settings: RefinementSpec) -> Inputs:
-    """Return the sides of the coarsest features: four cells to one, and neighbours on both sides."""
+    """Return the sides of the coarsest features: one for four cells, and neighbours on both sides."""
     sides = _ranged(settings, lambda cells: -(-cells // 4) + 3)
     return {"coarse": {2: (1, *sides[1:]), 3: (1, *sides[1:])}}
 
@@ -37,7 +37,7 @@ def fusion_inputs(settings: RefinementSpec) -> Inputs:
 def backbone_side(settings: RefinementSpec, halo: int) -> int:
     """Return the longest side of a window that the backbone gets, in pixels.
 
-    It is cut from a picture, and has halos; or the picture is a little larger, and not cut (backbone_tile).
+    A window is either cut from the picture and has halos, or it is a whole picture, a little larger (backbone_tile).
     """
     window = BACKBONE_TILES * settings.tile
     return max(window * 5 // 4, -(-window // STRIDE) * STRIDE + 2 * halo)
@@ -46,11 +46,11 @@ def backbone_side(settings: RefinementSpec, halo: int) -> int:
 def cells_side(settings: RefinementSpec) -> int:
     """Return the most cells along a side that a tile reads, whatever the selection.
 
-    Half of its pixels, which are rounded up to the selection's step and may begin a step before.
+    They are half of its pixels, which are rounded up to the selection's step and may begin a step earlier.
     """
     return -(-(max(settings.tile, LEAST_TILE) + MAX_STEP) // 2) + 3
 
 
 def _ranged(settings: RefinementSpec, size: Callable[[int], int]) -> Range:
-    """A size that follows the cells of a tile; the usual tile is a whole one at full scale."""
+    """Return the range of a size that depends on a tile's cells; the usual tile is a whole one at full scale."""
     return size(1), size(settings.tile // 2 + 1), size(cells_side(settings))

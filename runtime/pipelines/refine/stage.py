@@ -1,4 +1,4 @@
-"""One turn of CRM's cascade, tile by tile; see maskrt.runtime.pipelines.refine.refiner."""
+"""One stage of CRM's cascade, tile by tile; see maskrt.runtime.pipelines.refine.refiner."""
 
 from dataclasses import dataclass
 
@@ -21,11 +21,11 @@ LEAST_TILE = 64
 
 @dataclass(frozen=True)
 class StageResources:
-    """What every turn works with.
+    """The graphs, weights and settings that all stages share.
 
-    backbone, coarse, fusion: the graphs; weights: of the pixel decoder; halo: as of RefinerSpec; scale, offset: float32
-    [3], uint8 RGB times the one plus the other is what the network reads; lazy: leave out windows in which nothing is
-    decoded, the answer is the same.
+    backbone, coarse, fusion: the graphs; weights: the pixel decoder's; halo: see RefinerSpec; scale, offset: float32
+    [3], the network reads uint8 RGB * scale + offset; lazy: leave out windows in which nothing is decoded, the answer
+    is the same.
     """
 
     backbone: Session
@@ -41,47 +41,47 @@ class StageResources:
 
 
 class CascadeStage:
-    """One turn of the cascade: a picture at one scale, and the mask that is decoded from it."""
+    """One stage of the cascade: a picture at one scale, and the mask that is decoded from it."""
 
     def __init__(
         self,
-        parts: StageResources,
+        resources: StageResources,
         rgb: NDArray[np.uint8],
         current: Floats,
         places: tuple[NDArray[np.int64], ...],
         scale: float,
         timings_ms: dict[str, float],
     ) -> None:
-        self._parts, self._current, self._places, self._timings_ms = parts, current, places, timings_ms
+        self._resources, self._current, self._places, self._timings_ms = resources, current, places, timings_ms
         self._planes = rgb.transpose(2, 0, 1)
         self._size_hw = tuple(max(1, round(size * scale)) for size in current.shape)
         self._cells_hw = tuple(-(-size // 2) for size in self._size_hw)
         rows, columns = (axis_table(size, cells) for size, cells in zip(current.shape, self._cells_hw, strict=True))
-        self._grid = Grid.of(rows, columns, parts.weights)
+        self._grid = Grid.of(rows, columns, resources.weights)
 
     def decode(self, tile: int, limits: Mask | None) -> tuple[Floats, int]:
-        """The mask after this turn, and how many pixels were decoded for it."""
+        """Return the mask after this stage, and how many pixels were decoded for it."""
         found, count = self._current.copy(), 0
         with timed(self._timings_ms, "backbone"):
             scales = self._backbone(tile, limits)
-        step = self._parts.selection.step
+        step = self._resources.selection.step
         height, width = self._current.shape
-        if self._parts.lazy and limits is not None:
-            tile = max(LEAST_TILE, tile // 2)  # smaller: more of them have nothing to decode
+        if self._resources.lazy and limits is not None:
+            tile = max(LEAST_TILE, tile // 2)  # of smaller tiles, more have nothing to decode
         for y in spans(height, tile, step=step):
             for x in spans(width, tile, step=step):
                 own = slice(y.begin, y.end), slice(x.begin, x.end)
-                lead = self._parts.selection.lead
+                lead = self._resources.selection.lead
                 seen = slice(max(0, y.begin - lead), y.end), slice(max(0, x.begin - lead), x.end)
-                if self._parts.lazy and limits is not None and not limits[seen].any():
+                if self._resources.lazy and limits is not None and not limits[seen].any():
                     continue
                 found[own], decoded = self._decode_tile(y, x, scales, limits)
                 count += decoded
         return found, count
 
     def _decode_tile(self, y: Span, x: Span, scales: tuple[Floats, ...], limits: Mask | None) -> tuple[Floats, int]:
-        # One row and column more: the lattice points that the last of its own pixels look at.
-        lead, more = self._parts.selection.lead, self._parts.selection.step > 1
+        # One more row and column: the lattice points that the last of its own pixels need.
+        lead, more = self._resources.selection.lead, self._resources.selection.step > 1
         rows, columns = (
             slice(max(0, span.begin - lead), min(span.end + more, size))
             for span, size in zip((y, x), self._current.shape, strict=True)
@@ -94,25 +94,26 @@ class CascadeStage:
             probability = np.empty(pixels.size, np.float32)
             with timed(self._timings_ms, "decode"):
                 at = (down + rows.start) * width + across + columns.start
-                self._parts.kernels.decode_pixels(features, origin, self._grid, at, self._parts.weights, probability)
+                weights, kernels = self._resources.weights, self._resources.kernels
+                kernels.decode_pixels(features, origin, self._grid, at, weights, probability)
             return probability
 
         own = slice(y.begin - rows.start, y.end - rows.start), slice(x.begin - columns.start, x.end - columns.start)
-        part = Tile(self._current[rows, columns].copy(), own, decode)
-        self._parts.selection.decode(part, None if limits is None else limits[rows, columns])
-        return part.found[own], part.decoded
+        tile = Tile(self._current[rows, columns].copy(), own, decode)
+        self._resources.selection.decode(tile, None if limits is None else limits[rows, columns])
+        return tile.found[own], tile.decoded
 
     def _backbone(self, tile: int, limits: Mask | None) -> tuple[Floats, ...]:
-        """Both coarser scales of the whole picture, from windows; those that no pixel needs stay zero."""
+        """Compute both coarser scales of the whole picture, window by window; what no pixel needs stays zero."""
         height, width = self._size_hw
-        halo = self._parts.halo
+        halo = self._resources.halo
         whole: tuple[Floats, ...] = ()
         for y in spans(height, backbone_tile(height, tile), halo, STRIDE):
             for x in spans(width, backbone_tile(width, tile), halo, STRIDE):
-                if self._parts.lazy and limits is not None and not self._needed(limits, y, x):
+                if self._resources.lazy and limits is not None and not self._needed(limits, y, x):
                     continue
                 pixels = self._pixels(y.first, y.last, x.first, x.last)
-                outputs = self._parts.backbone.run({"pixels": pixels})
+                outputs = self._resources.backbone.run({"pixels": pixels})
                 maps = outputs["middle"], outputs["coarse"]
                 if (y.end - y.begin, x.end - x.begin) == self._size_hw:
                     return maps
@@ -130,21 +131,21 @@ class CascadeStage:
         return whole
 
     def _needed(self, limits: Mask, y: Span, x: Span) -> bool:
-        """Whether a pixel within the limits reads a feature that a window of the backbone takes part in."""
+        """Return whether a pixel within the limits reads a feature from a window of the backbone."""
         window = []
         for span, size, full in zip((y, x), self._size_hw, limits.shape, strict=True):
-            reach = 3 * STRIDE  # from a pixel to its cell, the convolution's and the interpolation's neighbours
+            reach = 3 * STRIDE  # a pixel reads its cell and the neighbours of convolution and interpolation
             window.append(slice(max(0, (span.begin - reach) * full // size), -(-(span.end + reach) * full // size)))
         return bool(limits[tuple(window)].any())
 
     def _fuse(self, rows: slice, columns: slice, scales: tuple[Floats, ...]) -> tuple[tuple[int, int], Floats]:
-        """The features that some rows and columns of pixels read, and where they begin."""
+        """Return where the features begin that some rows and columns of pixels read, and the features."""
         cells = []
         for part, table in ((rows, self._grid.rows), (columns, self._grid.columns)):
             cells.append((int(table.cells[part.start, 0]), int(table.cells[part.stop - 1, 1]) + 1))
         (top, bottom), (left, right) = cells
         with timed(self._timings_ms, "fusion"):
-            # The 3 x 3 convolution reads one cell around, the stem's 7 x 7 three pixels around a cell's first.
+            # The 3 x 3 convolution reads one cell more on each side, the stem's 7 x 7 three pixels around a cell's first.
             pixels = self._pixels(2 * (top - 1) - 3, 2 * bottom + 4, 2 * (left - 1) - 3, 2 * right + 4)
             middle, coarse = (self._window(s, (top - 1, bottom + 1), (left - 1, right + 1)) for s in scales)
             inside = np.zeros((1, 1, bottom - top + 2, right - left + 2), np.float32)
@@ -156,11 +157,11 @@ class CascadeStage:
                 "middle": self._sampled(*middle),
                 "coarse": self._convolved(*coarse),
             }
-            features = self._parts.fusion.run(feeds)["features"]
+            features = self._resources.fusion.run(feeds)["features"]
         return (top, left), features
 
     def _pixels(self, top: int, bottom: int, left: int, right: int) -> Floats:
-        """Normalised picture and mask, float32 [1, 4, h, w], of a window at this turn's scale; 0 beyond it."""
+        """Return normalised picture and mask of a window at this stage's scale, float32 [1, 4, h, w]; 0 outside."""
         out = np.empty((1, 4, bottom - top, right - left), np.float32)
         taps = [
             resize_taps(full, size, *window)
@@ -168,14 +169,14 @@ class CascadeStage:
                 self._current.shape, self._size_hw, ((top, bottom), (left, right)), strict=True
             )
         ]
-        sample = self._parts.kernels.sample_bilinear
+        sample = self._resources.kernels.sample_bilinear
         shown = [tap.through(places) for tap, places in zip(taps, self._places, strict=True)]
-        sample(self._planes, *shown, self._parts.scale, self._parts.offset, out[0, :3])
+        sample(self._planes, *shown, self._resources.scale, self._resources.offset, out[0, :3])
         sample(self._current[None], *taps, np.full(1, 2, np.float32), np.full(1, -1, np.float32), out[0, 3:])
         return out
 
     def _window(self, scale: Floats, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[Floats, Taps, Taps]:
-        """What some cells read of a coarser scale [1, C, h, w], and how."""
+        """Return the window of a coarser scale [1, C, h, w] that some cells read, and how they read it."""
         taps, read = [], []
         for size, cells, window in zip(scale.shape[2:], self._cells_hw, (rows, columns), strict=True):
             places = resize_taps(size, cells, *window)
@@ -186,15 +187,15 @@ class CascadeStage:
         return np.ascontiguousarray(scale[:, :, read[0], read[1]]), taps[0], taps[1]
 
     def _sampled(self, window: Floats, rows: Taps, columns: Taps) -> Floats:
-        """A coarser scale at some cells, 0 beyond the picture: [1, C, m + 2, n + 2]."""
+        """Sample a coarser scale at some cells, 0 beyond the picture: [1, C, m + 2, n + 2]."""
         out = np.empty((1, window.shape[1], rows.low.size, columns.low.size), np.float32)
         one, zero = np.ones(out.shape[1], np.float32), np.zeros(out.shape[1], np.float32)
-        self._parts.kernels.sample_bilinear(window[0], rows, columns, one, zero, out[0])
+        self._resources.kernels.sample_bilinear(window[0], rows, columns, one, zero, out[0])
         return out
 
     def _convolved(self, window: Floats, rows: Taps, columns: Taps) -> Floats:
-        """The coarsest scale's part in the fusion's convolution: [1, features, m, n]."""
-        products = self._parts.coarse.run({"coarse": window})["taps"]
+        """Return the coarsest scale's share of the fusion's convolution: [1, features, m, n]."""
+        products = self._resources.coarse.run({"coarse": window})["taps"]
         out = np.empty((1, products.shape[1], rows.low.size - 2, columns.low.size - 2), np.float32)
-        self._parts.kernels.add_shifted(products, rows, columns, out[0])
+        self._resources.kernels.add_shifted(products, rows, columns, out[0])
         return out

@@ -1,4 +1,4 @@
-"""How a picture is cut for refinement, and what memory that takes."""
+"""Cuts a picture into tiles for refinement, and estimates the memory that this takes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from maskrt.runtime.errors import InputError
 
 TILES = (384, 256, 192, 128, 96, 64)  # pixels of a side
-BACKBONE_TILES = 6  # sides of a tile that a window of the backbone has; it may be a quarter larger, not to be halved
-# At ResNet-50's width, from peaks that were measured, over several pictures in one process.
-BYTES_PER_CELL = 7000  # of the fusion, whose graphs keep their memory between tiles
-BYTES_PER_PIXEL = 400  # of the backbone in its window
+BACKBONE_TILES = 6  # a backbone window is 6 tiles wide; up to a quarter more, where it would have to be halved
+# At ResNet-50's width, from measured peaks over several pictures in one process.
+BYTES_PER_CELL = 7000  # taken by the fusion, whose graphs keep their memory between tiles
+BYTES_PER_PIXEL = 400  # taken by the backbone in its window
 BASE_MB = 320  # the process with its models
 
 
 @dataclass(frozen=True)
 class Span:
-    """Places begin to end - 1 of an axis, and first to last - 1 that have to be read for them."""
+    """The places begin to end - 1 of an axis, and the places first to last - 1 that must be read for them."""
 
     begin: int
     end: int
@@ -24,10 +24,11 @@ class Span:
 
 
 def spans(size: int, tile: int, halo: int = 0, step: int = 1) -> Iterator[Span]:
-    """Cut an axis into parts of nearly equal length that begin at multiples of `step`, at most `tile` long rounded up.
+    """Cut an axis into spans of nearly equal length, which begin at multiples of `step`.
 
     Args:
-        halo: places around a part that it reads as well, where they exist.
+        tile: the longest span, rounded up to a multiple of `step`.
+        halo: places around a span that are read as well, where they exist.
     """
     length = _divided_up(_divided_up(size, _divided_up(size, tile)), step) * step
     for begin in range(0, size, length):
@@ -36,17 +37,17 @@ def spans(size: int, tile: int, halo: int = 0, step: int = 1) -> Iterator[Span]:
 
 
 def backbone_tile(size: int, tile: int) -> int:
-    """Side of the backbone's windows along an axis: a window a little too large is better than two with halos."""
+    """Return the side of the backbone's windows: one window that is a little too large beats two with halos."""
     window = BACKBONE_TILES * tile
     return size if size <= window * 5 // 4 else window
 
 
 def needed_mb(size_hw: tuple[int, int], tile: int, width: int, halo: int) -> float:
-    """Peak memory of the process in MB (10^6 bytes), by the counts above; `width` scales the network's part."""
+    """Return the process's peak memory in MB (10^6 bytes), by the counts above; `width` scales the network's share."""
     height, across = size_hw
     share = width / 64
     pixels = height * across
-    # Picture, two masks, and the two coarser scales; beside the backbone's window lies what the last tile has left.
+    # Picture, two masks, and the two coarser scales; the last tile's memory is still held beside the backbone's window.
     held = pixels * (3 + 2 * 4 + 24 * share)
     window = 1.0
     for size in size_hw:
@@ -57,10 +58,10 @@ def needed_mb(size_hw: tuple[int, int], tile: int, width: int, halo: int) -> flo
 
 
 def fitting_tile(size_hw: tuple[int, int], tile: int, limit_mb: int | None, width: int, halo: int) -> int:
-    """The largest tile, of at most the one asked for, that stays within a memory limit.
+    """Return the largest tile, up to the given one, that stays within a memory limit.
 
     Raises:
-        InputError: even the smallest does not.
+        InputError: even the smallest tile needs more.
     """
     if limit_mb is None:
         return tile

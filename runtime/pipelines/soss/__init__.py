@@ -1,1 +1,1 @@
-"""SOSS: a segmenter says what a region is, SAM says where it ends."""
+"""SOSS: a segmenter says what a region is, and SAM says where it ends."""

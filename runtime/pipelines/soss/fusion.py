@@ -1,4 +1,4 @@
-"""Soft and hard voting over segments."""
+"""Soft and hard voting, which give each segment a class."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,21 +13,21 @@ from maskrt.runtime.types import Segments
 def fuse(
     probabilities: NDArray[np.float32], segments: Segments, spec: VotingSpec, kernels: KernelSet = sets.CPU
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Give every segment the class with the most votes and paint it.
+    """Give every segment the class with the most votes, and paint it.
 
     A segment's votes for class c are the sum over its pixels of P[c] ("soft") or of [argmax P == c] ("hard"); ties go
-    to the lower class. Overlaps: with two classes a pixel has class 1 when any covering segment has it; with more,
-    segments are painted in descending area, so that the smaller one wins. Pixels that no segment covers become class
-    0 (`uncovered="background"`, the source document) or keep the segmenter's answer (`"segmenter"`).
+    to the lower class. Where segments overlap, with two classes a pixel has class 1 if any covering segment has it;
+    with more, segments are painted in descending area, so that the smaller one wins. Pixels that no segment covers
+    become class 0 (`uncovered="background"`, the source document's) or keep the segmenter's answer (`"segmenter"`).
 
     Args:
         probabilities: float32 [C, H, W].
         segments: masks of size [H, W].
 
     Returns:
-        label uint8 [H, W], and int64 [N], the class of each segment.
+        The labels, uint8 [H, W], and the class of each segment, int64 [N].
 
-    Source: algorithm 1 of the SOSS document; the rules for overlaps and uncovered pixels are ours where it is silent.
+    Source: algorithm 1 of the SOSS document; where it is silent on overlaps and uncovered pixels, the rules are ours.
     """
     classes = probabilities.shape[0]
     winners = probabilities.argmax(axis=0).astype(np.uint8)

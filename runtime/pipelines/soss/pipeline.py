@@ -1,4 +1,4 @@
-"""SOSS: the segmenter says what a region is, SAM says where it ends.
+"""The SOSS pipeline: the segmenter says what a region is, and SAM says where it ends.
 
 Source: "Hybrid Deep Learning-Based for Enhanced Occlusion Segmentation in PICU Patient Monitoring", algorithm 1.
 """
@@ -33,7 +33,7 @@ from maskrt.runtime.types import Frame, Result, Roi, Segments
 
 @dataclass(frozen=True)
 class Branches:
-    """What the two branches say of a region of interest, before they are fused.
+    """The answers of the two branches on a region of interest, before they are fused.
 
     probabilities: float32 [C, h, w], the segmenter's; segments: SAM's masks; both in ROI coordinates.
     """
@@ -45,11 +45,11 @@ class Branches:
 
 
 class SossPipeline(FramePipeline):
-    """Frame in, occlusion mask out. Both branches see the region of interest only.
+    """A pipeline from a frame to its occlusion mask; both branches see the region of interest only.
 
-    It runs as the bundle's settings say (maskrt.runtime.bundle.settings overrides them). Where the bundle holds a
-    refiner and `select` is not "off", the label map is refined in the end, class by class. Segmenter and encoder take
-    several frames together, those regions of one shape in one run of the encoder; the rest is done frame by frame.
+    The bundle's settings say how it runs (maskrt.runtime.bundle.settings overrides them). Where the bundle holds a
+    refiner and `select` is not "off", the label map is refined at the end, class by class. The segmenter takes several
+    frames in one run, and the encoder takes regions of one shape in one run; all other work is done frame by frame.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class SossPipeline(FramePipeline):
                 self._refiner = Refiner(sessions, *refiner_of(bundle), kernels)
 
     def branches(self, rgb: NDArray[np.uint8], roi: Roi | None = None) -> Branches:
-        """Run both branches without fusing them: what evaluation compares voting rules on. Arguments as of a call."""
+        """Run both branches without fusing them, to compare voting rules; arguments as for a call."""
         return unwrap(retry_individually(self._branches, [view_of(Frame(rgb), roi)])[0])
 
     def _segment(self, views: Sequence[View]) -> Outcomes:
@@ -99,7 +99,11 @@ class SossPipeline(FramePipeline):
         ]
 
     def _branches(self, views: Sequence[View]) -> list[Branches | NetworkError]:
-        """Raises what is not known to be one view's: InputError and NotFinite of whichever, NetworkErrors of all."""
+        """Run both branches on all views.
+
+        Raises:
+            InputError, NetworkError: an error that may be any view's, or that is the error of all.
+        """
         crops, timings_ms = [view.rgb for view in views], [dict[str, float]() for _ in views]
         with thread_limit(self._threads):
             with timed_together(timings_ms, "segmenter"):
@@ -113,7 +117,7 @@ class SossPipeline(FramePipeline):
         ]
 
     def _result(self, view: View, branches: Branches) -> Result:
-        """The branches fused, refined where that is set, and put into the frame."""
+        """Fuse the branches, refine where the settings ask for it, and put the result into the frame."""
         timings_ms = dict(branches.timings_ms)
         with timed(timings_ms, "voting"), thread_limit(self._threads):
             label, segment_classes = fuse(branches.probabilities, branches.segments, self.voting, self._kernels)
@@ -140,7 +144,7 @@ class SossPipeline(FramePipeline):
 
 
 def _open_segmenter(sessions: Sessions, manifest: SossManifest, kernels: KernelSet) -> Segmenter | TwoStageSegmenter:
-    """The bundle's segmenter, of one stage or two."""
+    """Load the bundle's segmenter, which has one stage or two."""
     if manifest.two_stage is None:
         return Segmenter(sessions.load("segmenter"), manifest.segmenter, kernels)
     low, high = sessions.load("segmenter_low"), sessions.load("segmenter_high")

@@ -1,4 +1,4 @@
-"""The semantic branch: ROIs in, class probabilities at the resolution of each out."""
+"""The semantic branch, which turns each ROI into class probabilities at the ROI's own resolution."""
 
 from collections.abc import Sequence
 
@@ -19,8 +19,8 @@ from maskrt.runtime.region import fit_size_hw
 class Segmenter:
     """Runs a segmenter session as its bundle declares.
 
-    The ROI is resized so that it fits `input_hw`, padded with black on the right and below, normalised, and run; the
-    softmax of the unpadded part is resized back to the ROI (bilinear, half-pixel centres).
+    The ROI is resized to fit `input_hw`, padded with black on the right and below, normalised, and run. The softmax of
+    the unpadded part is resized back to the ROI (bilinear, half-pixel centres).
     """
 
     def __init__(self, session: Session, spec: SegmenterSpec, kernels: KernelSet = sets.CPU) -> None:
@@ -32,13 +32,13 @@ class Segmenter:
         self._one_by_one = bool(shape) and shape[0] == 1
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """Class probabilities, float32 [C, H, W], of each uint8 [H, W, 3] image, whatever their sizes.
+        """Return the class probabilities, float32 [C, H, W], of each image, uint8 [H, W, 3], of any size.
 
-        The network runs once for all of them, or, where its input is [1, 3, H, W], once for each.
+        The network runs once for all images; if its input is [1, 3, H, W], it runs once for each.
 
         Raises:
             NetworkError: the network's output has another shape than the bundle declares, or holds NaN.
-            OutOfMemory: half of the images did not fit either.
+            OutOfMemory: not even half of the images fit.
         """
         sizes = [fit_size_hw((rgb.shape[0], rgb.shape[1]), self._spec.input_hw) for rgb in images]
         inputs = [self._normalised(rgb, size_hw) for rgb, size_hw in zip(images, sizes, strict=True)]
@@ -52,7 +52,7 @@ class Segmenter:
         return [self._probabilities(*one) for one in zip(every, images, sizes, strict=True)]
 
     def _normalised(self, rgb: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.float32]:
-        """An image as the network takes it, float32 [3, H, W]."""
+        """Return an image as the network takes it, float32 [3, H, W]."""
         spec = self._spec
         resized = Image.fromarray(rgb).resize(size_hw[::-1], Image.Resampling.BILINEAR)
         padded = np.zeros((*spec.input_hw, 3), np.float32)
@@ -62,7 +62,7 @@ class Segmenter:
         return padded.transpose(2, 0, 1)
 
     def _run(self, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Logits, float32 [B, C, H, W]."""
+        """Return the logits, float32 [B, C, H, W]."""
         logits = self._session.run({self._input: np.stack(inputs)})[self._output]
         expected = (len(inputs), len(self._spec.classes), *self._spec.input_hw)
         if logits.shape != expected:
@@ -72,7 +72,7 @@ class Segmenter:
     def _probabilities(
         self, logits: NDArray[np.float32], rgb: NDArray[np.uint8], size_hw: tuple[int, int]
     ) -> NDArray[np.float32]:
-        """An image's logits, float32 [C, H, W], back at its own size, without the padding."""
+        """Return an image's probabilities at its own size, from its logits, float32 [C, H, W], with padding."""
         probabilities = softmax(logits[:, : size_hw[0], : size_hw[1]])
         out = np.empty((len(logits), *rgb.shape[:2]), np.float32)
         self._kernels.resize_bilinear(probabilities, out)

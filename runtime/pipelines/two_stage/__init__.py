@@ -1,1 +1,1 @@
-"""Two-stage segmentation: a second network looks again where the first is unsure."""
+"""Two-stage segmentation: a second network looks again where the first is uncertain."""

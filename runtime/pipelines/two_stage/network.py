@@ -1,4 +1,4 @@
-"""A network of a two-stage segmenter: pictures in, maps of probabilities or log odds out."""
+"""A network of a two-stage segmenter, and the maps of probabilities or log odds that its logits give."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from maskrt.runtime.engines.session import Session
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.numeric import softmax
 
-# Of one call. Memory grows with both: a U-Net of 64 kernels takes some 300 bytes a pixel, so 0.3 GB at most.
+# Limits of one call. Memory grows with both: a U-Net of 64 kernels takes some 300 bytes a pixel, so 0.3 GB at most.
 MAX_PIXELS = 1 << 20
 MAX_PICTURES = 64
 
@@ -20,17 +20,19 @@ class StageNetwork:
     """A session that takes any number of pictures of one size, in as few calls as memory allows."""
 
     def __init__(self, role: str, session: Session, spec: TwoStageSpec, largest: int, one_by_one: bool = False) -> None:
-        """largest: side of the pictures in pixels, which decides how many a call takes.
+        """Check the graph against the spec.
 
-        one_by_one: a call for every picture; so it is, too, where the graph's batch is fixed to 1.
+        Args:
+            largest: largest side of the pictures in pixels, which decides how many a call takes.
+            one_by_one: run each picture in a call of its own, as always where the graph's batch is fixed to 1.
 
         Raises:
-            BundleError: it has not one input and one output of the shapes that the spec declares.
+            BundleError: the graph does not have one input and one output of the shapes that the spec declares.
         """
         self._role, self._session, self._spec = role, session, spec
         if len(session.inputs) != 1 or len(session.outputs) != 1:
             raise BundleError(
-                f"{role} has {len(session.inputs)} inputs and {len(session.outputs)} outputs: one of each"
+                f"{role} has {len(session.inputs)} inputs and {len(session.outputs)} outputs: export it with one of each"
             )
         ((self._input, (kind, self._shape)),) = session.inputs.items()
         ((self._output, (_, out_shape)),) = session.outputs.items()
@@ -49,7 +51,7 @@ class StageNetwork:
 
     @property
     def _planes(self) -> tuple[int, ...]:
-        """How many logits a pixel may have."""
+        """Numbers of logits that a pixel may have."""
         classes = len(self._spec.classes)
         return (1, 2) if classes == 2 else (classes,)
 
@@ -58,7 +60,7 @@ class StageNetwork:
         return f"[B, {' or '.join(map(str, self._planes))}, H, W]"
 
     def padded(self, size_hw: tuple[int, int]) -> tuple[int, int]:
-        """What a picture is padded to: to a fixed side that holds it, else to multiples of the spec's."""
+        """Return the size that a picture is padded to: a fixed side that holds it, otherwise the spec's multiples."""
         rounded = padded_size(size_hw, self._spec.multiple)
         height, width = (
             fixed if fixed is not None and fixed >= side else multiple
@@ -67,7 +69,7 @@ class StageNetwork:
         return height, width
 
     def require_size(self, size_hw: tuple[int, int], why: str) -> None:
-        """Raise BundleError where the graph's sides are fixed to others; why: what asks for these."""
+        """Raise BundleError if the graph's sides are fixed to others; why: the setting that asks for this size."""
         if any(fixed not in (None, size) for fixed, size in zip(self._shape[2:], size_hw, strict=True)):
             fixed = " x ".join("any" if side is None else str(side) for side in self._shape[:1:-1])
             raise BundleError(
@@ -76,11 +78,11 @@ class StageNetwork:
             )
 
     def __call__(self, pictures: Floats) -> Floats:
-        """Logits, float32 [N, C or 1, H, W], of pictures, float32 [N, channels, H, W].
+        """Return the logits, float32 [N, C or 1, H, W], of pictures, float32 [N, channels, H, W].
 
         Raises:
             NetworkError: the output has another shape than the bundle declares, or holds NaN.
-            OutOfMemory: half of what a call takes did not fit either.
+            OutOfMemory: not even half of what a call takes fits.
         """
         step = self._at_a_time
         parts = [
@@ -102,12 +104,15 @@ class StageNetwork:
 
 
 def at_a_time(side: int) -> int:
-    """How many pictures of up to a side one call takes."""
+    """Return how many pictures with sides up to this one a call takes."""
     return max(1, min(MAX_PICTURES, MAX_PIXELS // side**2))
 
 
 def probabilities(logits: Floats) -> Floats:
-    """Of one picture's logits [L, H, W]: of two classes the second's alone, float32 [1, H, W]; else [C, H, W]."""
+    """Return the probabilities of one picture from its logits [L, H, W].
+
+    With two classes it is the second's alone, float32 [1, H, W]; otherwise all, float32 [C, H, W].
+    """
     if len(logits) > 2:
         return softmax(logits)
     odds = log_odds(logits)
@@ -116,9 +121,9 @@ def probabilities(logits: Floats) -> Floats:
 
 
 def log_odds(logits: Floats) -> Floats:
-    """The logit of the second of two classes, float32 [1, H, W], from one logit or two."""
+    """Return the logit of the second of two classes, float32 [1, H, W], from one logit or two."""
     return np.ascontiguousarray(logits if len(logits) == 1 else logits[1:] - logits[:1])
 
 
-# What patches are ranked by.
+# Name -> the values by which patches are ranked.
 RANKED: dict[str, Callable[[Floats], Floats]] = {"probability": probabilities, "logit": log_odds}

@@ -1,4 +1,4 @@
-"""A two-stage segmenter as a pipeline: frames in, the mask of the class of interest out."""
+"""A two-stage segmenter as a pipeline, which returns the mask of the class of interest."""
 
 from collections.abc import Sequence
 
@@ -20,10 +20,10 @@ from maskrt.runtime.types import Result, Segments
 
 
 class TwoStagePipeline(FramePipeline):
-    """Frame in, mask out; both stages see the region of interest only. The patches of all frames are one batch.
+    """A pipeline from a frame to its mask; both stages see the region of interest only.
 
-    A result has no segments; its `stages` say what was looked at again, its timings_ms are an equal share of the
-    batch's.
+    The patches of all frames are one batch. A result has no segments; its `stages` say what stage 2 looked at again,
+    and its timings_ms are an equal share of the batch's.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class TwoStagePipeline(FramePipeline):
         """Load the networks.
 
         Args:
-            one_by_one: as of TwoStageSegmenter.
+            one_by_one: see TwoStageSegmenter.
             wrap_session: see Sessions.
 
         Raises:
@@ -86,7 +86,7 @@ class TwoStagePipeline(FramePipeline):
 
 
 def labels_of(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The most probable class of each pixel, uint8 [h, w], of float32 [C, h, w]; of equal ones the first."""
+    """Return the most probable class of each pixel, uint8 [h, w], from float32 [C, h, w]; the first of equal ones."""
     if len(probabilities) == 2:  # argmax took 106 ms at 1920 x 1080, this 1 ms
         return np.asarray(probabilities[1] > probabilities[0], np.uint8)
     return np.asarray(probabilities.argmax(axis=0), np.uint8)  # at most 256 classes

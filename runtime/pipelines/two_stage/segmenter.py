@@ -1,4 +1,4 @@
-"""Two-stage segmentation: a network sees the whole region small, a second one sees again where the first is uncertainty.
+"""Two-stage segmentation: one network sees the whole region small, a second looks again where the first is uncertain.
 
 Source: D. Teixeira e Silva et al., "Two-stage Semantic Segmentation in Neural Networks", section 3. The public code
 differs where maskrt.runtime.bundle.two_stage_spec says so.
@@ -36,7 +36,7 @@ Corners = Indices  # [K, 2], top and left
 
 @dataclass(frozen=True)
 class Look:
-    """Both stages' answer on one region. probabilities: float32 [C, h, w] at its size; stages: in its pixels."""
+    """Both stages' answer on one region; probabilities: float32 [C, h, w] at its size; stages: in its pixels."""
 
     probabilities: Floats
     stages: Stages
@@ -47,13 +47,13 @@ class TwoStageSegmenter:
 
     1. The region is resized (Pillow, bilinear) so that its longest side is `size`: the working picture. Resized to
        1 / shrink of that, padded with black on the right and below, it goes through `low`.
-    2. The probabilities (sigmoid or softmax) of the unpadded part, resized to the working size (bilinear, half-pixel
-       centres), are divided into patches; what of a patch lies beyond the picture is black and counts in no mean.
-    3. The patches whose mean is the least decided go through `high`, and its probabilities replace stage 1's there.
+    2. The probabilities (sigmoid or softmax) of the unpadded part are resized to the working size (bilinear, half-pixel
+       centres) and divided into patches. Pixels of a patch beyond the picture are black and count in no mean.
+    3. The patches with the most uncertain mean go through `high`, and its probabilities replace stage 1's there.
     4. The map is resized to the region.
 
-    Of two classes one map is carried, the second's; the first's is 1 minus it. The patches of all regions of a call
-    are one batch, of as many at a time as maskrt.runtime.pipelines.two_stage.network allows.
+    With two classes only the second's map is kept; the first's is 1 minus it. The patches of all regions of a call are
+    one batch; maskrt.runtime.pipelines.two_stage.network limits how many run at a time.
     """
 
     def __init__(
@@ -65,11 +65,14 @@ class TwoStageSegmenter:
         kernels: KernelSet = sets.CPU,
         one_by_one: bool = False,
     ) -> None:
-        """one_by_one: run the networks picture by picture and patch by patch; the answer is the same up to rounding.
+        """Check networks, spec and settings against each other.
+
+        Args:
+            one_by_one: run the networks picture by picture and patch by patch; the answer is the same up to rounding.
 
         Raises:
             InputError: spec and settings do not fit each other.
-            BundleError: a network takes or answers other shapes.
+            BundleError: a network takes or returns other shapes.
         """
         self._sessions, self._spec, self._stages, self._kernels = (low, high), spec, stages, kernels
         self._side = patch_side(spec, stages)
@@ -82,22 +85,22 @@ class TwoStageSegmenter:
         self._table = np.ascontiguousarray((values - mean) / std)
 
     def first_stage(self) -> "TwoStageSegmenter":
-        """The same sessions without the second look."""
+        """Return a segmenter with the same sessions that stops after stage 1."""
         alone = msgspec.structs.replace(self._stages, windows="off")
         return TwoStageSegmenter(*self._sessions, self._spec, alone, self._kernels)
 
     def __call__(self, regions: Sequence[Bytes]) -> list[Floats]:
-        """Class probabilities, float32 [C, h, w] each, of regions, uint8 [h, w, 3] each.
+        """Return the class probabilities, float32 [C, h, w], of each region, uint8 [h, w, 3].
 
         Raises:
-            BundleError: stage 1's network has fixed sides, and a region makes others.
+            BundleError: stage 1's network has fixed sides that do not fit a region.
             NetworkError: a network's output has another shape than the bundle declares, or holds NaN.
-            OutOfMemory: half of what a network takes at a time did not fit either.
+            OutOfMemory: not even half of what a network takes at a time fits.
         """
         return [look.probabilities for look in self.look(regions, {})]
 
     def look(self, regions: Sequence[Bytes], timings_ms: dict[str, float]) -> list[Look]:
-        """As a call, with what stage 2 looked at; adds stage -> milliseconds to `timings_ms`."""
+        """Segment as a call does, and also return what stage 2 looked at; adds stage -> ms to `timings_ms`."""
         with timed(timings_ms, "resize"):
             images = [self._image(region) for region in regions]
             sizes_hw = [working_size(self._spec, (region.shape[0], region.shape[1])) for region in regions]
@@ -118,17 +121,17 @@ class TwoStageSegmenter:
             return [self._looked(*of_region) for of_region in found]
 
     def _image(self, region: Bytes) -> Image.Image:
-        """In the networks' channels; one is Pillow's luma, of a grey picture the grey itself."""
+        """Return a region in the networks' channels; a single channel is Pillow's luma, or a grey picture's grey."""
         image = Image.fromarray(region)
         return image.convert("L") if self._spec.channels == 1 else image
 
     def _scaled(self, image: Image.Image, size_hw: tuple[int, int]) -> Bytes:
-        """uint8 [H, W, channels]."""
+        """Resize an image, to uint8 [H, W, channels]."""
         scaled = np.asarray(image.resize(size_hw[::-1], Image.Resampling.BILINEAR))
         return np.ascontiguousarray(scaled.reshape(*size_hw, self._spec.channels))
 
     def _first(self, pictures: Sequence[Bytes]) -> list[Floats]:
-        """Stage 1's logits without padding, float32 [L, h, w] each; pictures of one padded size are one batch."""
+        """Return stage 1's logits without padding, float32 [L, h, w] each; pictures of one padded size are one batch."""
         sizes_hw = [self._low.padded((picture.shape[0], picture.shape[1])) for picture in pictures]
         found: dict[int, Floats] = {}
         for indices in groups(sizes_hw):
@@ -144,7 +147,7 @@ class TwoStageSegmenter:
         return [found[index] for index in range(len(pictures))]
 
     def _second(self, pictures: Sequence[Bytes], corners: Sequence[Corners], maps: Sequence[Floats]) -> None:
-        """Look again at all windows of all pictures, and put what is found into the maps."""
+        """Run stage 2 on all windows of all pictures, and blend its probabilities into the maps."""
         ends = np.cumsum([0, *(len(own) for own in corners)])
         if ends[-1] == 0:
             return
@@ -178,7 +181,7 @@ class TwoStageSegmenter:
 
 
 def _in_region(corner: Corners, side: int, working_hw: tuple[int, int], size_hw: tuple[int, int]) -> Roi:
-    """A window in pixels of the region, without what lies beyond it; rounded half up."""
+    """Return a window in pixels of the region, cut at its edges; rounded half up."""
     starts, ends = [], []
     for start, working, size in zip(corner.tolist(), working_hw, size_hw, strict=True):
         starts.append(int(start * size / working + 0.5))

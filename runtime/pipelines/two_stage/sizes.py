@@ -1,4 +1,4 @@
-"""The sizes that the networks of a two-stage segmenter are run at."""
+"""The sizes at which the networks of a two-stage segmenter run."""
 
 from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec, TwoStageSpec, largest_low, patch_side
 from maskrt.runtime.engines.axes import EVERY, Inputs, Range
@@ -6,7 +6,7 @@ from maskrt.runtime.pipelines.two_stage.network import at_a_time
 
 
 def stage_1_inputs(spec: TwoStageSpec) -> Inputs:
-    """Return the axes of stage 1. Regions have any proportions: the shorter side is anything up to the longest."""
+    """Return the axes of stage 1; regions have any proportions, so the shorter side is anything up to the longest."""
     largest = largest_low(spec)
     sides: Range = (spec.multiple, largest, largest)
     return {EVERY: {0: (1, 1, at_a_time(largest)), 2: sides, 3: sides}}

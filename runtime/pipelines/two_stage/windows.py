@@ -1,4 +1,4 @@
-"""Where stage 2 looks: the windows of a working picture that stage 1 is least sure of."""
+"""Chooses where stage 2 looks: the windows of a working picture where stage 1 is most uncertain."""
 
 from collections.abc import Callable
 
@@ -13,18 +13,18 @@ from maskrt.runtime.pipelines.two_stage.network import RANKED, probabilities
 Corners = Indices  # [K, 2], top and left
 Size = tuple[int, int]
 
-NOTHING_LEFT = 0.01  # mean uncertainty_of of a sliding window below which none is worth a look
-# Windows -> the share of a window's side over which it fades towards a border; 0: nothing fades.
+NOTHING_LEFT = 0.01  # a sliding window with a lower mean uncertainty is not worth a look
+# `windows` -> the share of a window's side over which it fades towards a border; 0: nothing fades.
 RAMPS = {"grid": 0.0, "sliding": 1 / 8, "off": 0.0}
 
 
 def find_windows(
     logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: PatchSelectionSpec, kernels: KernelSet
 ) -> Corners:
-    """The corners of the windows to look at again, the least decided first.
+    """Return the corners of the windows to look at again, the most uncertain first.
 
     Args:
-        logits: float32 [C or 1, h, w], stage 1's of the picture without padding.
+        logits: float32 [C or 1, h, w], stage 1's logits of the picture without padding.
         working_hw: the working picture's size.
 
     Returns:
@@ -36,13 +36,13 @@ def find_windows(
 def _grid(
     logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: PatchSelectionSpec, kernels: KernelSet
 ) -> Corners:
-    """Of the grid's patches those with the least decided mean; of equal ones the first in reading order."""
+    """Choose the grid's patches with the most uncertain mean; of equal ones the first in reading order."""
     side = patch_side(spec, stages)
     grid = grid_of(working_hw, side)
     values = RANKED[stages.rank](logits)
     means = np.empty((len(values), *grid), np.float64)
     kernels.patch_means(values, working_hw, side, means)
-    # Rounded, so that patches that differ by rounding errors are equal, whichever way their means are taken.
+    # Rounded, so that patches whose means differ by rounding errors are equal, however the means are computed.
     scores = np.rint(uncertainty_of(means).ravel() / STEP)
     order = np.argsort(-scores, kind="stable")[: stages.budget(scores.size)]
     if stages.uncertainty is not None:
@@ -54,9 +54,9 @@ def _grid(
 def _sliding(
     logits: Floats, working_hw: Size, spec: TwoStageSpec, stages: PatchSelectionSpec, kernels: KernelSet
 ) -> Corners:
-    """Windows on stage 1's pixels, chosen greedily by the uncertainty_of under them that none covers yet.
+    """Choose windows on stage 1's pixels greedily, by the uncertainty under them that no window covers yet.
 
-    Never more than the grid has patches. A window is side / shrink of stage 1's pixels wide, rounded half up.
+    There are never more than the grid has patches. A window is side / shrink of stage 1's pixels wide, rounded half up.
     """
     side = patch_side(spec, stages)
     cells = max(1, (2 * side + spec.shrink) // (2 * spec.shrink))
@@ -77,13 +77,15 @@ def _off(
 
 
 def uncertainty_of(values: Doubles) -> Doubles:
-    """From 0, sure, to 1: of two classes 1 - |2 p - 1|, of more the entropy over its largest value.
+    """Return the uncertainty, from 0 (sure) to 1.
+
+    With two classes it is 1 - |2 p - 1|, with more the entropy divided by its largest value.
 
     Args:
-        values: float64 [1, ...], of one class of two; or [C, ...], of all, which sum to 1.
+        values: float64 [1, ...], the probability of one class of two; or [C, ...], of all classes, which sum to 1.
 
     Returns:
-        float64 [...]; below 0 for a value that is no probability, as a logit of rank=logit.
+        float64 [...]; below 0 for a value that is no probability, such as a logit of rank=logit.
     """
     if len(values) == 1:
         return np.asarray(1 - np.abs(2 * values[0] - 1))
@@ -92,7 +94,7 @@ def uncertainty_of(values: Doubles) -> Doubles:
 
 
 def _least(uncertainty: float) -> float:
-    """The uncertainty_of of a mean that is `uncertainty` away from a half."""
+    """Return uncertainty_of a mean that is `uncertainty` away from a half."""
     return 1 - 2 * uncertainty
 
 

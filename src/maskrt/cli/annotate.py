@@ -50,19 +50,15 @@ def command(
     from maskrt.runtime.annotate.pictures import find_pictures
     from maskrt.runtime.annotate.server import listen, serve
     from maskrt.runtime.annotate.store import Store
-    from maskrt.runtime.bundle.bundle import open_bundle
     from maskrt.runtime.interactive.session import open_interactive
-    from maskrt.runtime.kinds.commands import require_command
 
     names = parse_list(classes)
     check_classes(names)
     options, given = parse_settings(settings or []), parse_pairs(load or [], "--load")
-    opened = open_bundle(bundle)
-    require_command(opened, "annotate")
     pictures = find_pictures(images)
     with (
         listen(port) as sock,
-        open_interactive(opened, on_device(provider, device), threads, options, cache_images) as session,
+        open_interactive(bundle, on_device(provider, device), threads, options, cache_images) as session,
     ):
         store = Store(out, names)
         load_decoders(session, store, {name: Path(file) for name, file in given.items()})

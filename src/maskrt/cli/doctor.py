@@ -1,21 +1,35 @@
 """`maskrt doctor`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Say what this machine has and which commands are ready, and what to install for the others.
+def command(
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="A bundle to check; say which commands take it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what this machine has, which commands are ready, and what to install for the others.
 
-    Exit code 1: the runtime itself cannot run.
+    With a bundle: check its files against their sha256, and say what kind it is and which commands take it.
+    Exit code 1: the runtime itself cannot run. Exit code 2: the bundle cannot be used.
 
     \b
     Example:
       maskrt doctor --json
+      maskrt doctor export/demo/bundle
     """
-    from maskrt.runtime.doctor import examine, report_json, report_text
+    from maskrt.runtime.doctor import bundle_text, examine, examine_bundle, report_json, report_text
 
+    about = None if bundle is None else examine_bundle(bundle)  # first: a bad bundle is said at once
     report = examine()
-    print(report_json(report) if as_json else report_text(report))
+    if as_json:
+        print(report_json(report, about))
+    else:
+        print(report_text(report))
+        if about is not None:
+            print(bundle_text(about))
     raise typer.Exit(0 if report.can_run else 1)

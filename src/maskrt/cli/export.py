@@ -9,6 +9,9 @@ from maskrt.cli.shared import BundlePath, MaxMegapixels, Region, RegionFrom, Thr
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Turn checkpoints into ONNX. Needs maskrt[export].")
 
+RoiExpected = Annotated[
+    bool, typer.Option("--roi-expected", help="Note that the models were trained on regions of interest.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export at --out.")]
 
 
@@ -42,6 +45,7 @@ def soss(
         str | None,
         typer.Option(metavar="KIND:FILE", help="A CRM beside them; used with --set select=full or the like."),
     ] = None,
+    roi_expected: RoiExpected = False,
     note: Annotated[str, typer.Option(help="Kept in the bundle.")] = "",
     overwrite: Overwrite = False,
 ) -> None:
@@ -71,6 +75,7 @@ def soss(
         classes=None if classes is None else parse_list(classes),
         refiner=refiner,
         **chosen,
+        roi_expected=roi_expected,
         note=note,
         overwrite=overwrite,
         report=print,
@@ -124,6 +129,7 @@ def two_stage(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Further setting to write, as windows=sliding; may repeat."),
     ] = None,
+    roi_expected: RoiExpected = False,
     note: Annotated[str, typer.Option(help="Kept in the bundle.")] = "",
     overwrite: Overwrite = False,
 ) -> None:
@@ -152,6 +158,7 @@ def two_stage(
         std=None if std is None else parse_numbers(std, "--std"),
         classes=None if classes is None else parse_list(classes),
         patch_selection=with_overrides(PatchSelectionSpec(), {"patches": patches, **parse_settings(settings or [])}),
+        roi_expected=roi_expected,
         note=note,
         overwrite=overwrite,
         report=print,

@@ -55,7 +55,6 @@ app = typer.Typer(
     name="maskrt",
     help="Segmentation models exported once to ONNX and run lean. Start with: maskrt doctor",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # plain text, also in a pipe or a log
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

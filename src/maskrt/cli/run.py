@@ -33,6 +33,12 @@ def command(
     batch: Annotated[
         int, typer.Option("--batch", metavar="N", min=1, help="Frames that segmenter and encoder take at a time.")
     ] = 1,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace", metavar="DIR", help="Write what every stage took and gave. A trace is large and holds pictures."
+        ),
+    ] = None,
     provider: Provider = "cpu",
     device: Device = None,
     kernels: Kernels = "cpu",
@@ -43,8 +49,8 @@ def command(
 ) -> None:
     """Segment images or a video with a bundle.
 
-    Writes OUT/mask/STEM.png and so on, and OUT/results.jsonl with one line per frame. Nothing else leaves the
-    process: no image is written unless --write names overlay. Exit code 3: some frames failed. Settings (--set) of
+    Writes OUT/mask/STEM.png and so on, and OUT/results.jsonl with one line per frame. No image is written unless
+    --write names overlay or --trace is given. Exit code 3: some frames failed. Settings (--set) of
     a two-stage bundle: patches along the longest side; how many are looked at again, by one of patch_count,
     patch_fraction and uncertainty; rank (probability, logit); windows (grid, sliding, off); target.
 
@@ -61,12 +67,15 @@ def command(
     from maskrt.cli.options import on_device, parse_list, parse_region, parse_settings
     from maskrt.cli.regions import advise_regions
     from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
+    from maskrt.runtime.engines.loading import as_loaded
     from maskrt.runtime.files import sha256_of
     from maskrt.runtime.io.records import RunSettings
     from maskrt.runtime.io.sinks import FolderSink
     from maskrt.runtime.io.sources import open_source
     from maskrt.runtime.kinds.commands import require_command
     from maskrt.runtime.kinds.open import open_pipeline
+    from maskrt.runtime.pipelines.run import Pipeline
+    from maskrt.runtime.pipelines.trace import TracedPipeline, Tracer
 
     region = parse_region(roi, roi_from)
     overrides = parse_settings(settings or [])
@@ -78,7 +87,11 @@ def command(
     with ExitStack() as stack:
         frames = stack.enter_context(open_source(source, int(max_megapixels * 1e6)))
         provider = on_device(provider, device)
-        pipeline = stack.enter_context(open_pipeline(opened, provider, threads, kernels, settings=overrides))
+        tracer = None if trace is None else Tracer(trace)
+        wrap = as_loaded if tracer is None else tracer.wrap_session
+        opening = open_pipeline(opened, provider, threads, kernels, settings=overrides, wrap_session=wrap)
+        loaded = stack.enter_context(opening)
+        pipeline: Pipeline = loaded if tracer is None else TracedPipeline(loaded, tracer)
         sink = stack.enter_context(FolderSink(out, parse_list(write), run_settings, resume))
         code = run_with_progress(pipeline, frames, sink, out, region, resume, "frames", batch)
     raise typer.Exit(code)

@@ -49,19 +49,15 @@ def command(
       maskrt serve bundles/sam --host 0.0.0.0 --label-studio http://192.168.1.36:8080 --images /data/photos
     """
     from maskrt.cli.options import on_device
-    from maskrt.runtime.bundle.bundle import open_bundle
     from maskrt.runtime.interactive.session import open_interactive
-    from maskrt.runtime.kinds.commands import require_command
     from maskrt.runtime.serve.access import token_for
     from maskrt.runtime.serve.server import Limits, listen, pictures_of, serve
 
     limits = Limits(int(max_megapixels * 1e6), int(max_megabytes * 1e6))
     asked = token_for(token, host)
-    opened = open_bundle(bundle)
-    require_command(opened, "serve")
     pictures = pictures_of(images, label_studio, limits)
     with (
         listen(host, port) as listening,  # before the bundle is loaded: a taken port is told at once
-        open_interactive(opened, on_device(provider, device), threads, cache_images=cache_images) as session,
+        open_interactive(bundle, on_device(provider, device), threads, cache_images=cache_images) as session,
     ):
         serve(session, bundle, listening, asked, pictures, limits, lambda line: typer.echo(line, err=True))

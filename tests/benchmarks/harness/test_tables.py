@@ -18,6 +18,7 @@ from maskrt.benchmarks.harness.report_json import (
     total,
     write_report,
 )
+from maskrt.benchmarks.harness.summary import COMPARISONS, summary_markdown
 from maskrt.benchmarks.reports.refine_plots import memory_figure, quality_figure, write_figure
 from maskrt.benchmarks.reports.refine_quality import RefineQuality, SelectionRow
 from maskrt.runtime.errors import InputError
@@ -48,10 +49,13 @@ def report() -> CaseReport:
 
 @pytest.fixture
 def place(tmp_path: Path, report: CaseReport) -> list[str]:
-    """Arguments that point at a README with a stale table, and at results."""
+    """Arguments that point at a README with a stale table, at a page with every other table, and at results."""
     (tmp_path / "README.md").write_text(MARKED)
+    page = tmp_path / "docs" / "deep" / "page.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("".join(f"<!-- bench:{name} -->\n<!-- /bench -->\n" for name in tables.TABLES if name != "soss"))
     write_report(report, tmp_path / "results" / "soss.json")
-    return ["--readme", str(tmp_path / "README.md"), "--results", str(tmp_path / "results")]
+    return ["--root", str(tmp_path), "--results", str(tmp_path / "results")]
 
 
 def test_a_report_survives_the_disk(report: CaseReport, tmp_path: Path) -> None:
@@ -111,7 +115,7 @@ def test_rewritten_in_place_and_then_up_to_date(place: list[str], tmp_path: Path
     [
         (
             "<!-- bench:other -->\n<!-- /bench -->",
-            "no table is called 'other'; known: quality, policies, refine_quality, clicks, ",
+            "no table is called 'other'; known: summary, quality, policies, refine_quality, clicks, ",
         ),
         ("<!-- bench:soss -->\nno end", "is not followed"),
         ("<!-- bench:soss -->\n<!-- bench:soss -->\n<!-- /bench -->", "is not followed"),
@@ -124,6 +128,56 @@ def test_broken_markers_are_told(
     assert tables.main(place) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / "README.md").read_text() == text
+
+
+def test_a_page_of_docs_can_hold_a_table(place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "README.md").write_text("no table here\n")
+    page = tmp_path / "docs" / "page.md"
+    page.write_text(MARKED)
+    assert tables.main([*place, "--check"]) == 1
+    assert capsys.readouterr().err == f"{page} is stale: run python -m maskrt.benchmarks.harness.tables\n"
+    assert tables.main(place) == 0
+    assert "| maskrt (demo) | 500 ms |" in page.read_text()
+    assert (tmp_path / "README.md").read_text() == "no table here\n"
+
+
+def test_a_table_without_a_place_is_an_error(
+    place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "docs" / "deep" / "page.md"
+    page.write_text(page.read_text().replace("bench:voting", "voting").replace("bench:summary", "summary"))
+    before = page.read_text()
+    assert tables.main(place) == 2
+    assert "no page has a place for summary, voting: write <!-- bench:summary -->" in capsys.readouterr().err
+    assert page.read_text() == before
+    assert (tmp_path / "README.md").read_text() == MARKED  # nothing is written where a table has no place
+
+
+def test_the_summary_compares_time_memory_and_answers(tmp_path: Path) -> None:
+    assert summary_markdown(tmp_path) == ""
+    rows = (
+        Row("maskrt (demo)", 0.5, 0.6, 5, 300.0),
+        Row("pytorch_upstream (demo)", 200.25, 210.0, 5, 4000.0),
+    )
+    ratios = {"vs_pytorch_upstream_demo": SPREAD}
+    write_report(
+        CaseReport("soss", environment(2), rows, ratios, EQUALITY, {"demo": EQUALITY}, ()), tmp_path / "soss-demo.json"
+    )
+    pair = (
+        Row("baseline", 0.13, 0.2, 80, 829.0, dice=0.7207, gflops=3.669),
+        Row("sliding, 40% of 8 x 8", 0.068, 0.1, 80, 631.0, dice=0.7241, gflops=1.609),
+    )
+    ratios = {"sliding, 40% of 8 x 8_vs_baseline": Spread(1.9, 1.4, 3.1)}
+    write_report(CaseReport("two-stage", environment(2), pair, ratios, EQUALITY, {}, ()), tmp_path / "two-stage.json")
+    text = summary_markdown(tmp_path)
+    first = "500 ms against 200 s, 400.50 times; 300 MB against 4000 MB"
+    assert f"PyTorch | {first} | 10 masks: 8 identical, 2 ties, 0 different | `soss-demo.json` |" in text
+    second = "68 ms against 130 ms, 1.90 times; 631 MB against 829 MB; 1.61 GFLOPs against 3.67 GFLOPs"
+    assert f"| {second} | Dice 0.724 against Dice 0.721 | `two-stage.json` |" in text
+    assert text.count(".json` |") == 2
+    write_report(CaseReport("two-stage", environment(2), pair, {}, EQUALITY, {}, ()), tmp_path / "two-stage.json")
+    with pytest.raises(InputError, match=r"two-stage\.json has no 'sliding, 40% of 8 x 8_vs_baseline'"):
+        summary_markdown(tmp_path)
 
 
 def test_what_was_not_measured_is_an_empty_block(place: list[str], tmp_path: Path) -> None:
@@ -140,7 +194,7 @@ def test_quality_is_a_table_of_scores(place: list[str], tmp_path: Path) -> None:
     scores = {"soss": Metrics(0.9, 0.8, math.nan, 0.6, 0.5, 0.4)}
     quality = Quality(20, 1000, scores, scores, 0.71, {}, 0.72, 9, 8, 0.5)
     (tmp_path / "results" / "quality.json").write_bytes(msgspec.json.encode(quality))
-    (tmp_path / "README.md").write_text("<!-- bench:quality -->\n<!-- /bench -->")
+    (tmp_path / "README.md").write_text("<!-- bench:quality -->\n<!-- /bench -->\n" + MARKED)
     assert tables.main(place) == 0
     text = (tmp_path / "README.md").read_text()
     assert "|  | accuracy | f1 | precision | recall | iou | auc | dice |\n| --- | ---: |" in text
@@ -148,9 +202,15 @@ def test_quality_is_a_table_of_scores(place: list[str], tmp_path: Path) -> None:
     assert "seeds 1000 to 1019" in text
 
 
-def test_the_readme_is_up_to_date() -> None:
-    assert tables.OPENING in tables.README.read_text()
+def test_the_committed_pages_are_up_to_date() -> None:
     assert tables.main(["--check"]) == 0
+
+
+def test_the_summary_has_every_row() -> None:
+    text = summary_markdown(tables.RESULTS)
+    assert len(COMPARISONS) == 5
+    for each in COMPARISONS:
+        assert f"| {each.what} | {each.peer} | " in text
 
 
 def test_a_refiners_rows_have_quality(tmp_path: Path) -> None:

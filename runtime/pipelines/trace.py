@@ -1,0 +1,160 @@
+"""Traces: for every frame a folder with what each stage took and gave, to find where a mask goes wrong.
+
+DIR/FRAME/index.json      every run of a network in order: role, shapes, value ranges, seconds; the frame's timings, and
+                          its error where it has one
+DIR/FRAME/ROLE-001.npz    the arrays of the first runs of each network: `in.NAME` and `out.NAME`
+DIR/FRAME/input.png       the region of interest as the pipeline saw it
+DIR/FRAME/result.npz      mask, label, probability
+
+A trace holds pictures. It is written only where it is asked for.
+"""
+
+import io
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrt.runtime.engines.recorder import Run, recorded_session
+from maskrt.runtime.engines.session import Array, Session
+from maskrt.runtime.errors import InputError, MaskrtError
+from maskrt.runtime.files import write_bytes
+from maskrt.runtime.io.sinks import png_bytes
+from maskrt.runtime.pipelines.base import FramePipeline, Outcomes, View, view_of
+from maskrt.runtime.types import Frame, Result, Roi
+
+KEPT_RUNS = 4  # of each network and frame, with their arrays: SAM's decoder runs hundreds of times a frame
+
+
+class ArraySummary(msgspec.Struct, frozen=True):
+    """One array; least, most and mean are None where it is empty."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    least: float | None
+    most: float | None
+    mean: float | None
+
+
+class RunSummary(msgspec.Struct, frozen=True):
+    """One run of a network. file: its arrays, None where only the first runs of the network are kept."""
+
+    role: str
+    number: int
+    file: str | None
+    inputs: dict[str, ArraySummary]
+    outputs: dict[str, ArraySummary]
+
+
+class FrameTrace(msgspec.Struct, frozen=True):
+    """The content of index.json."""
+
+    name: str
+    roi_xywh: Roi | None
+    error: str | None
+    timings_ms: dict[str, float]
+    segments: int | None
+    runs: tuple[RunSummary, ...]
+
+
+class Tracer:
+    """Collects the runs of one frame at a time; `wrap_session` goes to the pipeline, `TracedPipeline` says which frame."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: new or empty.
+
+        Raises:
+            InputError: it is a file, or holds something.
+        """
+        if folder.exists() and (not folder.is_dir() or any(os.scandir(folder))):
+            raise InputError(f"{folder} exists and is not an empty folder: choose a new one for --trace")
+        self._folder = folder
+        self._name = ""
+        self._runs: list[RunSummary] = []
+        self._counts: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def wrap_session(self, role: str, session: Session) -> Session:
+        """Return a session whose runs are traced."""
+        return recorded_session(role, session, self)
+
+    def begin(self, name: str) -> None:
+        """Go on with the frame of a name."""
+        self._name, self._runs, self._counts = name, [], {}
+
+    def add(self, role: str, run: Run) -> None:
+        """Write down one run of the present frame; the threads of a decoder may call it at the same time.
+
+        Raises:
+            MaskrtError: the disk does not take it.
+        """
+        with self._lock:
+            number = self._counts[role] = self._counts.get(role, 0) + 1
+        file = f"{role}-{number:03d}.npz" if number <= KEPT_RUNS else None
+        if file is not None:
+            arrays = {f"in.{name}": value for name, value in run.feeds.items()}
+            arrays |= {f"out.{name}": value for name, value in run.outputs.items()}
+            self._write(file, arrays)
+        inputs, outputs = ({name: summary(value) for name, value in side.items()} for side in (run.feeds, run.outputs))
+        with self._lock:
+            self._runs.append(RunSummary(role, number, file, inputs, outputs))
+
+    def end(self, view: View | None, found: Result | MaskrtError) -> None:
+        """Write the frame's picture, its result and index.json.
+
+        Raises:
+            MaskrtError: the disk does not take them.
+        """
+        result = found if isinstance(found, Result) else None
+        if view is not None:
+            write_bytes(self._folder / self._name / "input.png", png_bytes(view.rgb))
+        if result is not None:
+            self._write("result.npz", {"mask": result.mask, "label": result.label, "probability": result.probability})
+        trace = FrameTrace(
+            name=self._name,
+            roi_xywh=None if view is None else view.roi_xywh,
+            error=None if result is not None else str(found),
+            timings_ms={} if result is None else result.timings_ms,
+            segments=None if result is None else len(result.segments),
+            runs=tuple(sorted(self._runs, key=lambda run: (run.role, run.number))),
+        )
+        text = msgspec.json.format(msgspec.json.encode(trace), indent=2) + b"\n"
+        write_bytes(self._folder / self._name / "index.json", text)
+
+    def _write(self, file: str, arrays: dict[str, NDArray[Any]]) -> None:
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub takes a keyword for an option
+        write_bytes(self._folder / self._name / file, buffer.getvalue())
+
+
+class TracedPipeline:
+    """A pipeline whose frames are traced, one after the other. It does not own the pipeline."""
+
+    def __init__(self, pipeline: FramePipeline, tracer: Tracer) -> None:
+        self._pipeline, self._tracer = pipeline, tracer
+
+    def batch(self, frames: Sequence[Frame | NDArray[np.uint8]], rois: Sequence[Roi | None]) -> Outcomes:
+        """Segment frames as the pipeline does, each by itself, and write a folder for each."""
+        return [self._traced(frame, roi) for frame, roi in zip(frames, rois, strict=True)]
+
+    def _traced(self, frame: Frame | NDArray[np.uint8], roi: Roi | None) -> Any:
+        named = frame if isinstance(frame, Frame) else Frame(frame)
+        self._tracer.begin(named.name)
+        found = self._pipeline.batch([named], [roi])[0]
+        try:
+            view = view_of(named, roi)
+        except InputError:
+            view = None
+        self._tracer.end(view, found)
+        return found
+
+
+def summary(array: Array) -> ArraySummary:
+    """Return shape, type and range of an array."""
+    numbers = (float(array.min()), float(array.max()), float(array.mean())) if array.size else (None, None, None)
+    return ArraySummary(array.shape, str(array.dtype), *numbers)
