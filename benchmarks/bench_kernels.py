@@ -1,8 +1,8 @@
-"""Every kernel at the size of a 1080p region of interest, beside the plain version that defines its answer.
+"""Time every kernel at the size of a 1080p region of interest, beside the plain version that defines its answer.
 
 .venv/bin/pytest benchmarks/bench_kernels.py --benchmark-group-by=func
 
-The CUDA kernels, the way to the GPU and back included, with: -m "gpu or not gpu".
+Add -m "gpu or not gpu" for the CUDA kernels; their time includes the way to the GPU and back.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from maskrt.kernels import sets
 from maskrt.kernels.low_res import Placement, window_of
 from maskrt.kernels.morphology.reference import contour, disk
-from maskrt.kernels.pixel_decoder.reference import DecoderWeights, Grid
 from maskrt.kernels.pixel_decoder.tables import axis_table
+from maskrt.kernels.pixel_decoder.types import DecoderWeights, Grid
 from maskrt.kernels.sampling.reference import resize_taps
 from maskrt.kernels.selections.reference import squares_of
 from maskrt.kernels.sets import KernelSet
@@ -27,7 +27,11 @@ HEIGHT, WIDTH = 1080, 1920
 PLACEMENT = Placement(1024, (576, 1024), (HEIGHT, WIDTH))
 THRESHOLDS = np.array([-1, 0, 1], np.float32)
 
-SETS: dict[str, Callable[[], KernelSet]] = {"cpu": lambda: sets.CPU, "reference": lambda: sets.REFERENCE, "cuda": sets.cuda}
+SETS: dict[str, Callable[[], KernelSet]] = {
+    "cpu": lambda: sets.CPU,
+    "reference": lambda: sets.REFERENCE,
+    "cuda": sets.cuda,
+}
 
 each = pytest.mark.parametrize(
     "kernels", ["cpu", "reference", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True
@@ -40,9 +44,9 @@ def kernels(request: pytest.FixtureRequest) -> KernelSet:
 
 
 def measure(benchmark: Any, kernels: KernelSet, work: Callable[[KernelSet], NDArray[Any]]) -> None:
-    """Time `work` on one set of kernels, after its answer was found equal to the plain set's.
+    """Check that `work` gives the plain set's answer on one set of kernels, then time it.
 
-    The refiner's sums of float32 are in another order, so they are equal to rounding.
+    The refiner adds float32 in another order, so its answers are equal up to rounding.
     """
     found, expected = work(kernels), work(sets.REFERENCE)
     if found.dtype == np.float32:
@@ -54,7 +58,7 @@ def measure(benchmark: Any, kernels: KernelSet, work: Callable[[KernelSet], NDAr
 
 @pytest.fixture(scope="module")
 def logits() -> NDArray[np.float32]:
-    """Eight low-res masks as a decoder draws them: blobs with soft edges."""
+    """Draw eight low-res masks like a decoder's: blobs with soft edges."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:256, :256].astype(np.float32)
     masks = []
@@ -66,7 +70,7 @@ def logits() -> NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def masks() -> NDArray[np.bool_]:
-    """Ellipses at full size, with specks and holes."""
+    """Draw ellipses at full size, with specks and holes."""
     rng = np.random.default_rng(1)
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     found = []
@@ -164,7 +168,7 @@ def test_paint(benchmark: Any, kernels: KernelSet, masks: NDArray[np.bool_]) -> 
 
 @each
 def test_decode_pixels(benchmark: Any, kernels: KernelSet) -> None:
-    """One tile of the refiner, at the published width."""
+    """Decode one tile of the refiner, at the published width."""
     rng = np.random.default_rng(3)
     shapes = {"placed": (32, 6), "bias": (32,), "hidden": (3, 32, 32), "hidden_bias": (3, 32), "last": (32,)}
     arrays = {name: rng.standard_normal(shape).astype(np.float32) * np.float32(0.2) for name, shape in shapes.items()}
@@ -249,7 +253,7 @@ def test_patch_means(benchmark: Any, kernels: KernelSet) -> None:
 
 @each
 def test_gather_and_blend_patches(benchmark: Any, kernels: KernelSet) -> None:
-    """Eight windows of 96 pixels, of which two overlap and one reaches over the border."""
+    """Gather and blend eight windows of 96 pixels: two overlap, and one reaches over the border."""
     rng = np.random.default_rng(8)
     picture, table = rng.integers(0, 256, (432, 768, 3), dtype=np.uint8), rng.random((3, 256), np.float32)
     corners = np.array([[0, 0], [40, 60], *rng.integers(0, (336, 672), (5, 2)), [400, 700]])

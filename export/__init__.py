@@ -1,1 +1,1 @@
-"""PyTorch checkpoints to ONNX bundles, checked for parity before they count as exported (extra `export`)."""
+"""PyTorch checkpoints become ONNX bundles here, checked for parity before they count (extra `export`)."""

@@ -1,1 +1,1 @@
-"""Bundles, sessions and pipelines: NumPy, one inference engine and the kernels. No PyTorch, no onnx."""
+"""Bundles, sessions and pipelines. They need NumPy, one inference engine and the kernels; no PyTorch, no onnx."""

@@ -1,4 +1,4 @@
-"""What working on several things at a time needs: errors that are one's own, and halves where memory is short."""
+"""Tools to work on several things at a time: each keeps its own error, and a batch is halved where memory is short."""
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
@@ -22,7 +22,7 @@ ItemsT = TypeVar("ItemsT", bound=_Sliceable)
 
 
 def attempt(work: Callable[[], T]) -> T | InputError | NetworkError:
-    """What `work` returns, or its error where that is a frame's own: the other frames go on."""
+    """Return what `work` returns, or its error where that is a frame's own, so that the other frames go on."""
     try:
         return work()
     except (InputError, NetworkError) as error:
@@ -30,10 +30,10 @@ def attempt(work: Callable[[], T]) -> T | InputError | NetworkError:
 
 
 def as_value(error: ErrorT) -> ErrorT:
-    """The error, to be kept: without tracebacks, in which every function on the way would hold what it worked on.
+    """Return the error without its tracebacks, so that it can be kept.
 
-    That is pictures, and memory of a GPU, for as long as the error is kept, or, where one of the functions keeps it,
-    until Python looks for cycles.
+    A traceback holds what every function on the way worked on: pictures, and memory of a GPU. It holds them as long as
+    the error is kept or, where one of the functions keeps the error, until Python looks for cycles.
     """
     each: BaseException | None = error
     while each is not None:
@@ -47,7 +47,10 @@ def run_isolated(
     view_of: Callable[[*InputTs], ViewT],
     work: Callable[[Sequence[ViewT]], Sequence[T]],
 ) -> list[T | InputError | NetworkError]:
-    """Return for each input what `work` makes of its view, all views together; or the error of view_of, left out."""
+    """Run `work` once on the views of all inputs, and return each one's result.
+
+    An input for which `view_of` fails is left out, and its error is returned in its place.
+    """
     views = [attempt(partial(view_of, *each)) for each in inputs]
     found = iter(work([view for view in views if not isinstance(view, MaskrtError)]))
     return [cast(InputError | NetworkError, view) if isinstance(view, MaskrtError) else next(found) for view in views]
@@ -56,9 +59,9 @@ def run_isolated(
 def retry_individually(
     work: Callable[[Sequence[ViewT]], Sequence[T]], views: Sequence[ViewT]
 ) -> list[T | InputError | NetworkError]:
-    """What `work` makes of all views; where one stops those that were taken together, of each by itself.
+    """Run `work` on all views together; where one of them stops it, run it on each by itself.
 
-    One alone may hold what makes NaN, or have proportions that a network's fixed sides do not fit.
+    A single view may hold what makes NaN, or have proportions that a network's fixed sides do not fit.
     """
     try:
         return [*work(views)]
@@ -69,7 +72,7 @@ def retry_individually(
 
 
 def unwrap(found: T | MaskrtError) -> T:
-    """What was found; an error is raised."""
+    """Return what was found; raise it where it is an error."""
     if isinstance(found, MaskrtError):
         try:
             raise found
@@ -79,7 +82,9 @@ def unwrap(found: T | MaskrtError) -> T:
 
 
 def in_halves(work: Callable[[ItemsT], T], items: ItemsT) -> list[T]:
-    """[work(items)], or of both halves where that does not fit into memory: for items that do not know of each other.
+    """Return [work(items)], or the results for both halves where that does not fit into memory.
+
+    It is for items that do not depend on each other.
 
     Raises:
         OutOfMemory: half of them did not fit either, or there is only one.
@@ -94,7 +99,7 @@ def in_halves(work: Callable[[ItemsT], T], items: ItemsT) -> list[T]:
 
 
 def groups(keys: Sequence[Hashable]) -> list[list[int]]:
-    """The indices of equal keys, in the order in which the keys first come."""
+    """Return the indices of equal keys, in the order in which the keys first come."""
     found: dict[Hashable, list[int]] = {}
     for index, key in enumerate(keys):
         found.setdefault(key, []).append(index)

@@ -1,4 +1,4 @@
-"""What holds a file or a model, and lets go of it at the end of a `with` block."""
+"""The base of everything that holds a file or a model and frees it at the end of a `with` block."""
 
 from abc import ABC, abstractmethod
 from types import TracebackType
@@ -6,7 +6,7 @@ from typing import Self
 
 
 class Closeable(ABC):
-    """Closed when its `with` block ends."""
+    """A resource that is closed when its `with` block ends."""
 
     @abstractmethod
     def close(self) -> None:

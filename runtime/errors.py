@@ -9,7 +9,7 @@ MaskrtError                 anything maskrt refuses or fails at; exit code 1
     NotFinite               it returned NaN or infinity
     OutOfMemory             there was not enough memory, of the GPU or of the machine, to load or run it
   ExportError               an exported graph differs from its PyTorch model
-  CostUnknown               what a graph costs follows from values, not from the sizes of its inputs
+  CostUnknown               the cost of a graph depends on values, not on the sizes of its inputs
 """
 
 
@@ -42,11 +42,11 @@ class NetworkError(MaskrtError):
 
 
 class NotFinite(NetworkError):
-    """A network returned NaN or infinity, in the answer to whichever picture of a batch."""
+    """A network returned NaN or infinity, for at least one picture of a batch."""
 
 
 class OutOfMemory(NetworkError):
-    """A network did not fit into memory, nor with a smaller batch where it has one."""
+    """A network did not fit into memory, not even with a smaller batch where it has one."""
 
 
 class ExportError(MaskrtError):
@@ -54,4 +54,4 @@ class ExportError(MaskrtError):
 
 
 class CostUnknown(MaskrtError):
-    """What a graph costs cannot be read from it."""
+    """The cost of a graph cannot be read from the graph."""

@@ -1,4 +1,4 @@
-"""Files that are absent or whole, whatever happens while they are written; and their sha256."""
+"""Writing of files, which are whole or absent whatever happens meanwhile; and their sha256."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ PREFIX, SUFFIX = ".maskrt-", ".tmp"  # what a killed process can leave behind; n
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file through a temporary one in the same folder: written, fsynced, renamed. Folders are created.
+    """Write a file: a temporary one in the same folder is written, fsynced and renamed. Folders are created.
 
     Raises:
         MaskrtError: the file cannot be written, for example because the disk is full; nothing is left behind.
@@ -24,7 +24,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_files(files: Mapping[Path, bytes], mode: int = 0o666) -> None:
-    """Write files that belong together: each as of write_bytes, and none is renamed before all are written.
+    """Write files that belong together, each as write_bytes does; none is renamed before all are written.
 
     Args:
         mode: their permissions, less what the user's umask takes.
@@ -58,11 +58,11 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> MaskrtError:
-    """The error for a file that the system does not let us write."""
+    """Return the error for a file that the system does not let us write."""
     return MaskrtError(f"cannot write {path}: {error.strerror or error}: free space or choose another --out")
 
 
 def sha256_of(path: Path) -> str:
-    """The hex sha256 of a file."""
+    """Return the hex sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,7 @@ ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 
 def checked_roi(rgb: NDArray[np.uint8], roi: Roi | None) -> Roi:
-    """The ROI, or the whole frame for None.
+    """Check the ROI and return it, or the whole frame for None.
 
     Raises:
         InputError: the frame is not uint8 [H, W, 3], or the ROI is empty or leaves the frame.
@@ -31,13 +31,13 @@ def checked_roi(rgb: NDArray[np.uint8], roi: Roi | None) -> Roi:
 
 
 def cut(values: NDArray[ScalarT], roi: Roi) -> NDArray[ScalarT]:
-    """The region of a frame, [h, w, ...] of [H, W, ...], C-contiguous."""
+    """Cut the region out of a frame: [h, w, ...] of [H, W, ...], C-contiguous."""
     x, y, width, height = roi
     return np.ascontiguousarray(values[y : y + height, x : x + width])
 
 
 def in_frame(values: NDArray[ScalarT], roi: Roi, size_hw: tuple[int, int]) -> NDArray[ScalarT]:
-    """[h, w] values of the ROI in a frame of zeros, [H, W]."""
+    """Place the ROI's values, [h, w], in a frame of zeros, [H, W]."""
     x, y, width, height = roi
     frame = np.zeros(size_hw, values.dtype)
     frame[y : y + height, x : x + width] = values
@@ -45,7 +45,7 @@ def in_frame(values: NDArray[ScalarT], roi: Roi, size_hw: tuple[int, int]) -> ND
 
 
 def segments_in_frame(segments: Segments, roi: Roi, size_hw: tuple[int, int]) -> Segments:
-    """Segments of the ROI in frame coordinates."""
+    """Move segments of the ROI to frame coordinates."""
     x, y, width, height = roi
     if (x, y, height, width) == (0, 0, *size_hw):
         return segments
@@ -59,13 +59,13 @@ def segments_in_frame(segments: Segments, roi: Roi, size_hw: tuple[int, int]) ->
 
 
 def stages_in_frame(stages: Stages, roi: Roi) -> Stages:
-    """What a two-stage segmenter looked at again in the ROI, in frame coordinates."""
+    """Move the windows that a two-stage segmenter looked at again in the ROI to frame coordinates."""
     x, y, _, _ = roi
     windows = tuple((left + x, top + y, width, height) for left, top, width, height in stages.windows_xywh)
     return dataclasses.replace(stages, windows_xywh=windows)
 
 
 def fit_size_hw(size_hw: tuple[int, int], limit_hw: tuple[int, int]) -> tuple[int, int]:
-    """The size of an image scaled, up or down, to fit a box; each side rounded half up and at least 1 pixel."""
+    """Return the size of an image scaled, up or down, to fit a box; a side is rounded half up and at least 1 pixel."""
     scale = min(limit_hw[0] / size_hw[0], limit_hw[1] / size_hw[1])
     return max(1, int(size_hw[0] * scale + 0.5)), max(1, int(size_hw[1] * scale + 0.5))

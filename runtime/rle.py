@@ -14,7 +14,7 @@ class Rle(TypedDict):
 
 
 def encode_rle(mask: NDArray[np.bool_]) -> Rle:
-    """Run lengths of a bool [H, W] mask, as segment_anything's mask_to_rle_pytorch writes them."""
+    """Encode a bool [H, W] mask as run lengths, as segment_anything's mask_to_rle_pytorch writes them."""
     flat = mask.ravel(order="F")
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     counts = np.diff(edges, prepend=0, append=flat.size).tolist()
@@ -22,7 +22,7 @@ def encode_rle(mask: NDArray[np.bool_]) -> Rle:
 
 
 def decode_rle(rle: Rle) -> NDArray[np.bool_]:
-    """The bool [H, W] mask of run lengths.
+    """Decode run lengths to a bool [H, W] mask.
 
     Raises:
         ValueError: the runs do not add up to height * width.
@@ -36,12 +36,12 @@ def decode_rle(rle: Rle) -> NDArray[np.bool_]:
 
 
 def rle_area(rle: Rle) -> int:
-    """Foreground pixels."""
+    """Count the foreground pixels."""
     return sum(rle["counts"][1::2])
 
 
 def decode_part(rle: Rle, part_xywh: tuple[int, int, int, int]) -> NDArray[np.bool_]:
-    """The part of a mask in a box x, y, width, height, bool [height, width], C-contiguous; costs the box only."""
+    """Decode the part of a mask in a box: bool [height, width], C-contiguous; the rest of the mask is not made."""
     x, y, width, height = part_xywh
     columns, tops, bottoms = _column_runs(rle)
     tops, bottoms = np.clip(tops - y, 0, height), np.clip(bottoms - y, 0, height)
@@ -55,7 +55,7 @@ def decode_part(rle: Rle, part_xywh: tuple[int, int, int, int]) -> NDArray[np.bo
 
 
 def move_rle(rle: Rle, corner_xy: tuple[int, int], size_hw: tuple[int, int]) -> Rle:
-    """The mask at a place of a larger image, without making either."""
+    """Place a mask in a larger image, without making either of them."""
     height, width = size_hw
     columns, tops, bottoms = _column_runs(rle)
     starts = (columns + corner_xy[0]) * height + tops + corner_xy[1]
@@ -70,7 +70,7 @@ def move_rle(rle: Rle, corner_xy: tuple[int, int], size_hw: tuple[int, int]) -> 
 
 
 def _column_runs(rle: Rle) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Foreground runs cut at the ends of columns: column, first row, and row after the last, int64 [R] each."""
+    """Cut foreground runs at the ends of columns: column, first row, and row after the last, int64 [R] each."""
     height = rle["size"][0]
     ends = np.cumsum(np.asarray(rle["counts"], np.int64))
     starts, stops = ends[0::2][: ends.size // 2], ends[1::2]

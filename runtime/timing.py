@@ -1,4 +1,4 @@
-"""Wall time per stage."""
+"""Measurement of wall time per stage."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ def timed(timings_ms: dict[str, float], stage: str) -> Iterator[None]:
 
 @contextmanager
 def timed_together(timings_ms: Sequence[dict[str, float]], stage: str) -> Iterator[None]:
-    """As timed, for what is done for several frames at once: each gets an equal share."""
+    """Add an equal share of the block's wall time to each frame's stage, for work on several frames at once."""
     together: dict[str, float] = {}
     try:
         with timed(together, stage):

@@ -11,7 +11,7 @@ from maskrt.runtime.rle import Rle, decode_rle
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 Roi = tuple[int, int, int, int]  # x, y, width, height in pixels of the frame
-Report = Callable[[str], None]  # is given a line for every step that is finished
+Report = Callable[[str], None]  # gets a line for every step that is finished
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Segments:
 
     @classmethod
     def none(cls, size_hw: tuple[int, int]) -> Self:
-        """No segments."""
+        """Return no segments."""
         shares, areas = np.zeros(0, np.float32), np.zeros(0, np.int64)
         return cls(size_hw, (), np.zeros((0, 4), np.int32), np.zeros((0, 2), np.float64), shares, shares, areas)
 
@@ -64,7 +64,7 @@ class Segments:
         return len(self.rles)
 
     def dense(self) -> NDArray[np.bool_]:
-        """All masks as bool [N, H, W]: N * H * W bytes, so only for small N or on request."""
+        """Return all masks as bool [N, H, W]. They take N * H * W bytes, so only for small N or on request."""
         masks = np.zeros((len(self), *self.size_hw), dtype=np.bool_)
         for mask, rle in zip(masks, self.rles, strict=True):
             mask[:] = decode_rle(rle)
@@ -73,11 +73,11 @@ class Segments:
 
 @dataclass(frozen=True)
 class Stages:
-    """What a two-stage segmenter looked at again.
+    """The windows that a two-stage segmenter looked at again.
 
     working_hw: the region's size as the second network sees it; padded_hw: that of the grid of patches over it, whose
-    last ones are padded with black where the two differ. windows_xywh: x, y, width, height in pixels, the least decided
-    first; without what lies beyond the region.
+    last ones are padded with black where the two differ. windows_xywh: x, y, width, height in pixels, the most
+    uncertain first; without what lies beyond the region.
     """
 
     working_hw: tuple[int, int]
@@ -87,13 +87,13 @@ class Stages:
 
 @dataclass(frozen=True)
 class Result:
-    """What a pipeline says about one frame; every array is in frame coordinates.
+    """The answer of a pipeline for one frame; every array is in frame coordinates.
 
     mask: bool [H, W], the pipeline's answer for the class of interest (occlusion). label: uint8 [H, W], class per
-    pixel (0 outside the ROI); uint16 of a refined label map with classes past 255. probability: float32 [H, W], of the
-    class of interest by the segmenter, or after refinement of the class that is surest (0 outside the ROI). segments:
-    masks in frame coordinates; segment_classes: int64 [N], the class each was voted. timings_ms: stage -> milliseconds.
-    stages: of a two-stage segmenter.
+    pixel (0 outside the ROI); uint16 for a refined label map with classes past 255. probability: float32 [H, W] (0
+    outside the ROI), the segmenter's for the class of interest, or after refinement that of the most probable class.
+    segments: masks in frame coordinates; segment_classes: int64 [N], the class that the votes gave each. timings_ms:
+    stage -> milliseconds. stages: the windows of a two-stage segmenter; None for others.
     """
 
     mask: NDArray[np.bool_]

@@ -1,1 +1,1 @@
-"""What maskrt bench measures, a module for each case, and the models it measures on."""
+"""The cases of maskrt bench, a module each, and the models that they measure."""

@@ -1,8 +1,8 @@
-"""The case `adaptation`: what it costs to learn from a click, at the demo's size and at SAM's.
+"""The case `adaptation`: the cost of learning from a click, at the demo's size and at SAM's.
 
-Ours is a click as a session takes it, the decoder's answer and then a step on four clicks. Beside it stand its two
-parts, a step on a whole mask, and PyTorch's step: segment_anything's decoder, autograd and torch.optim.Adam. Every step
-starts from the same weights, so that its answer can be compared.
+Our contestant is a click as a session takes it: the decoder's answer, then a step on four clicks. The others are its
+two parts, a step on a whole mask, and PyTorch's step: segment_anything's decoder, autograd and torch.optim.Adam. Every
+step starts from the same weights, so that the answers can be compared.
 """
 
 from collections.abc import Callable
@@ -31,18 +31,18 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Work:
-    """A folder with the graphs, and with sam.pt, config.json and feeds.npz; threads: of every contestant."""
+    """The input of every contestant. folder: graphs, sam.pt, config.json and feeds.npz; threads: of each contestant."""
 
     folder: Path
     threads: int
 
 
 def run(options: BenchOptions, report: Report) -> CaseReport:
-    """Measure at the sizes asked for.
+    """Measure at the requested sizes.
 
     Raises:
         ModuleNotFoundError: a module of the extras is missing.
-        InputError: an unknown size.
+        InputError: the size is unknown.
         WorkerError: a contestant failed.
     """
     require(NEEDS)
@@ -80,7 +80,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
 
 def _configs() -> dict[str, Any]:
-    """The sizes; the decoder's alone matter, so that SAM's image encoder is a single layer."""
+    """Return the sizes. The decoder's alone matter, so SAM's image encoder has a single layer."""
     from maskrt.export.architectures.sam import SAM_CONFIGS
     from maskrt.export.demo.model import DEMO_SAM
 
@@ -106,10 +106,10 @@ def _write_models(config: Any, folder: Path) -> None:
     step = adaptation.Step(sam)
     rng, side = np.random.default_rng(SEED), config.image_size
     clicks = [rng.choice(length, CLICKS, replace=False) for length in (side * 9 // 16, side)]
-    lessons = {"clicks": clicks, "mask": [np.arange(side * 9 // 16), np.arange(side)]}
-    feeds: dict[str, NDArray[Any]] = {f"weight.{name}": value.numpy() for name, value in step.weights.items()}
+    grids = {"clicks": clicks, "mask": [np.arange(side * 9 // 16), np.arange(side)]}
+    feeds: dict[str, Any] = {f"weight.{name}": value.numpy() for name, value in step.weights.items()}
     weights = grid_weights(config.low_res_size, side, side)
-    for name, pixels in lessons.items():
+    for name, pixels in grids.items():
         rows, columns = (np.ascontiguousarray(weights[each]) for each in pixels)
         values = step.example(config, CLICKS + 1, rows, columns, SEED)[3 * len(step.weights) : -2]
         named = zip([*DECODER_INPUTS, *STEP_INPUTS[:-2]], values, strict=True)
@@ -119,7 +119,7 @@ def _write_models(config: Any, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Forward:
-    """The decoder's answer, its weights fed."""
+    """The decoder's answer; its weights are fed."""
 
     work: Work
 
@@ -149,7 +149,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Click:
-    """A click of which the decoder learns: its answer, then a step."""
+    """A click from which the decoder learns: its answer, then a step."""
 
     work: Work
 
@@ -204,17 +204,17 @@ def _forward(work: Work) -> Callable[[], Any]:
     return lambda: session.run(feeds)
 
 
-def _learner(work: Work, lesson: str) -> Callable[[], NDArray[np.float32]]:
-    """A step from the same weights on, whose answer is the weights after it, one behind the other."""
+def _learner(work: Work, kind: str) -> Callable[[], NDArray[np.float32]]:
+    """Return a function that takes a step from the same weights each time and returns the new weights as one vector."""
     from maskrt.export.graphs.decoder import DECODER_INPUTS
     from maskrt.runtime.engines.providers import open_session
     from maskrt.runtime.interactive.learning import AdamState, AdamStep, TrainingExample
 
     session = open_session(work.folder / "step.onnx", threads=work.threads, repeated=True)
-    take, start, found = AdamStep(session), AdamState.fresh(_feeds(work, "weight.")), _feeds(work, f"{lesson}.")
+    take, start, found = AdamStep(session), AdamState.fresh(_feeds(work, "weight.")), _feeds(work, f"{kind}.")
     prompt = {name: found[name] for name in DECODER_INPUTS}
-    taught = TrainingExample(prompt, int(found["choice"].argmax()), found["rows"], found["columns"], found["target"])
-    return lambda: _flat(list(take(start, taught, RATE).weights.values()))
+    example = TrainingExample(prompt, int(found["choice"].argmax()), found["rows"], found["columns"], found["target"])
+    return lambda: _flat(list(take(start, example, RATE).weights.values()))
 
 
 def _feeds(work: Work, prefix: str) -> dict[str, NDArray[Any]]:

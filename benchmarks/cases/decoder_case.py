@@ -1,14 +1,13 @@
-"""The case `decoder`: predicted IoUs of every prompt of the grid, and the low-res masks of those that pass the gate.
+"""The case `decoder`: predicted IoUs of every prompt of the grid, and the low-res masks that pass the gate.
 
 Peers: the decoder exported as one graph with a batched prompt axis, in ONNX Runtime; and segment_anything's own in
-PyTorch. Both draw all masks: they have no way to gate. The one graph is ours, and already a little better than a plain
-export of segment_anything's code: the first layer projects the image once instead of once per prompt. It could take
-masks as prompts; here there are none.
+PyTorch. Both draw all masks: they cannot gate. The one graph is ours, and already a little better than a plain export
+of segment_anything's code: its first layer projects the image once instead of once per prompt. It could take masks as
+prompts; here it gets none.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from maskrt.benchmarks.harness.measure import Factory
 from maskrt.benchmarks.harness.registry import BenchOptions
 from maskrt.benchmarks.harness.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.kernels.arrays import Floats
+from maskrt.runtime.bundle.manifest import SossManifest
 from maskrt.runtime.evaluation.equality import Equality
 from maskrt.runtime.sam.mask_decoder import MASKS_PER_POINT, no_mask
 from maskrt.runtime.types import Report
@@ -35,7 +35,7 @@ KEPT_EVERY = 50
 
 
 def run(options: BenchOptions, report: Report) -> CaseReport:
-    """Measure the sizes asked for; raises as the case `soss`."""
+    """Measure the requested sizes; raise the errors of the case `soss`."""
     prepared = chosen_models(options, report, NEEDS)
 
     def contestants(models: Models, folder: Path) -> dict[str, Factory]:
@@ -64,11 +64,12 @@ class OurDecoder:
     def __call__(self) -> Callable[[], tuple[dict[str, float], Found]]:
         """Load the graphs."""
         from maskrt.runtime.bundle.bundle import open_bundle
+        from maskrt.runtime.engines.loading import Sessions
         from maskrt.runtime.sam.mask_decoder import open_decoder
 
-        workers = self.prompts.threads
-        # Open as long as the worker lives.
-        decoder = open_decoder(open_bundle(self.prompts.bundle), "cpu", workers, True, ExitStack())
+        workers, bundle = self.prompts.threads, open_bundle(self.prompts.bundle)
+        # The sessions stay open as long as the worker lives.
+        decoder = open_decoder(Sessions(bundle, threads=workers), bundle.expect(SossManifest).sam)
         values = np.load(self.prompts.file)
         embeddings, coords, labels = values["embeddings"], values["coords"], values["labels"]
         gate, step = np.float32(self.prompts.masks.pred_iou_thresh), decoder.batch or BATCH
@@ -102,7 +103,7 @@ class OneGraph:
 
         bundle = open_bundle(self.prompts.bundle)
         session = open_session(bundle.model_path("decoder"), threads=self.prompts.threads, repeated=True)
-        values, mask = dict(np.load(self.prompts.file)), no_mask(bundle.manifest.sam.low_res_hw)
+        values, mask = dict(np.load(self.prompts.file)), no_mask(bundle.expect(SossManifest).sam.low_res_hw)
 
         def decode(batch: slice) -> Found:
             feeds = {"point_coords": values["coords"][batch], "point_labels": values["labels"][batch]}
@@ -160,11 +161,11 @@ def _in_batches(
 def _gate(bundle: Path) -> np.float32:
     from maskrt.runtime.bundle.bundle import open_bundle
 
-    return np.float32(open_bundle(bundle).manifest.masks.pred_iou_thresh)
+    return np.float32(open_bundle(bundle).expect(SossManifest).masks.pred_iou_thresh)
 
 
 def compare(ours: Found, pytorch: Found) -> EqualityCounts:
-    """Low-res masks within TOLERANCE of the largest logit; any other number of masks is all different."""
+    """Count low-res masks within TOLERANCE of the largest logit. Where the numbers of masks differ, all differ."""
     difference = float(np.abs(ours[0] - pytorch[0]).max())
     masks = max(len(ours[1]), len(pytorch[1]))
     same = 0

@@ -1,4 +1,4 @@
-"""The case `encoder`: SAM's image encoder in every engine that has it for CPUs, and what each does to the final masks.
+"""The case `encoder`: SAM's image encoder in every engine for CPUs, and the effect of each on the final masks.
 
 Ours is ONNX Runtime in float32. Peers: segment_anything in PyTorch, and OpenVINO on the same ONNX file in float32 and,
 where the CPU has it, in bfloat16. A difference between embeddings says little, so every peer's embedding goes through
@@ -23,8 +23,11 @@ from maskrt.benchmarks.harness.registry import BenchOptions
 from maskrt.benchmarks.harness.report_json import CaseReport, EqualityCounts, equality_counts
 from maskrt.kernels.arrays import Floats
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.manifest import SossManifest
 from maskrt.runtime.cpus import usable_cpus
+from maskrt.runtime.engines.loading import Sessions
 from maskrt.runtime.engines.providers import open_session
+from maskrt.runtime.engines.session import Ports
 from maskrt.runtime.errors import ProviderUnavailable
 from maskrt.runtime.evaluation.equality import Equality, compare_segments, records
 from maskrt.runtime.pipelines.soss.fusion import fuse
@@ -42,7 +45,7 @@ Answer = tuple[Segments, NDArray[np.uint8]]  # masks, and the label of every pix
 
 @dataclass(frozen=True)
 class Work:
-    """What every side gets. image: a .npy of the encoder's input; sam: KIND:FILE, the bundle's own weights."""
+    """The input of every contestant. image: a .npy of the encoder's input; sam: KIND:FILE, the bundle's own weights."""
 
     bundle: Path
     sam: str
@@ -51,15 +54,15 @@ class Work:
 
 
 def run(options: BenchOptions, report: Report) -> CaseReport:
-    """Measure the sizes asked for; raises as the case `soss`."""
+    """Measure the requested sizes; raise the errors of the case `soss`."""
     prepared = chosen_models(options, report, NEEDS)
 
     def contestants(models: Models, folder: Path) -> dict[str, Factory]:
-        image = folder / "image.npy"
-        np.save(image, encoder_image(models, open_bundle(models.bundle).manifest.sam.image_size))
+        image, bundle = folder / "image.npy", open_bundle(models.bundle)
+        np.save(image, encoder_image(models, bundle.expect(SossManifest).sam.image_size))
         work = Work(models.bundle, models.sam, image, options.threads or usable_cpus())
         found: dict[str, Factory] = {OURS: EngineEncoder(work, "cpu"), PYTORCH: PytorchEncoder(work)}
-        encoder = open_bundle(models.bundle).model_path("encoder")
+        encoder = bundle.model_path("encoder")
         for name, provider in PEERS.items():
             try:
                 open_session(encoder, provider).close()
@@ -120,17 +123,17 @@ class PytorchEncoder:
 
 
 def answer_all(models: Models, options: BenchOptions, measured: Measured) -> dict[str, Answer]:
-    """Masks and labels that the rest of the pipeline makes of every contestant's embedding."""
+    """Return the masks and labels that the rest of the pipeline makes of every contestant's embedding."""
     bundle = open_bundle(models.bundle)
-    manifest = bundle.manifest
+    manifest = bundle.expect(SossManifest)
     spec = msgspec.structs.replace(manifest.masks, points_per_side=options.points_per_side)
     x, y, width, height = models.roi
     crop = np.ascontiguousarray(models.rgb[y : y + height, x : x + width])
     answers = {}
     with ExitStack() as stack:
-        decoder = open_decoder(bundle, "cpu", options.threads, True, stack)
-        session = stack.enter_context(open_session(bundle.model_path("segmenter"), threads=options.threads))
-        (probabilities,) = Segmenter(session, manifest.segmenter)([crop])
+        sessions = stack.enter_context(Sessions(bundle, threads=options.threads))
+        decoder = open_decoder(sessions, manifest.sam)
+        (probabilities,) = Segmenter(sessions.load("segmenter"), manifest.segmenter)([crop])
         for name, embedding in measured.values.items():
             segments = AutomaticMaskGenerator(_Known(embedding), decoder, manifest.sam, spec)(crop, {})
             answers[name] = segments, fuse(probabilities, segments, manifest.voting)[0]
@@ -138,12 +141,12 @@ def answer_all(models: Models, options: BenchOptions, measured: Measured) -> dic
 
 
 class _Known:
-    """Stands for an encoder's session whose answer is known."""
-
-    inputs = {"image": ("tensor(uint8)", (1, None, None, 3))}  # noqa: RUF012
+    """Stands in for an encoder's session whose answer is known."""
 
     def __init__(self, embedding: Floats) -> None:
-        self.outputs = {"image_embeddings": ("tensor(float)", embedding.shape)}
+        self.inputs: Ports = {"image": ("tensor(uint8)", (1, None, None, 3))}
+        self.optional: Ports = {}
+        self.outputs: Ports = {"image_embeddings": ("tensor(float)", embedding.shape)}
         self._embedding = embedding
 
     def run(
@@ -152,23 +155,23 @@ class _Known:
         return {"image_embeddings": self._embedding}
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
     def __enter__(self) -> "_Known":
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
 
 def compare(ours: Answer, other: Answer) -> EqualityCounts:
-    """Masks and labels of two embeddings."""
+    """Compare the masks and labels of two embeddings."""
     equality: Equality = compare_segments(ours[0], records(other[0]))
     return equality_counts(equality, int((ours[1] != other[1]).sum()))
 
 
 def agreement(size: str, embeddings: Mapping[str, Floats], answers: Mapping[str, Answer]) -> list[str]:
-    """A line per peer: how far its embedding is from ours, and its masks."""
+    """Write a line per peer: how far its embedding and its masks are from ours."""
     lines = []
     for name in list(embeddings)[1:]:
         counts = compare(answers[OURS], answers[name])

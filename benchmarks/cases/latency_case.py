@@ -1,7 +1,7 @@
-"""The case `latency`: how long one frame takes through a bundle's whole pipeline, one at a time.
+"""The case `latency`: the time of one frame through a bundle's whole pipeline, one frame at a time.
 
-Providers are measured in turns, a frame each, in a process of their own. The percentiles are over all measured frames,
-which differ: how many masks there are in a frame is part of how long it takes.
+Providers take turns, a frame each, and each has its own process. The percentiles are over all measured frames. Frames
+differ: the number of masks in a frame is part of its time.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ NEEDS = ("cv2", "onnxruntime")
 
 
 def run(options: BenchOptions, report: Report) -> CaseReport:
-    """Measure every provider asked for; `pairs` is the number of frames that count.
+    """Measure every requested provider; `pairs` is the number of frames that count.
 
     Raises:
         ModuleNotFoundError: a module of the extras is missing.
@@ -65,5 +65,5 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
 
 def with_p99(row: Row, seconds: np.ndarray) -> Row:
-    """The row with the 99th percentile: a measured time, as its p95, and of fewer than 100 frames the longest."""
+    """Add the 99th percentile to a row. Like p95 it is a measured time; of fewer than 100 frames it is the longest."""
     return msgspec.structs.replace(row, p99_s=float(np.quantile(seconds, 0.99, method="higher")))

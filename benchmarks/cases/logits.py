@@ -11,6 +11,7 @@ from maskrt.benchmarks.cases.soss_models import Models
 from maskrt.benchmarks.harness.registry import BenchOptions
 from maskrt.kernels.low_res import Placement
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.manifest import SossManifest
 from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.engines.providers import open_session
@@ -23,7 +24,7 @@ from maskrt.runtime.sam.prompts import point_grid
 class Prompts:
     """Every prompt of the grid on one frame, in a file.
 
-    file: .npz with embeddings float32 [1, C, e, e], coords [N, 2, 2] and labels [N, 2]; bundle, sam: the same weights.
+    file: .npz with embeddings float32 [1, C, e, e], coords [N, 2, 2] and labels [N, 2]. bundle, sam: the same weights.
     """
 
     file: Path
@@ -37,7 +38,7 @@ class Prompts:
 def write_prompts(models: Models, options: BenchOptions, folder: Path) -> Prompts:
     """Encode the region of interest and lay the grid of points over it."""
     bundle = open_bundle(models.bundle)
-    manifest = bundle.manifest
+    manifest = bundle.expect(SossManifest)
     side, (_, _, width, height) = manifest.sam.image_size, models.roi
     image = encoder_image(models, side)
     input_hw = image.shape[0], image.shape[1]
@@ -54,7 +55,7 @@ def write_prompts(models: Models, options: BenchOptions, folder: Path) -> Prompt
 
 
 def encoder_image(models: Models, side: int) -> NDArray[np.uint8]:
-    """The region of interest as the encoder takes it, uint8 [h, w, 3] with the longest side `side`."""
+    """Return the region of interest as the encoder takes it, uint8 [h, w, 3] with the longest side `side`."""
     x, y, width, height = models.roi
     size_wh = fit_size_hw((height, width), (side, side))[::-1]
     crop = np.ascontiguousarray(models.rgb[y : y + height, x : x + width])
@@ -62,12 +63,12 @@ def encoder_image(models: Models, side: int) -> NDArray[np.uint8]:
 
 
 def write_low_res(prompts: Prompts, folder: Path, count: int) -> Path:
-    """.npz with low_res float32 [P, 3, l, l] and pred_iou [P, 3] of `count` prompts spread over the grid."""
+    """Write low_res float32 [P, 3, l, l] and pred_iou [P, 3] of `count` prompts spread over the grid into an .npz."""
     bundle = open_bundle(prompts.bundle)
     values = np.load(prompts.file)
     chosen = np.linspace(0, len(values["coords"]) - 1, count).round().astype(np.int64)
     with open_session(bundle.model_path("decoder")) as session:
-        decoder = WholeDecoder(session, bundle.manifest.sam)
+        decoder = WholeDecoder(session, bundle.expect(SossManifest).sam)
         image = decoder.prepare(values["embeddings"])
         found = decoder.prompt(image, values["coords"][chosen], values["labels"][chosen])
     file = folder / "low_res.npz"

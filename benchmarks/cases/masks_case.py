@@ -1,6 +1,6 @@
 """The case `masks`: from low-res logits to boxes and run lengths of the confident, stable masks.
 
-Peer: what SamAutomaticMaskGenerator does with them, in PyTorch: Sam.postprocess_masks on every mask, then the two
+The peer does what SamAutomaticMaskGenerator does, in PyTorch: Sam.postprocess_masks on every mask, then the two
 gates, batched_mask_to_box and mask_to_rle_pytorch.
 """
 
@@ -43,7 +43,7 @@ class Work:
 
 
 def run(options: BenchOptions, report: Report) -> CaseReport:
-    """Measure the sizes asked for; raises as the case `soss`."""
+    """Measure the requested sizes; raise the errors of the case `soss`."""
     prepared = chosen_models(options, report, NEEDS)
 
     def contestants(models: Models, folder: Path) -> dict[str, Factory]:
@@ -59,7 +59,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
 @dataclass(frozen=True)
 class OurMasks:
-    """The runtime's own functions, batches side by side as its CandidateFinder calls them."""
+    """The runtime's own functions, on batches in parallel as its CandidateFinder calls them."""
 
     work: Work
 
@@ -123,7 +123,7 @@ class UpstreamMasks:
 
 
 def compare(ours: Found, upstream: Found) -> EqualityCounts:
-    """Masks in the order of the prompts; a mask that only one side has is a difference."""
+    """Compare masks in the order of the prompts. A mask that only one side has is a difference."""
     identical = ties = 0
     if len(ours) == len(upstream):
         for (box, rle), (other_box, other) in zip(ours, upstream, strict=True):

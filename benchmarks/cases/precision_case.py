@@ -1,12 +1,13 @@
-"""The case `precision`: segmenter and image encoder in int8 against float32, on the CPU, and what becomes of the masks.
+"""The case `precision`: segmenter and image encoder in int8 against float32, on the CPU, and the masks of both.
 
-The int8 bundle is made on the way, with ranges from drawn scenes; agreement is measured on other scenes. For ViT-B's
-random weights agreement says nothing, so it is made from one scene and only timed.
+The case makes the int8 bundle, with ranges from drawn scenes, and measures agreement on other scenes. For ViT-B's
+random weights agreement says nothing: that bundle takes its ranges from one scene, and is only timed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Network:
-    """An ONNX file on the CPU. feeds: .npz of what the pipeline feeds it with."""
+    """An ONNX file on the CPU. feeds: an .npz of the pipeline's feeds."""
 
     model: Path
     feeds: Path
@@ -63,16 +64,18 @@ class Network:
 
 
 def run(options: BenchOptions, report: Report) -> CaseReport:
-    """Measure the sizes asked for; raises as the case `soss`."""
+    """Measure the requested sizes; raise the errors of the case `soss`."""
     prepared = chosen_models(options, report, NEEDS)
     threads = options.threads or usable_cpus()
-    bundles, parts, notes = {}, {}, []
+    bundles: dict[str, Bundle] = {}
+    parts: dict[str, Part] = {}
+    notes: list[str] = []
     for size, models in prepared.items():
         bundles[size] = int8_bundle(models, options.work / f"precision-{size}", threads, report)
         made = [role for role in ROLES if role in bundles[size].manifest.precisions[OURS].models]
         parts |= {f"{size}_{role}": Part(models, bundles[size].at(OURS), role, threads) for role in made}
     measured = measure_sizes(parts, options, report, contestants)
-    equality = {}
+    equality: dict[str, EqualityCounts] = {}
     for size, models in prepared.items():
         counts = compare(bundles[size].path, models, options)
         equality |= {name: counts for name, part in parts.items() if part.models is models}
@@ -89,25 +92,26 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
 
 def contestants(part: Part, folder: Path) -> dict[str, Factory]:
-    """Both files, on what the pipeline feeds the network with."""
+    """Return both files as contestants, on the feeds that the pipeline gives the network."""
     recorder, fp32 = Recorder(), part.bundle.at(PEER)
     with SossPipeline(
         with_settings(fp32, {"points_per_side": 1, "select": "off"}), "cpu", part.threads, wrap_session=recorder.watch
     ) as soss:
         soss(part.models.rgb, part.models.roi)
     feeds = folder / "feeds.npz"
-    np.savez(feeds, **recorder.runs[part.role][0].feeds)
+    recorded: Mapping[str, Any] = recorder.runs[part.role][0].feeds
+    np.savez(feeds, **recorded)
     return {
         bundle.precision: Network(bundle.model_path(part.role), feeds, part.threads) for bundle in (part.bundle, fp32)
     }
 
 
 def int8_bundle(models: Models, folder: Path, threads: int, report: Report) -> Bundle:
-    """A bundle with int8 beside float32, whatever it loses: that is what is measured."""
+    """Make a bundle with int8 beside float32. Any loss is allowed, since the case measures it."""
     from maskrt.export.bundles.precisions import export_precisions
 
     calibration = scenes(folder / "scenes", CALIBRATION_SEED, SCENES if models.trained else 1)
-    if not models.trained:  # whose masks are calibrated on the whole frame
+    if not models.trained:  # the masks of random weights are calibrated on the whole frame
         calibration = Calibration(calibration.images)
     out = folder / "bundle"
     return export_precisions(
@@ -116,14 +120,14 @@ def int8_bundle(models: Models, folder: Path, threads: int, report: Report) -> B
 
 
 def scenes(folder: Path, seed: int, count: int) -> Calibration:
-    """Drawn scenes with their regions of interest."""
+    """Write drawn scenes into a folder, and return them with their regions of interest."""
     for number in range(seed, seed + count):
         write_scene(draw_scene(number), f"scene_{number:06d}", folder)
     return Calibration(str(folder / "images"), roi_reader(folder / "instances"))
 
 
 def compare(bundle: Path, models: Models, options: BenchOptions) -> EqualityCounts:
-    """The pipeline's masks and labels in both precisions."""
+    """Compare the pipeline's masks and labels in both precisions."""
     answers = {}
     for precision in (OURS, PEER):
         points = {"points_per_side": options.points_per_side, "select": "off"}
@@ -134,7 +138,7 @@ def compare(bundle: Path, models: Models, options: BenchOptions) -> EqualityCoun
 
 
 def sizes_and_errors(size: str, bundle: Bundle) -> list[str]:
-    """A line per network: its files, and how far the int8 one is off."""
+    """Write a line per network: the size of its files, and the error of the int8 one."""
     plain = bundle.manifest.models
     return [
         f"{size}, {role}: {artifact.size_bytes / 1e6:.1f} MB in int8, {plain[role].size_bytes / 1e6:.1f} MB in fp32; "

@@ -28,7 +28,7 @@ BATCH = 64
 
 @torch.no_grad()
 def random_sam(config: SamConfig, seed: int, rgb: NDArray[np.uint8], masks: MasksSpec) -> Any:
-    """A network of the given sizes, its heads calibrated on uint8 [H, W, 3] for the thresholds of `masks`."""
+    """Make a network of the given sizes, with heads calibrated on uint8 [H, W, 3] for the thresholds of `masks`."""
     torch.manual_seed(seed)
     sam = build_sam(config)
     _smooth(sam, config)
@@ -46,7 +46,7 @@ def random_sam(config: SamConfig, seed: int, rgb: NDArray[np.uint8], masks: Mask
 
 
 def _smooth(sam: Any, config: SamConfig) -> None:
-    """Embeddings that vary slowly over the picture, and decoder cells without a random pattern of their own."""
+    """Make embeddings vary slowly over the picture, and take the random pattern out of the decoder's cells."""
     if config.encoder == "vit":
         side = config.embedding_size
         coarse = torch.randn(1, config.embed_dim, 5, 5)
@@ -71,7 +71,7 @@ def _probe_coords(config: SamConfig, size_hw: tuple[int, ...], points_per_side: 
 
 
 def _decode(sam: Any, embedding: Tensor, coords: Tensor) -> tuple[Tensor, Tensor]:
-    """low_res_masks [N, 3, l, l] and pred_iou [N, 3] of every prompt."""
+    """Return low_res_masks [N, 3, l, l] and pred_iou [N, 3] of every prompt."""
     masks, ious = [], []
     for batch in torch.split(coords, BATCH):
         sparse, dense = sam.prompt_encoder((batch, torch.ones(len(batch), 1)), None, None)
@@ -82,7 +82,7 @@ def _decode(sam: Any, embedding: Tensor, coords: Tensor) -> tuple[Tensor, Tensor
 
 
 def _centre_masks(sam: Any, embedding: Tensor, coords: Tensor) -> None:
-    """Take away what all points' mask vectors have in common, so that masks differ from point to point."""
+    """Remove the part that the mask vectors of all points share, so that masks differ from point to point."""
     mlps = sam.mask_decoder.output_hypernetworks_mlps
     seen: list[list[Tensor]] = [[] for _ in mlps]
     hooks = [
@@ -122,7 +122,7 @@ def _calibrate_pred_iou(last: nn.Linear, pred_iou: Tensor, threshold: float) -> 
 
 
 def _stable_fraction(sam: Any, embedding: Tensor, coords: Tensor, masks: MasksSpec) -> float:
-    """Of the masks past the IoU gate, those past the stability gate, judged at low resolution."""
+    """Return the share of the masks past the IoU gate that also pass the stability gate, at low resolution."""
     logits, pred_iou = _decode(sam, embedding, coords)
     passed = logits[pred_iou > masks.pred_iou_thresh]
     inner = (passed > masks.stability_score_offset).sum(dim=(1, 2))

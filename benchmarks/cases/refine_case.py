@@ -46,7 +46,7 @@ NEEDS = ("torch", "onnx", "onnxscript", "safetensors", "cv2", "onnxruntime")
 
 
 def run(options: BenchOptions, report: Report) -> CaseReport:
-    """Measure the sizes and pictures asked for, one after the other.
+    """Measure the requested sizes and pictures, one after the other.
 
     Raises:
         ModuleNotFoundError: PyTorch or another module of the extras is missing.
@@ -89,12 +89,12 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
 
 def tell(report: Report, name: str, line: str) -> None:
-    """A line about one picture."""
+    """Report a line about one picture."""
     report(f"{name}: {line}")
 
 
 def measure(models: RefineModels, scene: RefineScene, picture: str, options: BenchOptions, report: Report) -> Measured:
-    """All contestants on one picture."""
+    """Measure all contestants on one picture."""
     with TemporaryDirectory(prefix="maskrt-bench-") as folder:
         file = Path(folder) / "scene.npz"
         np.savez(file, rgb=scene.rgb, rough=scene.rough)
@@ -106,10 +106,10 @@ def measure(models: RefineModels, scene: RefineScene, picture: str, options: Ben
 
 
 def chosen_sides(picture: str, options: BenchOptions) -> tuple[str, ...]:
-    """The contestants beside ours.
+    """Return the contestants beside ours.
 
     Raises:
-        InputError: one that the picture does not have.
+        InputError: the picture does not have one of them.
     """
     unknown = set(options.sides) - set(SIDES[picture])
     if unknown:
@@ -119,7 +119,7 @@ def chosen_sides(picture: str, options: BenchOptions) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Work:
-    """What every side gets. scene: an .npz of rgb and rough."""
+    """The input of every contestant. scene: an .npz of rgb and rough."""
 
     models: RefineModels
     scene: Path
@@ -132,7 +132,7 @@ Answer = tuple[NDArray[np.float32], float]  # probability [H, W], and the share 
 
 @dataclass(frozen=True)
 class Ours:
-    """maskrt with a selection; "eager" fuses tiles without pixels to decode as well."""
+    """maskrt with a selection. "eager" also fuses tiles that have no pixels to decode."""
 
     work: Work
     select: str
@@ -191,7 +191,7 @@ class Theirs:
 
 
 def scored(name: str, measured: Measured, scene: RefineScene, prepared: Mapping[str, RefineModels]) -> list[Row]:
-    """The rows of one picture, with quality where the models are trained."""
+    """Return the rows of one picture, with quality where the models are trained."""
     trained = prepared[name.partition("_")[0]].trained
     rows = []
     for row in measured.rows:
@@ -202,14 +202,14 @@ def scored(name: str, measured: Measured, scene: RefineScene, prepared: Mapping[
 
 
 def score(scene: RefineScene, mask: NDArray[np.bool_]) -> dict[str, float]:
-    """IoU and mBA of a mask."""
+    """Return IoU and mBA of a mask."""
     scores = RefineScores()
     scores.add(scene.truth, mask)
     return {"iou": scores.iou, "mba": scores.mba}
 
 
 def compare(measured: Measured) -> EqualityCounts:
-    """Ours with every pixel decoded against the original."""
+    """Compare ours, with every pixel decoded, with the original."""
     ours: Answer = measured.values[FULL]
     original: Answer = measured.values[ORIGINAL]
     differs = (ours[0] > 0.5) != (original[0] > 0.5)
@@ -217,12 +217,19 @@ def compare(measured: Measured) -> EqualityCounts:
     count = int(differs.sum())
     kind = "identical" if not count else "tie" if count == int(ties.sum()) else "different"
     largest = float(np.abs(ours[0] - original[0]).max())
-    counts = (int(kind == name) for name in ("identical", "tie", "different"))
-    return EqualityCounts(1, *counts, count, True, largest)
+    return EqualityCounts(
+        masks=1,
+        identical_rles=int(kind == "identical"),
+        ties=int(kind == "tie"),
+        different=int(kind == "different"),
+        label_pixels_different=count,
+        same_order=True,
+        max_pred_iou_difference=largest,
+    )
 
 
 def ratios(measured: Mapping[str, Measured]) -> dict[str, Spread]:
-    """The ratios of every picture, and without a name those of the last picture that has both sides."""
+    """Return the ratios of every picture, and without a picture's name those of the last one that has both sides."""
     wanted = {
         "full_vs_pytorch_original": (ORIGINAL, FULL),
         "strided4_vs_pytorch_original": (ORIGINAL, STRIDED),

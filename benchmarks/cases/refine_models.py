@@ -11,14 +11,14 @@ from maskrt.runtime.types import Report
 
 RANDOM_SEED = 0
 RECIPE = 2  # counts changes to how random models are made
-SURENESS = 8  # of the random refiner: how far from 0 its logits are inside and outside of a mask
+SURENESS = 8  # distance from 0 of the random refiner's logits inside and outside of a mask
 DEMO_CHECKPOINT = Path(__file__).resolve().parents[2] / "export" / "demo" / "weights" / "refiner.safetensors"
 SIZES = ("demo", "resnet50")
 
 
 @dataclass(frozen=True)
 class RefineModels:
-    """bundle: its folder; crm: KIND:FILE that it was made from; trained: so that its masks mean something."""
+    """One size's models. bundle: folder; crm: KIND:FILE that it was made from; trained: its masks mean something."""
 
     bundle: Path
     crm: str
@@ -27,10 +27,10 @@ class RefineModels:
 
 
 def refine_models(size: str, work: Path, report: Report) -> dict[str, RefineModels]:
-    """The models of a size, or of "all".
+    """Return the models of a size, or of "all".
 
     Args:
-        work: where random ones are made, and kept.
+        work: folder in which random models are made and kept.
 
     Raises:
         InputError: an unknown size.
@@ -73,7 +73,7 @@ def _random(folder: Path, report: Report) -> RefineModels:
 def carry_mask(state: dict[str, Any], sureness: float) -> None:
     """Let a random refiner find the mask that it is given again, by carrying it through one channel of every layer.
 
-    Random weights are nowhere sure, so that selections would decode nearly all pixels; a trained refiner is unsure near
+    Random weights are nowhere sure, so selections would decode nearly all pixels. A trained refiner is unsure near
     contours. The work of every layer stays the same, and the other channels add random numbers to the logits.
 
     Args:

@@ -37,11 +37,11 @@ NEEDS = ("torch", "segment_anything", "onnx", "onnxscript", "safetensors", "cv2"
 
 
 def run(options: BenchOptions, report: Report) -> CaseReport:
-    """Measure the sizes asked for, one after the other.
+    """Measure the requested sizes, one after the other.
 
     Raises:
         ModuleNotFoundError: PyTorch or another module of the extras is missing.
-        InputError: an unknown size, or models that are missing.
+        InputError: the size is unknown, or its models are missing.
         WorkerError: a side failed or died.
     """
     prepared = chosen_models(options, report, NEEDS)
@@ -56,7 +56,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
 
 def contestants(models: Models, options: BenchOptions, folder: Path) -> dict[str, Factory]:
-    """All sides on one size."""
+    """Return all contestants of one size."""
     frame, threads = folder / "frame.npy", options.threads or usable_cpus()
     np.save(frame, models.rgb)
     work = Workload(models.bundle, models.segmenter, models.sam, frame, models.roi, options.points_per_side, threads)
@@ -68,7 +68,7 @@ def contestants(models: Models, options: BenchOptions, folder: Path) -> dict[str
 
 
 def measure_guided(size: str, models: Models, options: BenchOptions, report: Report) -> Policies:
-    """The grid, then prompts=guided: both on the first held-out scenes, in turns in this process."""
+    """Measure the grid and prompts=guided on the first held-out scenes, in turns in this process."""
     threads = options.threads or usable_cpus()
     with ExitStack() as stack:
         pipelines = {
@@ -86,13 +86,13 @@ def measure_guided(size: str, models: Models, options: BenchOptions, report: Rep
 
 
 def guided_ratios(guided: Mapping[str, Policies], largest: str) -> dict[str, Spread]:
-    """The grid's time over that of guided prompts, over the scenes, of every size and, without a name, the largest."""
+    """Return the grid's time over that of guided prompts, of every size and, without a size's name, of the largest."""
     ratios = {f"guided_vs_grid_{size}": found.rows[1].grid_time_ratio for size, found in guided.items()}
     return ratios | ({"guided_vs_grid": ratios[f"guided_vs_grid_{largest}"]} if largest in guided else {})
 
 
 def compare(measured: Measured, models: Models) -> EqualityCounts:
-    """Masks and labels of the two sides."""
+    """Compare the masks and labels of the two sides."""
     ours: Ours = measured.values[OURS]
     upstream: Upstream = measured.values[PEER]
     size_hw = models.rgb.shape[0], models.rgb.shape[1]
@@ -101,7 +101,7 @@ def compare(measured: Measured, models: Models) -> EqualityCounts:
 
 
 def record_in_frame(record: dict[str, Any], roi: Roi, size_hw: tuple[int, int]) -> dict[str, Any]:
-    """Upstream's record of a mask in the ROI, in the frame's coordinates, where ours are."""
+    """Move upstream's record of a mask from the ROI's coordinates to the frame's, which ours have."""
     x, y, width, height = roi
     if (x, y, height, width) == (0, 0, *size_hw):
         return record
@@ -118,7 +118,7 @@ def record_in_frame(record: dict[str, Any], roi: Roi, size_hw: tuple[int, int]) 
 def notes(
     prepared: Mapping[str, Models], measured: Mapping[str, Measured], guided: Mapping[str, Policies]
 ) -> tuple[str, ...]:
-    """What a reader must know of the models and frames."""
+    """Return the notes that a reader needs about models and frames."""
     masks = {size: len(result.values[OURS][0]) for size, result in measured.items()}
     lines = [f"{models.note}; {masks[size]} masks" for size, models in prepared.items()]
     for size, found in guided.items():

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.errors import InputError, MaskrtError
-from maskrt.runtime.types import Roi, Segments
+from maskrt.runtime.types import Labels, Roi, Segments
 
-Ours = tuple[Segments, NDArray[np.uint8]]  # segments in the frame, label in the frame
+Ours = tuple[Segments, Labels]  # segments in the frame, label in the frame
 Upstream = tuple[list[dict[str, Any]], NDArray[np.uint8]]  # records in the ROI, label in the frame
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What both sides get. frame: a .npy of uint8 [H, W, 3]; segmenter and sam: KIND:FILE, the bundle's own weights."""
+    """The input of both sides. frame: .npy of uint8 [H, W, 3]; segmenter, sam: KIND:FILE, the bundle's own weights."""
 
     bundle: Path
     segmenter: str
@@ -36,7 +36,7 @@ class OurContestant:
     work: Workload
 
     def __call__(self) -> Callable[[], tuple[dict[str, float], Ours]]:
-        """Load the bundle; raises MaskrtError when anything brings PyTorch into this process."""
+        """Load the bundle. An iteration raises MaskrtError if anything has loaded PyTorch in this process."""
         import numba
 
         from maskrt.runtime.kinds.open import open_pipeline
@@ -63,7 +63,7 @@ class OurContestant:
 class UpstreamContestant:
     """segment_anything's generator and dense voting, on the checkpoints that the bundle was made from.
 
-    engine: what runs the networks, "pytorch" or "onnxruntime".
+    engine: "pytorch" or "onnxruntime", which runs the networks.
     """
 
     work: Workload
@@ -80,19 +80,21 @@ class UpstreamContestant:
         from maskrt.export.architectures.kinds import load_architecture
         from maskrt.export.bundles.sams import read_sam
         from maskrt.runtime.bundle.bundle import open_bundle
+        from maskrt.runtime.bundle.manifest import SossManifest
         from maskrt.runtime.bundle.settings import with_overrides
 
         work = self.work
         torch.set_num_threads(work.threads)
         cv2.setNumThreads(work.threads)
         bundle = open_bundle(work.bundle)
-        masks = with_overrides(bundle.manifest.masks, {"points_per_side": work.points_per_side})
+        manifest = bundle.expect(SossManifest)
+        masks = with_overrides(manifest.masks, {"points_per_side": work.points_per_side})
         kind, _, file = work.segmenter.partition(":")
         sam, _ = read_sam(work.sam)
         if self.engine == "onnxruntime":
             peer = onnxruntime_loop(bundle, sam, masks, work.threads)
         else:
             segmenter = load_architecture(kind, Path(file)).eval()
-            peer = SossUpstream(segmenter, upstream_generator(sam, masks), bundle.manifest)
+            peer = SossUpstream(segmenter, upstream_generator(sam, masks), manifest)
         rgb = np.load(work.frame)
         return lambda: ({}, peer(rgb, work.roi))

@@ -29,7 +29,7 @@ INPUT_HW, ENCODER = (512, 512), "resnet50"
 class Models:
     """A bundle, and as KIND:FILE the checkpoints that it was made from; rgb is uint8 [H, W, 3].
 
-    trained: the segmenter has learnt something, so that prompts guided by it mean something.
+    trained: the segmenter is trained, so that prompts guided by it mean something.
     """
 
     bundle: Path
@@ -42,7 +42,7 @@ class Models:
 
 
 def demo_models(options: BenchOptions, report: Report, folder: Path = DEMO) -> Models:
-    """The demo's trained models on the region of interest of a 1080p scene.
+    """Return the demo's trained models, with the region of interest of a 1080p scene.
 
     Raises:
         InputError: the bundle or the weights are missing, or do not belong together.
@@ -65,7 +65,7 @@ def demo_models(options: BenchOptions, report: Report, folder: Path = DEMO) -> M
 
 
 def vit_b_models(options: BenchOptions, report: Report) -> Models:
-    """ViT-B's architecture with seeded random weights on a whole 1080p scene; made once, kept in options.work."""
+    """Make ViT-B with seeded random weights once, keep it in options.work, and return it with a whole 1080p scene."""
     from maskrt.benchmarks.scenes.bedside import draw_scene
 
     rgb = draw_scene(SCENE_SEED).rgb
@@ -84,11 +84,11 @@ MODELS: dict[str, Callable[[BenchOptions, Report], Models]] = {"demo": demo_mode
 
 
 def chosen_models(options: BenchOptions, report: Report, needs: tuple[str, ...]) -> dict[str, Models]:
-    """The models of the sizes asked for, from small to large; all made before minutes go into measuring the first.
+    """Return the models of the requested sizes, from small to large. All are made before the first is measured.
 
     Raises:
         ModuleNotFoundError: one of the modules that the case needs is missing.
-        InputError: an unknown size, or models that are missing.
+        InputError: the size is unknown, or its models are missing.
     """
     require(needs)
     if options.size not in (*MODELS, ALL):
@@ -106,11 +106,11 @@ def random_models(
     encoder: str = ENCODER,
     input_hw: tuple[int, int] = INPUT_HW,
 ) -> tuple[Path, str, str]:
-    """Checkpoints with random weights and the bundle of them; made again when the bundle is of another recipe.
+    """Make checkpoints with random weights, and their bundle. They are made again when the bundle has another recipe.
 
     Args:
         kind: a SAM kind; for "custom", folder/sam.json holds the sizes.
-        folder: where checkpoints and bundle are kept.
+        folder: holds checkpoints and bundle.
         rgb: uint8 [H, W, 3], the picture on which the heads are calibrated.
         encoder, input_hw: of the DeepLabV3+.
 
@@ -157,7 +157,7 @@ def check_same_weights(bundle: Path, segmenter: str, sam: str) -> None:
 
 
 def require(modules: tuple[str, ...]) -> None:
-    """Fail before anything is measured where an optional module is missing.
+    """Fail where an optional module is missing, before anything is measured.
 
     Raises:
         ModuleNotFoundError: the first missing one; the command line turns it into the extra to install.
@@ -168,7 +168,7 @@ def require(modules: tuple[str, ...]) -> None:
 
 
 def _random_segmenter(rgb: NDArray[np.uint8], encoder: str, input_hw: tuple[int, int]) -> dict[str, object]:
-    """A state dict whose two classes both win somewhere on the picture, so that voting has something to decide."""
+    """Return a state dict whose two classes both win somewhere on the picture, so that voting has a choice."""
     import torch
     from PIL import Image
 

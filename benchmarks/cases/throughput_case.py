@@ -2,8 +2,8 @@
 
 A stream is a thread; the streams of a process share its pipeline, so its models are in memory once. Processes share the
 recording frame by frame. The cores are divided: a network or kernel may use cores / (processes x streams) of them, at
-least one, since several that use all of them wait for each other. A batch is how many frames a stream gives the
-pipeline at a time. The peer is one process with one stream, frame by frame, and every choice left to the engine.
+least one, because networks that each use all cores wait for each other. A batch is the number of frames that a stream
+gives the pipeline at a time. The peer is one process with one stream, frame by frame; the engine chooses its threads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,12 +30,12 @@ from maskrt.runtime.types import Report
 NEEDS = ("cv2", "onnxruntime")
 PEER = "1 process, 1 stream"
 Crew = tuple[int, int, int]  # processes, streams in each, frames at a time in each stream
-# What is measured where nothing is asked for: each of the three by itself, and processes with streams.
+# Measured where no option asks for others: each of the three by itself, and processes with streams.
 USUAL: tuple[Crew, ...] = ((1, 1, 2), (1, 1, 4), (1, 2, 1), (2, 1, 1), (2, 2, 1))
 
 
 def run(options: BenchOptions, report: Report) -> CaseReport:
-    """Measure the peer and every combination asked for, in turns; each pair is the whole recording.
+    """Measure the peer and every requested combination in turns. Each pair is the whole recording.
 
     Raises:
         ModuleNotFoundError: a module of the extras is missing.
@@ -65,7 +65,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
 
 def asked(options: BenchOptions) -> tuple[Crew, ...]:
-    """The crews beside the peer: every combination of what is given, one of what is not; USUAL where nothing is."""
+    """Return the crews beside the peer: every combination of the given options, or USUAL where none is given."""
     if not (options.processes or options.streams or options.batch):
         return USUAL
     given = (options.processes or (1,), options.streams or (1,), options.batch or (1,))
@@ -73,7 +73,7 @@ def asked(options: BenchOptions) -> tuple[Crew, ...]:
 
 
 def notes(bundle: Path, recording: Recording, options: BenchOptions) -> tuple[str, ...]:
-    """What a reader must know to understand the figures."""
+    """Return the notes that a reader needs to understand the figures."""
     _, _, width, height = recording.rois[0]
     return (
         f"{options.providers[0]}, {options.frames} held-out scenes at 1920x1080 (seeds {HELD_OUT} to "
@@ -92,7 +92,7 @@ def notes(bundle: Path, recording: Recording, options: BenchOptions) -> tuple[st
 
 
 def check(options: BenchOptions) -> None:
-    """Refuse what cannot be measured, before minutes go into it.
+    """Refuse a combination that cannot be measured, before anything is measured.
 
     Raises:
         InputError: see `run`.
@@ -111,7 +111,7 @@ def check(options: BenchOptions) -> None:
 
 
 def crews(bundle: Path, recording: Recording, options: BenchOptions) -> dict[str, Sequence[Share]]:
-    """Name -> the processes of a contestant, the peer first."""
+    """Return name -> the processes of a contestant, the peer first."""
     cores, every = options.threads or usable_cpus(), range(len(recording.rois))
     found: dict[str, Sequence[Share]] = {}
     for processes, streams, batch in ((1, 1, 1), *asked(options)):
@@ -124,12 +124,12 @@ def crews(bundle: Path, recording: Recording, options: BenchOptions) -> dict[str
 
 
 def gains(measured: Measured) -> dict[str, Spread]:
-    """How many times as many frames per second as the peer each of the others has, pair by pair."""
+    """Return, for each of the others, its frames per second over the peer's, pair by pair."""
     return {f"{name}_vs_peer": measured.ratio(PEER, name) for name in measured.ratios}
 
 
 def compare(peer: Sequence[Labels], others: Sequence[Labels]) -> EqualityCounts:
-    """The label maps of two contestants, whose processes have different frames."""
+    """Compare the label maps of two contestants, whose processes have different frames."""
     expected, found = merged(peer), merged(others)
     differing = [int(np.count_nonzero(expected[index] != found[index])) for index in expected]
     different = sum(count > 0 for count in differing)
@@ -137,5 +137,5 @@ def compare(peer: Sequence[Labels], others: Sequence[Labels]) -> EqualityCounts:
 
 
 def merged(labels: Sequence[Mapping[int, np.ndarray]]) -> dict[int, np.ndarray]:
-    """The frames of all processes, in order."""
+    """Put the frames of all processes in order."""
     return dict(sorted((index, label) for share in labels for index, label in share.items()))

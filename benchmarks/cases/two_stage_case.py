@@ -1,4 +1,4 @@
-"""The case `two-stage`: the document's figure 3 again, with the wall time that it could not show.
+"""The case `two-stage`: the document's figure 3, with the wall time that it does not show.
 
 One U-Net on the whole picture, stage 1 alone, both stages with 2, 4, 8 and 16 patches along the longest side, and
 windows at any place, on held-out scenes. All run the same code: the baseline is a bundle whose stage 1 sees the picture
@@ -50,7 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Seen:
-    """What a contestant said of a frame. mask: bool [h, w], the region of interest; windows: seen by stage 2."""
+    """A contestant's answer to a frame. mask: bool [h, w], the region of interest; windows: seen by stage 2."""
 
     mask: NDArray[np.bool_]
     windows: int
@@ -58,7 +58,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Contestant:
-    """A bundle with its settings; the next frame in each iteration, and the first again after the last."""
+    """A bundle with its settings. Each iteration runs the next frame, and the first again after the last."""
 
     setup: Setup
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -86,7 +86,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
     Raises:
         ModuleNotFoundError: a module of the extras is missing.
-        InputError: fewer pairs than frames, so that some would have no score; or as of baseline_bundle.
+        InputError: there are fewer pairs than frames, so that some would have no score; see also baseline_bundle.
         WorkerError: a contestant failed.
     """
     require(NEEDS)
@@ -112,7 +112,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
 
 def contestants(bundles: Mapping[str, Bundle], recording: Recording, threads: int) -> dict[str, Contestant]:
-    """The baseline first, then every setting."""
+    """Return the baseline, then every setting."""
     whole = {BASELINE: {"windows": "off"}}
     return {
         name: Contestant(Setup(bundles[name].path, recording, "cpu", threads), settings)
@@ -121,10 +121,10 @@ def contestants(bundles: Mapping[str, Bundle], recording: Recording, threads: in
 
 
 def baseline_bundle(bundle: Bundle, work: Path, report: Report) -> Bundle:
-    """One U-Net on the whole picture: both stages are the baseline's, the first is not shrunk.
+    """Make a bundle of one U-Net on the whole picture: both stages are the baseline's, and the first sees full size.
 
     Raises:
-        InputError: the demo's baseline has no weights, or takes other pictures or knows other classes than the bundle.
+        InputError: the demo's baseline has no weights, or takes other pictures or has other classes than the bundle.
     """
     from maskrt.export.bundles.two_stage import export_two_stage
 
@@ -150,7 +150,7 @@ def baseline_bundle(bundle: Bundle, work: Path, report: Report) -> Bundle:
 def scored(
     row: Row, measured: Measured, truths: Sequence[NDArray[np.bool_]], rois: Sequence[Roi], bundle: Bundle
 ) -> Row:
-    """The row with the mean Dice and GFLOPs of the frames."""
+    """Add the mean Dice and GFLOPs of the frames to a row."""
     seen: Mapping[int, Seen] = measured.values[row.name]
     settings = SETTINGS.get(row.name, {})
     products = [frame_gflops(bundle, settings, rois[index], seen[index].windows) for index in sorted(seen)]
@@ -159,7 +159,7 @@ def scored(
 
 
 def frame_gflops(bundle: Bundle, settings: Mapping[str, Any], roi: Roi, windows: int) -> float:
-    """What both networks compute for a region, counted from their graphs."""
+    """Return the GFLOPs of both networks for a region, counted from their graphs."""
     manifest = bundle.expect(TwoStageManifest)
     spec, selection = manifest.two_stage, msgspec.structs.replace(manifest.patch_selection, **settings)
     low_hw = padded_size(low_size(spec, working_size(spec, (roi[3], roi[2]))), spec.multiple)
@@ -182,7 +182,7 @@ def _flops(bundle: Bundle, role: str, shape: tuple[int, ...]) -> int:
 
 
 def notes(options: BenchOptions, bundle: Bundle) -> tuple[str, ...]:
-    """What a reader must know to understand the figures."""
+    """Return the notes that a reader needs to understand the figures."""
     spec = bundle.expect(TwoStageManifest).two_stage
     last = HELD_OUT + options.frames - 1
     return (

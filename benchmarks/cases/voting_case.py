@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
     return assemble("voting", options, {SIZE: measured}, {SIZE: equality_counts(equality, 0)}, notes)
 
 
-def _segments() -> dict[str, NDArray[np.generic]]:
+def _segments() -> dict[str, Any]:
     rng = np.random.default_rng(SEED)
     height, width = 1080, 1920
     occlusion = rng.random((height, width), dtype=np.float32)

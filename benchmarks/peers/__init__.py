@@ -1,1 +1,1 @@
-"""Implementations by others, or written to be obviously right, that ours are held against."""
+"""The peers that ours are compared with: by others, or written to be obviously right."""

@@ -1,4 +1,4 @@
-"""CRM in PyTorch, from the original's order of computation on, with one exact saving after the other."""
+"""CRM in PyTorch: the original's order of computation, then one exact saving after the other."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from maskrt.kernels.pixel_decoder.tables import axis_table
 
 
 def steps(net: CrmNet) -> dict[str, tuple[Features, Decode]]:
-    """Name -> how features are made and decoded; every step keeps the savings before it."""
+    """Return name -> how features are made and decoded. Every step keeps the savings before it."""
 
     def projected(pixels: Tensor) -> Tensor:
         return project(net.imnet, net.features(pixels))
@@ -25,8 +25,9 @@ def steps(net: CrmNet) -> dict[str, tuple[Features, Decode]]:
 
 
 def _projected_decode(net: CrmNet) -> Decode:
-    """As the original, with features that the first layer has projected already."""
-    first, *rest = net.imnet.layers
+    """Decode as the original does, from features that the first layer has already projected."""
+    first = net.imnet.first
+    _, *rest = net.imnet.layers
     placed = first.weight[:, net.config.features :]
 
     def points(features: Tensor, coords: Tensor, cell: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ def _projected_decode(net: CrmNet) -> Decode:
 
 
 def _table_decode(net: CrmNet) -> Decode:
-    """Row and column tables in place of grid samples, bands of rows at a time."""
+    """Decode with row and column tables in place of grid samples, a band of rows at a time."""
 
     def decode(features: Tensor, height: int, width: int) -> Tensor:
         rows, columns = axis_table(height, features.shape[2]), axis_table(width, features.shape[3])

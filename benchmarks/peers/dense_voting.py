@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 def dense_vote(
     probabilities: NDArray[np.float32], masks: NDArray[np.bool_], uncovered: str = "background"
 ) -> NDArray[np.uint8]:
-    """Two-class soft voting: a segment joins class 1 when its pixels give class 1 more than class 0.
+    """Vote softly between two classes: a segment joins class 1 when its pixels give class 1 more than class 0.
 
     Args:
         probabilities: float32 [2, H, W].

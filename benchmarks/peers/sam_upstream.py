@@ -7,6 +7,7 @@ are taken out again, so that no other library mistakes them for the real one. Up
 The stand-ins share no code with maskrt: they are part of what maskrt is compared with.
 """
 
+import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from maskrt.runtime.bundle.specs import MasksSpec
 
 
 def upstream_generator(sam: torch.nn.Module, masks: MasksSpec) -> Any:
-    """A SamAutomaticMaskGenerator with a bundle's settings and uncompressed RLE; its prompts are always the grid.
+    """Make a SamAutomaticMaskGenerator with a bundle's settings and uncompressed RLE. Its prompts are always the grid.
 
     Args:
         sam: a segment_anything Sam.
@@ -47,7 +48,7 @@ def upstream_generator(sam: torch.nn.Module, masks: MasksSpec) -> Any:
 
 @contextmanager
 def torchvision_or_stand_ins() -> Iterator[None]:
-    """Import segment_anything inside; its torchvision imports work whether or not torchvision does."""
+    """Let segment_anything be imported in the block, whether or not torchvision works."""
     if _torchvision_imports():
         yield
         return
@@ -61,12 +62,12 @@ def torchvision_or_stand_ins() -> Iterator[None]:
 
 
 def box_area(boxes: torch.Tensor) -> torch.Tensor:
-    """Areas [N] of boxes [N, 4] xyxy."""
+    """Return the areas [N] of boxes [N, 4] xyxy."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def batched_nms(boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, iou_threshold: float) -> torch.Tensor:
-    """Indices of the boxes kept by greedy suppression within each category `idxs`, by descending score.
+    """Return the boxes that greedy suppression keeps within each category `idxs`, as indices by descending score.
 
     Source: torchvision.ops.batched_nms as documented, in float32 throughout.
     """
@@ -81,12 +82,12 @@ def batched_nms(boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, i
 
 
 def resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A PIL image at size (height, width); torchvision leaves PIL images to Pillow's bilinear filter."""
+    """Resize a PIL image to (height, width) with Pillow's bilinear filter, as torchvision does."""
     return picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
 
 
 def to_pil_image(picture: np.ndarray) -> Image.Image:
-    """A PIL image of uint8 [H, W, 3]."""
+    """Make a PIL image of uint8 [H, W, 3]."""
     return Image.fromarray(picture)
 
 
@@ -99,8 +100,8 @@ def _iou(box: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 def _torchvision_imports() -> bool:
     before = set(sys.modules)
     try:
-        import torchvision.ops.boxes
-        import torchvision.transforms.functional  # noqa: F401
+        importlib.import_module("torchvision.ops.boxes")
+        importlib.import_module("torchvision.transforms.functional")
     except (ImportError, RuntimeError):  # RuntimeError: its operators do not match this PyTorch
         for name in set(sys.modules) - before:
             if name.partition(".")[0] == "torchvision":

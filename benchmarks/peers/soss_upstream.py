@@ -20,12 +20,12 @@ Record = dict[str, Any]  # of one mask, as SamAutomaticMaskGenerator returns it 
 
 
 class SossUpstream:
-    """Frame and ROI in, upstream's mask records and the label of every pixel out."""
+    """Takes a frame and a ROI, and returns upstream's mask records and the label of every pixel."""
 
     def __init__(
         self, segmenter: Callable[[torch.Tensor], torch.Tensor], generator: Any, manifest: SossManifest
     ) -> None:
-        """segmenter: float32 [1, 3, H, W] to logits; generator: a SamAutomaticMaskGenerator."""
+        """Keep the parts. segmenter: float32 [1, 3, H, W] to logits; generator: a SamAutomaticMaskGenerator."""
         with torchvision_or_stand_ins():
             from segment_anything.utils.amg import rle_to_mask
         self._rle_to_mask = rle_to_mask
@@ -45,7 +45,7 @@ class SossUpstream:
         crop = np.ascontiguousarray(rgb[y : y + height, x : x + width])
         probabilities = self._probabilities(crop)
         records = self._generator.generate(crop)
-        # What output_mode="binary_mask" does inside generate(); done here so that the run lengths can be compared.
+        # generate() does this with output_mode="binary_mask"; it is done here so that the run lengths can be compared.
         dense = [self._rle_to_mask(record["segmentation"]) for record in records]
         masks = np.stack(dense) if dense else np.zeros((0, height, width), np.bool_)
         label = np.zeros(rgb.shape[:2], np.uint8)
@@ -54,7 +54,7 @@ class SossUpstream:
 
     @torch.inference_mode()
     def _probabilities(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Softmax at the crop's resolution, float32 [C, H, W]: fitted into the input, padded with black, and back."""
+        """Return the softmax, float32 [C, H, W]: the crop is scaled into the input, padded with black, scaled back."""
         (input_height, input_width), (height, width) = self._spec.input_hw, crop.shape[:2]
         scale = min(input_height / height, input_width / width)
         fitted = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))

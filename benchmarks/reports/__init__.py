@@ -1,1 +1,1 @@
-"""Figures and plots that make bench writes beside the cases, and the demo."""
+"""Figures and plots that make bench writes besides the cases, and the demo."""

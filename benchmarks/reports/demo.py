@@ -1,4 +1,4 @@
-"""The demo: SOSS on held-out scenes with known truth and on one photograph, as a folder a person can look through."""
+"""The demo: SOSS on held-out scenes with known truth and on one photograph, in a folder for a person to read."""
 
 import sys
 import time
@@ -12,25 +12,26 @@ from numpy.typing import NDArray
 
 from maskrt.benchmarks.reports.demo_report import DemoReport, write_report
 from maskrt.benchmarks.scenes.bedside import draw_scene
+from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.evaluation.compare import MethodsComparison, Scores, compare_methods
 from maskrt.runtime.evaluation.figures import comparison, row, stack
 from maskrt.runtime.files import write_bytes
 from maskrt.runtime.io.overlay import overlay, segments_picture
 from maskrt.runtime.io.sinks import png_bytes
-from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.region import in_frame
 
 BUNDLE = Path(__file__).resolve().parents[2] / "export" / "demo" / "bundle"
 HELD_OUT = 900_000  # the training scenes have the seeds 100,000 to 102,879
 
-# On photographs, which it has never seen, the demo SAM is so unsure that the bundle's own gates let nothing through.
+# The demo SAM has never seen a photograph. It is so unsure of them that the bundle's own gates let nothing through.
 PHOTOGRAPH_GATES = {"pred_iou_thresh": 0.5, "stability_score_thresh": 0.7}
 
 
 @dataclass
 class Demo:
-    """What the demo has gathered so far."""
+    """The scores, pictures and times of the demo so far."""
 
     scores: Scores = field(default_factory=Scores)
     pictures: list[NDArray[np.uint8]] = field(default_factory=list)
@@ -45,19 +46,20 @@ def run_demo(bundle: Path, out: Path, scenes: int, threads: int | None, report: 
         out: folder to write to.
         scenes: how many held-out scenes.
         threads: of the inference engine; None leaves the choice to it.
-        report: told a line per step.
+        report: called with a line per step.
 
     Raises:
         BundleError: the bundle is not whole.
     """
     demo = Demo()
-    with open_pipeline(bundle, threads=threads) as pipeline:
+    opened = open_bundle(bundle)
+    with SossPipeline(opened, threads=threads) as pipeline:
         for number in range(HELD_OUT, HELD_OUT + scenes):
             start = time.perf_counter()
             compared = _scene(pipeline, number, out, demo)
             name, count = f"scene_{number:06d}", len(compared.branches.segments)
             report(f"{name}: {count} segments, {time.perf_counter() - start:.1f} s")
-    with open_pipeline(bundle, threads=threads, settings=PHOTOGRAPH_GATES) as pipeline:
+    with SossPipeline(with_settings(opened, PHOTOGRAPH_GATES), threads=threads) as pipeline:
         report(_photograph(pipeline, out))
     write_bytes(out / "contact_sheet.png", png_bytes(stack(demo.pictures)))
     write_bytes(out / "summary.json", msgspec.json.format(msgspec.json.encode(demo.scores.metrics()), indent=2) + b"\n")
@@ -81,7 +83,7 @@ def _scene(pipeline: SossPipeline, number: int, out: Path, demo: Demo) -> Method
 
 
 def _photograph(pipeline: SossPipeline, out: Path) -> str:
-    """Segments of a real photograph: shown, not claimed."""
+    """Show the segments of a real photograph, without any claim about them."""
     from skimage import data
 
     rgb = np.ascontiguousarray(data.astronaut())
@@ -93,5 +95,5 @@ def _photograph(pipeline: SossPipeline, out: Path) -> str:
 
 
 def print_line(line: str) -> None:
-    """Progress on stderr, at once."""
+    """Print progress on stderr at once."""
     print(line, file=sys.stderr, flush=True)

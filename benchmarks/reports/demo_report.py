@@ -1,4 +1,4 @@
-"""report.html of the demo: one page that holds its pictures, so that it can be sent or kept as it is."""
+"""The demo's report.html: one page that holds its pictures, so that it can be sent or kept as it is."""
 
 import base64
 import html
@@ -49,7 +49,7 @@ show that the pipeline works; they say nothing about patients. Bundle note: {not
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the page shows. pictures: uint8 [h, w, 3] each; photograph: a PNG file."""
+    """The content of the page. pictures: uint8 [h, w, 3] each; photograph: a PNG file."""
 
     bundle: Path
     scores: Scores

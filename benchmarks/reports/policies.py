@@ -1,4 +1,4 @@
-"""What fewer prompts change: every policy of maskrt.runtime.sam.prompts against the grid, on held-out scenes.
+"""The effect of fewer prompts: every policy of maskrt.runtime.sam.prompts against the grid, on held-out scenes.
 
 python -m maskrt.benchmarks.reports.policies --scenes 20 --json benchmarks/results/policies.json
 """
@@ -21,7 +21,7 @@ from maskrt.benchmarks.scenes.held_out import Progress, measure_held_out
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.evaluation.metrics import Confusion, Metrics
 from maskrt.runtime.kinds.open import open_pipeline
-from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
+from maskrt.runtime.pipelines.base import FramePipeline
 from maskrt.runtime.types import Result
 
 POLICIES = ("grid", "guided", "coarse_to_fine")
@@ -45,7 +45,7 @@ class PolicyRow(msgspec.Struct, frozen=True):
 
 
 class Policies(msgspec.Struct, frozen=True):
-    """What was measured, and on what."""
+    """The figures of all policies, and the scenes and the machine they were measured on."""
 
     scenes: int
     first_seed: int
@@ -64,14 +64,14 @@ class _Gathered:
 
 
 def measure_policies(
-    pipelines: Mapping[str, SossPipeline], seeds: Sequence[int], progress: Progress = lambda seed: None
+    pipelines: Mapping[str, FramePipeline], seeds: Sequence[int], progress: Progress = lambda seed: None
 ) -> Policies:
     """Run every policy on the scenes of some seeds at 1920 x 1080, in turns on each.
 
     Args:
         pipelines: by policy, "grid" first; two classes, occlusion is class 1.
         seeds: of scenes that no model was trained on.
-        progress: told the seed that is done.
+        progress: called with each seed that is done.
     """
     gathered = {name: _Gathered() for name in pipelines}
     thin_pixels = 0
@@ -112,7 +112,7 @@ def measure_policies(
 
 
 def thin_cables(scene: Scene) -> NDArray[np.bool_]:
-    """Bool [H, W]: pixels of cables that no square of 6 x 6 pixels inside their cable covers."""
+    """Return bool [H, W]: the pixels of cables that no square of 6 x 6 pixels inside their cable covers."""
     thin, square = np.zeros(scene.instances.shape, np.bool_), np.ones((THIN, THIN), np.uint8)
     for instance in scene.objects:
         if instance.kind == "cable":
@@ -124,7 +124,7 @@ def thin_cables(scene: Scene) -> NDArray[np.bool_]:
 
 
 def main() -> None:
-    """Measure a bundle and print, and write, the figures."""
+    """Measure a bundle, and print and write the figures."""
 
     def measure(bundle: Path, seeds: Sequence[int], progress: Progress) -> Policies:
         with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""How good the demo models are on held-out scenes: seven metrics, and how well SAM's masks fit the drawn objects.
+"""The quality of the demo models on held-out scenes: seven metrics, and the fit of SAM's masks to the drawn objects.
 
 python -m maskrt.benchmarks.reports.quality --scenes 50 --json benchmarks/results/quality.json
 """
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from maskrt.benchmarks.scenes.bedside import Scene, draw_scene
 from maskrt.benchmarks.scenes.held_out import Progress, measure_held_out
+from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.evaluation.compare import MethodsComparison, Scores, compare_methods
 from maskrt.runtime.evaluation.metrics import Confusion, Metrics
-from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.pipelines.soss.fusion import fuse
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.rle import Rle
@@ -61,7 +61,7 @@ def measure_quality(pipeline: SossPipeline, seeds: Sequence[int], progress: Prog
     Args:
         pipeline: opened; two classes, occlusion is class 1.
         seeds: of scenes that no model was trained on.
-        progress: told the seed that is done.
+        progress: called with each seed that is done.
     """
     gathered = _Gathered()
     for seed in seeds:
@@ -108,7 +108,7 @@ def _gather(gathered: _Gathered, pipeline: SossPipeline, scene: Scene, compared:
 def instance_ious(
     instances: NDArray[np.uint16], segments: Segments
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
-    """IoU of every mask with every object that has at least 400 pixels here.
+    """Return the IoU of every mask with every object that has at least 400 pixels here.
 
     Args:
         instances: uint16 [H, W], the visible object of each pixel.
@@ -136,10 +136,10 @@ def _flat(rle: Rle) -> NDArray[np.bool_]:
 
 
 def main() -> None:
-    """Measure a bundle and print, and write, the figures."""
+    """Measure a bundle, and print and write the figures."""
 
     def measure(bundle: Path, seeds: Sequence[int], progress: Progress) -> Quality:
-        with open_pipeline(bundle) as pipeline:
+        with SossPipeline(open_bundle(bundle)) as pipeline:
             return measure_quality(pipeline, seeds, progress)
 
     measure_held_out(main.__doc__, 50, measure)

@@ -1,4 +1,4 @@
-"""Pictures of the refiner's figures, from committed JSON: `python -m maskrt.benchmarks.reports.refine_plots`, into docs.
+"""Draw the refiner's figures from committed JSON into docs: `python -m maskrt.benchmarks.reports.refine_plots`.
 
 refine_quality.svg: quality against time of every selection. refine_memory.svg: memory against picture size.
 """
@@ -19,7 +19,7 @@ DOCS = ROOT / "docs"
 
 
 def quality_figure(found: RefineQuality) -> Any:
-    """mBA and IoU against how much faster than full, a point per selection."""
+    """Plot mBA and IoU against the gain in time over full, a point per selection."""
     from matplotlib.figure import Figure
 
     figure = Figure((9, 3.6), layout="constrained")
@@ -41,7 +41,7 @@ def quality_figure(found: RefineQuality) -> Any:
 
 
 def memory_figure(file: Path) -> Any:
-    """Peak memory of the process against the picture's megapixels, a line per contestant."""
+    """Plot the process's peak memory against the picture's megapixels, a line per contestant."""
     from matplotlib.figure import Figure
 
     found: dict[str, list[tuple[float, float]]] = {}

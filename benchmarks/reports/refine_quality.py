@@ -1,4 +1,4 @@
-"""What each selection of pixels costs in quality: the demo refiner on held-out scenes of 2K to 4K.
+"""The cost of each selection of pixels in quality: the demo refiner on held-out scenes of 2K to 4K.
 
 python -m maskrt.benchmarks.reports.refine_quality --scenes 20 --json benchmarks/results/refine_quality.json
 """
@@ -27,7 +27,7 @@ SIZES_WH = ((2000, 1500), (2560, 1440), (3200, 2400), (3840, 2160))  # scene by 
 
 
 class SelectionRow(msgspec.Struct, frozen=True):
-    """One selection over all scenes, or the rough masks that came in.
+    """One selection over all scenes, or the rough masks that the refiner got.
 
     iou: pooled, mba: mean over scenes, both 0 to 1; decoded_fraction: mean; full_time_ratio: the time with every pixel
     decoded over its own, scene by scene.
@@ -41,7 +41,7 @@ class SelectionRow(msgspec.Struct, frozen=True):
 
 
 class RefineQuality(msgspec.Struct, frozen=True):
-    """What was measured, and on what."""
+    """The figures of all selections, and the scenes and the machine they were measured on."""
 
     scenes: int
     first_seed: int
@@ -62,7 +62,7 @@ def measure_refiner(
     Args:
         bundle: of a trained refiner.
         seeds: of scenes that it was not trained on.
-        progress: told the seed that is done.
+        progress: called with each seed that is done.
         selections: "full" first.
     """
     rough = RefineScores()
@@ -103,7 +103,7 @@ def measure_refiner(
 
 
 def main() -> None:
-    """Measure a refiner's selections and print, and write, the figures."""
+    """Measure a refiner's selections, and print and write the figures."""
     measure_held_out(main.__doc__, 20, measure_refiner)
 
 

@@ -1,4 +1,7 @@
-"""The two-stage document's figure 3 from committed JSON: `python -m maskrt.benchmarks.reports.two_stage_plot`, into docs."""
+"""Draw the two-stage document's figure 3 from committed JSON into docs.
+
+Run it with `python -m maskrt.benchmarks.reports.two_stage_plot`.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from maskrt.benchmarks.reports.refine_plots import DOCS, write_figure
 
 
 def figure_of(file: Path) -> Any:
-    """Dice, and GFLOPs beside wall time, of every contestant; both as a share of the baseline's."""
+    """Plot every contestant's Dice, and its GFLOPs and wall time as a share of the baseline's."""
     from matplotlib.figure import Figure
 
     rows = read_report(file).rows

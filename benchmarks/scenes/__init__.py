@@ -1,1 +1,1 @@
-"""Drawn scenes with exact truth: a bedside, and things that no demo model has seen."""
+"""Drawn scenes with exact truth: bedsides, and things that no demo model has seen."""

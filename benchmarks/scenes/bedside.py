@@ -84,7 +84,7 @@ def draw_scene(seed: int, size_wh: tuple[int, int] = (1920, 1080)) -> Scene:
 
 
 def _cover(canvas: Canvas, rng: props.Rng, frame: Frame, body: props.Body) -> None:
-    """Clothes, dressings and toys."""
+    """Draw clothes, dressings and toys."""
     limbs = [*body.legs, *body.arms]
     if rng.random() < 0.65:
         waist = np.array([[-0.125, 0.49], [0.125, 0.49], [0.13, 0.56], [0.1, 0.625], [0.03, 0.655],
@@ -133,7 +133,7 @@ def _blanket(canvas: Canvas, rng: props.Rng, frame: Frame) -> None:
 
 
 def _route(rng: props.Rng, start: Points, exit_: Points, sway: float) -> Points:
-    """A smooth line that wanders from an anchor to beyond the frame."""
+    """Return a smooth line that wanders from an anchor to beyond the frame."""
     span = exit_ - start
     length = float(np.linalg.norm(span))
     across = np.array([-span[1], span[0]]) / max(length, 1e-6)
@@ -145,7 +145,7 @@ def _route(rng: props.Rng, start: Points, exit_: Points, sway: float) -> Points:
 
 
 def _lead(canvas: Canvas, rng: props.Rng, frame: Frame, body: props.Body) -> None:
-    """Blanket, electrodes, mask or pacifier, tubes and cables, in that order or blanket last."""
+    """Draw blanket, electrodes, mask or pacifier, tubes and cables, in that order or with the blanket last."""
     early = rng.random() < 0.7
     covered = rng.random() < 0.6
     if covered and early:
@@ -184,7 +184,7 @@ def _lead(canvas: Canvas, rng: props.Rng, frame: Frame, body: props.Body) -> Non
 
 
 def _expose(canvas: Canvas, rng: props.Rng) -> U8:
-    """Lens blur, uneven light, tint, vignetting and sensor noise."""
+    """Add lens blur, uneven light, tint, vignetting and sensor noise."""
     w, h = canvas.size_wh
     blurred = cv2.GaussianBlur(canvas.rgb, (0, 0), max(rng.uniform(0.6, 1.2) * canvas.scale, 0.2))
     y, x = np.mgrid[-1:1:36j, -1:1:64j]
@@ -207,7 +207,7 @@ def _expose(canvas: Canvas, rng: props.Rng) -> U8:
 
 
 def _depth(canvas: Canvas, rng: props.Rng) -> NDArray[np.uint16]:
-    """Depth of a bed plane that recedes towards the top of the picture, less the heights."""
+    """Return the depth of a bed plane that recedes towards the top of the picture, less the heights."""
     w, h = canvas.size_wh
     far, near = rng.uniform(1850, 2200), rng.uniform(1350, 1550)
     plane = np.linspace(far, near, h, dtype=np.float32)[:, None]

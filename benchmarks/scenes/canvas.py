@@ -77,7 +77,7 @@ class Canvas:
         return p - (x0, y0), x0, y0, np.zeros((y1 - y0, x1 - x0), np.uint8)
 
     def fill(self, *outlines: Points) -> Stamp:
-        """Mask of the union of closed polygons."""
+        """Return the mask of the union of closed polygons."""
         p, x0, y0, mask = self._window(np.concatenate(outlines), 2)
         start = 0
         for outline in outlines if mask.size else ():
@@ -87,7 +87,7 @@ class Canvas:
         return Stamp(mask, x0, y0)
 
     def stroke(self, *strokes: Stroke, flat: bool = False) -> Stamp:
-        """Mask of the union of thick lines, at least one pixel wide; `flat` cuts the ends."""
+        """Return the mask of the union of thick lines, at least one pixel wide; `flat` cuts the ends."""
         widest = max(float(r.max()) for _, r in strokes) * self.scale
         p, x0, y0, mask = self._window(np.concatenate([s[0] for s in strokes]), widest + 2)
         start = 0
@@ -204,7 +204,7 @@ class Canvas:
         view[at] = (view[at] * factor[:, None]).astype(np.uint8)
 
     def grid(self, stamp: Stamp, angle: float, budget: int = 120_000) -> tuple[F32, F32]:
-        """Rotated texture coordinates over a stamp, in reference pixels, at most budget cells."""
+        """Return rotated texture coordinates over a stamp, in reference pixels, of at most `budget` cells."""
         h, w = stamp.mask.shape
         shrink = max(1.0, (h * w / budget) ** 0.5)
         ys, xs = np.mgrid[0 : max(int(h / shrink), 1), 0 : max(int(w / shrink), 1)]
@@ -219,7 +219,7 @@ def _fixed(points: Points) -> NDArray[np.int32]:
 
 
 def normals(line: Points) -> Points:
-    """Unit normals [N, 2] of an open line."""
+    """Return the unit normals [N, 2] of an open line."""
     d = np.gradient(line, axis=0)
     n = np.stack([-d[:, 1], d[:, 0]], axis=1)
     length: Points = np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-9)
@@ -227,7 +227,7 @@ def normals(line: Points) -> Points:
 
 
 def relief(mask: U8, light: tuple[float, float]) -> F32:
-    """Pseudo-relief of a mask: about -1 away from the lamp to +1 towards it, float32 [h, w]."""
+    """Return the pseudo-relief of a mask: about -1 away from the lamp to +1 towards it, float32 [h, w]."""
     h, w = mask.shape
     shrink = max(h, w) / 96
     lw, lh = max(int(w / shrink), 2), max(int(h / shrink), 2)

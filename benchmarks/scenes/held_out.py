@@ -1,4 +1,4 @@
-"""The command line of what is measured on held-out scenes."""
+"""The command line of the reports that measure on held-out scenes."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ import msgspec
 from maskrt.benchmarks.reports.demo import BUNDLE, HELD_OUT
 from maskrt.runtime.files import write_bytes
 
-Progress = Callable[[int], None]  # told the seed that is done
+Progress = Callable[[int], None]  # called with each seed that is done
 
 
 def measure_held_out(
@@ -20,8 +20,8 @@ def measure_held_out(
 
     Args:
         about: first line of --help.
-        scenes: how many, unless the command line says otherwise.
-        measure: from the bundle's folder, the scenes' seeds and who is told of progress.
+        scenes: their number, unless the command line gives another.
+        measure: takes the bundle's folder, the scenes' seeds and the progress callback.
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--bundle", type=Path, default=BUNDLE, help="the demo's where not given")

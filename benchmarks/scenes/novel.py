@@ -70,7 +70,7 @@ def draw_novel(seed: int, size_wh: tuple[int, int] = NOVEL_WH, family: str | Non
         family: a name in FAMILIES; the seed chooses where it is left out, each family in turn.
 
     Raises:
-        InputError: a seed, size or family that there is no picture of.
+        InputError: there is no picture of the seed, size or family.
     """
     if seed < 0:
         raise InputError(f"seed {seed}: give 0 or more")
@@ -90,7 +90,7 @@ def draw_novel(seed: int, size_wh: tuple[int, int] = NOVEL_WH, family: str | Non
 
 
 def _arrange(rng: Rng, family: Family, look: Look, size_wh: tuple[int, int]) -> tuple[U8, list[_Body]]:
-    """Labels, and the bodies from the lowest to the topmost."""
+    """Return labels, and the bodies from the lowest to the topmost."""
     labels = np.zeros(size_wh[::-1], np.uint8)
     bodies: list[_Body] = []
     wanted = int(rng.integers(FEWEST, MOST + 1))
@@ -111,7 +111,7 @@ def _arrange(rng: Rng, family: Family, look: Look, size_wh: tuple[int, int]) -> 
 
 
 def _place(rng: Rng, outline: Outline, share: float, size_wh: tuple[int, int]) -> _Body:
-    """The outline somewhere on the picture, mostly wholly inside."""
+    """Place an outline somewhere on the picture, mostly wholly inside."""
     extent = max(float(np.linalg.norm(p, axis=1).max()) for p in outline)
     scale = min((share * size_wh[0] * size_wh[1]) ** 0.5, 0.48 * min(size_wh) / extent)
     margin = scale * extent * (1.0 if rng.random() < 0.85 else 0.35)
@@ -137,7 +137,7 @@ def _place(rng: Rng, outline: Outline, share: float, size_wh: tuple[int, int]) -
 
 
 def _one_piece(cover: U8) -> F32:
-    """Coverage of 0 to 1, without pixels that a thin tip leaves apart from the rest."""
+    """Return coverage of 0 to 1, without pixels that a thin tip leaves apart from the rest."""
     _, parts, stats, _ = cv2.connectedComponentsWithStats((cover >= 127.5).astype(np.uint8))
     largest = parts == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])) if len(stats) > 1 else parts > 0
     near = cv2.dilate(largest.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
@@ -146,7 +146,7 @@ def _one_piece(cover: U8) -> F32:
 
 
 def _readable(labels: U8, bodies: list[_Body]) -> bool:
-    """Every body is seen in one piece of a fair size, most of it uncovered."""
+    """Return whether every body is seen in one piece of a fair size, most of it uncovered."""
     for number, body in enumerate(bodies, 1):
         seen = (labels[body.window] == number).astype(np.uint8)
         area = int(np.count_nonzero(seen))
@@ -158,7 +158,7 @@ def _readable(labels: U8, bodies: list[_Body]) -> bool:
 
 
 def _paint(rng: Rng, family: Family, look: Look, labels: U8, bodies: list[_Body]) -> F32:
-    """The picture before the camera, float32 [H, W, 3]."""
+    """Paint the picture before the camera, float32 [H, W, 3]."""
     lamp = rng.uniform(0, 2 * np.pi)
     light = (float(np.cos(lamp)), float(np.sin(lamp)))
     tint = rng.normal(1, 0.05, 3) * rng.uniform(0.85, 1.15)
@@ -183,20 +183,20 @@ def _paint(rng: Rng, family: Family, look: Look, labels: U8, bodies: list[_Body]
 
 
 def _mixed(field: F32, colours: NDArray[np.float64]) -> F32:
-    """Field of about -1 to 1 -> colours between the first and the second, float32 [h, w, 3]."""
+    """Map a field of about -1 to 1 to colours between the first and the second, float32 [h, w, 3]."""
     share = np.clip(0.5 + 0.5 * field, -0.15, 1.15)[..., None]
     return np.asarray(colours[0] + share * (colours[1] - colours[0]), np.float32)
 
 
 def _cast(picture: F32, body: _Body, strength: float, light: tuple[float, float], reach: float) -> None:
-    """Darken what lies around a body on the side away from the lamp."""
+    """Darken the surroundings of a body on the side away from the lamp."""
     move = np.array([[1, 0, body.x - light[0] * reach], [0, 1, body.y - light[1] * reach]])
     whole = cv2.warpAffine(body.cover, move, picture.shape[1::-1])
     picture *= 1 - strength * cv2.GaussianBlur(whole, (0, 0), max(reach, 0.5))[..., None]
 
 
 def _expose(rng: Rng, picture: F32) -> U8:
-    """Uneven light, the lens's blur and the sensor's noise."""
+    """Add uneven light, the lens's blur and the sensor's noise."""
     h, w = picture.shape[:2]
     y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j].astype(np.float32)
     side = rng.uniform(0, 2 * np.pi)

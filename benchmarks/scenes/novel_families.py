@@ -1,4 +1,4 @@
-"""The kinds of bodies in the novel pictures: what each looks like, and the ground it hides on."""
+"""The kinds of bodies in the novel pictures, each with its look and the ground it hides on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Family:
     """A kind of body on its ground.
 
     Fields are about -1 to 1 and choose between a dark and a light colour (RGB, 0 to 255). relief: how round a body is
-    shaded; rim: how dark its outline is, below 0 how light; shadow: how dark what it lies on becomes around it.
+    shaded; rim: how dark its outline is, below 0 how light; shadow: how dark the ground becomes around it.
     """
 
     outline: Callable[[Rng, Look], Outline]
@@ -161,4 +161,4 @@ FAMILIES: dict[str, Family] = {
         0.15, 0.1, 0.25,
     ),
 }  # fmt: skip
-"""By name; a seed has that of its rank modulo their number."""
+"""Families by name; a seed chooses the family at the seed modulo their number."""

@@ -1,7 +1,7 @@
 """Outlines of the bodies in the novel pictures: jagged, armed, fringed, pierced and winged.
 
 An outline is a list of closed polygons, float64 [N, 2]; a point is inside where it is inside an odd number of them.
-`look`, float64 [4] of 0 to 1, is what the bodies of one picture have in common.
+`look`, float64 [4] of 0 to 1, is the part that the bodies of one picture share.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ROUND = np.linspace(0, 2 * np.pi, 720, endpoint=False)
 
 
 def rosette(rng: Rng, look: Look) -> Outline:
-    """Toothed leaves around a heart."""
+    """Outline toothed leaves around a heart."""
     leaves = 5 + int(4 * look[0])
     leaf = np.abs(np.cos(leaves * _ROUND / 2)) ** (0.6 + 0.8 * look[1])
     teeth = np.mod(_ROUND * leaves * (5 + int(4 * look[2])) / (2 * np.pi), 1)
@@ -27,7 +27,7 @@ def rosette(rng: Rng, look: Look) -> Outline:
 
 
 def amoeba(rng: Rng, look: Look) -> Outline:
-    """A soft body with a few long feet."""
+    """Outline a soft body with a few long feet."""
     radius = 1 + _waves(rng, range(2, 7), 0.1)
     for _ in range(3 + int(4 * look[0])):
         away = np.angle(np.exp(1j * (_ROUND - rng.uniform(0, 2 * np.pi))))
@@ -36,7 +36,7 @@ def amoeba(rng: Rng, look: Look) -> Outline:
 
 
 def star(rng: Rng, look: Look) -> Outline:
-    """Arms that bend the same way."""
+    """Outline arms that bend the same way."""
     arms = 5 + int(5 * look[0])
     arm = (0.5 + 0.5 * np.cos(arms * _ROUND)) ** (1.0 + 0.7 * look[1])
     radius = 0.3 + 0.7 * arm * _per_lobe(rng, arms, 0.2)
@@ -44,7 +44,7 @@ def star(rng: Rng, look: Look) -> Outline:
 
 
 def ring(rng: Rng, look: Look) -> Outline:
-    """A scalloped band around a hole through which the ground is seen."""
+    """Outline a scalloped band around a hole through which the ground is seen."""
     scallops = 0.05 * np.cos((9 + int(12 * look[0])) * _ROUND)
     outer = 1 + _waves(rng, range(2, 5), 0.07) + scallops
     inner = (0.38 + 0.2 * look[1]) * (1 + _waves(rng, range(2, 6), 0.09))
@@ -53,7 +53,7 @@ def ring(rng: Rng, look: Look) -> Outline:
 
 
 def lichen(rng: Rng, look: Look) -> Outline:
-    """A frayed patch, gnawed through in places."""
+    """Outline a frayed patch, gnawed through in places."""
     radius = 1 + _waves(rng, range(2, 8), 0.13) + _waves(rng, range(8, 30), 0.012 + 0.012 * look[0])
     holes = [
         0.16 * rng.uniform(0.7, 1.2) * _polar(1 + _waves(rng, range(2, 9), 0.14))
@@ -64,7 +64,7 @@ def lichen(rng: Rng, look: Look) -> Outline:
 
 
 def moth(rng: Rng, look: Look) -> Outline:
-    """Two pairs of wings with notched ends, the same on both sides, and a body."""
+    """Outline two pairs of wings with notched ends, the same on both sides, and a body."""
     side = np.abs(np.angle(np.exp(1j * _ROUND)))
     spread = rng.uniform(0.85, 1.1)
     fore = np.exp(-(((side - spread) / (0.46 + 0.12 * look[0])) ** 4))
@@ -75,13 +75,13 @@ def moth(rng: Rng, look: Look) -> Outline:
 
 
 def _per_lobe(rng: Rng, lobes: int, spread: float) -> Points:
-    """A length for each of the lobes, [720], changing where two of them meet."""
+    """Return a length for each of the lobes, [720], that changes where two of them meet."""
     lengths = rng.uniform(1 - spread, 1 + spread, lobes)
     return np.asarray(lengths[np.round(_ROUND * lobes / (2 * np.pi)).astype(int) % lobes])
 
 
 def _waves(rng: Rng, counts: range, strength: float) -> Points:
-    """Random waves around a circle, [720]."""
+    """Return random waves around a circle, [720]."""
     total = np.zeros_like(_ROUND)
     for count in counts:
         total += rng.normal(0, strength) * np.cos(count * _ROUND + rng.uniform(0, 2 * np.pi))
@@ -89,13 +89,13 @@ def _waves(rng: Rng, counts: range, strength: float) -> Points:
 
 
 def _polar(radius: Points, swirl: float = 0.0) -> Points:
-    """Points of a radius around the origin; `swirl` in radians per radius bends what stands out."""
+    """Return points of a radius around the origin; `swirl`, in radians per radius, bends the parts that stand out."""
     angle = _ROUND + swirl * radius
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
 def _unit(outline: Outline) -> Outline:
-    """The outline scaled to an area of 1."""
+    """Scale the outline to an area of 1."""
     areas = [abs(np.sum(p[:, 0] * np.roll(p[:, 1], -1) - p[:, 1] * np.roll(p[:, 0], -1))) / 2 for p in outline]
     scale = (areas[0] - sum(areas[1:])) ** -0.5
     return [p * scale for p in outline]

@@ -16,7 +16,7 @@ SizeHw = tuple[int, int]
 
 
 def fractal(rng: Rng, size_hw: SizeHw, across: float, octaves: int = 4, fall: float = 0.6) -> F32:
-    """Clouds, float32 [h, w]: `across` cells, then twice as many with `fall` of the strength, and so on."""
+    """Return clouds, float32 [h, w]: `across` cells, then twice as many with `fall` of the strength, and so on."""
     total = np.zeros(size_hw, np.float32)
     weight, weights = 1.0, 0.0
     for octave in range(octaves):
@@ -27,7 +27,7 @@ def fractal(rng: Rng, size_hw: SizeHw, across: float, octaves: int = 4, fall: fl
 
 
 def pebbles(rng: Rng, size_hw: SizeHw, across: float) -> tuple[F32, F32]:
-    """Stones that touch: a random tone for each, and their height, 1 in the middle and -1 between them."""
+    """Return stones that touch: a random tone for each, and their height, 1 in the middle and -1 between them."""
     rows, cols = _cells(size_hw, across)
     height, width = size_hw
     y = (np.arange(rows)[:, None] + rng.uniform(0.05, 0.95, (rows, cols))) * (height / rows)
@@ -42,26 +42,26 @@ def pebbles(rng: Rng, size_hw: SizeHw, across: float) -> tuple[F32, F32]:
 
 
 def stripes(rng: Rng, size_hw: SizeHw, across: float, angle: float, sway: float) -> F32:
-    """Bands, float32 [h, w], across the direction `angle` in radians; they sway by so many of their widths."""
+    """Return bands, float32 [h, w], across the direction `angle` in radians; they sway by `sway` of their widths."""
     y, x = np.mgrid[: size_hw[0], : size_hw[1]].astype(np.float32) / np.float32(min(size_hw))
     along = (np.cos(angle) * x + np.sin(angle) * y) * across
     return np.asarray(np.sin(2 * np.pi * (along + sway * fractal(rng, size_hw, 3, 3))), np.float32)
 
 
 def grain(rng: Rng, size_hw: SizeHw, across: float, long: float) -> F32:
-    """Fibres from top to bottom, float32 [h, w]: clouds stretched `long` times."""
+    """Return fibres from top to bottom, float32 [h, w]: clouds stretched `long` times."""
     rows, cols = _cells(size_hw, across)
     return noise(rng, size_hw, (max(round(rows / long), 2), cols))
 
 
 def specks(rng: Rng, size_hw: SizeHw, across: float, share: float) -> F32:
-    """Sparse round specks, float32 [h, w], 0 to 1; about `share` of the surface."""
+    """Return sparse round specks, float32 [h, w], 0 to 1; about `share` of the surface."""
     field = noise(rng, size_hw, _cells(size_hw, across))
     edge = float(np.quantile(field, 1 - share))
     return np.asarray(np.clip((field - edge) / 0.15, 0, 1), np.float32)
 
 
 def _cells(size_hw: SizeHw, across: float) -> tuple[int, int]:
-    """Rows and columns of square cells, `across` of them over the shorter side; no more than there are pixels."""
+    """Return rows and columns of square cells, `across` of them over the shorter side, but no more than pixels."""
     per_pixel = min(across / min(size_hw), 1.0)
     return max(round(size_hw[0] * per_pixel), 2), max(round(size_hw[1] * per_pixel), 2)

@@ -48,20 +48,20 @@ class Body:
         return np.array([-self.down[1], self.down[0]])
 
     def on_head(self, x: Points, y: Points) -> Points:
-        """Outline [N, 2] from head coordinates (-1..1 across, -1..1 crown to chin)."""
+        """Return the outline [N, 2] of head coordinates (-1..1 across, -1..1 crown to chin)."""
         across = np.outer(x * self.head_axes[0], self.side)
         return self.head + across + np.outer(y * self.head_axes[1], self.down)
 
 
 def pick(rng: Rng, colours: tuple[Colour, ...], spread: float = 14) -> Colour:
-    """One of the colours, varied by up to `spread` in every channel."""
+    """Choose one of the colours, and vary it by up to `spread` in every channel."""
     c = np.asarray(colours[int(rng.integers(len(colours)))]) + rng.uniform(-spread, spread, 3)
     r, g, b = np.clip(c, 8, 250)
     return float(r), float(g), float(b)
 
 
 def section(limb: Stroke, start: float, stop: float, grow: float) -> Stroke:
-    """The part of a limb between two fractions of its length, `grow` times as thick."""
+    """Return the part of a limb between two fractions of its length, `grow` times as thick."""
     line, radius = limb
     at = np.linspace(start, stop, 14) * (len(line) - 1)
     index = np.arange(len(line))
@@ -81,14 +81,14 @@ def _weave(canvas: Canvas, stamp: Stamp, rng: Rng, base: Colour, angle: float) -
 
 
 def cable(canvas: Canvas, rng: Rng, line: Points) -> None:
-    """Thin lead, 3 to 6 reference pixels wide."""
+    """Draw a thin lead, 3 to 6 reference pixels wide."""
     half = rng.uniform(1.5, 3.0)
     colour = pick(rng, CABLE_COLOURS)
     _hose(canvas, "cable", line, half, colour, 1.0, 0.45)
 
 
 def tube(canvas: Canvas, rng: Rng, line: Points) -> None:
-    """Plastic tube, 8 to 14 reference pixels wide, more or less translucent."""
+    """Draw a plastic tube, 8 to 14 reference pixels wide, more or less translucent."""
     colour = pick(rng, ((205, 222, 226), (170, 205, 200), (200, 205, 235), (225, 215, 190)))
     _hose(canvas, "tube", line, rng.uniform(4, 7), colour, rng.uniform(0.5, 0.85), 0.75)
 
@@ -108,7 +108,7 @@ def _hose(canvas: Canvas, kind: str, line: Points, half: float, colour: Colour, 
 
 
 def patch(canvas: Canvas, rng: Rng, at: Points) -> None:
-    """ECG electrode: adhesive disc 16 to 28 reference pixels across with a metal button."""
+    """Draw an ECG electrode: an adhesive disc, 16 to 28 reference pixels across, with a metal button."""
     ident = canvas.add("patch", True)
     r = rng.uniform(9, 14)
     base = pick(rng, ((235, 235, 230), (225, 205, 170), (120, 150, 200), (190, 215, 225)))
@@ -120,7 +120,7 @@ def patch(canvas: Canvas, rng: Rng, at: Points) -> None:
 
 
 def bandage(canvas: Canvas, rng: Rng, body: Body, limb: Stroke | None) -> None:
-    """White or brown wrapped strip, around a limb or (limb None) the forehead."""
+    """Draw a white or brown wrapped strip, around a limb or (limb None) the forehead."""
     ident = canvas.add("bandage", True)
     base = pick(rng, ((232, 230, 224), (176, 134, 96), (205, 172, 136)))
     angle = float(np.arctan2(body.down[1], body.down[0]))
@@ -141,7 +141,7 @@ def bandage(canvas: Canvas, rng: Rng, body: Body, limb: Stroke | None) -> None:
 
 
 def wrap_end(canvas: Canvas, rng: Rng, limb: Stroke, kind: str) -> None:
-    """Sock or glove over the end of a limb, with a cuff."""
+    """Draw a sock or glove over the end of a limb, with a cuff."""
     ident = canvas.add(kind, True)
     base, second = pick(rng, CLOTH_COLOURS + BRIGHT), pick(rng, BRIGHT)
     cut = rng.uniform(0.72, 0.8) if kind == "sock" else rng.uniform(0.78, 0.84)
@@ -155,7 +155,7 @@ def wrap_end(canvas: Canvas, rng: Rng, limb: Stroke, kind: str) -> None:
 
 
 def tag(canvas: Canvas, rng: Rng, limb: Stroke) -> None:
-    """Identity band around a wrist or an ankle, with printed lines."""
+    """Draw an identity band around a wrist or an ankle, with printed lines."""
     ident = canvas.add("tag", True)
     at = rng.uniform(0.72, 0.78)
     line, r = section(limb, at, at + 0.055, 1.2)
@@ -169,7 +169,7 @@ def tag(canvas: Canvas, rng: Rng, limb: Stroke) -> None:
 
 
 def oxygen_mask(canvas: Canvas, rng: Rng, body: Body) -> None:
-    """Translucent cup over nose and mouth, held by a strap."""
+    """Draw a translucent cup over nose and mouth, held by a strap."""
     ident = canvas.add("oxygen_mask", True)
     w, h = body.head_axes
     strap_colour = pick(rng, ((70, 120, 90), (220, 220, 215), (70, 95, 150)))
@@ -192,7 +192,7 @@ def oxygen_mask(canvas: Canvas, rng: Rng, body: Body) -> None:
 
 
 def pacifier(canvas: Canvas, rng: Rng, body: Body) -> None:
-    """Shield, knob and ring over the mouth."""
+    """Draw shield, knob and ring over the mouth."""
     ident = canvas.add("pacifier", True)
     w, h = body.head_axes
     at = body.face + body.down * 0.5 * h
@@ -205,7 +205,7 @@ def pacifier(canvas: Canvas, rng: Rng, body: Body) -> None:
 
 
 def hat(canvas: Canvas, rng: Rng, body: Body) -> None:
-    """Knitted cap over the crown, with a folded brim."""
+    """Draw a knitted cap over the crown, with a folded brim."""
     ident = canvas.add("hat", True)
     base, second = pick(rng, CLOTH_COLOURS + BRIGHT), pick(rng, CLOTH_COLOURS)
     brim = rng.uniform(-0.4, -0.2)
@@ -222,7 +222,7 @@ def hat(canvas: Canvas, rng: Rng, body: Body) -> None:
 
 
 def diaper(canvas: Canvas, rng: Rng, outline: Points) -> None:
-    """Padded brief over the hips with two tapes; outline runs waist left, right, crotch."""
+    """Draw a padded brief over the hips with two tapes. The outline runs waist left, right, crotch."""
     ident = canvas.add("diaper", True)
     base = pick(rng, ((236, 236, 234), (225, 232, 238), (235, 225, 205)), 8)
     stamp = canvas.fill(spline(outline, 6, closed=True))
@@ -237,7 +237,7 @@ def diaper(canvas: Canvas, rng: Rng, outline: Points) -> None:
 
 
 def toy(canvas: Canvas, rng: Rng, at: Points, unit: float) -> None:
-    """Plush animal or striped ball, drawn as one object of several parts."""
+    """Draw a plush animal or striped ball as one object of several parts."""
     ident = canvas.add("toy", True)
     base, second = pick(rng, BRIGHT, 25), pick(rng, BRIGHT, 25)
     r = unit * rng.uniform(0.05, 0.085)
@@ -273,7 +273,7 @@ def toy(canvas: Canvas, rng: Rng, at: Points, unit: float) -> None:
 
 
 def blanket(canvas: Canvas, rng: Rng, outline: Points, fold: Points) -> None:
-    """Large cloth with a wavy outline and a turned-back strip [4, 2] along one edge."""
+    """Draw a large cloth with a wavy outline and a turned-back strip [4, 2] along one edge."""
     ident = canvas.add("blanket", True)
     base, second = pick(rng, CLOTH_COLOURS), pick(rng, CLOTH_COLOURS + BRIGHT)
     stamp = canvas.fill(outline)

@@ -13,7 +13,7 @@ CELLS = 128  # on the longer side: a 512-pixel segmenter that answers at a quart
 
 @dataclass(frozen=True)
 class RefineScene:
-    """rgb: uint8 [H, W, 3]; truth: bool [H, W]; rough: float32 [H, W], 0 or 1."""
+    """A picture with its masks. rgb: uint8 [H, W, 3]; truth: bool [H, W]; rough: float32 [H, W], 0 or 1."""
 
     rgb: NDArray[np.uint8]
     truth: NDArray[np.bool_]
@@ -21,9 +21,9 @@ class RefineScene:
 
 
 def refine_scene(seed: int, size_wh: tuple[int, int]) -> RefineScene:
-    """The middle of the scene of a seed, of a size in pixels, with the mask of its occlusions."""
+    """Draw the scene of a seed, and return its middle of a size in pixels, with the mask of its occlusions."""
     width, height = size_wh
-    # Scenes are drawn 16 to 9; what sticks out on either side is cut off.
+    # Scenes are drawn 16 to 9; the surplus on either side is cut off.
     scene = draw_scene(seed, (max(width, -(-height * 16 // 9)), max(height, -(-width * 9 // 16))))
     top, left = (scene.rgb.shape[0] - height) // 2, (scene.rgb.shape[1] - width) // 2
     window = slice(top, top + height), slice(left, left + width)
@@ -32,9 +32,10 @@ def refine_scene(seed: int, size_wh: tuple[int, int]) -> RefineScene:
 
 
 def rough_mask(truth: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The truth as a segmenter would find it at best: averaged over coarse cells, scaled up, cut at a half."""
+    """Return the best mask that a segmenter could find: averaged over coarse cells, scaled up, cut at a half."""
     height, width = truth.shape
     share = CELLS / max(height, width)
     cells = max(1, round(width * share)), max(1, round(height * share))
     coarse = cv2.resize(truth.astype(np.float32), cells, interpolation=cv2.INTER_AREA)
-    return (cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5).astype(np.float32)
+    fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(fine > 0.5, np.float32)

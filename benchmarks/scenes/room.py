@@ -30,7 +30,7 @@ class Frame:
     squash: float  # vertical shortening of a bed seen from above at an angle
 
     def at(self, points: object) -> Points:
-        """Reference pixels [N, 2] (or [2]) of bed points; nearer (lower) points grow a little."""
+        """Return the reference pixels [N, 2] (or [2]) of bed points; nearer (lower) points grow a little."""
         p = np.asarray(points, np.float64) - (0, 0.5)
         c, s = np.cos(self.angle), np.sin(self.angle)
         x = (c * p[..., 0] - s * p[..., 1]) * self.length
@@ -40,12 +40,12 @@ class Frame:
 
 
 def box(x: float, y: float, w: float, h: float, lean: float = 0.0) -> Points:
-    """Outline of a box with its top-left corner at (x, y), leaning sideways."""
+    """Return the outline of a box with its top-left corner at (x, y), leaning sideways."""
     return np.array([[x + lean, y], [x + w + lean, y], [x + w, y + h], [x, y + h]], np.float64)
 
 
 def draw_room(canvas: Canvas, rng: Rng) -> None:
-    """Floor, wall and furniture; fills the whole frame."""
+    """Draw floor, wall and furniture over the whole frame."""
     base = pick(rng, ((150, 150, 146), (128, 140, 150), (165, 150, 128), (96, 104, 110)))
     tone = (0.12 * noise(rng, (90, 160), (7, 12)) + 0.05 * noise(rng, (90, 160), (40, 70)) + 1)[..., None] * np.asarray(
         base, np.float32
@@ -104,7 +104,7 @@ def _rounded(points: Points, corner: float = 0.1) -> Points:
 
 
 def draw_bed(canvas: Canvas, rng: Rng, bed: Frame) -> None:
-    """Bed frame with rails, wrinkled printed sheet and pillow, around bed coordinates 0..1."""
+    """Draw a bed frame with rails, a wrinkled printed sheet and a pillow, around bed coordinates 0..1."""
     ident = canvas.add("bed_frame", False)
     half, top, foot = rng.uniform(0.4, 0.52), -0.2, 1.16
     rect = np.array([[-half, top], [half, top], [half, foot], [-half, foot]])
@@ -143,7 +143,7 @@ def draw_bed(canvas: Canvas, rng: Rng, bed: Frame) -> None:
 
 
 def draw_body(canvas: Canvas, rng: Rng, frame: Frame) -> Body:
-    """Legs, arms, torso, head and hair; returns where they are."""
+    """Draw legs, arms, torso, head and hair, and return their places."""
     # One object: torso, limbs and head share their skin, and no line parts them.
     ident = canvas.add("body", False)
     skin = np.asarray(pick(rng, SKIN, 8))

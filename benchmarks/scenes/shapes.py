@@ -14,14 +14,14 @@ from maskrt.benchmarks.scenes.canvas import F32, Canvas, Colour, Points, Stamp
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> F32:
-    """Smooth noise in about -1..1, float32 [h, w], from a grid of (rows, cols) cells."""
+    """Return smooth noise in about -1..1, float32 [h, w], from a grid of (rows, cols) cells."""
     low = rng.uniform(-1, 1, cells).astype(np.float32)
     size = (shape[1], shape[0])
     return np.asarray(cv2.resize(low, size, interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def to_size(texture: F32, stamp: Stamp) -> F32:
-    """Texture [h, w, ...] stretched over a stamp."""
+    """Stretch a texture [h, w, ...] over a stamp."""
     h, w = stamp.mask.shape
     if h == 0 or w == 0:  # the object lies wholly outside the frame
         return np.zeros((h, w, *texture.shape[2:]), np.float32)
@@ -29,7 +29,7 @@ def to_size(texture: F32, stamp: Stamp) -> F32:
 
 
 def spline(points: Sequence[Sequence[float]] | Points, steps: int, closed: bool = False) -> Points:
-    """Catmull-Rom curve through the points, `steps` samples for each span."""
+    """Return the Catmull-Rom curve through the points, with `steps` samples for each span."""
     p = np.asarray(points, np.float64)
     n = len(p)
     p = np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
@@ -50,7 +50,7 @@ def ellipse(
     angle: float = 0.0,
     wobble: Points | None = None,
 ) -> Points:
-    """Closed ellipse outline; wobble [K] scales the radius smoothly around it."""
+    """Return a closed ellipse; wobble [K] scales the radius smoothly around it."""
     t = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     r = np.ones(60)
     if wobble is not None:
@@ -70,7 +70,7 @@ def cloth(
     style: str,
     wrinkle: float,
 ) -> F32:
-    """Wrinkled fabric colour, float32 [h, w, 3]; style: plain, stripes, checks or dots."""
+    """Return the colours of a wrinkled fabric, float32 [h, w, 3]; style: plain, stripes, checks or dots."""
     u, v = canvas.grid(stamp, rng.uniform(0, np.pi))
     pitch, share = rng.uniform(22, 70), rng.uniform(0.25, 0.5)
     on = np.zeros_like(u)

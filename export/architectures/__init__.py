@@ -1,1 +1,1 @@
-"""Networks in PyTorch, as their public checkpoints have them."""
+"""Networks in PyTorch, with the keys of their public checkpoints."""

@@ -19,7 +19,7 @@ Dilations = tuple[tuple[int, int], tuple[int, int]]
 
 
 def initialise(module: nn.Module) -> None:
-    """He initialisation of every convolution, in place: for training from nothing."""
+    """Give every convolution He's initial weights, in place, for training from nothing."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -46,11 +46,12 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 [N, in, H, W] -> [N, 4 * width, H / stride, W / stride]."""
+        """Map float32 [N, in, H, W] to [N, 4 * width, H / stride, W / stride]."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
-        return self.relu(self.bn3(self.conv3(x)) + shortcut)
+        activated: Tensor = self.relu(self.bn3(self.conv3(x)) + shortcut)
+        return activated
 
 
 class ResNet(nn.Module):
@@ -83,19 +84,19 @@ class ResNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 [N, 3, H, W] -> features at stride 4, [N, 4 * stem, H/4, W/4], and at the last stage."""
+        """Map float32 [N, 3, H, W] to the features at stride 4, [N, 4 * stem, H/4, W/4], and at the last stage."""
         low = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x)))))
         return low, self.layer4(self.layer3(self.layer2(low)))
 
 
 def divisible_by_8(channels: float) -> int:
-    """Channels rounded to a multiple of 8, never more than 10% down. Source: torchvision's _make_divisible."""
+    """Round channels to a multiple of 8, never more than 10% down. Source: torchvision's _make_divisible."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 def mobilenet_channels(width_mult: float = 1.0) -> tuple[int, ...]:
-    """The nine channel counts of MobileNetV2: stem, seven stages, last. Source: torchvision's MobileNetV2."""
+    """Return the nine channel counts of MobileNetV2: stem, seven stages, last. Source: torchvision's MobileNetV2."""
     stages = (divisible_by_8(channels * width_mult) for channels, _, _ in MOBILENET_STAGES)
     return (
         divisible_by_8(MOBILENET_STEM * width_mult),
@@ -113,7 +114,7 @@ def _conv_bn_relu6(
 
 
 class InvertedResidual(nn.Module):
-    """Expand, depthwise 3x3, project; a residual where the shape allows."""
+    """Expansion, depthwise 3x3 and projection, with a residual where the shape allows it."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, dilation: int) -> None:
         super().__init__()
@@ -128,8 +129,9 @@ class InvertedResidual(nn.Module):
         self._residual = inputs == outputs and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 [N, inputs, H, W] -> [N, outputs, H / stride, W / stride]."""
-        return x + self.conv(x) if self._residual else self.conv(x)
+        """Map float32 [N, inputs, H, W] to [N, outputs, H / stride, W / stride]."""
+        projected: Tensor = self.conv(x)
+        return x + projected if self._residual else projected
 
 
 class MobileNetV2(nn.Module):
@@ -157,7 +159,7 @@ class MobileNetV2(nn.Module):
         self.low_channels, self.out_channels = channels[2], channels[8]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 [N, 3, H, W] -> features at stride 4 and at stride 16."""
+        """Map float32 [N, 3, H, W] to the features at stride 4 and at stride 16."""
         low = torch.empty(0)
         for index, layer in enumerate(self.features):
             x = layer(x)

@@ -1,4 +1,4 @@
-"""Reading a checkpoint without running code from it, and loading it into exactly the architecture it was made for."""
+"""Read a checkpoint without running code from it, and load it into exactly the architecture it was made for."""
 
 import pickle
 import re
@@ -18,18 +18,18 @@ StateDict = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "model.")  # of DataParallel and of Lightning
 SHOWN = 3
-# What torch's restricted unpickler says about a file that is whole but wants more than tensors.
+# The words of torch's restricted unpickler about a file that is whole but wants more than tensors.
 CODE = re.compile(r"\bglobal\b|unrecognized function|unsupported class|class .* not", re.IGNORECASE)
 
 
 def load_state_dict(path: Path) -> StateDict:
-    """The tensors of a checkpoint by name, on the CPU; memory-mapped where the format allows.
+    """Read the tensors of a checkpoint by name onto the CPU, memory-mapped where the format allows it.
 
-    Takes .safetensors, or what torch.save wrote: a state dict, also inside {"state_dict": ...}, {"model": ...} or
+    The file is a .safetensors, or a state dict of torch.save, also inside {"state_dict": ...}, {"model": ...} or
     {"model_state_dict": ...}. A prefix `module.` or `model.` that every key has is removed.
 
     Raises:
-        CheckpointError: missing, truncated, holds pickled code, or is not a state dict.
+        CheckpointError: the file is missing or truncated, holds pickled code, or is not a state dict.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist or is not a file")
@@ -43,14 +43,14 @@ def load_strict(
     source: str,
     known: Mapping[str, Callable[[Mapping[str, Tensor]], nn.Module]],
 ) -> None:
-    """Load every tensor, in place, or none.
+    """Load every tensor in place, or none.
 
     Args:
-        source: what to call the checkpoint in an error, such as "resnet50 from best.pth".
+        source: the checkpoint's name in an error, such as "resnet50 from best.pth".
         known: KIND -> function that builds its architecture for a state dict; the error names the kinds that would fit.
 
     Raises:
-        CheckpointError: with the first missing, unexpected and wrongly shaped keys.
+        CheckpointError: keys are missing, unexpected or of another shape; the error names the first of each.
     """
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     complaints = [
@@ -72,7 +72,7 @@ def load_strict(
 
 
 def fitting_hint(state: Mapping[str, Tensor], known: Mapping[str, Callable[[Mapping[str, Tensor]], nn.Module]]) -> str:
-    """The end of an error: the kinds whose architecture has exactly the keys and shapes of a state dict, if any."""
+    """Return the end of an error: the kinds whose architecture has exactly a state dict's keys and shapes, if any."""
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     kinds = []
     for kind, build in known.items():

@@ -1,4 +1,4 @@
-"""The sizes of a custom network, from the JSON file beside its checkpoint."""
+"""Read the sizes of a custom network from the JSON file beside its checkpoint."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -12,10 +12,10 @@ MAX_CONFIG_BYTES = 1 << 16
 
 
 def read_config(path: Path, kind: type[ConfigT]) -> ConfigT:
-    """A SamConfig, CrmConfig or the like from JSON.
+    """Read a SamConfig, CrmConfig or the like from JSON.
 
     Raises:
-        InputError: missing, too large, not JSON, or with unknown or wrong fields.
+        InputError: the file is missing or too large, is not JSON, or has unknown or wrong fields.
     """
     if not path.is_file():
         raise InputError(f"{path} is missing: a custom network needs its sizes beside the checkpoint")

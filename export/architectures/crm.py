@@ -4,7 +4,8 @@ A ResNet reads a picture and its rough mask; features of three scales are fused 
 decodes any point of the plane from its four nearest features.
 
 Source: Shen et al. 2022, "High Quality Segmentation for Ultra High-resolution Images", and its public code, whose order
-of computation `CrmNet.forward` keeps: it defines every answer. maskrt.export.graphs.crm_graphs computes the same in less.
+of computation `CrmNet.forward` keeps: it defines every answer. maskrt.export.graphs.crm_graphs computes the same with
+less work.
 """
 
 from itertools import pairwise
@@ -18,8 +19,8 @@ from torch.nn import functional
 from maskrt.export.architectures.backbones import RESNET_BLOCKS, ResNet, initialise
 from maskrt.runtime.errors import InputError
 
-PLACE = 6  # what the pixel decoder gets beside the feature: relative place, place and cell, each y and x
-EPSILON = 1e-6  # by which the original moves its queries off the boundary between two cells
+PLACE = 6  # the pixel decoder's inputs besides the feature: relative place, place and cell, each y and x
+EPSILON = 1e-6  # the original moves its queries by this off the boundary between two cells
 MIN_AREA = 1e-9
 SCALES = (0.125, 0.25, 0.5, 1.0)  # of the public code's cascade
 
@@ -27,9 +28,9 @@ SCALES = (0.125, 0.25, 0.5, 1.0)  # of the public code's cascade
 class CrmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The sizes of a CRM; the defaults are those of the public checkpoint.
 
-    width: channels of the ResNet's stem, from which all others follow. blocks: bottlenecks per stage; the last stage is
-    computed by no one, so its count may be 0. hidden: of the pixel decoder's `layers` hidden layers. scales: of the
-    picture, turn by turn of the cascade.
+    width: channels of the ResNet's stem, from which all others follow. blocks: bottlenecks per stage; no answer needs
+    the last stage, so its count may be 0. hidden, layers: width and number of the pixel decoder's hidden layers.
+    scales: of the picture, one for each stage of the cascade.
     """
 
     backbone: Literal["resnet"] = "resnet"
@@ -58,11 +59,12 @@ class _ConvNormRelu(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.bn(self.atrous_conv(x)))
+        activated: Tensor = self.relu(self.bn(self.atrous_conv(x)))
+        return activated
 
 
 class Fusion(nn.Module):
-    """Three scales to one map at the finest. The names are the public code's and count the full network's channels."""
+    """Joins three scales into one map at the finest. The public code's names count the full network's channels."""
 
     def __init__(self, config: CrmConfig) -> None:
         super().__init__()
@@ -77,26 +79,30 @@ class Fusion(nn.Module):
         )
 
     def squeeze_fine(self, x: Tensor) -> Tensor:
-        """[B, width, h, w] of the stem -> [B, fine, h, w]."""
-        return self.dropout(torch.relu(self.bn1_128(self.aspp1_128(x))))
+        """Map the stem [B, width, h, w] to [B, fine, h, w]."""
+        squeezed: Tensor = self.dropout(torch.relu(self.bn1_128(self.aspp1_128(x))))
+        return squeezed
 
     def squeeze_middle(self, x: Tensor) -> Tensor:
-        """[B, 4 * width, h, w] of layer1 -> [B, middle, h, w]."""
-        return self.dropout(torch.relu(self.bn1_256(self.aspp1_256(x))))
+        """Map layer1 [B, 4 * width, h, w] to [B, middle, h, w]."""
+        squeezed: Tensor = self.dropout(torch.relu(self.bn1_256(self.aspp1_256(x))))
+        return squeezed
 
     def squeeze_coarse(self, x: Tensor) -> Tensor:
-        """[B, 16 * width, h, w] of layer3 -> [B, coarse, h, w]."""
-        return self.dropout(torch.relu(self.bn1_1024(self.aspp1_1024(x))))
+        """Map layer3 [B, 16 * width, h, w] to [B, coarse, h, w]."""
+        squeezed: Tensor = self.dropout(torch.relu(self.bn1_1024(self.aspp1_1024(x))))
+        return squeezed
 
     def forward(self, stem: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Features at 1/2, 1/4 and 1/8 -> [B, features, h/2, w/2]."""
+        """Map the features at 1/2, 1/4 and 1/8 to [B, features, h/2, w/2]."""
         size = stem.shape[2:]
         maps = [
             self.squeeze_fine(stem),
             functional.interpolate(self.squeeze_middle(low), size, mode="bilinear", align_corners=True),
             functional.interpolate(self.squeeze_coarse(high), size, mode="bilinear", align_corners=True),
         ]
-        return self.last_conv(torch.cat(maps, dim=1))
+        fused: Tensor = self.last_conv(torch.cat(maps, dim=1))
+        return fused
 
 
 class PixelDecoder(nn.Module):
@@ -110,13 +116,21 @@ class PixelDecoder(nn.Module):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(config.hidden, 1))
 
+    @property
+    def first(self) -> nn.Linear:
+        """The layer that reads the feature and the place."""
+        layer = self.layers[0]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
     def forward(self, x: Tensor) -> Tensor:
-        """[..., features + PLACE] -> logits [..., 1]."""
-        return self.layers(x)
+        """Map [..., features + PLACE] to logits [..., 1]."""
+        logits: Tensor = self.layers(x)
+        return logits
 
 
 class CrmNet(nn.Module):
-    """Picture and rough mask to the logits of any points."""
+    """Maps a picture and a rough mask to the logits of any points."""
 
     def __init__(self, config: CrmConfig) -> None:
         super().__init__()
@@ -126,9 +140,9 @@ class CrmNet(nn.Module):
         self.imnet = PixelDecoder(config)
 
     def backbone(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """float32 [B, 4, h, w], normalised RGB and mask in [-1, 1] -> features at 1/2, 1/4 and 1/8.
+        """Map float32 [B, 4, h, w], normalised RGB and mask in [-1, 1], to features at 1/2, 1/4 and 1/8.
 
-        Without layer4, which the original computes and drops.
+        layer4, which the original computes and drops, is left out.
         """
         net = self.feats
         stem = net.relu(net.bn1(net.conv1(pixels)))
@@ -136,11 +150,12 @@ class CrmNet(nn.Module):
         return stem, low, net.layer3(net.layer2(low))
 
     def features(self, pixels: Tensor) -> Tensor:
-        """float32 [B, 4, h, w] -> [B, features, ceil(h / 2), ceil(w / 2)]."""
-        return self.aspp_(*self.backbone(pixels))
+        """Map float32 [B, 4, h, w] to [B, features, ceil(h / 2), ceil(w / 2)]."""
+        fused: Tensor = self.aspp_(*self.backbone(pixels))
+        return fused
 
     def decode(self, features: Tensor, coords: Tensor, cell: Tensor) -> Tensor:
-        """Logits of points, each from its four nearest features.
+        """Decode the logits of points, each from its four nearest features.
 
         Args:
             features: [B, C, h, w].
@@ -164,25 +179,27 @@ class CrmNet(nn.Module):
                 predictions.append(self.imnet(torch.cat([feature, relative, coords, cell * scale], dim=-1))[..., 0])
                 areas.append((relative[..., 0] * relative[..., 1]).abs() + MIN_AREA)
         total = torch.stack(areas).sum(0)
-        # A prediction weighs what the diagonally opposite cell covers.
-        return sum(prediction * (area / total) for prediction, area in zip(predictions, reversed(areas), strict=True))  # type: ignore[return-value]
+        # A prediction's weight is the area of the diagonally opposite cell.
+        logits = sum(prediction * (area / total) for prediction, area in zip(predictions, reversed(areas), strict=True))
+        assert isinstance(logits, Tensor)  # and not the 0 that a sum starts with
+        return logits
 
     def forward(self, pixels: Tensor, coords: Tensor, cell: Tensor) -> Tensor:
-        """The original's order: everything for every point. Returns logits [B, Q]."""
+        """Compute everything for every point, in the original's order, and return logits [B, Q]."""
         return self.decode(self.features(pixels), coords, cell)
 
 
 def pixel_centres(height: int, width: int) -> Tensor:
-    """float32 [h, w, 2], y and x of every pixel's centre in [-1, 1], by the original's arithmetic (make_coord)."""
+    """Return float32 [h, w, 2], y and x of every pixel's centre in [-1, 1], computed as in the original (make_coord)."""
     rows, columns = (-1 + 1 / n + (2 / n) * torch.arange(n).float() for n in (height, width))
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1)
 
 
 def build_crm(config: CrmConfig) -> CrmNet:
-    """A CRM with random weights, in evaluation mode.
+    """Build a CRM with random weights, in evaluation mode.
 
     Raises:
-        InputError: sizes that no network can have.
+        InputError: no network can have these sizes.
     """
     if min(config.width, config.hidden, config.layers, *config.blocks[:3]) < 1 or config.blocks[3] < 0:
         raise InputError(f"CRM config: {config} has a size below 1")

@@ -50,7 +50,7 @@ class AsppPooling(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 [N, inputs, H, W] -> [N, outputs, H, W]."""
+        """Map float32 [N, inputs, H, W] to [N, outputs, H, W]."""
         # Upstream resizes the 1x1 map bilinearly, which is this constant; Expand spares the graph a Resize.
         pooled = x
         for layer in self:
@@ -72,8 +72,9 @@ class Aspp(nn.Module):
         self.project = nn.Sequential(merge, nn.BatchNorm2d(outputs), nn.ReLU(), nn.Dropout(0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 [N, inputs, H, W] -> [N, outputs, H, W]."""
-        return self.project(torch.cat([branch(x) for branch in self.convs], dim=1))
+        """Map float32 [N, inputs, H, W] to [N, outputs, H, W]."""
+        pooled: Tensor = self.project(torch.cat([branch(x) for branch in self.convs], dim=1))
+        return pooled
 
 
 class DeepLabV3PlusDecoder(nn.Module):
@@ -91,9 +92,10 @@ class DeepLabV3PlusDecoder(nn.Module):
         self.block2 = _activated(_separable(LOW_LEVEL_CHANNELS + channels, channels), channels)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        """[N, low, H/4, W/4] and [N, high, H/16, W/16] -> [N, channels, H/4, W/4]."""
+        """Map [N, low, H/4, W/4] and [N, high, H/16, W/16] to [N, channels, H/4, W/4]."""
         coarse = functional.interpolate(self.aspp(high), scale_factor=4, mode="bilinear", align_corners=True)
-        return self.block2(torch.cat([coarse, self.block1(low)], dim=1))
+        features: Tensor = self.block2(torch.cat([coarse, self.block1(low)], dim=1))
+        return features
 
 
 class DeepLabV3Plus(nn.Module):
@@ -109,21 +111,22 @@ class DeepLabV3Plus(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised float32 [N, 3, H, W] -> logits float32 [N, classes, H, W]."""
-        return self.segmentation_head(self.decoder(*self.encoder(x)))
+        """Map normalised float32 [N, 3, H, W] to logits float32 [N, classes, H, W]."""
+        logits: Tensor = self.segmentation_head(self.decoder(*self.encoder(x)))
+        return logits
 
 
 def build_deeplabv3plus(
     encoder: str, classes: int, decoder_channels: int = 256, width_mult: float = 1.0
 ) -> DeepLabV3Plus:
-    """A DeepLabV3+ with random weights, in training mode.
+    """Build a DeepLabV3+ with random weights, in training mode.
 
     Args:
         encoder: "resnet50", "resnet101" or "mobilenet_v2".
         width_mult: scales the encoder's channels, rounded to multiples of 8 as torchvision does for MobileNetV2.
 
     Raises:
-        InputError: unknown encoder.
+        InputError: the encoder is unknown.
     """
     _check_known(encoder)
     if encoder == "mobilenet_v2":
@@ -135,10 +138,10 @@ def build_deeplabv3plus(
 
 
 def deeplabv3plus_for(encoder: str, state: Mapping[str, Tensor]) -> DeepLabV3Plus:
-    """The DeepLabV3+ whose classes, decoder channels and encoder width are those of a state dict, to load it into.
+    """Build the DeepLabV3+ with the classes, decoder channels and encoder width of a state dict, to load it into.
 
     Raises:
-        CheckpointError: the keys that tell the sizes are missing, so this is not a DeepLabV3+ with that encoder.
+        CheckpointError: the keys that give the sizes are missing, so this is not a DeepLabV3+ with that encoder.
         InputError: unknown encoder.
     """
     _check_known(encoder)
@@ -165,7 +168,7 @@ def _with_resnet(encoder: str, stem: int, classes: int, decoder_channels: int) -
 
 
 def _mobilenet_channels_of(state: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """The nine channel counts, read from the last block of every stage."""
+    """Read the nine channel counts from the last block of every stage."""
     counts = [state["encoder.features.0.0.weight"].shape[0]]
     index = 0
     for _, repeats, _ in MOBILENET_STAGES:

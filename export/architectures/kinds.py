@@ -1,4 +1,4 @@
-"""KIND:FILE, the way every checkpoint is named, and the architectures behind the kinds."""
+"""KIND:FILE, the name of every checkpoint, and the architectures behind the kinds."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maskrt.export.architectures.backbones import RESNET_BLOCKS
 from maskrt.export.architectures.checkpoints import StateDict, fitting_hint, load_state_dict, load_strict
 from maskrt.export.architectures.deeplab import ENCODERS, deeplabv3plus_for
-from maskrt.export.architectures.sam import SAM_CONFIGS, build_sam
+from maskrt.export.architectures.sam import SAM_CONFIGS, SamConfig, build_sam
 from maskrt.export.architectures.torchvision_deeplab import AUXILIARY, torchvision_deeplabv3_for
 from maskrt.export.architectures.unet import unet_for
 from maskrt.runtime.errors import CheckpointError, InputError
@@ -18,9 +18,10 @@ from maskrt.runtime.errors import CheckpointError, InputError
 
 @dataclass(frozen=True)
 class Architecture:
-    """build makes the network in the sizes of a state dict; its input's sides must be multiples of `multiple`.
+    """A segmenter's architecture. build: makes the network in the sizes of a state dict.
 
-    ignored: a prefix of keys that the network has no place for and that are dropped before loading.
+    multiple: the sides of the input must be multiples of it. ignored: a prefix of keys that the network has no place
+    for and that are dropped before loading.
     """
 
     build: Callable[[Mapping[str, Tensor]], nn.Module]
@@ -36,19 +37,25 @@ SEGMENTER_ARCHITECTURES = {
     },
 }
 
-# Every kind whose keys tell it apart: what load_strict offers when a checkpoint was given under the wrong one.
+
+def _sam_of(config: SamConfig, _: Mapping[str, Tensor]) -> nn.Module:
+    sam: nn.Module = build_sam(config)
+    return sam
+
+
+# Every kind whose keys tell it apart: load_strict suggests one when a checkpoint was given under the wrong kind.
 KNOWN: dict[str, Callable[[Mapping[str, Tensor]], nn.Module]] = {
     **{kind: architecture.build for kind, architecture in SEGMENTER_ARCHITECTURES.items()},
-    **{kind: lambda _, config=config: build_sam(config) for kind, config in SAM_CONFIGS.items()},  # type: ignore[misc]
+    **{kind: partial(_sam_of, config) for kind, config in SAM_CONFIGS.items()},
     "unet": unet_for,
 }
 
 
 def split_kind(text: str, kinds: Mapping[str, object], what: str) -> tuple[str, Path]:
-    """KIND and FILE of "KIND:FILE".
+    """Return KIND and FILE of "KIND:FILE".
 
     Raises:
-        InputError: no colon, no file name, or a kind that is not in `kinds`.
+        InputError: there is no colon or no file name, or the kind is not in `kinds`.
     """
     kind, colon, file = text.partition(":")
     if not colon or not file:
@@ -59,7 +66,7 @@ def split_kind(text: str, kinds: Mapping[str, object], what: str) -> tuple[str, 
 
 
 def load_architecture(kind: str, file: Path) -> nn.Module:
-    """A segmenter with the weights of a checkpoint, in evaluation mode; logits [N, C, H, W] from [N, 3, H, W].
+    """Load a segmenter with a checkpoint's weights, in evaluation mode. It maps [N, 3, H, W] to logits [N, C, H, W].
 
     Raises:
         CheckpointError: the checkpoint is damaged, holds code or belongs to another architecture.

@@ -1,7 +1,7 @@
 """A convolutional image encoder for SAM's prompt encoder and mask decoder, small enough to train on a CPU.
 
-In the role of SAM's ViT: [B, 3, S, S] normalised image to [B, C, S/16, S/16] embedding. The idea of a convolutional
-encoder behind SAM's decoder is NanoSAM's; this network is our own.
+It takes the role of SAM's ViT: [B, 3, S, S] normalised image to [B, C, S/16, S/16] embedding. The idea of a
+convolutional encoder behind SAM's decoder is NanoSAM's; this network is our own.
 """
 
 import torch
@@ -28,16 +28,16 @@ class LayerNorm2d(nn.Module):
 class ResnetEncoder(nn.Module):
     """ResNet-50 of some width with DeepLabV3+'s decoder, whose features at stride 4 are gathered into the embedding.
 
-    Keys and shapes of `encoder` and `decoder` are those of a DeepLabV3+, so that what such a network has learnt about
-    the kinds of things is where the prompts start. The decoder of SAM draws masks at stride 4 from an embedding at
-    stride 16: sixteen places share one vector, which a convolution of that size writes. The embedding is told where in
-    the frame it is by learned encodings of row and column, as SAM's ViT is: without them, two socks have the same
-    features, and only the prompt could tell them apart.
+    Keys and shapes of `encoder` and `decoder` are those of a DeepLabV3+, so that prompts start from what such a network
+    has learnt about the kinds of things. The decoder of SAM draws masks at stride 4 from an embedding at
+    stride 16: sixteen places share one vector, which a convolution of that size writes. Learned encodings of row and
+    column give the embedding its place in the frame, as in SAM's ViT. Without them, two socks have the same
+    features, and only the prompt could distinguish them.
 
     Args:
         out_chans: channels of the embedding.
-        width_mult: of the ResNet-50.
-        feature_channels: of DeepLabV3+'s decoder.
+        width_mult: width of the ResNet-50.
+        feature_channels: channels of DeepLabV3+'s decoder.
         image_size: longest side in pixels, a multiple of 16; kept as `img_size`, the name segment_anything reads.
     """
 
@@ -55,11 +55,12 @@ class ResnetEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         low, high = self.encoder(x)
         gathered = self.fine(self.decoder(low, high)) + self.coarse(high)
-        return self.neck(gathered + self.rows + self.columns)
+        embedding: Tensor = self.neck(gathered + self.rows + self.columns)
+        return embedding
 
 
 def _waves(channels: int, side: int) -> Tensor:
-    """[1, channels, side]: a wave of its own for every channel, of at most two periods over the frame."""
+    """Return [1, channels, side]: for every channel a wave of its own, of at most two periods over the frame."""
     place = torch.arange(side) / side
     frequency, phase = 2 * torch.rand(channels, 1), torch.rand(channels, 1)
     return 0.3 * torch.cos(2 * torch.pi * (frequency * place + phase))[None]

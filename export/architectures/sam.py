@@ -30,7 +30,8 @@ class SamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """The sizes of a SAM; the defaults are those that ViT-B, -L and -H share.
 
     encoder "vit" reads embed_dim, depth, heads, global_attn_indexes and window_size; "resnet" reads width_mult
-    and feature_channels (maskrt.export.architectures.resnet_encoder). The embedding is image_size / patch_size on a side, for both.
+    and feature_channels (maskrt.export.architectures.resnet_encoder). The embedding's side is image_size / patch_size,
+    for both.
     """
 
     encoder: Literal["vit", "resnet"] = "vit"
@@ -74,7 +75,7 @@ SAM_CONFIGS = {
 
 
 def upstream_modeling() -> ModuleType:
-    """segment_anything.modeling, loaded without its parent package.
+    """Load segment_anything.modeling without its parent package.
 
     Raises:
         InputError: segment_anything is not installed.
@@ -90,10 +91,10 @@ def upstream_modeling() -> ModuleType:
 
 
 def build_sam(config: SamConfig) -> Any:
-    """segment_anything's `Sam` in the sizes of a config, with random weights, in evaluation mode.
+    """Build segment_anything's `Sam` in the sizes of a config, with random weights, in evaluation mode.
 
     Raises:
-        InputError: sizes that do not fit together.
+        InputError: the sizes do not fit together.
     """
     _check(config)
     modeling = upstream_modeling()
@@ -125,7 +126,7 @@ def build_sam(config: SamConfig) -> Any:
 
 
 def _vit_encoder(config: SamConfig) -> nn.Module:
-    return upstream_modeling().ImageEncoderViT(
+    encoder: nn.Module = upstream_modeling().ImageEncoderViT(
         depth=config.depth,
         embed_dim=config.embed_dim,
         img_size=config.image_size,
@@ -139,6 +140,7 @@ def _vit_encoder(config: SamConfig) -> nn.Module:
         window_size=config.window_size,
         out_chans=config.prompt_dim,
     )
+    return encoder
 
 
 def _resnet_encoder(config: SamConfig) -> nn.Module:
@@ -181,7 +183,7 @@ class EncoderGraph(nn.Module):
     std: Tensor
 
     def __init__(self, sam: Any, encoder: nn.Module | None = None) -> None:
-        """encoder: stands in for the image encoder of `sam`, with the same answer."""
+        """Keep the parts. encoder: replaces the image encoder of `sam`, with the same answer."""
         super().__init__()
         self.encoder = encoder or sam.image_encoder
         self.image_size = int(sam.image_encoder.img_size)
@@ -189,9 +191,10 @@ class EncoderGraph(nn.Module):
         self.register_buffer("std", sam.pixel_std.clone(), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 [B, h, w, 3] RGB with max(h, w) == image_size -> image_embeddings float32 [B, C, e, e]."""
+        """Map uint8 [B, h, w, 3] RGB with max(h, w) == image_size to image_embeddings float32 [B, C, e, e]."""
         # The type first: TensorRT takes uint8 as an input, but moves and computes nothing in it.
         pixels = (image.to(torch.float32).permute(0, 3, 1, 2) - self.mean) / self.std
         # Padding comes after normalising: the pad is the mean colour, not black.
         pad = (0, self.image_size - image.shape[2], 0, self.image_size - image.shape[1])
-        return self.encoder(functional.pad(pixels, pad))
+        embeddings: Tensor = self.encoder(functional.pad(pixels, pad))
+        return embeddings

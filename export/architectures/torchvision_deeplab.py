@@ -15,7 +15,7 @@ from maskrt.runtime.errors import CheckpointError
 
 # The first block of a dilated stage keeps the dilation of the stage before it.
 TORCHVISION_DILATIONS = ((1, 2), (2, 4))
-AUXILIARY = "aux_classifier."  # the training-time head; its keys are dropped, knowingly
+AUXILIARY = "aux_classifier."  # the training-time head; its keys are dropped on purpose
 CHANNELS = 256
 
 
@@ -34,16 +34,16 @@ class TorchvisionDeepLabV3(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised float32 [N, 3, H, W] -> logits float32 [N, classes, H, W]."""
+        """Map normalised float32 [N, 3, H, W] to logits float32 [N, classes, H, W]."""
         _, features = self.backbone(x)
         return functional.interpolate(self.classifier(features), x.shape[2:], mode="bilinear", align_corners=False)
 
 
 def torchvision_deeplabv3_for(encoder: str, state: Mapping[str, Tensor]) -> TorchvisionDeepLabV3:
-    """The DeepLabV3 whose number of classes is that of a state dict, to load it into.
+    """Build the DeepLabV3 with the number of classes of a state dict, to load it into.
 
     Raises:
-        CheckpointError: the key that tells the classes is missing, so this is not torchvision's DeepLabV3.
+        CheckpointError: the key that gives the classes is missing, so this is not torchvision's DeepLabV3.
     """
     last = state.get("classifier.4.weight")
     if last is None:

@@ -20,36 +20,41 @@ class UNet(nn.Module):
     """Five convolutions of stride 2, then five transposed ones that each also see the encoder at their scale."""
 
     def __init__(self, channels: int, width: int = 64, classes: int = 1) -> None:
-        """channels: of the picture; width: channels after the first convolution, doubled by each further one."""
+        """Make the layers.
+
+        channels: of the picture; width: channels after the first convolution, doubled by each further one.
+        """
         super().__init__()
+        self.channels, self.classes = channels, classes
         widths = [width << level for level in range(DEPTH)]
         self.conv = nn.ModuleList(
             nn.Conv2d(before, after, 3, 2, 1) for before, after in zip([channels, *widths], widths, strict=False)
         )
         outputs = [after // 2 for after in reversed(widths)]
         self.deconv = nn.ModuleList(
-            # Twice the channels: what comes from below, and the skip.
+            # Twice the channels: those from below, and the skip.
             nn.ConvTranspose2d(2 * before, after, 3, 2, 1, 1)
             for before, after in zip(reversed(widths), outputs, strict=True)
         )
         self.final = nn.Conv2d(outputs[-1], classes, 1)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """Logits float32 [B, classes, H, W] of a picture float32 [B, channels, H, W]."""
+        """Map a picture float32 [B, channels, H, W] to logits float32 [B, classes, H, W]."""
         x, skips = picture, []
         for layer in self.conv:
             x = functional.relu(layer(x))
             skips.append(x)
         for layer, skip in zip(self.deconv, reversed(skips), strict=True):
             x = functional.relu(layer(torch.cat((x, skip), 1)))
-        return self.final(x)
+        logits: Tensor = self.final(x)
+        return logits
 
 
 def unet_for(state: Mapping[str, Tensor]) -> UNet:
-    """An untrained U-Net in the sizes of a state dict.
+    """Build an untrained U-Net in the sizes of a state dict.
 
     Raises:
-        CheckpointError: it has no such layers.
+        CheckpointError: the state dict has no such layers.
     """
     first, last = state.get("conv.0.weight"), state.get("final.weight")
     if first is None or last is None or first.ndim != 4 or last.ndim != 4 or first.shape[0] % 2:

@@ -19,7 +19,7 @@ MAX_SCORES = 1 << 24  # of one band of one image: 64 MB; bands of 4 rows for ViT
 
 
 class BandedViT(nn.Module):
-    """Same weights, same embedding as the ImageEncoderViT it is made from.
+    """Has the weights, and gives the embedding, of the ImageEncoderViT it is made from.
 
     A band has as many rows for a batch of images as for one: its height is fixed at export, the batch is not.
     """
@@ -31,7 +31,7 @@ class BandedViT(nn.Module):
         self.max_scores = max_scores
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 [B, 3, S, S] -> [B, C, S / patch, S / patch]."""
+        """Map float32 [B, 3, S, S] to [B, C, S / patch, S / patch]."""
         encoder = self.encoder
         x = encoder.patch_embed(x)
         if encoder.pos_embed is not None:
@@ -39,7 +39,8 @@ class BandedViT(nn.Module):
         for block in encoder.blocks:
             x = x + self._attend(block, block.norm1(x))
             x = x + block.mlp(block.norm2(x))
-        return encoder.neck(x.permute(0, 3, 1, 2))
+        embedding: Tensor = encoder.neck(x.permute(0, 3, 1, 2))
+        return embedding
 
     def _attend(self, block: Any, x: Tensor) -> Tensor:
         attention, upstream = block.attn, sys.modules[type(block).__module__]
@@ -52,10 +53,11 @@ class BandedViT(nn.Module):
             read = upstream.window_unpartition(read, block.window_size, padded_hw, frame_hw)
         else:
             read = self._read(attention, attention.qkv(x), 1)
-        return attention.proj(read)
+        attended: Tensor = attention.proj(read)
+        return attended
 
     def _read(self, attention: Any, qkv: Tensor, of_image: int) -> Tensor:
-        """What every cell reads of its window's cells, band by band.
+        """Let every cell read its window's cells, band by band.
 
         Args:
             qkv: float32 [N, H, W, 3 C], the windows of all images.
@@ -86,6 +88,6 @@ class BandedViT(nn.Module):
         return read.permute(0, 2, 3, 1, 4).reshape(-1, height, width, heads * depth)
 
     def _rows(self, height: int, scores_per_row: int) -> int:
-        """Rows of a band: the most that divide the height and stay within max_scores; at least one."""
+        """Return a band's rows: the most that divide the height and stay within max_scores, at least one."""
         fitting = (n for n in range(height, 0, -1) if height % n == 0 and n * scores_per_row <= self.max_scores)
         return next(fitting, 1)

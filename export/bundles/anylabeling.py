@@ -1,8 +1,8 @@
-"""A SAM for AnyLabeling and X-AnyLabeling: their graph names, their encoder input, their config file.
+"""Export a SAM for AnyLabeling and X-AnyLabeling, with their graph names, encoder input and config file.
 
 Both load a folder's YAML and two ONNX files. They feed the encoder float32 [h, w, 3] RGB pixels, at most 1024 on the
-longest side, and the decoder the six inputs of segment_anything's official ONNX model with one image and one object,
-and show the first mask it returns.
+longest side. The decoder gets the six inputs of segment_anything's official ONNX model with one image and one object,
+and they show the first mask that it returns.
 
 Source: anylabeling/services/auto_labeling/{sam_onnx,segment_anything}.py of vietanhdev/anylabeling and
 CVHub520/X-AnyLabeling; segment_anything.utils.onnx.SamOnnxModel defines the decoder's answer.
@@ -42,12 +42,13 @@ class OfficialEncoderGraph(nn.Module):
         self.graph = graph
 
     def forward(self, image: Tensor) -> Tensor:
-        """float32 [h, w, 3] RGB with max(h, w) == image_size -> image_embeddings float32 [1, C, e, e]."""
-        return self.graph(image[None])
+        """Map float32 [h, w, 3] RGB with max(h, w) == image_size to image_embeddings float32 [1, C, e, e]."""
+        embeddings: Tensor = self.graph(image[None])
+        return embeddings
 
 
 class OfficialDecoderGraph(nn.Module):
-    """SamOnnxModel(return_single_mask=True): one object's prompts to one mask at the picture's size."""
+    """SamOnnxModel(return_single_mask=True): maps one object's prompts to one mask at the picture's size."""
 
     bonus: Tensor
 
@@ -67,7 +68,7 @@ class OfficialDecoderGraph(nn.Module):
         has_mask_input: Tensor,
         orig_im_size: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One object's mask, score and low-resolution logits, all with the leading axes [1, 1].
+        """Return one object's mask, score and low-resolution logits, all with the leading axes [1, 1].
 
         Args:
             image_embeddings: [1, C, e, e]; point_coords: [1, P, 2]; point_labels: [1, P]; mask_input: [1, 1, 4e, 4e];
@@ -95,11 +96,11 @@ class OfficialDecoderGraph(nn.Module):
 
 
 def _sizes(hw: Tensor, largest: int) -> tuple[Any, Any]:
-    """Two values of a tensor as sizes; the checks tell torch.export the range, since it cannot see the values."""
+    """Return two values of a tensor as sizes. The checks give torch.export their range: it cannot see the values."""
     whole = hw.to(torch.int64)
     height, width = whole[0].item(), whole[1].item()  # not int(): that would ask for the value
     for side in (height, width):
-        torch._check(side >= 1)  # type: ignore[no-untyped-call]
+        torch._check(side >= 1)  # type: ignore[no-untyped-call]  # torch has not typed it
         torch._check(side <= largest)  # type: ignore[no-untyped-call]
     return height, width
 
@@ -113,7 +114,7 @@ def export_anylabeling(
         The three paths.
 
     Raises:
-        InputError: a name that is not a plain file name, a SAM of another image size, or `out` is taken.
+        InputError: the name is not a plain file name, the SAM has another image size, or `out` is taken.
         CheckpointError: the checkpoint cannot be loaded.
         ExportError: an exported graph differs from PyTorch.
     """

@@ -1,4 +1,4 @@
-"""CRM's cascade in PyTorch and in the original's order of computation: the definition of a refined mask."""
+"""CRM's cascade in PyTorch, in the original's order of computation. It defines a refined mask."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from maskrt.runtime.bundle.specs import RefinerSpec
 CHUNK = 50176 * 16  # points decoded at a time, as in the public code
 
 
-Features = Callable[[Tensor], Tensor]  # pixels float32 [1, 4, h, w] -> what `Decode` takes
+Features = Callable[[Tensor], Tensor]  # pixels float32 [1, 4, h, w] -> the features that `Decode` takes
 Decode = Callable[[Tensor, int, int], Tensor]  # features, height and width of the mask -> logits [H * W]
 
 
@@ -31,7 +31,7 @@ def refine_plainly(
 
     Args:
         rgb: uint8 [H, W, 3]; rough: float32 [H, W] in [0, 1]. Sides must exceed the padding.
-        features, decode: stand in for the original's, with the same answer.
+        features, decode: replace the original's, with the same answer.
 
     Returns:
         The probability, float32 [H, W].
@@ -57,18 +57,19 @@ def refine_plainly(
 
 
 def original_features(net: CrmNet) -> Features:
-    """All of the backbone, then the fusion."""
+    """Return a function that runs all of the backbone, then the fusion."""
 
     def features(pixels: Tensor) -> Tensor:
         stem, low, high = net.backbone(pixels)
         net.feats.layer4(high)  # the original computes it and drops it
-        return net.aspp_(stem, low, high)
+        fused: Tensor = net.aspp_(stem, low, high)
+        return fused
 
     return features
 
 
 def original_decode(net: CrmNet) -> Decode:
-    """Every point by itself, CHUNK at a time."""
+    """Return a function that decodes every point by itself, CHUNK at a time."""
 
     def decode(features: Tensor, height: int, width: int) -> Tensor:
         coords = pixel_centres(height, width).reshape(1, -1, 2)

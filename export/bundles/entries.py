@@ -1,4 +1,4 @@
-"""What every bundle says of its files, and of the program that wrote it."""
+"""Entries that every bundle has for its files and for the program that wrote it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from maskrt.runtime.files import sha256_of
 
 
 def model_entry(path: Path, kind: str, checkpoint: Path, parity: Parity | None) -> ModelEntry:
-    """The entry of a file, and of the weights beside it."""
+    """Make the entry of a file and of the weights beside it."""
     data = data_file(path)
     return ModelEntry(
         file=path.name,
@@ -27,28 +27,28 @@ def model_entry(path: Path, kind: str, checkpoint: Path, parity: Parity | None) 
 
 
 def fitness_lines(found: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """What an export says of TensorRT in the end, from what was found of each file."""
+    """Write the lines about TensorRT that end an export, from the findings of each file."""
     lines = [f"{file}: TensorRT would refuse: {line}" for file, findings in found.items() for line in findings]
     return tuple(lines) or ("TensorRT: nothing found in the graphs that it would refuse",)
 
 
 def data_file(path: Path) -> Path:
-    """Where the weights of a graph too large for one file are."""
+    """Return the file of the weights of a graph that is too large for one file."""
     return path.with_name(f"{path.name}.data")
 
 
 def total_mb(models: dict[str, ModelEntry]) -> float:
-    """Size of a bundle's files in MB (10^6 bytes)."""
+    """Return the size of a bundle's files in MB (10^6 bytes)."""
     return sum(entry.size_bytes + sum(data.size_bytes for data in entry.data) for entry in models.values()) / 1e6
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a folder holds a bundle, so that it may be replaced."""
+    """Return whether a folder holds a bundle, so that it may be replaced."""
     return path.is_dir() and (path / MANIFEST).is_file()
 
 
 def maskrt_version() -> str:
-    """Of the program."""
+    """Return the program's version."""
     from maskrt import __version__  # here, so that the root package can import this one
 
     return __version__

@@ -12,10 +12,10 @@ from maskrt.runtime.errors import InputError
 
 @contextmanager
 def whole_folder(out: Path, *, overwrite: bool, ours: Callable[[Path], bool]) -> Iterator[Path]:
-    """A new folder beside `out` to write into; it takes the name `out` when the block ends without an exception.
+    """Yield a new folder beside `out` to write into. It becomes `out` when the block ends without an exception.
 
     Args:
-        overwrite: replace what is at `out`, but only where `ours` says that this program made it.
+        overwrite: replace a folder that is at `out`, but only where `ours` says that this program made it.
 
     Raises:
         InputError: `out` exists and may not be replaced; raised before the block runs.
@@ -48,7 +48,7 @@ def _check_free(out: Path, overwrite: bool, ours: Callable[[Path], bool]) -> Non
 
 
 def _replace(work: Path, out: Path) -> None:
-    """Rename. A folder with files in it cannot be renamed over: the old one steps aside first and is deleted last."""
+    """Rename `work` to `out`. No folder with files can be renamed over: the old one is moved first, deleted last."""
     if not out.exists():
         os.replace(work, out)
         return

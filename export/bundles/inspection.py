@@ -1,4 +1,4 @@
-"""What a bundle's graphs cost, in every precision that it holds, at the sizes that its pipeline usually asks for."""
+"""The cost of a bundle's graphs, in every precision that it holds, at the sizes that its pipeline usually needs."""
 
 from collections.abc import Iterator, Mapping
 
@@ -16,9 +16,9 @@ Chosen = Mapping[Axis, int]
 
 
 class GraphReport(msgspec.Struct, frozen=True):
-    """One file.
+    """The cost of one file.
 
-    inputs: their sizes; dynamic: those of them that the file leaves open. cost: None where it cannot be read from the
+    inputs: their sizes; dynamic: the inputs that the file leaves open. cost: None where it cannot be read from the
     file; problem: why.
     """
 
@@ -31,10 +31,10 @@ class GraphReport(msgspec.Struct, frozen=True):
 
 
 class Total(msgspec.Struct, frozen=True):
-    """A precision's graphs, each run once, with the float32 files of those that it leaves alone; no frame's cost.
+    """The cost of a precision's graphs, each run once, with the float32 graphs that it leaves alone. It is no frame's.
 
-    graphs: those that are counted; left_out: those that have no cost. peak_bytes: of the largest, for they run one
-    after the other; other fields as of GraphCost.
+    graphs: the number counted; left_out: roles without a cost. peak_bytes: the largest, since they run one after the
+    other. The other fields are those of GraphCost.
     """
 
     graphs: int
@@ -47,15 +47,15 @@ class Total(msgspec.Struct, frozen=True):
 
 
 def graph_reports(bundle: Bundle, chosen: Chosen) -> tuple[GraphReport, ...]:
-    """What every ONNX file of a bundle costs, role by role, float32 first.
+    """Return the cost of every ONNX file of a bundle, role by role, float32 first.
 
     Args:
         bundle: with the settings that it is run with, which decide the usual sizes.
-        chosen: sizes of dynamic axes in place of the usual ones. Axes of one name in a graph have one size: to choose
-            it for one is enough.
+        chosen: sizes of dynamic axes in place of the usual ones. Axes of one name in a graph have one size, so one
+            choice is enough.
 
     Raises:
-        InputError: a chosen axis that no graph has, or that has a fixed or another size; or a dynamic axis has no usual
+        InputError: no graph has a chosen axis, or its size is fixed or another; or a dynamic axis has no usual
             size, and none is chosen.
     """
     roles = [role for role, entry in bundle.manifest.models.items() if entry.file.endswith(".onnx")]
@@ -66,7 +66,7 @@ def graph_reports(bundle: Bundle, chosen: Chosen) -> tuple[GraphReport, ...]:
 
 
 def totals_of(bundle: Bundle, reports: tuple[GraphReport, ...]) -> dict[str, Total]:
-    """Precision -> what its graphs cost together."""
+    """Return precision -> the cost of all its graphs."""
     by_file = {(report.role, report.precision): report for report in reports}
     roles = tuple(dict.fromkeys(report.role for report in reports))
     return {
@@ -76,7 +76,7 @@ def totals_of(bundle: Bundle, reports: tuple[GraphReport, ...]) -> dict[str, Tot
 
 
 def _of_role(bundle: Bundle, role: str) -> Iterator[str]:
-    """The precisions in which a role has a file of its own."""
+    """Yield the precisions in which a role has a file of its own."""
     yield FP32
     yield from (name for name, lower in bundle.manifest.precisions.items() if role in lower.models)
 
@@ -97,11 +97,11 @@ def _report(bundle: Bundle, role: str, chosen: Chosen) -> GraphReport:
 def _sizes(
     bundle: Bundle, role: str, named: dict[str, tuple[int | str, ...]], chosen: dict[tuple[str, int], int]
 ) -> dict[str, Shape]:
-    """Every input's size: its own, the chosen one, or the usual one of profile_of."""
+    """Return every input's size: its own, the chosen one, or the usual one of profile_of."""
     by_name: dict[str, int] = {}
     for (name, axis), size in chosen.items():
         if name not in named or not 0 <= axis < len(named[name]):
-            inputs = ", ".join(f"{name} {_told(axes)}" for name, axes in named.items())
+            inputs = ", ".join(f"{name} {_shown(axes)}" for name, axes in named.items())
             raise InputError(f"{role} has no axis {axis} of an input {name}; it has: {inputs}")
         label = named[name][axis]
         if isinstance(label, int):
@@ -122,7 +122,7 @@ def _sizes(
     return shapes | usual
 
 
-def _told(axes: tuple[int | str, ...]) -> str:
+def _shown(axes: tuple[int | str, ...]) -> str:
     return f"[{', '.join(str(axis) or '?' for axis in axes)}]"
 
 

@@ -1,4 +1,4 @@
-"""A SAM to a bundle whose mask decoder learns while it is used."""
+"""Export a SAM to a bundle whose mask decoder learns while it is used."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def export_interactive(
 
     Args:
         sam: vit_b:FILE, vit_l:FILE, vit_h:FILE, or custom:FILE with the sizes in FILE's .json.
-        adaptation: how sessions learn unless their settings say otherwise.
+        adaptation: the settings of learning that the bundle keeps; a session can override them.
         overwrite: replace a bundle that is at `out`.
         report: called with one line per finished step.
 
@@ -92,7 +92,7 @@ def _write_models(spec: str, folder: Path, report: Report) -> tuple[dict[str, Mo
 
 
 def write_click_decoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:
-    """Export one prompt to four masks, its weights inputs with defaults: fed as a session has learnt them.
+    """Export the decoder of one prompt to four masks. Its weights are inputs with defaults: a session feeds its own.
 
     Raises:
         ExportError: the graph differs from PyTorch.
@@ -100,10 +100,10 @@ def write_click_decoder(sam: Any, config: SamConfig, path: Path, report: Report)
     step = Step(sam)
     count = 3 * len(step.weights)
     names = list(step.weights)
-    nothing = [np.zeros((1, config.low_res_size), np.float32)] * 2
+    nothing = np.zeros((1, config.low_res_size), np.float32)
 
     def case(points: int, has_mask: float) -> tuple[Tensor, ...]:
-        prompt = step.example(config, points, *nothing, seed=points)[count : count + len(DECODER_INPUTS)]
+        prompt = step.example(config, points, nothing, nothing, seed=points)[count : count + len(DECODER_INPUTS)]
         return *prompt[:-1], torch.tensor([has_mask])
 
     cases = [case(1, 0.0), case(3, 1.0), case(6, 1.0)]
@@ -123,10 +123,10 @@ def write_click_decoder(sam: Any, config: SamConfig, path: Path, report: Report)
 
 
 def write_checked_step(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:
-    """Export the step, and compare it with torch.optim.Adam.
+    """Export the step and compare it with torch.optim.Adam.
 
     Raises:
-        ExportError: it differs by more than rounding explains.
+        ExportError: the step differs by more than rounding explains.
     """
     write_step(sam, config, path)
     onnx.checker.check_model(path, full_check=True)
@@ -144,4 +144,6 @@ class _WithWeights(nn.Module):
 
     def forward(self, *values: Tensor) -> tuple[Tensor, Tensor]:
         prompt, weights = values[: len(DECODER_INPUTS)], values[len(DECODER_INPUTS) :]
-        return torch.func.functional_call(self.graph, dict(zip(self._names, weights, strict=True)), prompt)
+        named = dict(zip(self._names, weights, strict=True))
+        answer: tuple[Tensor, Tensor] = torch.func.functional_call(self.graph, named, prompt)
+        return answer

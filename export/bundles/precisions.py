@@ -1,6 +1,6 @@
-"""A bundle's graphs in lower precisions: converted, run on real frames beside float32, and kept only where they agree.
+"""Add lower precisions to a bundle: convert its graphs, run them beside float32 on real frames, keep those that agree.
 
-Works on the bundle alone: neither the checkpoints nor PyTorch are needed.
+This needs the bundle alone: neither the checkpoints nor PyTorch.
 """
 
 import shutil
@@ -27,10 +27,10 @@ from maskrt.runtime.kinds.table import kind_of
 from maskrt.runtime.types import Report
 
 TOLERANCE = 0.98
-PROOFS = "proofs"  # folder of the graphs that are verified in place of those that a CPU would not round
-# It runs once a frame, and what it computes goes into the variances of every prompt.
+PROOFS = "proofs"  # folder of graphs that a CPU verifies in place of those that it would not round
+# image_side runs once a frame, and its output goes into the variances of every prompt.
 FP16_KEEPS = ("image_side",)
-# Where the time of a frame goes. The decoder's graphs work on some 7 tokens a prompt, too few for int8 to pay, and its
+# These take most of a frame's time. The decoder's graphs have some 7 tokens a prompt, too few for int8 to pay, and its
 # scores decide which masks pass their gates; the refiner's small graphs end in the probability itself.
 INT8_TAKES = ("segmenter", "segmenter_low", "segmenter_high", "low", "high", "encoder", "refiner_backbone")
 
@@ -47,11 +47,11 @@ def export_precisions(
     overwrite: bool = False,
     report: Report = lambda _: None,
 ) -> Bundle:
-    """Copy a bundle to `out` and add precisions, each checked against float32. Whatever fails leaves nothing.
+    """Copy a bundle to `out` and add precisions, each checked against float32. A failure leaves nothing.
 
     Args:
-        precisions: of "fp16" and "int8"; one that the bundle holds already is made anew.
-        calibration: frames as in use. int8 takes its ranges from them, and every precision is verified on them.
+        precisions: of "fp16" and "int8"; one that the bundle holds already is made again.
+        calibration: frames like those in use. int8 takes its ranges from them, and every precision is verified on them.
         keep: roles whose graph stays in float32.
         tolerance: the least mean IoU, over the frames, of a final mask with that of float32.
         overwrite: replace a bundle that is at `out`.
@@ -59,7 +59,7 @@ def export_precisions(
 
     Raises:
         InputError: an option, the bundle, a frame or the place cannot be used.
-        ExportError: a graph cannot be converted, or a precision agrees less than the tolerance.
+        ExportError: a graph cannot be converted, or a precision's agreement is below the tolerance.
     """
     opened = open_bundle(bundle)
     require_command(opened, "export precisions")
@@ -104,7 +104,7 @@ def _check_options(bundle: Bundle, precisions: Sequence[str], keep: Sequence[str
 
 
 def _copy_files(bundle: Bundle, folder: Path, anew: Sequence[str]) -> None:
-    """Everything but the manifest and the precisions that are made anew."""
+    """Copy everything but the manifest and the precisions that are made again."""
     entries = bundle.manifest.models.values()
     names = [name for entry in entries for name in (entry.file, *(data.file for data in entry.data))]
     kept = [spec for precision, spec in bundle.manifest.precisions.items() if precision not in anew]
@@ -114,7 +114,7 @@ def _copy_files(bundle: Bundle, folder: Path, anew: Sequence[str]) -> None:
 
 
 def _roles(bundle: Bundle, precision: str) -> list[str]:
-    """The roles that a precision changes."""
+    """Return the roles that a precision changes."""
     graphs = [role for role, entry in bundle.manifest.models.items() if entry.file.endswith(".onnx")]
     if precision == "int8":
         return [
@@ -141,7 +141,7 @@ def _artifact(folder: Path, bundle: Bundle, role: str, precision: str, runs: Seq
             f"{role} cannot be converted to {precision}: {first}; leave it in float32 with --keep {role}"
         ) from error
     try:
-        graph_error(target, runs[:1])  # that it loads and runs as it is
+        graph_error(target, runs[:1])  # it must load and run as it is
         parity = graph_error(_proof(folder, target), runs)
     except NetworkError as reason:
         raise ExportError(
@@ -152,13 +152,13 @@ def _artifact(folder: Path, bundle: Bundle, role: str, precision: str, runs: Seq
 
 
 def _proof(folder: Path, target: Path) -> Path:
-    """The file that answers on a CPU as `target` does where its precision is at home."""
+    """Return the file whose answer on a CPU is that of `target` on an engine that has its precision."""
     proof = folder / PROOFS / target.name
     return proof if proof.exists() else target
 
 
 def _proven(bundle: Bundle, precision: str, spec: PrecisionSpec) -> Bundle:
-    """The bundle in a precision, with the files that _proof names."""
+    """Return the bundle in a precision, with the files that _proof names."""
     models = {
         role: msgspec.structs.replace(
             artifact, file=str(_proof(bundle.path, bundle.path / artifact.file).relative_to(bundle.path))
@@ -171,7 +171,7 @@ def _proven(bundle: Bundle, precision: str, spec: PrecisionSpec) -> Bundle:
 
 
 def graph_error(path: Path, runs: Sequence[Run]) -> Parity:
-    """The largest difference of a graph's outputs from recorded ones.
+    """Return the largest difference of a graph's outputs from recorded ones.
 
     Raises:
         NetworkError: an output is NaN or infinite.
@@ -188,7 +188,7 @@ def graph_error(path: Path, runs: Sequence[Run]) -> Parity:
 
 
 def _require(precision: str, spec: PrecisionSpec) -> None:
-    """Refuse what agrees less than the tolerance."""
+    """Refuse a precision whose agreement is below the tolerance."""
     part, worst = min(spec.agreement.items(), key=lambda item: item[1].mean_iou)
     if worst.mean_iou >= spec.tolerance:
         return

@@ -1,4 +1,4 @@
-"""A CRM to the graphs and arrays that the runtime's refiner takes, and to a bundle of its own."""
+"""Export a CRM to the graphs and arrays of the runtime's refiner, and to a bundle of its own."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,10 +35,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def read_crm(spec: str) -> CrmNet:
-    """The network of "resnet50:FILE", a public checkpoint, or of "custom:FILE" with its CrmConfig in FILE's .json.
+    """Read the network of "resnet50:FILE", a public checkpoint, or of "custom:FILE" with its CrmConfig in FILE's .json.
 
     Raises:
-        InputError: unknown kind, or a config that cannot be used.
+        InputError: the kind is unknown, or the config cannot be used.
         CheckpointError: the checkpoint is damaged, holds code, or has other sizes.
     """
     kind, file = split_kind(spec, {**CRM_CONFIGS, CUSTOM: None}, "refiner")
@@ -50,10 +50,10 @@ def read_crm(spec: str) -> CrmNet:
 
 
 def halo_of(config: CrmConfig) -> int:
-    """Pixels around a window beyond which nothing changes the backbone's answer in it, a multiple of 8.
+    """Return the pixels around a window beyond which nothing changes the backbone's answer in it, a multiple of 8.
 
-    Half of the receptive field: 3 for the stem, 2 for its pooling, and per 3 x 3 convolution its dilation, each times
-    the stride at which it works.
+    It is half of the receptive field: 3 for the stem, 2 for its pooling, and per 3 x 3 convolution its dilation, each
+    times the stride at which it works.
     """
     first, second, third = config.blocks[:3]
     reach = 3 + 2 + 4 * first + 4 + 8 * (second - 1) + 8 + 16 * (third - 1)
@@ -61,7 +61,7 @@ def halo_of(config: CrmConfig) -> int:
 
 
 def write_backbone(net: CrmNet, path: Path, report: Report) -> Parity:
-    """Export pixels [1, 4, h, w] -> middle and coarse; see BackboneGraph.
+    """Export the graph from pixels [1, 4, h, w] to middle and coarse; see BackboneGraph.
 
     Raises:
         ExportError: the graph differs from PyTorch.
@@ -83,7 +83,7 @@ def write_backbone(net: CrmNet, path: Path, report: Report) -> Parity:
 
 
 def write_coarse(net: CrmNet, path: Path, report: Report) -> Parity:
-    """Export the coarsest scale -> its products with the fusion's nine taps; see CoarseGraph.
+    """Export the graph from the coarsest scale to its products with the fusion's nine taps; see CoarseGraph.
 
     Raises:
         ExportError: the graph differs from PyTorch.
@@ -106,7 +106,7 @@ def write_coarse(net: CrmNet, path: Path, report: Report) -> Parity:
 
 
 def write_fusion(net: CrmNet, path: Path, report: Report) -> Parity:
-    """Export a window of pixels and of the coarser scales -> features [m, n, hidden]; see FusionGraph.
+    """Export the graph from a window of pixels and of the coarser scales to features [m, n, hidden]; see FusionGraph.
 
     Raises:
         ExportError: the graph differs from PyTorch.
@@ -146,7 +146,7 @@ def write_decoder(net: CrmNet, path: Path, report: Report) -> None:
         np.savez(file, **vars(weights))
 
 
-# Role -> what writes its file, and the file's ending.
+# Role -> the function that writes its file, and the file's ending.
 WRITERS: dict[str, tuple[Callable[[CrmNet, Path, Report], Parity | None], str]] = {
     "refiner_backbone": (write_backbone, ".onnx"),
     "refiner_coarse": (write_coarse, ".onnx"),
@@ -159,10 +159,10 @@ def write_refiner(spec: str, folder: Path, report: Report) -> tuple[dict[str, Mo
     """Write a refiner's files into a folder, and compare the runtime on them with PyTorch.
 
     Args:
-        spec: KIND:FILE as of read_crm.
+        spec: KIND:FILE; see read_crm.
 
     Raises:
-        InputError, CheckpointError: as of read_crm.
+        InputError, CheckpointError: see read_crm.
         ExportError: a graph, or the whole cascade, differs from PyTorch.
     """
     net = read_crm(spec)
@@ -185,7 +185,7 @@ def export_refiner(
     overwrite: bool = False,
     report: Report = lambda _: None,
 ) -> Bundle:
-    """Export a refiner, check it, and put its bundle at `out`. Whatever fails or is interrupted leaves nothing.
+    """Export a refiner, check it, and put its bundle at `out`. A failure or an interruption leaves nothing.
 
     Args:
         crm: resnet50:FILE, a public checkpoint, or custom:FILE with its CrmConfig in FILE's .json.
@@ -195,7 +195,7 @@ def export_refiner(
 
     Raises:
         InputError: an option, a checkpoint or the place cannot be used.
-        ExportError: what was exported differs from PyTorch.
+        ExportError: a graph, or the whole cascade, differs from PyTorch.
     """
     settings = refinement or RefinementSpec()
     selection_of(settings.select, sets.CPU)
@@ -215,7 +215,7 @@ def _common(entries: dict[str, ModelEntry]) -> dict[str, Any]:
 
 
 def _check_cascade(net: CrmNet, spec: RefinerSpec, bundle: Bundle, report: Report) -> None:
-    """Refine a random picture in PyTorch and in the runtime, in more tiles than one.
+    """Refine a random picture in PyTorch and in the runtime, in several tiles.
 
     Raises:
         ExportError: a probability differs by more than TOLERANCE.

@@ -1,4 +1,4 @@
-"""SAM's half of an export: KIND:FILE to a network, and the network to the graphs of its encoder and decoder."""
+"""SAM's half of an export: read KIND:FILE as a network, and write the graphs of its encoder and decoder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,12 +27,12 @@ PROMPT_AXES = {"point_coords": {0: _PROMPTS, 1: _POINTS}, "point_labels": {0: _P
 
 
 def read_sam(spec: str) -> tuple[Any, SamConfig]:
-    """The network of "vit_b:FILE", "vit_l:FILE", "vit_h:FILE" or "custom:FILE", in evaluation mode, and its sizes.
+    """Read the network of "vit_b:FILE", "vit_l:FILE", "vit_h:FILE" or "custom:FILE", in evaluation mode, and its sizes.
 
     For "custom", FILE with its suffix replaced by .json holds the SamConfig.
 
     Raises:
-        InputError: unknown kind, or a config that cannot be used.
+        InputError: the kind is unknown, or the config cannot be used.
         CheckpointError: the checkpoint is damaged, holds code, or has other sizes.
     """
     kind, file = split_kind(spec, {**SAM_CONFIGS, CUSTOM: None}, "SAM")
@@ -44,10 +44,10 @@ def read_sam(spec: str) -> tuple[Any, SamConfig]:
 
 
 def write_encoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:
-    """Export image uint8 [B, h, w, 3] with max(h, w) == image_size -> image_embeddings [B, C, e, e].
+    """Export the graph from uint8 [B, h, w, 3] with max(h, w) == image_size to image_embeddings [B, C, e, e].
 
     Raises:
-        InputError: the encoder's embedding is not of the size that the config says.
+        InputError: the encoder's embedding has another size than the config says.
         ExportError: the graph differs from PyTorch.
     """
     size = config.image_size
@@ -78,13 +78,13 @@ def write_encoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Pa
 
 
 def encoder_graphs(sam: Any, config: SamConfig) -> tuple[EncoderGraph, EncoderGraph]:
-    """What is exported of the image branch, and what defines its answer."""
+    """Return the image branch that is exported, and the one that defines its answer."""
     plain = EncoderGraph(sam)
     return (EncoderGraph(sam, BandedViT(sam.image_encoder)) if config.encoder == "vit" else plain), plain
 
 
 def write_decoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:
-    """Export embedding, prompts and masks -> low_res_masks [B, 3, 4e, 4e] and pred_iou [B, 3].
+    """Export the graph from embedding, prompts and masks to low_res_masks [B, 3, 4e, 4e] and pred_iou [B, 3].
 
     Raises:
         ExportError: the graph differs from PyTorch.
@@ -95,7 +95,7 @@ def write_decoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Pa
 
     return export_graph(
         DecoderGraph(sam),
-        case(6, 5, 3, 1.0),  # two prompts to a mask, or the tracer would take one of the two numbers for the other
+        case(6, 5, 3, 1.0),  # two prompts to a mask, or the tracer would confuse their numbers
         path,
         inputs=DECODER_INPUTS,
         outputs=DECODER_OUTPUTS,
@@ -107,7 +107,7 @@ def write_decoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Pa
 
 
 def write_image_side(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:
-    """Export image_embeddings -> the tensors that all prompts share; see maskrt.export.graphs.split_decoder.
+    """Export the graph from image_embeddings to the shared tensors; see maskrt.export.graphs.split_decoder.
 
     Raises:
         ExportError: the graph differs from PyTorch.
@@ -127,7 +127,7 @@ def write_image_side(sam: Any, config: SamConfig, path: Path, report: Report) ->
 
 
 def write_token_side(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:
-    """Export prompts and shared tensors -> pred_iou, and what `upscale` takes.
+    """Export the graph from prompts and shared tensors to pred_iou and to the inputs of `upscale`.
 
     Raises:
         ExportError: the graph differs from PyTorch.
@@ -154,10 +154,10 @@ def write_token_side(sam: Any, config: SamConfig, path: Path, report: Report) ->
 
 
 def write_upscale(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:
-    """Export the state of prompts -> low_res_masks [B, k, 4e, 4e], compared with the whole decoder's.
+    """Export the graph from the state of prompts to low_res_masks [B, k, 4e, 4e], compared with the whole decoder's.
 
     Raises:
-        ExportError: the graph differs from PyTorch, or the three graphs' chain from the decoder in one.
+        ExportError: the graph differs from PyTorch, or the chain of the three graphs from the single one.
     """
     image_side, whole = ImageSide(sam), DecoderGraph(sam)
     token_side, module = TokenSide(sam, image_side.names), Upscale(sam)
@@ -200,7 +200,7 @@ WRITERS: dict[str, Callable[[Any, SamConfig, Path, Report], Parity]] = {
 
 
 def _random_prompts(config: SamConfig, count: int, points: int) -> tuple[Tensor, Tensor, Tensor]:
-    """An embedding, point_coords [B, P, 2] and point_labels [B, P], padding and corners of boxes among them."""
+    """Make an embedding, point_coords [B, P, 2] and point_labels [B, P] that include padding and corners of boxes."""
     random = torch.Generator().manual_seed(count * MAX_POINTS + points)
     embedding = torch.randn(config.embedding_shape, generator=random)
     coords = torch.rand(count, points, 2, generator=random) * config.image_size
@@ -209,7 +209,7 @@ def _random_prompts(config: SamConfig, count: int, points: int) -> tuple[Tensor,
 
 
 def _random_masks(config: SamConfig, count: int, has_mask: float) -> tuple[Tensor, Tensor]:
-    """mask_input [M, 1, 4e, 4e] and has_mask_input [1]."""
+    """Make mask_input [M, 1, 4e, 4e] and has_mask_input [1]."""
     random = torch.Generator().manual_seed(count)
     side = config.low_res_size
     return torch.randn(count, 1, side, side, generator=random), torch.tensor([has_mask])

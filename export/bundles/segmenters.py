@@ -27,7 +27,7 @@ Writer = Callable[[Path, Path, tuple[int, int], Report], tuple[int, Parity | Non
 def write_network(
     kind: str, checkpoint: Path, path: Path, input_hw: tuple[int, int], report: Report
 ) -> tuple[int, Parity]:
-    """Export one of our architectures at a fixed input size: image float32 [B, 3, H, W] -> logits [B, C, H, W].
+    """Export one of our architectures at a fixed input size, from image float32 [B, 3, H, W] to logits [B, C, H, W].
 
     Raises:
         InputError: the input size does not suit the network, or the checkpoint does not fit.
@@ -57,13 +57,13 @@ def write_network(
 
 
 def copy_onnx(checkpoint: Path, path: Path, input_hw: tuple[int, int], report: Report) -> tuple[int, None]:
-    """Take an ONNX file as it is, after running it once: one input [1, 3, H, W], one output [1, C, H, W] of logits.
+    """Take an ONNX file as it is, after one run: it has one input [1, 3, H, W] and one output [1, C, H, W] of logits.
 
-    Where the first axis is fixed at 1 it gets one picture at a time; where it is not fixed, several at a time have to
-    get the answers of each alone.
+    Where the first axis is fixed at 1, the graph gets one picture at a time. Where it is open, several at a time must
+    get the answer that each gets alone.
 
     Raises:
-        InputError: not an ONNX file, in several files, or with other inputs or outputs.
+        InputError: the file is no ONNX file, needs other files, or has other inputs or outputs.
     """
     copy_checked(checkpoint, path)
     classes = _run_once(checkpoint, path, input_hw)
@@ -72,10 +72,10 @@ def copy_onnx(checkpoint: Path, path: Path, input_hw: tuple[int, int], report: R
 
 
 def copy_checked(checkpoint: Path, path: Path) -> None:
-    """Copy an ONNX file of somebody else's, if it is a valid model that needs no other file.
+    """Copy somebody else's ONNX file, if it is a valid model that needs no other file.
 
     Raises:
-        InputError: it is not, or it is too large.
+        InputError: it is not one, or it is too large.
     """
     if not checkpoint.is_file():
         raise InputError(f"{checkpoint} does not exist or is not a file")
@@ -104,7 +104,7 @@ SEGMENTERS: dict[str, Writer] = {
 
 
 def _has_external_data(model: onnx.ModelProto) -> bool:
-    """Whether any tensor, in any subgraph, function or attribute, names a file."""
+    """Return whether any tensor, in any subgraph, function or attribute, names a file."""
     external = onnx.TensorProto.DataLocation.Value("EXTERNAL")
 
     def tensors_of(message: Any) -> Any:
@@ -150,13 +150,13 @@ def _run_once(checkpoint: Path, path: Path, input_hw: tuple[int, int]) -> int:
 
 
 def check_batch(checkpoint: Path, session: Session, name: str, images: NDArray[np.float32]) -> None:
-    """Refuse a graph whose batch axis is open, but which does not answer two pictures as it answers each alone.
+    """Refuse a graph whose batch axis is open but whose answer to two pictures is not its answer to each alone.
 
     Args:
-        name: of its input; images: two pictures, float32 [2, channels, H, W].
+        name: the input's; images: two pictures, float32 [2, channels, H, W].
 
     Raises:
-        InputError: it does not.
+        InputError: the answers differ.
     """
     try:
         each = np.concatenate([value for image in images for value in session.run({name: image[None]}).values()])

@@ -1,7 +1,8 @@
-"""A segmenter and a SAM to a bundle for the SOSS pipeline."""
+"""Export a segmenter and a SAM to a bundle for the SOSS pipeline."""
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,16 +44,17 @@ def export_soss(
     overwrite: bool = False,
     report: Report = lambda _: None,
 ) -> Bundle:
-    """Export both networks, check them, and put the bundle at `out`. Whatever fails or is interrupted leaves nothing.
+    """Export both networks, check them, and put the bundle at `out`. A failure or an interruption leaves nothing.
 
     Args:
-        segmenter: KIND:FILE with a KIND of maskrt.export.bundles.segmenters.SEGMENTERS, or two-stage:BUNDLE, the two networks
-            of a two-stage bundle and how it runs them.
+        segmenter: KIND:FILE with a KIND of maskrt.export.bundles.segmenters.SEGMENTERS, or two-stage:BUNDLE for the two
+            networks of a two-stage bundle with its settings.
         sam: vit_b:FILE, vit_l:FILE, vit_h:FILE, or custom:FILE with the sizes in FILE's .json.
         input_hw: height and width of the segmenter's input in pixels; 512 x 512 where None.
         mean, std: of RGB / 255 that the segmenter was trained with; ImageNet's where None. Two stages have their own.
         classes: names in the order of the logits; "background", "class_1" and so on where None.
-        refiner: resnet50:FILE or custom:FILE of maskrt.export.bundles.refiner; `refinement` says whether the answer is refined.
+        refiner: resnet50:FILE or custom:FILE of maskrt.export.bundles.refiner; `refinement` says whether the answer is
+            refined.
         roi_expected: the models were trained on regions of interest, so that maskrt run advises to give them.
         overwrite: replace a bundle that is at `out`.
         report: called with one line per finished step.
@@ -111,10 +113,10 @@ def _export_sam(folder: Path, spec: str, report: Report) -> tuple[dict[str, Mode
 
 
 def _verify(bundle: Bundle, embedding_shape: tuple[int, ...]) -> None:
-    """Run every graph as the pipeline will, a few at a time, so that ViT-H does not add up."""
+    """Run every graph as the pipeline does, a few at a time, so that the memory of ViT-H does not add up."""
     manifest = bundle.expect(SossManifest)
     size, input_hw = manifest.sam.image_size, manifest.segmenter.input_hw
-    feeds = {
+    feeds: dict[str, tuple[NDArray[Any], tuple[int, ...]]] = {
         "segmenter": (np.zeros((1, 3, *input_hw), np.float32), (1, len(manifest.classes), *input_hw)),
         "encoder": (np.zeros((1, size, size, 3), np.uint8), embedding_shape),
     }
@@ -122,9 +124,9 @@ def _verify(bundle: Bundle, embedding_shape: tuple[int, ...]) -> None:
         del feeds["segmenter"]
     for role, (feed, expected) in feeds.items():
         with open_session(bundle.model_path(role)) as session:
-            (found,) = session.run({next(iter(session.inputs)): feed}).values()
-        if found.shape != expected:
-            raise ExportError(f"the {role} returns {found.shape}, the bundle would declare {expected}")
+            (answer,) = session.run({next(iter(session.inputs)): feed}).values()
+        if answer.shape != expected:
+            raise ExportError(f"the {role} returns {answer.shape}, the bundle would declare {expected}")
     random = np.random.default_rng(0)
     embeddings = random.standard_normal(embedding_shape, np.float32)
     coords = random.uniform(0, size, (3, 2, 2)).astype(np.float32)
@@ -132,9 +134,10 @@ def _verify(bundle: Bundle, embedding_shape: tuple[int, ...]) -> None:
     with ExitStack() as stack:
         sessions = {role: stack.enter_context(open_session(bundle.model_path(role))) for role in DECODERS}
         whole = WholeDecoder(sessions["decoder"], manifest.sam)
-        split = SplitDecoder(*(sessions[role] for role in SPLIT_DECODER), manifest.sam)
-        found, expected = (_decode(decoder, embeddings, coords, labels) for decoder in (split, whole))
-    for name, ours, theirs in zip(("pred_iou", "low_res_masks"), found, expected, strict=True):
+        image_side, token_side, upscale = (sessions[role] for role in SPLIT_DECODER)
+        split = SplitDecoder(image_side, token_side, upscale, manifest.sam)
+        parts, one = (_decode(decoder, embeddings, coords, labels) for decoder in (split, whole))
+    for name, ours, theirs in zip(("pred_iou", "low_res_masks"), parts, one, strict=True):
         difference = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
         if not difference <= TOLERANCE:
             raise ExportError(f"the decoder's three graphs differ from the one by {difference:.1e} in {name}")
@@ -143,7 +146,7 @@ def _verify(bundle: Bundle, embedding_shape: tuple[int, ...]) -> None:
 def _decode(
     decoder: MaskDecoder, embeddings: NDArray[np.float32], coords: NDArray[np.float32], labels: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """pred_iou [B, 3] and every low-res mask [3 * B, l, l]."""
+    """Return pred_iou [B, 3] and every low-res mask [3 * B, l, l]."""
     image = decoder.prepare(embeddings)
     prompted = decoder.prompt(image, coords, labels)
     _, masks = decoder.masks(image, prompted, np.ones(prompted.pred_iou.shape, np.bool_))

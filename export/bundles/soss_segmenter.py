@@ -26,7 +26,7 @@ KINDS = (*SEGMENTERS, TWO_STAGE)
 
 
 class Normalisation(NamedTuple):
-    """How a segmenter wants its input, None where the usual way will do: as of SegmenterSpec."""
+    """How a segmenter wants its input; see SegmenterSpec. None is the usual value."""
 
     input_hw: tuple[int, int] | None = None
     mean: Triple | None = None
@@ -34,7 +34,7 @@ class Normalisation(NamedTuple):
 
 
 class Half(NamedTuple):
-    """What the manifest gets. two_stage: where the segmenter has two stages."""
+    """The segmenter's part of the manifest. two_stage: where the segmenter has two stages."""
 
     models: dict[str, ModelEntry]
     segmenter: SegmenterSpec
@@ -70,7 +70,7 @@ def write_segmenter(
 def _take_stages(
     source: Path, folder: Path, wanted: Normalisation, classes: Sequence[str] | None, report: Report
 ) -> Half:
-    """The two networks of a verified bundle, as they are."""
+    """Take the two networks of a verified bundle as they are."""
     if wanted != Normalisation():
         raise InputError(f"input size, mean and std are those of {source}: leave them out")
     bundle = open_bundle(source)
@@ -86,7 +86,7 @@ def _take_stages(
     spec = manifest.two_stage
     if classes is not None:
         spec = msgspec.structs.replace(spec, classes=_class_names(classes, len(spec.classes)))
-    # What SOSS reads of its segmenter are the classes; how the two networks want their input stands in two_stage.
+    # SOSS reads only the segmenter's classes; two_stage says how the two networks want their input.
     red, green, blue = (spec.mean * 3)[:3]
     red_std, green_std, blue_std = (spec.std * 3)[:3]
     segmenter = SegmenterSpec((spec.size, spec.size), (red, green, blue), (red_std, green_std, blue_std), spec.classes)

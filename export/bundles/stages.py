@@ -25,8 +25,8 @@ from maskrt.runtime.types import Report
 class Stage(NamedTuple):
     """A network that was read.
 
-    channels: of its pictures; logits: per pixel; multiple: of its pictures' sides, 1 where they are fixed; write: what
-    puts its graph into the file, if it is not there yet; network: where PyTorch has it.
+    channels: of its pictures; logits: per pixel; multiple: of its pictures' sides, 1 where they are fixed; write: puts
+    its graph into the file, if it is not there yet; network: where PyTorch has it.
     """
 
     channels: int
@@ -36,29 +36,27 @@ class Stage(NamedTuple):
     network: nn.Module | None = None
 
 
-# checkpoint, ONNX file to write, a side of the square pictures that it will get. Reading takes no time, writing does.
+# checkpoint, ONNX file to write, side of the square pictures that the stage gets. Reading is fast, writing is slow.
 Reader = Callable[[Path, Path, int], Stage]
 
 
 def read_unet_stage(checkpoint: Path, path: Path, side: int) -> Stage:
-    """A U-Net of any width; raises as read_unet."""
+    """Read a U-Net of any width; raise the errors of read_unet."""
     network = read_unet(checkpoint)
-    logits = network.final.out_channels
-    return Stage(network.conv[0].in_channels, logits, MULTIPLE, partial(write_unet, network, path, side), network)
+    return Stage(network.channels, network.classes, MULTIPLE, partial(write_unet, network, path, side), network)
 
 
 def write_unet(network: UNet, path: Path, side: int, report: Report) -> Parity:
-    """Export a U-Net for any number of pictures of any size: float32 [B, channels, H, W] -> logits.
+    """Export a U-Net for any number of pictures of any size, from float32 [B, channels, H, W] to logits.
 
     Raises:
         ExportError: the graph differs from PyTorch.
     """
-    channels = network.conv[0].in_channels
     rows, columns = (torch.export.Dim(name, min=1, max=MAX_SIDE // MULTIPLE) for name in ("rows", "columns"))
 
     def case(count: int, rows: int, columns: int) -> tuple[torch.Tensor]:
         random = torch.Generator().manual_seed(count)
-        return (torch.randn(count, channels, MULTIPLE * rows, MULTIPLE * columns, generator=random),)
+        return (torch.randn(count, network.channels, MULTIPLE * rows, MULTIPLE * columns, generator=random),)
 
     return export_graph(
         network,
@@ -73,10 +71,10 @@ def write_unet(network: UNet, path: Path, side: int, report: Report) -> Parity:
 
 
 def read_unet(checkpoint: Path) -> UNet:
-    """The network of a checkpoint with the public code's keys, in evaluation mode.
+    """Read the network of a checkpoint with the public code's keys, in evaluation mode.
 
     Raises:
-        CheckpointError: it is damaged, holds code, or is no U-Net of the two-stage document.
+        CheckpointError: the checkpoint is damaged, holds code, or is no U-Net of the two-stage document.
     """
     state = load_state_dict(checkpoint)
     network = unet_for(state)
@@ -86,13 +84,15 @@ def read_unet(checkpoint: Path) -> UNet:
 
 
 def take_onnx(checkpoint: Path, path: Path, side: int) -> Stage:
-    """Take an ONNX file as it is, after running it on pictures of the size it will get.
+    """Take an ONNX file as it is, after a run on pictures of the size that it gets.
 
-    One input float32 [B, 1 or 3, H, W] and one output of logits, float32 [B, L, H, W]; B, H and W dynamic, or B fixed
-    to 1, H and W to the size. Where B is dynamic, several pictures have to get the answers of each alone.
+    It has one input float32 [B, 1 or 3, H, W] and one output of logits, float32 [B, L, H, W]. B, H and W are dynamic,
+    or B is fixed at 1, H and W at the size. Where B is dynamic, several pictures must get the answer that each gets
+    alone.
 
     Raises:
-        InputError: not an ONNX file, in several files, with other inputs or outputs, or of another answer to several.
+        InputError: the file is no ONNX file, needs other files, has other inputs or outputs, or answers several
+            pictures otherwise.
     """
     copy_checked(checkpoint, path)
     with open_session(path) as session:
@@ -109,16 +109,16 @@ def take_onnx(checkpoint: Path, path: Path, side: int) -> Stage:
         logits = _run(checkpoint, session, name, pictures[:1])
         if shape[0] is None:
             check_batch(checkpoint, session, name, pictures)
-        # Sides that are open are asked for in multiples of 32, as the document's U-Net needs them.
+        # Open sides get multiples of 32, which the document's U-Net needs.
         fixed = None not in shape[2:]
-    tell = partial(_tell, f"{path.name}: {checkpoint.name} as it is, {logits.shape[1]} logits")
-    return Stage(channels, int(logits.shape[1]), 1 if fixed else MULTIPLE, tell)
+    line = f"{path.name}: {checkpoint.name} as it is, {logits.shape[1]} logits"
+    return Stage(channels, int(logits.shape[1]), 1 if fixed else MULTIPLE, partial(_report, line))
 
 
 STAGES: dict[str, Reader] = {"unet": read_unet_stage, "onnx": take_onnx}
 
 
-def _tell(line: str, report: Report) -> None:
+def _report(line: str, report: Report) -> None:
     report(line)
 
 

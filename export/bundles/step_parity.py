@@ -1,9 +1,9 @@
-"""How far a step of learning is from PyTorch's: segment_anything's own decoder, autograd, and torch.optim.Adam.
+"""Compare a learning step with PyTorch's: segment_anything's own decoder, autograd, and torch.optim.Adam.
 
-Compared is with float64, and beside it how far PyTorch's own float32 is. Single steps decide, each from where float64
-has come to; at the smallest rate, so do steps in a row. At large ones these are only told, since they drift: Adam
-divides by the gradient's size, and a ReLU whose input is within a rounding of 0 sends a whole step one way or the
-other, in PyTorch as here.
+The reference is float64; the distance of PyTorch's own float32 from it is measured too. Single steps decide, each from
+the state that float64 has reached; at the smallest rate, steps in a row decide as well. At large rates steps in a row
+are only reported, since they drift: Adam divides by the gradient's size, and a ReLU whose input is within a rounding of
+0 sends a whole step one way or the other, in PyTorch as here.
 """
 
 import copy
@@ -33,13 +33,13 @@ AdamTensors = Sequence[NDArray[Any]]  # every weight, then Adam's first moments,
 
 
 class Distance(NamedTuple):
-    """From float64's weights, over their norm. ours: the graph's; own: PyTorch's float32."""
+    """The distance from float64's weights, over their norm. ours: the graph's; own: PyTorch's float32."""
 
     ours: float
     own: float
 
     def farther(self, other: "Distance") -> "Distance":
-        """The larger of each."""
+        """Return the larger of each distance."""
         return Distance(max(self.ours, other.ours), max(self.own, other.own))
 
 
@@ -47,14 +47,14 @@ def check_steps(sam: Any, config: SamConfig, session: Session, name: str, report
     """Take STEPS steps at each of RATES.
 
     Args:
-        session: the step's graph; name: its file's, to be told.
+        session: the step's graph; name: its file's, for the report.
 
     Returns:
         The largest differences of a single step.
 
     Raises:
-        ExportError: a single step differs by more than TOLERANCE and than rounding explains, or steps in a row at the
-            smallest rate do.
+        ExportError: a single step differs by more than TOLERANCE and by more than rounding explains, or steps in a row
+            at the smallest rate do.
     """
     worst = Parity(max_abs=0.0, max_rel=0.0)
     for rate in RATES:
@@ -72,7 +72,7 @@ def check_steps(sam: Any, config: SamConfig, session: Session, name: str, report
 
 
 def compare_steps(sam: Any, config: SamConfig, session: Session, rate: float) -> tuple[Distance, Distance, float]:
-    """The worst of STEPS single steps; as many in a row; and the largest difference of a weight after a single one."""
+    """Return the worst of STEPS single steps, as many in a row, and a weight's largest difference after one step."""
     rng, step = np.random.default_rng(0), Step(sam)
     exact, own = (PlainLearner(sam, rate, dtype) for dtype in (torch.float64, torch.float32))
     own_row, row = PlainLearner(sam, rate), exact.state()
@@ -93,7 +93,7 @@ def compare_steps(sam: Any, config: SamConfig, session: Session, rate: float) ->
 
 
 class PlainLearner:
-    """What defines the step: PyTorch as anyone would write it."""
+    """The definition of the step: plain PyTorch."""
 
     def __init__(self, sam: Any, rate: float, dtype: torch.dtype = torch.float32) -> None:
         self._graph = PlainClickDecoder(copy.deepcopy(sam)).to(dtype)
@@ -104,7 +104,7 @@ class PlainLearner:
         self._optimiser = torch.optim.Adam(self._values, lr=rate)
 
     def step(self, prompt: Sequence[Tensor]) -> None:
-        """One step on a prompt and what STEP_INPUTS names, but for step size and correction."""
+        """Take one step on a prompt and the tensors that STEP_INPUTS names, but for step size and correction."""
         *inputs, choice, rows, columns, _, _, target = (value.to(self._dtype) for value in prompt)
         with torch.enable_grad():
             masks, _ = torch.func.functional_call(
@@ -113,16 +113,17 @@ class PlainLearner:
             logits = rows @ masks[int(choice.argmax())] @ columns.T
             each = nn.functional.binary_cross_entropy_with_logits(logits, target.clamp(min=0), reduction="none")
             loss = sum(each[target == label].sum() / max(int((target == label).sum()), 1) for label in (1, 0))
+            assert isinstance(loss, Tensor)  # and not the 0 that a sum starts with
             self._optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has not typed it
         self._optimiser.step()
 
     def weights(self) -> list[NDArray[Any]]:
-        """As they are: they change with the next step."""
+        """Return the weights themselves: they change with the next step."""
         return [value.detach().numpy() for value in self._values]
 
     def state(self) -> list[NDArray[Any]]:
-        """A copy of weights and moments; these are 0 before a step has reached a weight."""
+        """Return a copy of weights and moments. A weight's moments are 0 before a step has reached it."""
         moments = [
             self._optimiser.state.get(value, {}).get(kind, torch.zeros_like(value))
             for kind in ("exp_avg", "exp_avg_sq")
@@ -131,7 +132,7 @@ class PlainLearner:
         return [value.detach().numpy().copy() for value in (*self._values, *moments)]
 
     def start_from(self, state: AdamTensors, steps: int) -> None:
-        """Go on from a state that so many steps have led to; before the first one its weights are enough."""
+        """Continue from a state after `steps` steps. Before the first step its weights are enough."""
         count = len(self._values)
         self._optimiser.state.clear()
         for index, value in enumerate(self._values):
@@ -153,13 +154,14 @@ def _step(
 
 
 def _apart(found: AdamTensors, truth: AdamTensors) -> float:
-    """The norm of the difference of the weights over the truth's; what follows them in `found` does not count."""
+    """Return the norm of the weights' difference over the truth's. Further tensors in `found` do not count."""
     squares = [(np.sum((a - b) ** 2), np.sum(b**2)) for a, b in zip(found, truth, strict=False)]
     difference, norm = np.sum(squares, axis=0)
     return float(np.sqrt(difference / norm))
 
 
 def _averages(config: SamConfig, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """A grid of averages over the whole mask, rows [4, l] and columns [5, l], so that every cell counts."""
+    """Make a grid of averages over the whole mask, rows [4, l] and columns [5, l], so that every cell counts."""
     side = config.low_res_size
-    return rng.random((4, side), np.float32) / side, rng.random((5, side), np.float32) / side
+    rows, columns = (rng.random((count, side), np.float32) / np.float32(side) for count in (4, 5))
+    return rows, columns

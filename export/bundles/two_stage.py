@@ -1,6 +1,7 @@
-"""Two segmenters to a bundle for the two-stage pipeline."""
+"""Export two segmenters to a bundle for the two-stage pipeline."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,14 +47,14 @@ def export_two_stage(
     overwrite: bool = False,
     report: Report = lambda _: None,
 ) -> Bundle:
-    """Export both networks, check them, and put the bundle at `out`. Whatever fails or is interrupted leaves nothing.
+    """Export both networks, check them, and put the bundle at `out`. A failure or an interruption leaves nothing.
 
     Args:
         low, high: unet:FILE, a checkpoint of the two-stage document's U-Net in any width, or onnx:FILE.
         size: longest side in pixels of the picture that patches are taken from; stage 1 sees 1 / shrink of it.
-        mean, std: of RGB / 255 in training, or of grey / 255 one number each; where None, a U-Net gets values from 0
-            to 255 as in the public code.
-        classes: names in the order of the logits; of one logit, "background" and "foreground" where None.
+        mean, std: of RGB / 255 in training, or of grey / 255 one number each. Where None, a U-Net gets values from 0 to
+            255 as in the public code.
+        classes: names in the order of the logits. Where None, one logit gives "background" and "foreground".
         patch_selection: settings that the bundle keeps.
         roi_expected: the models were trained on regions of interest, so that maskrt run advises to give them.
         overwrite: replace a bundle that is at `out`.
@@ -113,7 +114,7 @@ def spec_of(
     std: tuple[float, ...] | None,
     classes: tuple[str, ...] | None,
 ) -> TwoStageSpec:
-    """What the bundle declares of both networks.
+    """Make the bundle's declaration of both networks.
 
     Raises:
         InputError: they take or return different things, or the options do not fit them.
@@ -131,6 +132,7 @@ def spec_of(
         )
     if len(classes) != count:
         raise InputError(f"{len(classes)} class names given ({', '.join(classes)}); the networks have {count} classes")
+    channels: Any = low.channels  # 1 or 3: the bundle is opened, and any other number refused, before it is kept
     try:
         return TwoStageSpec(
             size=size,
@@ -138,7 +140,7 @@ def spec_of(
             std=RAW_STD * low.channels if std is None else std,
             classes=classes,
             shrink=shrink,
-            channels=low.channels,
+            channels=channels,
             multiple=max(low.multiple, high.multiple),
         )
     except ValueError as error:
@@ -146,7 +148,7 @@ def spec_of(
 
 
 def check(bundle: Bundle, stages: dict[str, Stage], report: Report) -> None:
-    """Run the pipeline on a random picture, and where both networks are PyTorch's compare it with them on the grid.
+    """Run the pipeline on a random picture. Where both networks are PyTorch's, compare it with them on the grid.
 
     Raises:
         ExportError: a probability differs by more than TOLERANCE.
@@ -154,12 +156,12 @@ def check(bundle: Bundle, stages: dict[str, Stage], report: Report) -> None:
     manifest = bundle.manifest
     assert isinstance(manifest, TwoStageManifest)
     rgb = np.random.default_rng(0).integers(0, 256, (211, 160, 3), np.uint8)
-    with TwoStagePipeline(bundle) as pipeline:  # that it runs as it is set
+    with TwoStagePipeline(bundle) as pipeline:  # it must run with its own settings
         pipeline(rgb)
     low, high = stages["low"].network, stages["high"].network
     if low is None or high is None:
         return
-    # The document has no sliding windows, and without windows `high` would not be seen.
+    # The document has no sliding windows, and without windows `high` would not run.
     with TwoStagePipeline(with_settings(bundle, {"windows": "grid"})) as pipeline:
         found = pipeline(rgb).probability
     target = manifest.patch_selection.target

@@ -1,4 +1,4 @@
-"""The two-stage document's order of computation in PyTorch: what an export is compared with."""
+"""The two-stage document's order of computation in PyTorch, with which an export is compared."""
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec, TwoStageSpe
 def look_plainly(
     low: nn.Module, high: nn.Module, spec: TwoStageSpec, selection: PatchSelectionSpec, rgb: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """Class probabilities float32 [C, H, W] of a picture uint8 [H, W, 3], patch by patch.
+    """Return class probabilities float32 [C, H, W] of a picture uint8 [H, W, 3], patch by patch.
 
-    On the grid, whatever selection.windows. As maskrt.runtime.pipelines.two_stage.segmenter says it; the public code differs in three
-    things: it resizes to a square, it ranks logits (selection.rank), and it resizes with scikit-image.
+    Patches lie on the grid, whatever selection.windows says. The computation is the one that
+    maskrt.runtime.pipelines.two_stage.segmenter describes. The public code differs in three things: it resizes to a
+    square, it ranks logits (selection.rank), and it resizes with scikit-image.
     """
     height, width = rgb.shape[:2]
     scale = spec.size / max(height, width)
@@ -39,7 +40,7 @@ def look_plainly(
     else:
         means = [probability[0, :, y : y + side, x : x + side].double().mean((1, 2)) for y, x in corners]
         sureness = [1 + float(torch.special.xlogy(mean, mean).sum()) / np.log(len(spec.classes)) for mean in means]
-    # In steps, as the runtime: what differs by rounding only is equal, and the first in reading order is taken.
+    # In steps, like the runtime: values that differ by rounding alone are equal, and the first in reading order wins.
     steps = np.rint(np.array(sureness) / STEP)
     for index in np.argsort(steps, kind="stable")[: selection.budget(len(corners))]:
         if selection.uncertainty is not None and steps[index] * STEP > 2 * selection.uncertainty:
@@ -58,7 +59,7 @@ def _picture(rgb: NDArray[np.uint8], size_hw: list[int], spec: TwoStageSpec) -> 
 
 
 def _padded(picture: tuple[Tensor, TwoStageSpec], multiple: int) -> Tensor:
-    """Black on the right and below up to multiples, then normalised."""
+    """Pad with black on the right and below up to multiples, then normalise."""
     values, spec = picture
     missing = [-side % multiple for side in values.shape[2:]]
     values = functional.pad(values, (0, missing[1], 0, missing[0]))
@@ -67,7 +68,7 @@ def _padded(picture: tuple[Tensor, TwoStageSpec], multiple: int) -> Tensor:
 
 
 def _probabilities(logits: Tensor) -> Tensor:
-    """[1, C, H, W] of logits [1, C, H, W], or of one logit for two classes."""
+    """Return probabilities [1, C, H, W] of logits [1, C, H, W], or of one logit for two classes."""
     if logits.shape[1] > 1:
         return logits.softmax(1)
     return torch.cat([(-logits).sigmoid(), logits.sigmoid()], 1)

@@ -1,4 +1,4 @@
-"""Users who click while the demo SAM learns: an object, then what of its mask is wrong, turn after turn."""
+"""Users who click while the demo SAM learns: on an object, then on an error of its mask, turn after turn."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from maskrt.export.demo.prompts import STRIDE, Batch
 from maskrt.export.demo.scenes_data import IGNORE
 from maskrt.kernels.arrays import Mask
 
-TURNS = (1, 6)  # of an episode
+TURNS = (1, 6)  # fewest and most of an episode
 SHARE_BOXES, SHARE_ROUGH, SHARE_CENTRES, SHARE_UNHINTED = 0.15, 0.35, 0.5, 0.15
 EARLIER = 14  # clicks that may have led to a rough mask
 WOBBLE = 0.1  # deviation of a box's corners, as a share of its sides
@@ -20,12 +20,12 @@ WOBBLE = 0.1  # deviation of a box's corners, as a share of its sides
 
 @dataclass
 class Episode:
-    """A picture, and what has been said so far about P of its objects.
+    """A picture, and the prompts so far for P of its objects.
 
     embedding: float32 [1, C, e, e]; targets: float32 [P, h, w], the share of each cell that the object covers;
     visible: bool [h, w], false beyond the picture; points: float32 [P, N, 2], x and y in the encoder's pixels, and
-    labels int64 [P, N], 1 or 0; boxes: float32 [P, 4]; hint: float32 [P, 1, h, w], the mask prompt as logits;
-    turns: how many are left; logits: float32 [P, h, w], the answer, which the one who is trained writes.
+    labels int64 [P, N], 1 or 0; boxes: float32 [P, 4]; hint: float32 [P, 1, h, w], the mask prompt as logits; turns:
+    how many are left; logits: float32 [P, h, w], the answer, which the trained network writes.
     """
 
     embedding: Tensor
@@ -40,17 +40,16 @@ class Episode:
 
     @property
     def ambiguous(self) -> bool:
-        """A single point and no mask: the one prompt that several masks answer."""
+        """Whether the prompt is a single point without a mask: the only one that several masks answer."""
         return self.boxes is None and self.hint is None and self.labels.shape[1] == 1
 
 
 def begin(batch: Batch, embedding: Tensor, rng: np.random.Generator) -> Episode:
-    """The first turn: a point in every object, or a box around each, or a rough mask with some clicks of before and one
-    that corrects it.
+    """Start with a point in every object, a box around each, or a rough mask with earlier clicks and a correction.
 
-    The rough masks teach that a mask prompt is to be kept where no click says otherwise. From its own answers alone,
-    which hold little that the clicks do not, the network learnt to look past them: after 900 steps the truth itself
-    as the prompt gave an IoU of 0.71.
+    The rough masks teach the network to keep a mask prompt where no click says otherwise. From its own answers alone,
+    which hold little that the clicks do not, it learnt to ignore them: after 900 steps the truth itself as the prompt
+    gave an IoU of 0.71.
     """
     targets, points, labels = batch["targets"], batch["points"], batch["labels"]
     turns = int(rng.integers(TURNS[0], TURNS[1] + 1)) - 1
@@ -63,8 +62,8 @@ def begin(batch: Batch, embedding: Tensor, rng: np.random.Generator) -> Episode:
     if kind < SHARE_BOXES + SHARE_ROUGH:
         start.logits = torch.from_numpy(np.stack([rough_logits(truth, rng) for truth in truths(targets)]))
         points, labels = earlier_clicks(truths(targets), visible, int(rng.integers(EARLIER + 1)), rng)
-        said_before = replace(start, points=points, labels=labels)
-        return replace(go_on(said_before, rng), hint=start.logits[:, None], turns=turns)
+        earlier = replace(start, points=points, labels=labels)
+        return replace(go_on(earlier, rng), hint=start.logits[:, None], turns=turns)
     for index, truth in enumerate(truths(targets)):
         if rng.random() < SHARE_CENTRES:
             points[index, 0] = torch.from_numpy(place(innermost(truth)[1], truth.shape[1], rng))
@@ -72,7 +71,7 @@ def begin(batch: Batch, embedding: Tensor, rng: np.random.Generator) -> Episode:
 
 
 def go_on(episode: Episode, rng: np.random.Generator) -> Episode:
-    """The next turn: one more click for every object, and the answer so far as the mask prompt, most of the time."""
+    """Take the next turn: one more click for every object and, most of the time, the last answer as the mask prompt."""
     assert episode.logits is not None, "an episode goes on from its answer"
     answers = (episode.logits > 0).numpy()
     clicks = [
@@ -93,10 +92,10 @@ def go_on(episode: Episode, rng: np.random.Generator) -> Episode:
 
 
 def correct(truth: Mask, answer: Mask, rng: np.random.Generator) -> tuple[int, bool]:
-    """The cell of the next click, and whether the object is there.
+    """Return the cell of the next click, and whether the object is there.
 
-    Either the innermost cell of what is wrong, as people click, or any cell of it, as SAM was trained; inside the
-    object where nothing is wrong.
+    It is either the innermost wrong cell, as people click, or any wrong cell, as SAM was trained. Where nothing is
+    wrong, it lies inside the object.
     """
     missed, surplus = truth & ~answer, answer & ~truth
     wrong = missed | surplus
@@ -112,9 +111,9 @@ def correct(truth: Mask, answer: Mask, rng: np.random.Generator) -> tuple[int, b
 def earlier_clicks(
     objects: NDArray[np.bool_], visible: Mask, count: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Points float32 [P, count, 2] and labels int64 [P, count], true ones: in the object and around it in turn.
+    """Draw points float32 [P, count, 2], in turns in the object and around it, and their labels int64 [P, count].
 
-    With them a few turns show what many clicks look like.
+    With them, few turns show the network many clicks.
     """
     points = np.zeros((len(objects), count, 2), np.float32)
     for own, truth in zip(points, objects, strict=True):
@@ -130,7 +129,7 @@ def earlier_clicks(
 
 
 def innermost(region: Mask) -> tuple[float, int]:
-    """The largest distance of a cell to what is not of the region, and that cell's flat index."""
+    """Return the largest distance of a cell to the region's outside, and that cell's flat index."""
     padded = cv2.copyMakeBorder(region.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     cell = int(distance.argmax())
@@ -138,16 +137,17 @@ def innermost(region: Mask) -> tuple[float, int]:
 
 
 def rough_box(truth: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Corners x0, y0, x1, y1, inclusive, in the encoder's pixels, as a hand would draw them."""
+    """Return corners x0, y0, x1, y1, inclusive, in the encoder's pixels, as a hand would draw them."""
     rows, columns = np.nonzero(truth)
     corners = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) * STRIDE
     sides = np.tile(corners[2:] - corners[:2], 2)
     corners = corners + rng.normal(0, WOBBLE, 4).clip(-2 * WOBBLE, 2 * WOBBLE) * sides
-    return (corners - [0, 0, 1, 1]).clip(0, STRIDE * np.tile(truth.shape[::-1], 2) - 1).round().astype(np.float32)
+    inside = (corners - [0, 0, 1, 1]).clip(0, STRIDE * np.tile(truth.shape[::-1], 2) - 1)
+    return np.asarray(inside.round(), np.float32)
 
 
 def rough_logits(truth: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
-    """float32 [h, w]: a mask that lacks parts of the object and has others too many, as logits."""
+    """Draw a mask that lacks parts of the object and has surplus parts, as logits float32 [h, w]."""
     rows, columns = np.nonzero(truth)
     mask, reach = truth.astype(np.uint8), max(2.0, float(np.sqrt(len(rows))))
     for _ in range(rng.integers(1, 4)):
@@ -161,12 +161,12 @@ def rough_logits(truth: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def place(cell: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A pixel of a cell, x and y; width: cells in a row."""
+    """Choose a pixel of a cell, x and y; width: cells in a row."""
     row, column = divmod(cell, width)
-    return (STRIDE * np.array([column, row]) + rng.integers(0, STRIDE, 2)).astype(np.float32)
+    return np.asarray(STRIDE * np.array([column, row]) + rng.integers(0, STRIDE, 2), np.float32)
 
 
 def truths(targets: Tensor) -> NDArray[np.bool_]:
-    """Bool [P, h, w]: each object's cells; where none is half full, those that it fills most."""
+    """Return bool [P, h, w]: each object's cells, or where none is half full, those that it fills most."""
     most = targets.amax((1, 2), keepdim=True)
     return (targets > 0.5 * most).numpy()

@@ -1,7 +1,7 @@
-"""Measures a SAM on scenes with a simulated user, who clicks where the largest error is deepest.
+"""Measure a SAM on scenes with a simulated user, who clicks where the largest error is deepest.
 
-On pictures of the network's input size and with PyTorch, to choose weights by; bundles are measured by
-`maskrt eval-interactive`.
+It runs in PyTorch, on pictures of the network's input size, and serves to choose weights. `maskrt eval-interactive`
+measures bundles.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SHOWN = (1, 3, 5, 10, 20)
 
 @torch.no_grad()
 def measure(sam: Any, scenes: Sequence[TrainingScene], clicks: int = CLICKS) -> NDArray[np.float64]:
-    """IoU [objects, clicks] of every object of at least MIN_AREA pixels after each click."""
+    """Return the IoU [objects, clicks] of every object of at least MIN_AREA pixels after each click."""
     return np.concatenate([_measure_scene(sam, scene, clicks) for scene in scenes])
 
 
@@ -50,11 +50,12 @@ def _measure_scene(sam: Any, scene: TrainingScene, clicks: int) -> NDArray[np.fl
 
 
 def _predict(sam: Any, embedding: Tensor, points: Tensor, labels: Tensor, hint: Tensor | None) -> Tensor:
-    """Low-res logits [P, 1, h, w]: of one click the best of three by predicted IoU, of more the single mask."""
+    """Return low-res logits [P, 1, h, w]: the best of three by predicted IoU for one click, else the single mask."""
     sparse, dense = sam.prompt_encoder((points, labels), None, hint)
     masks, predicted = sam.mask_decoder.predict_masks(embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense)
     chosen = 1 + predicted[:, 1:].argmax(1) if hint is None else torch.zeros(len(masks), dtype=torch.int64)
-    return masks[torch.arange(len(masks)), chosen][:, None]
+    logits: Tensor = masks[torch.arange(len(masks)), chosen][:, None]
+    return logits
 
 
 def _next_click(truth: NDArray[np.bool_], answer: NDArray[np.bool_]) -> tuple[int, int, bool]:
@@ -66,9 +67,10 @@ def _next_click(truth: NDArray[np.bool_], answer: NDArray[np.bool_]) -> tuple[in
 
 def _embed(sam: Any, rgb: NDArray[np.uint8]) -> Tensor:
     side = sam.image_encoder.img_size
-    pixels = (rgb.astype(np.float32) - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+    pixels = (rgb.astype(np.float32) - np.array(PIXEL_MEAN, np.float32)) / np.array(PIXEL_STD, np.float32)
     padded = np.pad(pixels, [(0, side - rgb.shape[0]), (0, side - rgb.shape[1]), (0, 0)])
-    return sam.image_encoder(torch.from_numpy(padded.transpose(2, 0, 1)[None]).contiguous())
+    embedding: Tensor = sam.image_encoder(torch.from_numpy(padded.transpose(2, 0, 1)[None]).contiguous())
+    return embedding
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The demo SAM: its sizes, the initialisation that lets it learn in an hour on two cores, and how weights are kept."""
+"""The demo SAM: its sizes, its initialisation, with which it learns in an hour on two cores, and how weights are kept."""
 
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,14 @@ DEMO_SAM = SamConfig(
 
 @torch.no_grad()
 def initialise(model: Any) -> Any:
-    """Start the decoder so that from the first step every mask token holds what the image shows at the point.
+    """Start the decoder so that from the first step every mask token holds the image's content at the point.
 
     Attention of a token to the image finds its place where query and key carry the same positional encoding. So the
     frequencies are spread over two octaves (one width is too blunt for cables), every attention between tokens and
-    image starts with equal orthogonal query and key projections, and whatever else is added to queries and keys starts
-    small. Four heads of 16 channels, because eight random channels cannot tell 4096 places apart. Attention among
-    tokens starts as their mean, which is the point's encoding, the others being small; and what a token reads of the
-    image comes back along the directions that it was read in.
+    image starts with equal orthogonal query and key projections, and everything else that is added to queries and keys
+    starts small. There are four heads of 16 channels, because eight random channels cannot distinguish 4096 places.
+    Attention among tokens starts as their mean, which is the point's encoding, since the others are small. What a token
+    reads of the image comes back along the directions in which it was read.
     """
     prompts, decoder = model.prompt_encoder, model.mask_decoder
     frequencies = prompts.pe_layer.positional_encoding_gaussian_matrix
@@ -60,7 +60,7 @@ def initialise(model: Any) -> Any:
 
 
 def _pass_on(attention: Any, directions: torch.Tensor) -> None:
-    """Make what an attention returns the mean of what it reads, in the directions [internal, C]."""
+    """Make an attention return the mean of the values it reads, in the directions [internal, C]."""
     attention.v_proj.weight.copy_(directions)
     attention.out_proj.weight.copy_(directions.T)
     attention.v_proj.bias.zero_()
@@ -68,7 +68,7 @@ def _pass_on(attention: Any, directions: torch.Tensor) -> None:
 
 
 def save_half(model: nn.Module, path: Path) -> None:
-    """Write the weights in half precision: the repository holds them, and bundles are made from what it holds."""
+    """Write the weights in half precision, in which the repository holds them and from which bundles are made."""
     state = model.state_dict().items()
     halves = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state}
     write_bytes(path, save(halves))

@@ -17,7 +17,7 @@ Draw = Callable[[np.random.Generator], View]
 
 
 def batches(draw: Draw, kinds: Sequence[str], pictures: int, prompts: int, seed: int) -> Iterator[Batch]:
-    """Batches without end; the next one is drawn in a thread while the last one trains."""
+    """Yield batches without end. A thread draws the next one while the last one trains."""
     with ThreadPoolExecutor(1) as pool:
         step = 0
         ahead = pool.submit(draw_batch, draw, kinds, pictures, prompts, (seed, step))
@@ -28,11 +28,11 @@ def batches(draw: Draw, kinds: Sequence[str], pictures: int, prompts: int, seed:
 
 
 def draw_batch(draw: Draw, kinds: Sequence[str], pictures: int, prompts: int, seed: tuple[int, int]) -> Batch:
-    """Pictures, each with random prompts.
+    """Draw pictures, each with random prompts.
 
     Args:
-        draw: a square picture, of one size each time.
-        kinds: all kinds of objects there are.
+        draw: draws a square picture, always of one size.
+        kinds: all kinds of objects.
 
     Returns:
         images float32 [B, 3, S, S] normalised; points float32 [B * P, 1, 2], x and y in pixels; labels int64
@@ -45,7 +45,9 @@ def draw_batch(draw: Draw, kinds: Sequence[str], pictures: int, prompts: int, se
     for _ in range(pictures):
         view = draw(rng)
         visible = (view.instances != OUTSIDE)[..., None]
-        normalised = (jitter(view.rgb, rng) - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD) * visible
+        normalised = (
+            (jitter(view.rgb, rng) - np.array(PIXEL_MEAN, np.float32)) / np.array(PIXEL_STD, np.float32) * visible
+        )
         images.append(normalised.transpose(2, 0, 1))
         xy, identities = _draw_points(view, prompts, rng)
         targets.append(_coverage(view.instances, identities))
@@ -65,7 +67,7 @@ def draw_batch(draw: Draw, kinds: Sequence[str], pictures: int, prompts: int, se
 
 
 def _draw_points(view: View, prompts: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-    """Objects by area to the power 0.75, so that small ones count; a uniform pixel of each."""
+    """Draw objects by area to the power 0.75, so that small ones count, and a uniform pixel of each."""
     flat = view.instances.ravel()
     order = np.argsort(flat, kind="stable")  # radix sort on uint16
     identities, starts, counts = np.unique(flat[order], return_index=True, return_counts=True)
@@ -78,10 +80,10 @@ def _draw_points(view: View, prompts: int, rng: np.random.Generator) -> tuple[ND
 
 
 def _coverage(instances: NDArray[np.uint16], identities: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Share of every 4 x 4 cell that each object covers, float32 [P, S/4, S/4]."""
+    """Return the share of every 4 x 4 cell that each object covers, float32 [P, S/4, S/4]."""
     size = instances.shape[0] // STRIDE
     cells = instances.reshape(size, STRIDE, size, STRIDE).transpose(0, 2, 1, 3).reshape(size, size, -1)
     wanted, which = np.unique(identities, return_inverse=True)
     # One mask per distinct object: prompts of a window share a handful of them.
     shares = np.stack([(cells == identity).sum(-1, dtype=np.uint8) for identity in wanted])
-    return (shares / np.float32(STRIDE * STRIDE))[which]
+    return np.asarray((shares / np.float32(STRIDE * STRIDE))[which], np.float32)

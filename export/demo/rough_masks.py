@@ -1,6 +1,6 @@
-"""Pairs of a rough mask and its truth to train a refiner on: from scenes, and from shapes drawn at random.
+"""Draw pairs of a rough mask and its truth to train a refiner on: from scenes, and from random shapes.
 
-Rough masks have the faults of a segmenter's: outlines that wander, parts too many or missing, and the steps of a coarse
+Rough masks have the faults of a segmenter's: outlines that wander, surplus or missing parts, and the steps of a coarse
 grid that was scaled up.
 """
 
@@ -13,21 +13,23 @@ from PIL import Image, ImageDraw
 from torch.nn import functional
 
 from maskrt.export.demo.scenes_data import TrainingScene
+from maskrt.kernels.arrays import Bytes, Mask
 
-Rgb, Mask = NDArray[np.uint8], NDArray[np.bool_]
 SHARE_SHAPES = 0.2
-ZOOM = (1.2, 4.0)  # of scenes with 512 pixels on the longer side: what 2K and 4K pictures show of an object
+ZOOM = (1.2, 4.0)  # of scenes with 512 pixels on the longer side: an object's size in 2K and 4K pictures
 
 
-def draw_pair(scenes: Sequence[TrainingScene], side: int, shrunk: float, rng: np.random.Generator) -> tuple[Rgb, Mask]:
-    """A picture uint8 [S, S, 3] and the bool [S, S] truth of something in it; shrunk: as of crop_scene."""
+def draw_pair(
+    scenes: Sequence[TrainingScene], side: int, shrunk: float, rng: np.random.Generator
+) -> tuple[Bytes, Mask]:
+    """Draw a picture uint8 [S, S, 3] and the truth bool [S, S] of something in it; shrunk: see crop_scene."""
     if rng.random() < SHARE_SHAPES:
         return draw_shape(side, rng)
-    return crop_scene(scenes[rng.integers(0, len(scenes))], side, shrunk, rng)
+    return crop_scene(scenes[int(rng.integers(0, len(scenes)))], side, shrunk, rng)
 
 
-def crop_scene(scene: TrainingScene, side: int, shrunk: float, rng: np.random.Generator) -> tuple[Rgb, Mask]:
-    """A window around the outline of one object, of some, or of all occlusions; scaled, flipped and transposed.
+def crop_scene(scene: TrainingScene, side: int, shrunk: float, rng: np.random.Generator) -> tuple[Bytes, Mask]:
+    """Cut a window around the outline of one object, of some, or of all occlusions; scale, flip and transpose it.
 
     shrunk: how many times smaller than the picture that it stands for.
     """
@@ -58,8 +60,8 @@ def crop_scene(scene: TrainingScene, side: int, shrunk: float, rng: np.random.Ge
     return rgb, truth
 
 
-def draw_shape(side: int, rng: np.random.Generator) -> tuple[Rgb, Mask]:
-    """A textured figure, a blob, a polygon or strokes, on a textured ground."""
+def draw_shape(side: int, rng: np.random.Generator) -> tuple[Bytes, Mask]:
+    """Draw a textured figure, a blob, a polygon or strokes, on a textured ground."""
     scale = 2  # drawn larger, so that its edge is smooth
     canvas = Image.new("L", (side * scale, side * scale))
     draw = ImageDraw.Draw(canvas)
@@ -84,7 +86,7 @@ def draw_shape(side: int, rng: np.random.Generator) -> tuple[Rgb, Mask]:
 
 
 def _texture(side: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """float32 [S, S, 3]: a colour, with noise of a few sizes, sometimes stripes."""
+    """Draw a colour with noise of a few sizes, sometimes with stripes, float32 [S, S, 3]."""
     base = np.ones((side, side, 3), np.float32) * rng.uniform(20, 235, 3).astype(np.float32)
     for cells in rng.choice([2, 5, 12, 30], 2, replace=False):
         noise = rng.normal(0, rng.uniform(2, 24), (cells, cells, 1)) + rng.normal(0, 5, (cells, cells, 3))
@@ -93,12 +95,12 @@ def _texture(side: int, rng: np.random.Generator) -> NDArray[np.float32]:
         rows, columns = np.mgrid[:side, :side]
         angle, period = rng.uniform(0, np.pi), rng.uniform(5, 40)
         wave = np.sin((rows * np.cos(angle) + columns * np.sin(angle)) * 2 * np.pi / period)
-        base += np.float32(wave)[..., None] * rng.uniform(-25, 25, 3).astype(np.float32)
+        base += wave.astype(np.float32)[..., None] * rng.uniform(-25, 25, 3).astype(np.float32)
     return base
 
 
 def roughen(truth: Mask, reach: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The mask that a segmenter, or the turn before, might have given: float32 [S, S] in [0, 1].
+    """Return a mask that a segmenter, or the cascade stage before, might give: float32 [S, S] in [0, 1].
 
     Args:
         reach: pixels by which its outline may be off, more or less.

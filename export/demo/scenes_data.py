@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 OUTSIDE = 65535  # instance of the padding beyond the picture
-IGNORE = -100  # what PyTorch's cross-entropy skips
-GROUND = "ground"  # the kind of what is no object, only what objects lie on
+IGNORE = -100  # the label that PyTorch's cross-entropy skips
+GROUND = "ground"  # the kind of the ground that objects lie on, which is no object
 
 
 class Drawn(NamedTuple):
@@ -30,7 +30,7 @@ class Drawn(NamedTuple):
 class View:
     """A picture as a network gets it: in the top left of a square, and beyond it black with instance OUTSIDE.
 
-    rgb: uint8 [S, S, 3]; instances: uint16 [S, S]; objects: id in `instances` -> what is drawn there.
+    rgb: uint8 [S, S, 3]; instances: uint16 [S, S]; objects: id in `instances` -> the object drawn there.
     """
 
     rgb: NDArray[np.uint8]
@@ -48,16 +48,19 @@ class View:
         return np.isin(self.instances, self.occlusions)
 
     def kinds(self, names: Sequence[str], stride: int) -> NDArray[np.int64]:
-        """int64 [S / stride, S / stride]: index into `names` of the object at each cell's centre, IGNORE outside."""
+        """Return, as int64 [S / stride, S / stride], the index into `names` of the object at each cell's centre.
+
+        It is IGNORE outside.
+        """
         table = np.full(OUTSIDE + 1, IGNORE)
         for identity, drawn in self.objects.items():
             table[identity] = names.index(drawn.kind)
         return table[self.instances[stride // 2 :: stride, stride // 2 :: stride]]
 
     def boxes(self, stride: int) -> NDArray[np.float32]:
-        """float32 [4, S / stride, S / stride]: centre x, y and width, height of the object at each cell's centre.
+        """Return float32 [4, S / stride, S / stride]: centre x, y and width, height of the object at each cell's centre.
 
-        In shares of S, over the object's visible cells.
+        They are shares of S, over the object's visible cells.
         """
         cells = self.instances[stride // 2 :: stride, stride // 2 :: stride]
         _, inverse = np.unique(cells, return_inverse=True)
@@ -78,7 +81,7 @@ class View:
 class TrainingScene:
     """One scene's region of interest, or the whole of it, longest side scaled to a fixed size.
 
-    rgb: uint8 [H, W, 3]; instances: uint16 [H, W]; objects: id in `instances` -> what is drawn there.
+    rgb: uint8 [H, W, 3]; instances: uint16 [H, W]; objects: id in `instances` -> the object drawn there.
     """
 
     rgb: NDArray[np.uint8]
@@ -143,7 +146,7 @@ def copy_paste(target: View, source: View, rng: np.random.Generator) -> View:
 
 
 def jitter(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Brightness, contrast and saturation each by up to 20%, half of the time; float32 in 0..255."""
+    """Change brightness, contrast and saturation each by up to 20%, half of the time; return float32 in 0..255."""
     values = rgb.astype(np.float32)
     if rng.random() < 0.5:
         brightness, contrast, saturation = rng.uniform(0.8, 1.2, size=3).astype(np.float32)
@@ -154,7 +157,7 @@ def jitter(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float
 
 
 def random_view(scene: TrainingScene, size: int, rng: np.random.Generator) -> View:
-    """The picture in a size x size square, flipped and transposed half of the time: beds stand any way round."""
+    """Put the picture into a size x size square, flipped and transposed half of the time: beds stand any way round."""
     part_rgb, part = scene.rgb, scene.instances
     if rng.random() < 0.5:
         part_rgb, part = part_rgb[:, ::-1], part[:, ::-1]
@@ -170,7 +173,7 @@ def random_view(scene: TrainingScene, size: int, rng: np.random.Generator) -> Vi
 
 
 def kinds_of(scenes: list[TrainingScene]) -> list[str]:
-    """Every kind of object that is drawn anywhere, sorted."""
+    """Return every kind of object that is drawn anywhere, sorted."""
     return sorted({drawn.kind for scene in scenes for drawn in scene.objects.values()})
 
 
@@ -182,9 +185,9 @@ class SceneViews:
     size: int
 
     def __call__(self, rng: np.random.Generator) -> View:
-        """The next one."""
+        """Draw the next view."""
         view = self._view(rng)
         return copy_paste(view, self._view(rng), rng) if rng.random() < 0.5 else view
 
     def _view(self, rng: np.random.Generator) -> View:
-        return random_view(self.scenes[rng.integers(len(self.scenes))], self.size, rng)
+        return random_view(self.scenes[int(rng.integers(len(self.scenes)))], self.size, rng)

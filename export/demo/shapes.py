@@ -1,8 +1,7 @@
-"""Drawn shapes to learn clicking on: round, square, blobs, strokes and what branches, in plain textures, over and under
-one another.
+"""Draw shapes to learn clicking on: round and square ones, blobs, strokes and branches in plain textures, overlapping.
 
-A model that has seen only beds answers a click by the kinds of things that lie there. From these it learns what holds
-for any thing: it ends where something changes, and clicks say where that is.
+A model that has seen only beds answers a click by the kinds of things that lie there. From these shapes it learns what
+holds for any thing: it ends where something changes, and clicks say where that is.
 """
 
 import cv2
@@ -20,7 +19,7 @@ Rng = np.random.Generator
 
 
 def draw_shapes(size: int, rng: Rng) -> View:
-    """A picture of size x size pixels: the ground has instance 0, shapes 1 and up."""
+    """Draw a picture of size x size pixels. The ground has instance 0, shapes have 1 and up."""
     image = _surface((size, size), size, rng, _colours(rng))
     palette = [_colours(rng) for _ in range(3)]
     instances, objects = np.zeros((size, size), np.uint16), {0: Drawn(GROUND, False)}
@@ -32,7 +31,7 @@ def draw_shapes(size: int, rng: Rng) -> View:
             continue
         window = slice(y, y + mask.shape[0]), slice(x, x + mask.shape[1])
         part = image[window]
-        # A few palettes for all: shapes look alike, and what is near may look like what is not of them.
+        # All share a few palettes, so that shapes look alike, also those that touch.
         skin = _surface(mask.shape, size, rng, palette[rng.integers(len(palette))] + rng.normal(0, 12, (2, 3)))
         if rng.random() < 0.4:
             skin *= _shade(mask, size, rng)
@@ -45,12 +44,12 @@ def draw_shapes(size: int, rng: Rng) -> View:
 
 
 def _colours(rng: Rng) -> NDArray[np.float64]:
-    """Two colours, [2, 3], from grey to gaudy."""
+    """Choose two colours, [2, 3], from grey to gaudy."""
     return rng.uniform(30, 225, (2, 1)) + rng.uniform(0, 1) * rng.uniform(-90, 90, (2, 3))
 
 
 def _outline(size: int, side: float, rng: Rng) -> tuple[int, int, F32]:
-    """A filled shape of about that side somewhere on the picture: left, top, and float32 [h, w], 0 or 1."""
+    """Draw a filled shape of about that side somewhere on the picture: left, top, and float32 [h, w], 0 or 1."""
     angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
     kind = rng.integers(5)
     if kind == 0:  # round
@@ -81,7 +80,7 @@ def _outline(size: int, side: float, rng: Rng) -> tuple[int, int, F32]:
 
 
 def _stroke(rng: Rng, width: float) -> NDArray[np.float64]:
-    """The outline of a bent line, [STROKE, 2], 3 long and twice `width` wide."""
+    """Return the outline of a bent line, [STROKE, 2], 3 long and twice `width` wide."""
     steps = rng.normal(0, 0.25, STROKE // 2).cumsum() + rng.uniform(0, 2 * np.pi)
     middle = np.stack([np.cos(steps), np.sin(steps)], 1).cumsum(0) / 10
     across = np.stack([-np.sin(steps), np.cos(steps)], 1) * width
@@ -89,7 +88,7 @@ def _stroke(rng: Rng, width: float) -> NDArray[np.float64]:
 
 
 def _surface(shape_hw: tuple[int, int], size: int, rng: Rng, colours: NDArray[np.float64]) -> F32:
-    """Plain, clouded, banded or chequered between two colours, float32 [h, w, 3]; size: side of the picture."""
+    """Draw a plain, clouded, banded or chequered surface of two colours, float32 [h, w, 3]; size: the picture's side."""
     y, x = np.mgrid[: shape_hw[0], : shape_hw[1]].astype(np.float32) / np.float32(size)
     turn = rng.uniform(0, np.pi)
     along, across = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
@@ -109,20 +108,21 @@ def _surface(shape_hw: tuple[int, int], size: int, rng: Rng, colours: NDArray[np
 
 
 def _clouds(shape_hw: tuple[int, int], cell: float, rng: Rng) -> F32:
-    """Smooth noise of about -1 to 1, float32 [h, w], that changes within `cell` pixels."""
+    """Return smooth noise of about -1 to 1, float32 [h, w], that changes within `cell` pixels."""
     h, w = (int(np.ceil(length / cell)) + 1 for length in shape_hw)
-    return cv2.resize(rng.uniform(-1, 1, (h, w)).astype(np.float32), shape_hw[::-1], interpolation=cv2.INTER_CUBIC)
+    low = rng.uniform(-1, 1, (h, w)).astype(np.float32)
+    return np.asarray(cv2.resize(low, shape_hw[::-1], interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _shade(mask: F32, size: int, rng: Rng) -> F32:
-    """Light from one side on something round, float32 [h, w, 1]."""
+    """Return the light from one side on something round, float32 [h, w, 1]."""
     soft = cv2.GaussianBlur(mask, (0, 0), 0.03 * size)
     light, slope = rng.uniform(0, 2 * np.pi), np.stack(np.gradient(soft), -1) * np.float32(0.06 * size)
     return np.asarray(1 + slope @ np.array([np.cos(light), np.sin(light)], np.float32), np.float32)[..., None]
 
 
 def _expose(image: F32, rng: Rng) -> NDArray[np.uint8]:
-    """Uneven light, blur and noise."""
+    """Add uneven light, blur and noise."""
     size = len(image)
     lit = image * (1 + 0.25 * _clouds((size, size), size / 3, rng))[..., None]
     lit = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.3, 0.9))

@@ -1,13 +1,13 @@
-"""Trains the demo SAM for a person who clicks, from what train_sam has trained.
+"""Train the demo SAM for a person who clicks, from the weights of train_sam.
 
-What train_sam left out is learnt here, as SAM learnt it: boxes, several clicks, the mask so far as a prompt, and the
-single mask, which answers all of these; a single click goes on to be answered by the best of three. A step sees a few
+It learns the prompts that train_sam left out, as SAM learnt them: boxes, several clicks, the mask so far as a prompt,
+and the single mask, which answers all of these. The best of three still answers a single click. A step sees a few
 pictures and goes through some turns with the user of each (maskrt.export.demo.clicking). The pictures are drawn shapes
-(maskrt.export.demo.shapes), from which clicking on any thing is learnt, and bedside scenes, whole or cut to the region
-of interest. The image encoder learns too, with the batch statistics that it has. Arithmetic in bfloat16, weights in
-float32.
+(maskrt.export.demo.shapes), from which it learns clicking on any thing, and bedside scenes, whole or cut to the region
+of interest. The image encoder learns too, with the batch statistics that it has. Arithmetic is in bfloat16, weights are
+in float32.
 
-Data are those of the seed; the run is as long as the clock says, so weights differ from run to run.
+The seed determines the data. The clock ends the run, so weights differ from run to run.
 """
 
 import argparse
@@ -41,7 +41,7 @@ Predict = Callable[..., tuple[Tensor, Tensor]]
 
 
 class ClickStage(nn.Module):
-    """SAM's training step for all turns of an episode with each picture, and dense supervision beside it."""
+    """SAM's training step for all turns of an episode with each picture, with dense supervision."""
 
     def __init__(self, sam: Any, rng: np.random.Generator) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class ClickStage(nn.Module):
         self.rng = rng
 
     def train(self, mode: bool = True) -> "ClickStage":
-        """Batch statistics stay: those of two pictures would be a guess."""
+        """Set the mode, but keep the batch statistics: those of two pictures would be a guess."""
         super().train(mode)
         self.sam.image_encoder.eval()
         return self
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss, and the IoU of each answer, which is chosen as the runtime chooses: by predicted IoU, or the single."""
+        """Return the loss, and the IoU of each answer, chosen as in the runtime: by predicted IoU, or the single mask."""
         predict, place = self.decoder.in_bfloat16(), self.sam.prompt_encoder.get_dense_pe()
         embeddings = encode(self.sam, batch).float()
         losses, ious = [], []
@@ -95,7 +95,7 @@ class ClickStage(nn.Module):
 
 @torch.no_grad()
 def start_untrained(sam: Any, first: int) -> None:
-    """Give what train_sam left at random a start: a mask prompt hardly matters, the single mask is mask `first`."""
+    """Start the weights that train_sam left random: a mask prompt hardly matters, the single mask is mask `first`."""
     decoder, last = sam.mask_decoder, sam.prompt_encoder.mask_downscaling[-1]
     last.weight *= 0.3
     last.bias.copy_(sam.prompt_encoder.no_mask_embed.weight[0])
@@ -107,7 +107,7 @@ def start_untrained(sam: Any, first: int) -> None:
 
 @torch.no_grad()
 def most_chosen(sam: Any, batch: Batch) -> int:
-    """The mask, 1 to 3, that answers a single point most often."""
+    """Return the mask, 1 to 3, that answers a single point most often."""
     first = picture_of(batch, 0)
     sparse, dense = sam.prompt_encoder((first["points"], first["labels"]), None, None)
     place = sam.prompt_encoder.get_dense_pe()
@@ -116,7 +116,7 @@ def most_chosen(sam: Any, batch: Batch) -> int:
 
 
 def picture_of(batch: Batch, index: int) -> Batch:
-    """One picture of a batch."""
+    """Return one picture of a batch."""
     count = len(batch["points"]) // len(batch["images"])
     alone = {name: batch[name][index * count : (index + 1) * count] for name in ("points", "labels", "targets")}
     return {**alone, "kinds": batch["kinds"][index : index + 1]}
@@ -130,12 +130,12 @@ class Mixture:
     shares: Sequence[float]
 
     def __call__(self, rng: np.random.Generator) -> View:
-        """The next picture."""
+        """Draw the next picture."""
         return self.sources[rng.choice(len(self.sources), p=self.shares)](rng)
 
 
 def resized(sam: Any, config: SamConfig, size: int) -> tuple[Any, SamConfig]:
-    """The same SAM for pictures of another size: the encodings of row and column are interpolated."""
+    """Return the same SAM for pictures of another size, with the encodings of row and column interpolated."""
     config = msgspec.structs.replace(config, image_size=size)
     state, other = sam.state_dict(), build_sam(config)
     for name in ("image_encoder.rows", "image_encoder.columns"):

@@ -1,8 +1,9 @@
-"""Trains the demo refiner: a CRM of half the width without layer4, on pictures of at most 512 pixels.
+"""Train the demo refiner: a CRM of half the width without layer4, on pictures of at most 512 pixels.
 
-Loss and normalisation are the public code's. Not from there: a quarter of the dropout, since the run is short; AdamW
-with one cosine period; and two thirds of the batches see the picture at a half, a quarter or an eighth of the size of
-the mask that they decode, as the turns of a cascade do, where the public code trains with equal sizes only.
+Loss and normalisation are the public code's. Three things differ from it. There is a quarter of the dropout, since the
+run is short. The optimiser is AdamW with one cosine period. Two thirds of the batches see the picture at a half, a
+quarter or an eighth of the size of the mask that they decode, as the stages of a cascade do; the public code trains
+with equal sizes only.
 """
 
 import argparse
@@ -27,14 +28,14 @@ from maskrt.export.demo.train_segmenter import MEAN, STD, protect_dilated
 from maskrt.export.graphs.crm_graphs import decode_window, project
 from maskrt.kernels.pixel_decoder.tables import axis_table
 
-# Three turns: at an eighth of the scale, where the public cascade begins, the cables of these scenes are no pixel wide.
+# Three stages: at an eighth of the scale, where the public cascade begins, the cables of these scenes are no pixel wide.
 DEMO_CRM = CrmConfig(width=32, blocks=(3, 4, 6, 0), scales=(0.25, 0.5, 1.0))
 BATCH = 6
-WINDOW = 144  # pixels of the side that is decoded: all of the smallest picture would take longer than its features
-# Size of what the network reads against what it decodes, the side of the picture drawn, how many times smaller it is
-# than what is decoded, and how often.
+WINDOW = 144  # side of the decoded window in pixels: decoding all of the smallest picture would outlast its features
+# The size that the network reads over the one that it decodes, the side of the drawn picture, how many times smaller
+# that picture is than the decoded one, and the share of the batches.
 SCALES = ((1.0, 224, 1, 0.35), (0.5, 320, 1, 0.25), (0.25, 448, 1, 0.2), (0.125, 448, 2, 0.2))
-REACH = 2.5  # pixels of the scale read by which a rough outline is off
+REACH = 2.5  # error of a rough outline in pixels of the scale that is read
 LONGEST_SIDE = 512  # of the scenes
 PEAK, FLOOR = 1e-3, 1e-5
 
@@ -42,7 +43,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def batches(scenes: Sequence[TrainingScene], seed: int) -> Iterator[Batch]:
-    """Batches without end; the next one is drawn in a thread while the last one trains."""
+    """Yield batches without end. A thread draws the next one while the last one trains."""
     with ThreadPoolExecutor(1) as pool:
         step = 0
         ahead = pool.submit(draw_batch, scenes, (seed, step))
@@ -53,7 +54,7 @@ def batches(scenes: Sequence[TrainingScene], seed: int) -> Iterator[Batch]:
 
 
 def draw_batch(scenes: Sequence[TrainingScene], seed: tuple[int, int]) -> Batch:
-    """Pictures with rough masks, at a scale that is the batch's.
+    """Draw pictures with rough masks, at one scale for the batch.
 
     Returns:
         pixels float32 [B, 4, h, w] as the network reads them, rough masks and truth float32 [B, S, S].
@@ -63,10 +64,12 @@ def draw_batch(scenes: Sequence[TrainingScene], seed: tuple[int, int]) -> Batch:
     reach = REACH / scale / shrunk
     pictures, roughs, truths = [], [], []
     for _ in range(BATCH):
-        rgb, truth = draw_pair(scenes, side, shrunk, rng)
-        pictures.append(((jitter(rgb, rng) / 255 - np.float32(MEAN)) / np.float32(STD)).transpose(2, 0, 1))
-        roughs.append(roughen(truth, reach * rng.choice([1, 1, 2]), rng))
-        truths.append(truth.astype(np.float32))
+        rgb, mask = draw_pair(scenes, side, shrunk, rng)
+        pictures.append(
+            ((jitter(rgb, rng) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)).transpose(2, 0, 1)
+        )
+        roughs.append(roughen(mask, reach * rng.choice([1, 1, 2]), rng))
+        truths.append(mask.astype(np.float32))
     picture, rough, truth = (torch.from_numpy(np.stack(a).astype(np.float32)) for a in (pictures, roughs, truths))
     pixels = torch.cat([picture, 2 * rough[:, None] - 1], dim=1)
     if scale < 1:
@@ -80,7 +83,7 @@ def draw_batch(scenes: Sequence[TrainingScene], seed: tuple[int, int]) -> Batch:
 
 
 def loss_of(logits: Tensor, truth: Tensor) -> Tensor:
-    """The public code's: cross-entropy, half of L1 and L2 of the probability, and twice L1 of its gradient."""
+    """Return the public code's loss: cross-entropy, half of the probability's L1 and L2, and twice its gradient's L1."""
     probability = logits.sigmoid()
     loss = functional.binary_cross_entropy_with_logits(logits, truth)
     loss = loss + 0.5 * functional.l1_loss(probability, truth) + 0.5 * functional.mse_loss(probability, truth)
@@ -88,7 +91,7 @@ def loss_of(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _gradient(planes: Tensor) -> Tensor:
-    """Sobel's, of planes [B, H, W] smoothed over 3 x 3."""
+    """Return Sobel's gradient of planes [B, H, W] smoothed over 3 x 3."""
     across = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]]) / 4
     smooth = functional.avg_pool2d(planes[:, None], 3, 1, 1)
     both = functional.conv2d(smooth, torch.stack([across, across.T])[:, None], padding=1)
@@ -96,14 +99,14 @@ def _gradient(planes: Tensor) -> Tensor:
 
 
 def iou_of(masks: Tensor, truth: Tensor) -> float:
-    """Pooled over a batch."""
+    """Return the IoU pooled over a batch."""
     found, wanted = masks > 0.5, truth > 0.5
     return float((found & wanted).sum() / (found | wanted).sum().clamp(min=1))
 
 
 def fit(model: CrmNet, source: Iterator[Batch], minutes: float, seed: int = 0, peak: float = PEAK) -> None:
-    """AdamW over `minutes`, with a short warm-up and one cosine period."""
-    model.train().to(memory_format=torch.channels_last)
+    """Train with AdamW over `minutes`, with a short warm-up and one cosine period."""
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
     model.aspp_.dropout.p = 0.12
     protect_dilated(model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=1e-4)
@@ -126,7 +129,7 @@ def fit(model: CrmNet, source: Iterator[Batch], minutes: float, seed: int = 0, p
         logits = decode_window(model.imnet, project(model.imnet, features), rows, columns)
         loss = loss_of(logits, truth[part])
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has not typed it
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         step += 1

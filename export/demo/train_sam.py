@@ -1,13 +1,13 @@
-"""Trains the demo SAM: segment_anything's prompt encoder and mask decoder behind a narrow ResNet.
+"""Train the demo SAM: segment_anything's prompt encoder and mask decoder behind a narrow ResNet.
 
 The ResNet starts from a DeepLabV3+ that train_segmenter has trained: it knows the kinds of things, and learnt them in a
-fraction of the time that prompts would have taken. Then two stages, both on whole pictures at the deployed size. In the
-first, with the ResNet as it is, the embedding and the decoder's upscaling learn at every pixel what kind of object it
-shows, that object's box, and which other pixels belong to it: dense supervision, for the price of one matrix product.
-In the second everything is trained as SAM is, with point prompts, three masks and the IoU head, the dense supervision
-going on beside it; the ResNet joins after a while. Arithmetic in bfloat16, weights in float32.
+fraction of the time that prompts would have taken. Two stages follow, both on whole pictures at the deployed size. In
+the first, with the ResNet as it is, the embedding and the decoder's upscaling learn at every pixel the kind of its
+object, that object's box, and the other pixels that belong to it: dense supervision, for the price of one matrix
+product. In the second, everything is trained as SAM is, with point prompts, three masks and the IoU head, and the dense
+supervision continues; the ResNet joins after a while. Arithmetic is in bfloat16, weights are in float32.
 
-Data and initial weights are those of the seed; stages are as long as the clock says, so weights differ from run to run.
+The seed determines data and initial weights. The clock ends the stages, so weights differ from run to run.
 """
 
 import argparse
@@ -34,9 +34,9 @@ PICTURES, PROMPTS = 4, 14  # of a step of the second stage
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss [P, K] of logits [P, K, h, w] against the coverage target [P, h, w]; and the IoU of each mask.
+    """Return the loss [P, K] of logits [P, K, h, w] against the coverage target [P, h, w], and the IoU of each mask.
 
-    2 x cross-entropy + dice. SAM's 20 x focal + dice left logits so flat that no mask passed the stability gate.
+    It is 2 x cross-entropy + dice. SAM's 20 x focal + dice left logits so flat that no mask passed the stability gate.
     """
     target = target[:, None].expand_as(logits)
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -59,7 +59,7 @@ class Agreement(nn.Module):
         self.offset = nn.Parameter(torch.tensor(-1.0))
 
     def forward(self, pixels: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss [P, 1] and IoU [P, 1] of each prompted object's pixels, from upscaled embeddings [B, C, h, w]."""
+        """Return loss [P, 1] and IoU [P, 1] of each prompted object's pixels, from upscaled embeddings [B, C, h, w]."""
         flat = pixels.float().flatten(2)  # [B, C, h * w]
         cells = batch["cells"][:, None].expand(-1, flat.shape[1], -1)
         picked = flat.gather(2, cells).transpose(1, 2)  # [B, P, C]
@@ -73,9 +73,10 @@ class PixelStage(nn.Module):
     The heads serve training only.
     """
 
-    def __init__(self, sam: nn.Module, channels: int, kinds: int) -> None:
+    def __init__(self, sam: Any, channels: int, kinds: int) -> None:
         super().__init__()
         self.sam = sam
+        self.kinds = kinds
         self.agreement = Agreement(channels)
         self.describe = nn.Sequential(nn.Conv2d(channels, 64, 1), nn.ReLU(), nn.Conv2d(64, kinds + 4, 1))
 
@@ -83,10 +84,10 @@ class PixelStage(nn.Module):
         return self.judge(encode(self.sam, batch), batch)
 
     def judge(self, embeddings: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss, and the IoU of each prompted object's pixels, from image embeddings [B, C, h, w]."""
+        """Return the loss, and the IoU of each prompted object's pixels, from image embeddings [B, C, h, w]."""
         pixels = upscale(self.sam, embeddings)
         with torch.autocast("cpu", torch.bfloat16):
-            kinds, boxes = self.describe(pixels).float().split((self.describe[2].out_channels - 4, 4), 1)
+            kinds, boxes = self.describe(pixels).float().split((self.kinds, 4), 1)
         losses, iou = self.agreement(pixels, batch)
         inside = (batch["kinds"] != IGNORE)[:, None]
         box_loss = ((boxes - batch["boxes"]).abs() * inside).sum() / inside.sum()
@@ -94,9 +95,9 @@ class PixelStage(nn.Module):
 
 
 class PromptStage(nn.Module):
-    """SAM's training step with one point per object, and the dense supervision beside it."""
+    """SAM's training step with one point per object, with the dense supervision."""
 
-    def __init__(self, sam: nn.Module, pixel: PixelStage) -> None:
+    def __init__(self, sam: Any, pixel: PixelStage) -> None:
         super().__init__()
         self.sam = sam
         self.pixel = pixel
@@ -122,30 +123,33 @@ class PromptStage(nn.Module):
         return loss + 0.5 * self.pixel.judge(embeddings, batch)[0], iou.max(1).values
 
 
-def encode(sam: nn.Module, batch: Batch) -> Tensor:
-    """Image embeddings [B, C, h, w] of a batch, bfloat16 inside."""
+def encode(sam: Any, batch: Batch) -> Tensor:
+    """Return the image embeddings [B, C, h, w] of a batch, computed in bfloat16."""
     with torch.autocast("cpu", torch.bfloat16):
-        return sam.image_encoder(batch["images"].contiguous(memory_format=torch.channels_last))
+        embeddings: Tensor = sam.image_encoder(batch["images"].contiguous(memory_format=torch.channels_last))
+        return embeddings
 
 
-def upscale(sam: nn.Module, embeddings: Tensor) -> Tensor:
-    """What the decoder would draw masks from, had no prompt changed it: [B, C / 8, 4h, 4w], bfloat16 inside."""
+def upscale(sam: Any, embeddings: Tensor) -> Tensor:
+    """Upscale embeddings as the decoder does, but unchanged by any prompt, in bfloat16: [B, C / 8, 4h, 4w]."""
     with torch.autocast("cpu", torch.bfloat16):
-        return sam.mask_decoder.output_upscaling(embeddings)
+        upscaled: Tensor = sam.mask_decoder.output_upscaling(embeddings)
+        return upscaled
 
 
 class MaskPredictor(nn.Module):
     """The four masks and predicted IoUs of SAM's mask decoder, the single mask's first."""
 
-    def __init__(self, decoder: nn.Module) -> None:
+    def __init__(self, decoder: Any) -> None:
         super().__init__()
         self.decoder = decoder
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return self.decoder.predict_masks(*inputs)
+        predicted: tuple[Tensor, Tensor] = self.decoder.predict_masks(*inputs)
+        return predicted
 
     def in_bfloat16(self) -> Callable[..., tuple[Tensor, Tensor]]:
-        """Image embedding, its encoding, sparse and dense prompts -> masks, IoUs; float32 outside.
+        """Return a function from image embedding, its encoding, sparse and dense prompts to masks and IoUs in float32.
 
         The decoder runs wholly in bfloat16: autocast would spend a fifth of the step on conversions.
         """
@@ -168,13 +172,13 @@ def train(
     backbone: Sequence[nn.Module],
     joins: float,
 ) -> None:
-    """AdamW with linear warm-up and a cosine to 1% over `minutes`.
+    """Train a stage with AdamW, with a linear warm-up and a cosine to 1% over `minutes`.
 
     Args:
-        source: what the stage takes, step by step.
+        source: the stage's inputs, step by step.
         save: called every 100 steps and at the end.
         backbone: parts of the stage that stay as they are, batch statistics included, until they join.
-        joins: share of the minutes after which they do; 1 is never.
+        joins: share of the minutes after which they join; 1 is never.
     """
     optimiser = torch.optim.AdamW(stage.parameters(), lr=peak, weight_decay=0.01)
     start = time.monotonic()
@@ -242,7 +246,7 @@ def start_from(encoder: Any, segmenter: Path) -> list[nn.Module]:
     """Load the ResNet and the decoder of a trained DeepLabV3+ into the encoder, and return the two parts.
 
     Raises:
-        RuntimeError: it is no DeepLabV3+ of that width.
+        RuntimeError: the file holds no DeepLabV3+ of that width.
     """
     state, parts = load_file(segmenter), {"encoder.": encoder.encoder, "decoder.": encoder.decoder}
     for prefix, part in parts.items():

@@ -1,11 +1,11 @@
-"""Trains the demo segmenter: DeepLabV3+ on a ResNet-50 of a quarter of the width, with the SOSS document's recipe.
+"""Train the demo segmenter: DeepLabV3+ on a ResNet-50 of a quarter of the width, with the SOSS document's recipe.
 
-From the document: pictures at the scale of a 512 x 512 input, flips, colour jitter, copy-paste of 10% of the objects,
-weight decay 1e-4, cosine annealing with warm restarts. Not from the document: random initial weights (it starts from
-COCO's), so AdamW in place of SGD at 1e-2, which from random weights was no better than chance after 450 steps; a second
-head that names the kind of object at every cell, for training only, because two classes teach features slowly; and two
-short periods. A narrow ResNet rather than MobileNetV2, whose depthwise convolutions took 510 ms where this took 262 ms
-for a step on the same eight windows, on two cores.
+From the document come pictures at the scale of a 512 x 512 input, flips, colour jitter, copy-paste of 10% of the
+objects, weight decay 1e-4, and cosine annealing with warm restarts. The rest differs from it. Initial weights are
+random (the document starts from COCO's), so AdamW replaces SGD at 1e-2, which from random weights was no better than
+chance after 450 steps. A second head names the kind of object at every cell, for training only, because two classes
+teach features slowly. There are two short periods. The backbone is a narrow ResNet rather than MobileNetV2, whose
+depthwise convolutions took 510 ms where this took 262 ms for a step on the same eight windows, on two cores.
 """
 
 import argparse
@@ -43,7 +43,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def batches(scenes: Sequence[TrainingScene], kinds: Sequence[str], seed: int) -> Iterator[Batch]:
-    """Batches without end; the next one is drawn in a thread while the last one trains."""
+    """Yield batches without end. A thread draws the next one while the last one trains."""
     with ThreadPoolExecutor(1) as pool:
         step = 0
         ahead = pool.submit(draw_batch, scenes, kinds, (seed, step))
@@ -54,7 +54,7 @@ def batches(scenes: Sequence[TrainingScene], kinds: Sequence[str], seed: int) ->
 
 
 def draw_batch(scenes: Sequence[TrainingScene], kinds: Sequence[str], seed: tuple[int, int]) -> Batch:
-    """Augmented pictures.
+    """Draw augmented pictures.
 
     Returns:
         images float32 [B, 3, 512, 512]; labels int64 [B, 512, 512] and kinds int64 [B, 128, 128], IGNORE beyond the
@@ -62,12 +62,14 @@ def draw_batch(scenes: Sequence[TrainingScene], kinds: Sequence[str], seed: tupl
     """
     rng = np.random.default_rng(seed)
     images, labels, drawn = [], [], []
-    for index in rng.integers(0, len(scenes), size=BATCH):
+    for index in rng.integers(0, len(scenes), size=BATCH).tolist():
         view = random_view(scenes[index], SIDE, rng)
         if rng.random() < 0.5:
-            view = copy_paste(view, random_view(scenes[rng.integers(0, len(scenes))], SIDE, rng), rng)
-        # Black beyond the picture, then normalised: exactly what the runtime feeds.
-        images.append(((jitter(view.rgb, rng) / 255 - np.float32(MEAN)) / np.float32(STD)).transpose(2, 0, 1))
+            view = copy_paste(view, random_view(scenes[int(rng.integers(0, len(scenes)))], SIDE, rng), rng)
+        # Black beyond the picture, then normalised: exactly the runtime's input.
+        images.append(
+            ((jitter(view.rgb, rng) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)).transpose(2, 0, 1)
+        )
         labels.append(np.where(view.instances == OUTSIDE, IGNORE, view.truth))
         drawn.append(view.kinds(kinds, KIND_STRIDE))
     arrays = np.stack(images).astype(np.float32), np.stack(labels).astype(np.int64), np.stack(drawn)
@@ -111,10 +113,12 @@ def main() -> None:
 
 
 def fit(model: DeepLabV3Plus, kinds: int, source: Iterator[Batch], minutes: float) -> None:
-    """AdamW with two cosine periods over `minutes`."""
-    # Sees what the segmentation head sees, so that the features know every kind of object.
-    kind_head = nn.Conv2d(model.segmentation_head[0].in_channels, kinds, 1)
-    model.train().to(memory_format=torch.channels_last)
+    """Train with AdamW, with two cosine periods over `minutes`."""
+    # It gets the segmentation head's input, so that the features know every kind of object.
+    head = model.segmentation_head[0]
+    assert isinstance(head, nn.Conv2d)
+    kind_head = nn.Conv2d(head.in_channels, kinds, 1)
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
     protect_dilated(model)
     optimiser = torch.optim.AdamW([*model.parameters(), *kind_head.parameters()], lr=PEAK, weight_decay=1e-4)
     start = time.monotonic()
@@ -131,7 +135,7 @@ def fit(model: DeepLabV3Plus, kinds: int, source: Iterator[Batch], minutes: floa
         loss = functional.cross_entropy(logits.float(), labels, ignore_index=IGNORE)
         kind_loss = functional.cross_entropy(named.float(), drawn, ignore_index=IGNORE)
         optimiser.zero_grad()
-        (loss + kind_loss).backward()
+        (loss + kind_loss).backward()  # type: ignore[no-untyped-call]  # torch has not typed it
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         recent = [*recent[-49:], (loss.item(), kind_loss.item())]

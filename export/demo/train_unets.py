@@ -1,13 +1,17 @@
-"""Trains the demo's three U-Nets: `low` and `high` of the two-stage pipeline, and `baseline` for whole pictures.
+"""Train the demo's three U-Nets: `low` and `high` of the two-stage pipeline, and `baseline` for whole pictures.
 
-From the document: the loss, focal (gamma 2, alpha 0.25) + 1 - Dice; Adam; flips, brightness and contrast by up to 0.1
-and rotation, each half of the time; `low` on crops of 1/8 of the size, `high` on crops of a patch's size, `baseline` on
-whole pictures. Not from there: `low`'s pictures are of 1/8 to 1/8 + 1/20 of the size, where the document has the latter
-only, at which objects are larger than they will be; rotation by quarter turns, which need no resampling; He's initial
-weights and 1e-3 with a warm-up and one cosine period in place of 1e-4, since the runs are short; a width of 12; one
-`high` for all patch sizes, where the document trains one for each; of several crops for `high` the one whose truth is
-most divided, because those are the patches that stage 1 is uncertainty about; and `baseline` goes on from what `high`
-has learnt, since from random weights it had learnt little by the time `high` was good.
+From the document come the loss, focal (gamma 2, alpha 0.25) + 1 - Dice; Adam; flips, brightness and contrast by up to
+0.1 and rotation, each half of the time; `low` on crops of 1/8 of the size, `high` on crops of a patch's size,
+`baseline` on whole pictures. The rest differs from it:
+
+- `low`'s pictures are of 1/8 to 1/8 + 1/20 of the size. The document has only the latter, at which objects are larger
+  than in use.
+- Rotation is by quarter turns, which need no resampling.
+- Initial weights are He's, and the rate is 1e-3 with a warm-up and one cosine period in place of 1e-4, since the runs
+  are short. The width is 12.
+- One `high` serves all patch sizes; the document trains one for each.
+- `high` gets, of several crops, the one whose truth is most divided, because stage 1 is least certain of such patches.
+- `baseline` continues from the weights of `high`: from random weights it had learnt little by the time `high` was good.
 """
 
 import argparse
@@ -29,10 +33,11 @@ from maskrt.export.architectures.unet import MULTIPLE, UNet
 from maskrt.export.demo.model import save_half
 from maskrt.export.demo.scenes_data import TrainingScene, load_scenes
 from maskrt.export.demo.train_segmenter import MEAN, STD
+from maskrt.kernels.arrays import Bytes, Mask
 
 SIZE = 1024  # longest side of the working picture
 SHRINK = 8
-LOW_SIDES = tuple(SIZE // SHRINK + step * SIZE // 60 for step in range(4))  # longest sides of what `low` learns on
+LOW_SIDES = tuple(SIZE // SHRINK + step * SIZE // 60 for step in range(4))  # longest sides of the pictures of `low`
 WIDTH = 12
 GAMMA, ALPHA = 2.0, 0.25
 PEAK, FLOOR = 1e-3, 1e-6
@@ -40,19 +45,18 @@ PATCHES = (256, 128, 64)  # sides that `high` learns on: of 4, 8 and 16 patches 
 PIXELS = {"low": 32 * (SIZE // SHRINK) ** 2, "high": 8 * 256**2, "baseline": 2 * SIZE**2}  # of a batch
 CANDIDATES = 4  # crops for `high` to choose from
 
-Rgb, Truth = NDArray[np.uint8], NDArray[np.bool_]
 Batch = tuple[Tensor, Tensor]
 
 
 class Sample(NamedTuple):
-    """rgb uint8 [H, W, 3] with the longest side SIZE, truth bool [H, W]."""
+    """A picture with its truth: rgb uint8 [H, W, 3] with the longest side SIZE, truth bool [H, W]."""
 
-    rgb: Rgb
-    truth: Truth
+    rgb: Bytes
+    truth: Mask
 
 
 def pictures_of(scenes: Sequence[TrainingScene], network: str) -> list[Sample]:
-    """What is occluded in each scene, at the sizes that a network's crops are taken from."""
+    """Return each scene with its occlusions as the truth, at the sizes that a network's crops are taken from."""
     found = []
     for scene in scenes:
         occlusions = [identity for identity, drawn in scene.objects.items() if drawn.occlusion]
@@ -62,13 +66,13 @@ def pictures_of(scenes: Sequence[TrainingScene], network: str) -> list[Sample]:
 
 
 def draw_low(pictures: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
-    """Random crops of 1/8 of the size out of pictures of that size or a little larger."""
+    """Draw random crops of 1/8 of the size out of pictures of that size or a little larger."""
     side = SIZE // SHRINK
     return [crop(choose(pictures, rng), side, rng) for _ in range(PIXELS["low"] // side**2)]
 
 
 def draw_high(pictures: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
-    """Crops of one patch size, each the most divided of several."""
+    """Draw crops of one patch size, each the most divided of several."""
     side = int(rng.choice(PATCHES))
 
     def divided(part: Sample) -> float:
@@ -82,7 +86,7 @@ def draw_high(pictures: Sequence[Sample], rng: np.random.Generator) -> list[Samp
 
 
 def draw_baseline(pictures: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
-    """Whole pictures, on as small a frame as holds them."""
+    """Draw whole pictures, on the smallest frame that holds them."""
     chosen = [choose(pictures, rng) for _ in range(PIXELS["baseline"] // SIZE**2)]
     height, width = (
         -(-max(sides) // MULTIPLE) * MULTIPLE for sides in zip(*(p.truth.shape for p in chosen), strict=True)
@@ -98,8 +102,8 @@ DRAW: dict[str, Callable[[Sequence[Sample], np.random.Generator], list[Sample]]]
 
 
 def choose(pictures: Sequence[Sample], rng: np.random.Generator) -> Sample:
-    """One of the pictures, any way round."""
-    rgb, truth = pictures[rng.integers(len(pictures))]
+    """Choose one of the pictures, any way round."""
+    rgb, truth = pictures[int(rng.integers(len(pictures)))]
     if rng.random() < 0.5:
         rgb, truth = rgb[:, ::-1], truth[:, ::-1]
     if rng.random() < 0.5:
@@ -109,7 +113,7 @@ def choose(pictures: Sequence[Sample], rng: np.random.Generator) -> Sample:
 
 
 def scaled(picture: Sample, longest_side: int) -> Sample:
-    """The picture with another longest side, as the runtime scales it."""
+    """Scale the picture to another longest side, as the runtime does."""
     height, width = picture.truth.shape
     scale = longest_side / max(height, width)
     size = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
@@ -121,7 +125,7 @@ def scaled(picture: Sample, longest_side: int) -> Sample:
 
 
 def crop(picture: Sample, side: int, rng: np.random.Generator) -> Sample:
-    """A square of a picture, black where the picture ends."""
+    """Cut a square of a picture, black where the picture ends."""
     height, width = picture.truth.shape
     top, left = (int(rng.integers(0, max(0, full - side) + 1)) for full in (height, width))
     part = slice(top, top + side), slice(left, left + side)
@@ -129,26 +133,26 @@ def crop(picture: Sample, side: int, rng: np.random.Generator) -> Sample:
 
 
 def padded(picture: Sample, size_hw: tuple[int, int]) -> Sample:
-    """Black on the right and below."""
+    """Pad with black on the right and below."""
     missing = [(0, want - have) for want, have in zip(size_hw, picture.truth.shape, strict=True)]
     return Sample(np.pad(picture.rgb, [*missing, (0, 0)]), np.pad(picture.truth, missing))
 
 
 def batch_of(pictures: Sequence[Sample], rng: np.random.Generator) -> Batch:
-    """images float32 [B, 3, h, w] as the runtime normalises them, truth float32 [B, 1, h, w]."""
+    """Return images float32 [B, 3, h, w], normalised as in the runtime, and truth float32 [B, 1, h, w]."""
     images, truths = [], []
     for rgb, truth in pictures:
         values = rgb.astype(np.float32) / 255
         if rng.random() < 0.5:
             contrast, brightness = rng.uniform(-0.1, 0.1, 2).astype(np.float32)
             values = np.clip(values * (1 + contrast) + brightness, 0, 1)
-        images.append(((values - np.float32(MEAN)) / np.float32(STD)).transpose(2, 0, 1))
+        images.append(((values - np.array(MEAN, np.float32)) / np.array(STD, np.float32)).transpose(2, 0, 1))
         truths.append(truth[None].astype(np.float32))
     return torch.from_numpy(np.stack(images).astype(np.float32)), torch.from_numpy(np.stack(truths))
 
 
 def batches(network: str, pictures: Sequence[Sample], seed: int) -> Iterator[Batch]:
-    """Batches without end; the next one is drawn in a thread while the last one trains."""
+    """Yield batches without end. A thread draws the next one while the last one trains."""
 
     def draw(step: int) -> Batch:
         rng = np.random.default_rng((seed, step))
@@ -164,7 +168,7 @@ def batches(network: str, pictures: Sequence[Sample], seed: int) -> Iterator[Bat
 
 
 def loss_of(logits: Tensor, truth: Tensor) -> Tensor:
-    """Focal loss + 1 - Dice of the batch."""
+    """Return focal loss + 1 - Dice of the batch."""
     probability = logits.sigmoid()
     right = probability * truth + (1 - probability) * (1 - truth)
     weight = ALPHA * truth + (1 - ALPHA) * (1 - truth)
@@ -174,24 +178,24 @@ def loss_of(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def dice_of(probability: Tensor, truth: Tensor) -> Tensor:
-    """Pooled over a batch; soft, so that it has a gradient."""
+    """Return the Dice pooled over a batch; it is soft, so that it has a gradient."""
     return (2 * (probability * truth).sum() + 1) / ((probability + truth).sum() + 1)
 
 
 def initialise(model: UNet) -> None:
-    """He's normal weights, for networks of ReLUs without normalisation."""
+    """Set He's normal weights, for networks of ReLUs without normalisation."""
     for layer in (*model.conv, *model.deconv):
         nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
         if isinstance(layer, nn.ConvTranspose2d):
-            # Its weight is [in, out, 3, 3], so that PyTorch counts `out` as the fan in; and a pixel sums 9 / 4 taps.
+            # Its weight is [in, out, 3, 3], so PyTorch counts `out` as the fan in; and a pixel sums 9 / 4 taps.
             with torch.no_grad():
                 layer.weight *= (layer.out_channels / layer.in_channels) ** 0.5 * 2
         nn.init.zeros_(layer.bias)
 
 
 def fit(model: UNet, network: str, source: Iterator[Batch], minutes: float, peak: float = PEAK) -> None:
-    """Adam over `minutes`."""
-    model.train().to(memory_format=torch.channels_last)
+    """Train with Adam over `minutes`."""
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
     optimiser = torch.optim.Adam(model.parameters(), lr=PEAK)
     start, step = time.monotonic(), 0
     recent: list[tuple[float, float]] = []
@@ -204,7 +208,7 @@ def fit(model: UNet, network: str, source: Iterator[Batch], minutes: float, peak
             logits = model(images.to(memory_format=torch.channels_last)).float()
         loss = loss_of(logits, truth)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has not typed it
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         step += 1

@@ -192,7 +192,7 @@ def write_graph(
     _strip(program.model)
     _measure_behind_casts(program.model)
     for value in program.model.graph.inputs:
-        if value.name in (defaults or {}):
+        if defaults is not None and value.name in defaults:
             value.const_value = onnx_ir.tensor(defaults[value.name].numpy(), name=value.name)
             program.model.graph.register_initializer(value)
     weights = sum(tensor.nbytes for tensor in module.state_dict(keep_vars=True).values())

@@ -83,7 +83,7 @@ def _learnt(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return [node for node in layers if node.op_type != "MatMul" or ranks[node.input[1]] == 2]
 
 
-class _Reader(CalibrationDataReader):
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
     """Feeds as the quantiser asks for them."""
 
     def __init__(self, feeds: Sequence[Feeds]) -> None:

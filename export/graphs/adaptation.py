@@ -54,7 +54,9 @@ def sparse_loss(logits: Tensor, target: Tensor) -> Tensor:
     # PyTorch's own cross-entropy leaves an operator in its traced gradient that ONNX does not have.
     cross_entropy = logits.relu() - logits * foreground + (-logits.abs()).exp().log1p()
     one = torch.ones(())
-    return sum((cross_entropy * known).sum() / torch.maximum(known.sum(), one) for known in (foreground, background))
+    loss = sum((cross_entropy * known).sum() / torch.maximum(known.sum(), one) for known in (foreground, background))
+    assert isinstance(loss, Tensor)  # and not the 0 that a sum starts with
+    return loss
 
 
 class Step:
@@ -137,10 +139,10 @@ def _trace(step: Step, example: Sequence[Tensor]) -> nn.Module:
     fakes = [fake(name, value) for name, value in zip(step.inputs, example, strict=True)]
     with warnings.catch_warnings(), mode, enable_python_dispatcher():
         warnings.simplefilter("ignore")
-        make = make_fx(
-            step, decomposition_table=core_aten_decompositions(), tracing_mode="fake", _allow_non_fake_inputs=True
-        )
-        return make(*fakes)
+        table: Any = core_aten_decompositions()  # torch's own two types for it disagree
+        make = make_fx(step, decomposition_table=table, tracing_mode="fake", _allow_non_fake_inputs=True)
+        traced: nn.Module = make(*fakes)
+        return traced
 
 
 class _Traced(nn.Module):

@@ -15,37 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskrt.export.graphs.decoder import DecoderGraph, heads_apart
+from maskrt.export.graphs.decoder import PromptEmbedder, heads_apart
 
 
-class ClickDecoder(DecoderGraph):
-    """One prompt to SAM's four masks: the single one first, then those of an ambiguous click.
-
-    Equals MaskDecoder.predict_masks. Labels are those of DecoderGraph; the caller pads where there is no box.
-    """
-
-    def forward(
-        self,
-        image_embeddings: Tensor,
-        point_coords: Tensor,
-        point_labels: Tensor,
-        mask_input: Tensor,
-        has_mask_input: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """The masks and predicted IoUs of a prompt.
-
-        Args:
-            image_embeddings: [1, C, e, e]; point_coords: [1, P, 2]; point_labels: [1, P]; mask_input: [1, 1, 4e, 4e],
-                low-res logits; has_mask_input: [1], 1, or 0 where there is no mask. All float32.
-
-        Returns:
-            low_res_masks float32 [4, 4e, 4e] and pred_iou float32 [4].
-        """
-        decoder, side = self.decoder, self.dense_pe.shape[-1]
-        queries, image = self.attended((image_embeddings, point_coords, point_labels, mask_input, has_mask_input))
-        masks = self.kernels(queries) @ _upscale(decoder.output_upscaling, image).transpose(0, 1)
-        pred_iou = _perceptron(decoder.iou_prediction_head, queries[:1])
-        return _in_place(masks, side, side), pred_iou.reshape(4)
+class ClickGraph(PromptEmbedder):
+    """The part that ClickDecoder and PartOfMask share: attention between one prompt and the image."""
 
     def attended(self, prompt: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Queries [T, C], the IoU's first and then the masks', and image [e * e, C], after both saw each other.
@@ -72,7 +46,37 @@ class ClickDecoder(DecoderGraph):
         return torch.cat([_perceptron(heads[i], queries[1 + i : 2 + i]) for i in range(4)])
 
 
-class PartOfMask(ClickDecoder):
+class ClickDecoder(ClickGraph):
+    """One prompt to SAM's four masks: the single one first, then those of an ambiguous click.
+
+    Equals MaskDecoder.predict_masks. Labels are those of PromptEmbedder; the caller pads where there is no box.
+    """
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The masks and predicted IoUs of a prompt.
+
+        Args:
+            image_embeddings: [1, C, e, e]; point_coords: [1, P, 2]; point_labels: [1, P]; mask_input: [1, 1, 4e, 4e],
+                low-res logits; has_mask_input: [1], 1, or 0 where there is no mask. All float32.
+
+        Returns:
+            low_res_masks float32 [4, 4e, 4e] and pred_iou float32 [4].
+        """
+        decoder, side = self.decoder, self.dense_pe.shape[-1]
+        queries, image = self.attended((image_embeddings, point_coords, point_labels, mask_input, has_mask_input))
+        masks = self.kernels(queries) @ _upscale(decoder.output_upscaling, image).transpose(0, 1)
+        pred_iou = _perceptron(decoder.iou_prediction_head, queries[:1])
+        return _in_place(masks, side, side), pred_iou.reshape(4)
+
+
+class PartOfMask(ClickGraph):
     """One of ClickDecoder's masks, drawn only at some cells of the embedding, on a grid of pixels.
 
     Past the attention every cell is drawn by itself, so a loss on a few pixels need not pay for all.
@@ -102,7 +106,7 @@ class PartOfMask(ClickDecoder):
         return rows @ _in_place(mask, down, across)[0] @ columns.transpose(0, 1)
 
 
-class PlainClickDecoder(DecoderGraph):
+class PlainClickDecoder(PromptEmbedder):
     """What ClickDecoder answers, from segment_anything's own mask decoder."""
 
     def forward(
@@ -155,7 +159,8 @@ def _attend(attention: Any, asking: Tensor, keys: Tensor, values: Tensor) -> Ten
 
 def _linear(layer: Any, x: Tensor) -> Tensor:
     # F.linear would fix the number of tokens while its gradient is traced.
-    return x @ layer.weight.transpose(0, 1) + layer.bias
+    product: Tensor = x @ layer.weight.transpose(0, 1) + layer.bias
+    return product
 
 
 def _norm(layer: Any, x: Tensor) -> Tensor:
@@ -182,7 +187,8 @@ def _deconvolve(layer: Any, image: Tensor) -> Tensor:
     channels, out = layer.weight.shape[:2]
     # The weights are moved, not the pixels, of which there are many more.
     weight = layer.weight.permute(0, 2, 3, 1).reshape(channels, 4 * out)
-    return (image @ weight).reshape(-1, out) + layer.bias
+    pixels: Tensor = (image @ weight).reshape(-1, out) + layer.bias
+    return pixels
 
 
 def _in_place(masks: Tensor, down: int, across: int) -> Tensor:

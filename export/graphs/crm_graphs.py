@@ -1,5 +1,7 @@
 """CRM's computation in parts that a runtime can drive tile by tile, with the answer of maskrt.export.architectures.crm."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from maskrt.export.architectures.crm import MIN_AREA, PLACE, CrmNet, Fusion, PixelDecoder
-from maskrt.kernels.pixel_decoder.reference import DecoderWeights
-from maskrt.kernels.pixel_decoder.tables import AxisTable
+from maskrt.kernels.pixel_decoder.types import AxisTable, DecoderWeights
 
 
 def project(decoder: PixelDecoder, features: Tensor) -> Tensor:
@@ -16,7 +17,7 @@ def project(decoder: PixelDecoder, features: Tensor) -> Tensor:
 
     The layer is linear and a feature is taken as it is, so it runs once per feature, not once per pixel.
     """
-    weight = decoder.layers[0].weight[:, : features.shape[1], None, None]
+    weight = decoder.first.weight[:, : features.shape[1], None, None]
     return functional.conv2d(features, weight)
 
 
@@ -32,7 +33,8 @@ def decode_window(decoder: PixelDecoder, projected: Tensor, rows: AxisTable, col
     Returns:
         [B, H, W].
     """
-    first, *rest = decoder.layers
+    first = decoder.first
+    _, *rest = decoder.layers
     placed = first.weight[:, -PLACE:]
     row_terms = _placed(rows, placed[:, 0::2]) + first.bias
     column_terms = _placed(columns, placed[:, 1::2])
@@ -89,7 +91,9 @@ class CoarseGraph(nn.Module):
 
     def forward(self, coarse: Tensor) -> Tensor:
         """float32 [1, c, h, w] -> [9, features, h, w], taps row by row."""
-        return functional.conv2d(coarse, self.weight).unflatten(1, (9, -1))[0]
+        products: Any = functional.conv2d(coarse, self.weight)  # torch has not typed unflatten
+        taps: Tensor = products.unflatten(1, (9, -1))[0]
+        return taps
 
 
 class FusionGraph(nn.Module):
@@ -128,16 +132,18 @@ class FusionGraph(nn.Module):
 
 def folded_fusion(fusion: Fusion) -> tuple[Tensor, Tensor]:
     """Weight [features, features, 3, 3] and bias [features] of the last convolution with its norm in them."""
-    convolution, norm = fusion.last_conv[0], fusion.last_conv[1]
+    # torch does not know what a Sequential holds.
+    convolution: Any = fusion.last_conv[0]
+    norm: Any = fusion.last_conv[1]
     scale = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
     bias = norm.bias.detach() - norm.running_mean * scale
     return convolution.weight.detach() * scale[:, None, None, None], bias
 
 
 def _unpadded(convolution: nn.Conv2d) -> nn.Conv2d:
-    copy = nn.Conv2d(
-        convolution.in_channels, convolution.out_channels, convolution.kernel_size, convolution.stride, bias=False
-    )
+    size: Any = convolution.kernel_size  # torch says tuples of any length of both, and takes pairs
+    stride: Any = convolution.stride
+    copy = nn.Conv2d(convolution.in_channels, convolution.out_channels, size, stride, bias=False)
     copy.weight = convolution.weight
     return copy
 

@@ -16,12 +16,11 @@ DECODER_INPUTS = ("image_embeddings", "point_coords", "point_labels", "mask_inpu
 DECODER_OUTPUTS = ("low_res_masks", "pred_iou")
 
 
-class DecoderGraph(nn.Module):
-    """Prompt encoder and mask decoder for many prompts on one image, without data-dependent shapes.
+class PromptEmbedder(nn.Module):
+    """SAM's prompt encoder without data-dependent shapes, and the mask decoder that a graph runs behind it.
 
-    Equals SamPredictor.predict_torch(..., multimask_output=True) before upsampling. Labels: 1 foreground, 0 background,
-    2 and 3 the corners of a box, -1 padding; where there are points but no box, the caller appends the point (0, 0)
-    labelled -1.
+    Labels: 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding; where there are points but no box, the
+    caller appends the point (0, 0) labelled -1.
     """
 
     dense_pe: Tensor
@@ -52,7 +51,15 @@ class DecoderGraph(nn.Module):
 
     def embed_mask(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
         """[M, 1, 4e, 4e] logits and [1], 1 or 0 -> [M, C, e, e]. Source: SamOnnxModel._embed_masks."""
-        return has_mask_input * self.mask_downscaling(mask_input) + (1 - has_mask_input) * self.no_mask
+        embedded: Tensor = has_mask_input * self.mask_downscaling(mask_input) + (1 - has_mask_input) * self.no_mask
+        return embedded
+
+
+class DecoderGraph(PromptEmbedder):
+    """Prompt encoder and mask decoder for many prompts on one image.
+
+    Equals SamPredictor.predict_torch(..., multimask_output=True) before upsampling. Labels are those of PromptEmbedder.
+    """
 
     def forward(
         self,
@@ -138,8 +145,10 @@ def _first_layer(layer: Any, tokens: Tensor, image: Tensor, place: Tensor) -> tu
     attention = layer.cross_attn_image_to_token
     heads = attention.num_heads
     own = heads_apart(attention.q_proj(placed), heads)[:, None]
-    keys = heads_apart(attention.k_proj(queries + tokens), heads).unflatten(0, (images, -1))
-    values = heads_apart(attention.v_proj(queries), heads).unflatten(0, (images, -1))
+    keys: Any = heads_apart(attention.k_proj(queries + tokens), heads)  # Any: torch has not typed unflatten
+    keys = keys.unflatten(0, (images, -1))
+    values: Any = heads_apart(attention.v_proj(queries), heads)
+    values = values.unflatten(0, (images, -1))
     shares = (own @ keys.transpose(-1, -2) / math.sqrt(own.shape[-1])).softmax(-1)
     written = attention.out_proj((shares @ values).transpose(2, 3).flatten(3))
     return queries, layer.norm4(image[:, None] + written).flatten(0, 1)
@@ -147,4 +156,6 @@ def _first_layer(layer: Any, tokens: Tensor, image: Tensor, place: Tensor) -> tu
 
 def heads_apart(x: Tensor, heads: int) -> Tensor:
     """[..., n, h * d] -> [..., h, n, d]."""
-    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
+    untyped: Any = x  # torch has not typed unflatten
+    apart: Tensor = untyped.unflatten(-1, (heads, -1)).transpose(-2, -3)
+    return apart

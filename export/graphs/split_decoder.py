@@ -29,6 +29,9 @@ from torch.nn import functional
 from maskrt.export.graphs.decoder import DecoderGraph, heads_apart
 
 Shared = dict[str, Tensor]
+Layers = (
+    Any  # segment_anything's TwoWayAttentionBlocks in an nn.ModuleList, of which torch knows only that they are modules
+)
 
 
 class ImageSide(nn.Module):
@@ -173,7 +176,7 @@ class _Keys:
     gains: [B, 1, N] per layer so far; shares: A_j [B, J, N]; bases: B_j [B, J, C].
     """
 
-    def __init__(self, layers: nn.ModuleList, shared: Shared) -> None:
+    def __init__(self, layers: Layers, shared: Shared) -> None:
         self._layers = layers
         self._shared = shared
         self._values: list[Tensor] = []  # per layer so far, v of the tokens [B, h, T, d]
@@ -196,7 +199,8 @@ class _Keys:
                 summed = summed.reshape(*attended.shape[:3], -1)
                 found = found + summed @ heads_apart(basis @ weight, heads)
         bias = _constant(self._layers, index) @ weight + attention.v_proj.bias
-        return attention.out_proj(found.transpose(1, 2).flatten(2) + bias)  # what is attended to sums to one
+        seen: Tensor = attention.out_proj(found.transpose(1, 2).flatten(2) + bias)  # what is attended to sums to one
+        return seen
 
     def write(self, layer: Any, queries: Tensor, tokens: Tensor) -> None:
         """Attention of the image to the tokens, and norm4."""
@@ -226,7 +230,7 @@ class _Keys:
     def _mean_square(self) -> Tensor:
         """Over channels, of the keys with a new layer written and the mean taken off: [B, 1, N]."""
         moments = self._shared[f"moments_{len(self.gains)}"]
-        gains = [*self.gains, None]  # that of the new layer is one
+        gains: list[Tensor | None] = [*self.gains, None]  # that of the new layer is one
         total = _times(_times(moments[0], gains[0]), gains[0])
         for row, (shares, values, gain) in enumerate(zip(self.shares, self._values, gains, strict=True)):
             # Twice the embedding's mean products with the rows, without their constants: those are in `moments`.
@@ -236,10 +240,10 @@ class _Keys:
                 inner = inner + with_shared
                 part = _times((shares * inner).sum(1, keepdim=True) + moments[1], gain)
             else:
-                inner = _times(inner, gain) + (with_shared + 2 * self._gram(row, 0) @ self.shares[0]) * gains[0]
+                inner = _times(inner, gain) + _times(with_shared + 2 * self._gram(row, 0) @ self.shares[0], gains[0])
                 for other in range(1, row):
-                    inner = inner + 2 * self._gram(row, other) @ self.shares[other] * gains[other]
-                part = (shares * inner).sum(1, keepdim=True) + moments[1 + row] * gains[0]
+                    inner = inner + _times(2 * self._gram(row, other) @ self.shares[other], gains[other])
+                part = (shares * inner).sum(1, keepdim=True) + _times(moments[1 + row], gains[0])
             total = total + _times(part, gain)
         return total
 
@@ -267,15 +271,16 @@ def _state_names(sam: Any) -> tuple[str, ...]:
     return "gains", *(f"shares_{index}" for index in layers), *(f"basis_{index}" for index in layers)
 
 
-def _constant(layers: nn.ModuleList, index: int) -> Tensor:
+def _constant(layers: Layers, index: int) -> Tensor:
     """What every key has in common before a layer, [C]."""
     bias: Tensor = layers[index - 1].norm4.bias if index else torch.zeros_like(layers[0].norm4.bias)
     return bias
 
 
-def _written_constant(layers: nn.ModuleList, index: int) -> Tensor:
+def _written_constant(layers: Layers, index: int) -> Tensor:
     """What the attention of a layer's image side adds to every key, with what the keys had in common before: [C]."""
-    return _constant(layers, index) + layers[index].cross_attn_image_to_token.out_proj.bias
+    constant: Tensor = _constant(layers, index) + layers[index].cross_attn_image_to_token.out_proj.bias
+    return constant
 
 
 def _centred(rows: Tensor) -> Tensor:

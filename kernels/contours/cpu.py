@@ -13,7 +13,7 @@ PASSED, EDGE = 2, -2
 
 
 def outer_contours(mask: Mask) -> list[Points]:
-    """The pixels along the outline of every 8-connected region that lies in no hole of another.
+    """Return the pixels along the outline of every 8-connected region that lies in no hole of another.
 
     Args:
         mask: bool [H, W], C-contiguous.
@@ -36,12 +36,12 @@ def outer_contours(mask: Mask) -> list[Points]:
 
 @kernel
 def _follow_all(marks: NDArray[np.int8]) -> tuple[Points, NDArray[np.int64]]:
-    """All outlines one after the other, and where each ends; marks [H + 2, W + 2] is 0 or 1, and is overwritten."""
+    """Return all outlines one after the other, and where each ends; marks [H + 2, W + 2], 0 or 1, is overwritten."""
     points = np.empty((1024, 2), np.int32)
     stops = np.empty(64, np.int64)
     count = regions = 0
     for y in range(1, marks.shape[0] - 1):
-        last = 0  # of the border passed last in this row: EDGE and 0 say that this is outside of all regions
+        last = 0  # mark of the border passed last in this row: EDGE and 0 say that this is outside of all regions
         for x in range(1, marks.shape[1] - 1):
             if marks[y, x] == 1 and marks[y, x - 1] == 0 and last != PASSED:
                 points, count = _follow(marks, y, x, points, count)
@@ -56,7 +56,7 @@ def _follow_all(marks: NDArray[np.int8]) -> tuple[Points, NDArray[np.int64]]:
 
 @kernel
 def _follow(marks: NDArray[np.int8], y: int, x: int, points: Points, count: int) -> tuple[Points, int]:
-    """One outline from its first pixel on; it is marked, and its pixels are appended to points[:count]."""
+    """Follow one outline from its first pixel on; mark its pixels, and append them to points[:count]."""
     step_y = np.array([0, 1, 1, 1, 0, -1, -1, -1])
     step_x = np.array([-1, -1, 0, 1, 1, 1, 0, -1])
     start_y, start_x = y, x

@@ -11,7 +11,7 @@ AROUND = ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1))
 
 
 def outer_contours(mask: Mask) -> list[NDArray[np.int32]]:
-    """The pixels along the outline of every 8-connected region that lies in no hole of another.
+    """Return the pixels along the outline of every 8-connected region that lies in no hole of another.
 
     Args:
         mask: bool [H, W], C-contiguous.
@@ -38,7 +38,7 @@ def outer_contours(mask: Mask) -> list[NDArray[np.int32]]:
 
 
 def _outside(padded: Mask) -> Mask:
-    """The background that is 4-connected to the border."""
+    """Return the background that is 4-connected to the border."""
     outside = np.zeros_like(padded)
     outside[0, 0] = True
     todo = [(0, 0)]
@@ -52,7 +52,7 @@ def _outside(padded: Mask) -> Mask:
 
 
 def _walk(filled: Mask, y: int, x: int) -> list[tuple[int, int]]:
-    """Border pixels (y, x) from a region's first pixel on, until the first step would be made again."""
+    """Return border pixels (y, x) from a region's first pixel on, until the first step would be made again."""
     contour = [(y, x)]
     first = _step(filled, y, x, 0)
     if first is None:
@@ -61,7 +61,7 @@ def _walk(filled: Mask, y: int, x: int) -> list[tuple[int, int]]:
     while True:
         dy, dx = AROUND[direction]
         y, x = y + dy, x + dx
-        # The next pixel is looked for from just after the one that was come from.
+        # The search for the next pixel starts just after the one that the walk came from.
         following = _step(filled, y, x, direction + 5)
         assert following is not None  # there is a way back
         if (y, x) == contour[0] and following == first:
@@ -71,7 +71,7 @@ def _walk(filled: Mask, y: int, x: int) -> list[tuple[int, int]]:
 
 
 def _step(filled: Mask, y: int, x: int, start: int) -> int | None:
-    """The first direction, from `start` on, in which there is foreground."""
+    """Return the first direction, from `start` on, in which there is foreground."""
     for turn in range(8):
         dy, dx = AROUND[(start + turn) % 8]
         if filled[y + dy, x + dx]:
@@ -80,7 +80,7 @@ def _step(filled: Mask, y: int, x: int, start: int) -> int | None:
 
 
 def _erase(filled: Mask, y: int, x: int) -> None:
-    """Take out the 8-connected region of a pixel."""
+    """Remove the 8-connected region of a pixel."""
     filled[y, x] = False
     todo = [(y, x)]
     for y, x in todo:

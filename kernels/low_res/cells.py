@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from maskrt.kernels.arrays import Floats
 from maskrt.kernels.jit import contracted_function, kernel
-from maskrt.kernels.low_res.reference import Placement
+from maskrt.kernels.low_res.types import Placement
 from maskrt.kernels.resample.cpu import taps
 
 Indices = NDArray[np.int32]
@@ -26,11 +26,12 @@ MIXED = -1
 
 
 class Axis(NamedTuple):
-    """One direction.
+    """The tables of one direction.
 
-    Of output pixel i: near, far are indices into the square, share is the weight of the second; from_, to: the first
-    and the last low-res index it depends on, both ascending; cell: which cell it lies in. Of index s into the square:
-    low_near, low_far, low_share likewise into the low-res mask. starts: first pixel of every cell, and the end.
+    For every output pixel: near, far are its two indices into the square, share is the weight of the second; from_, to
+    are the first and the last low-res index that it depends on, both ascending; cell is the cell that it lies in. For
+    every index into the square: low_near, low_far, low_share are the same into the low-res mask. starts: the first
+    pixel of every cell, and the end.
     """
 
     near: Indices
@@ -63,7 +64,7 @@ def _axis(side: int, square: int, input_size: int, size: int) -> Axis:
 
 @kernel
 def reach(axis: Axis, first: int, last: int) -> tuple[int, int]:
-    """Output pixels, stop exclusive, that depend on any low-res index from first to last: always whole cells."""
+    """Return the output pixels, stop exclusive, that depend on a low-res index from first to last: whole cells only."""
     start, stop = 0, axis.from_.size
     while start < stop and axis.to[start] < first:
         start += 1
@@ -74,7 +75,7 @@ def reach(axis: Axis, first: int, last: int) -> tuple[int, int]:
 
 @kernel
 def scratch_for(rows: Axis, columns: Axis, part: Part) -> Scratch:
-    """Room for one cell of columns; see Scratch."""
+    """Allocate room for one cell of columns; see Scratch."""
     y0, y1, x0, x1 = part
     widest, squares = 1, 1
     for cell in range(columns.cell[x0], columns.cell[x1 - 1] + 1):
@@ -91,24 +92,24 @@ def scratch_for(rows: Axis, columns: Axis, part: Part) -> Scratch:
 
 @kernel
 def decided(low: np.float32, high: np.float32, threshold: np.float32) -> int:
-    """Whether every value between low and high is above (1), not above (0), or neither is sure (MIXED)."""
+    """Return 1 if every value between low and high is above the threshold, 0 if none is, MIXED if neither is sure."""
     slack = SLACK * max(abs(low), abs(high)) + TINY
     return 1 if low - slack > threshold else 0 if high + slack <= threshold else MIXED
 
 
 @kernel
 def judge(low: Floats, row: int, column: int, rows: Axis, columns: Axis, part: Part, thresholds: Floats) -> Codes:
-    """`decided` of every cell in the part, for every threshold: int8 [T, cells of columns, cells of rows].
+    """Return `decided` for every cell in the part and every threshold: int8 [T, cells of columns, cells of rows].
 
-    low: the low-res values from (row, column) on. But for one transpose, the inner loops run along lines of memory, so
-    on vectors.
+    low: the low-res values from (row, column) on. Except for one transpose, the inner loops run along lines of memory,
+    and so on vectors.
     """
     y0, y1, x0, x1 = part
     top, left = rows.cell[y0], columns.cell[x0]
     row_cells, column_cells = rows.cell[y1 - 1] - top + 1, columns.cell[x1 - 1] - left + 1
     first = columns.from_[x0]
     lines = columns.to[x1 - 1] - first + 1
-    # Of the low-res rows that a cell of rows depends on; low-res columns are the lines, for what follows.
+    # Over the low-res rows that a cell of rows depends on. Low-res columns are the lines, for the loop that follows.
     smallest, largest = np.empty((lines, row_cells), np.float32), np.empty((lines, row_cells), np.float32)
     for k in range(row_cells):
         y = rows.starts[top + k]
@@ -139,9 +140,10 @@ def judge(low: Floats, row: int, column: int, rows: Axis, columns: Axis, part: P
 def interpolate(
     low: Floats, row: int, column: int, rows: Axis, columns: Axis, part: Part, top: int, scratch: Scratch
 ) -> None:
-    """The tile's row y - top becomes the pixels y, x0 to x1: low-res columns, square rows, output columns, then rows.
+    """Write the pixels y, x0 to x1, into the tile's row y - top.
 
-    Each step is taken for whole lines of a few pixels, so that it runs on vectors.
+    The order is low-res columns, square rows, output columns, output rows. Each step takes whole lines of a few pixels,
+    so that it runs on vectors.
     """
     y0, y1, x0, x1 = part
     wide, square, lines, tile = scratch

@@ -1,10 +1,11 @@
 """Masks measured straight from low-res logits, in Numba.
 
 Every pixel is a chain of linear interpolations, so it lies between the smallest and the largest of the few low-res
-values it is made from. Cells of pixels that are made from the same values, all of them on one side of a threshold, are
-counted without looking at one. The other pixels, a band along the outline, are interpolated in the order and with the
-roundings of the dense two-step resize: the answer is the same bit for bit, and no array of the image's size is made.
-Unstable masks often fall by the sure cells alone, and only stable ones get a box.
+values that it is made from. A cell holds the pixels that are made from the same values. If these values are all on one
+side of a threshold, the cell is counted without computing a pixel. The other pixels, a band along the outline, are
+interpolated in the order and with the roundings of the dense two-step resize. So the answer is the same bit for bit,
+and no array of the image's size is made. The sure cells alone often show that a mask is unstable, and only stable masks
+get a box.
 """
 
 import numpy as np
@@ -26,7 +27,8 @@ from maskrt.kernels.low_res.cells import (
     reach,
     scratch_for,
 )
-from maskrt.kernels.low_res.reference import Box, Placement, Window, check_measure, check_window
+from maskrt.kernels.low_res.reference import check_measure, check_window
+from maskrt.kernels.low_res.types import Box, Placement, Window
 
 EDGES_PER_COLUMN = 6  # room for the first try; two are usual
 
@@ -34,11 +36,11 @@ EDGES_PER_COLUMN = 6  # room for the first try; two are usual
 def measure_masks(
     low_res: Floats, placement: Placement, thresholds: Floats, min_stability: float, stability: Floats, box: Box
 ) -> None:
-    """Stability of every mask at full size, and the boxes of the stable ones.
+    """Measure the stability of every mask at full size, and the boxes of the stable ones.
 
     Args:
         low_res: float32 [N, l, l], C-contiguous, finite logits.
-        placement: of all masks.
+        placement: where all masks lie.
         thresholds: float32 [3], ascending: low, middle, high. Stability is the number of pixels above high over that
             above low; the mask itself is what lies above the middle one.
         min_stability: rounded to float32; 0 or less keeps every mask.
@@ -46,7 +48,7 @@ def measure_masks(
         box: int32 [N, 4], overwritten: x0 y0 x1 y1 of the mask, last pixel inclusive; 0 0 0 0 for an empty one and for
             one below min_stability.
 
-    Runs in the calling thread without the GIL: batches of masks are measured side by side by the caller's threads.
+    It runs in the calling thread without the GIL: the caller's threads measure batches of masks side by side.
 
     Raises:
         ValueError: a shape or dtype differs from the above.
@@ -59,17 +61,17 @@ def measure_masks(
 
 
 def mask_counts(window: Window, side: int, placement: Placement, threshold: float, box: Box) -> Counts:
-    """Run lengths of one mask at full size, column-major, starting with background.
+    """Return the run lengths of one mask at full size, column-major, starting with background.
 
     Args:
-        window: of the low-res mask, at least `window_of` of the box.
-        side: of the whole low-res mask.
-        placement: as for measure_masks.
+        window: a part of the low-res mask, at least what `window_of` returns for the box.
+        side: the side of the whole low-res mask.
+        placement: see measure_masks.
         threshold: rounded to float32; the mask is what lies above.
         box: int32 [4], as measure_masks returned it.
 
     Returns:
-        int64 [R], as mask_stats.box_and_counts.
+        int64 [R], see mask_stats.box_and_counts.
 
     Raises:
         ValueError: the window does not hold what the box needs.
@@ -131,7 +133,7 @@ def _stability(
     min_stability: np.float32,
     scratch: Scratch,
 ) -> np.float32:
-    """Pixels above the last threshold over those above the first; NaN for 0 / 0, 0 below min_stability."""
+    """Return the pixels above the last threshold over those above the first: NaN for 0 / 0, 0 below min_stability."""
     y0, _, x0, _ = part
     low_codes, high_codes, low_threshold, high_threshold = codes[0], codes[2], thresholds[0], thresholds[2]
     top_cell, left_cell = rows.cell[y0], columns.cell[x0]
@@ -190,7 +192,10 @@ def _box(
     scratch: Scratch,
     box: Box,
 ) -> None:
-    """x0 y0 x1 y1 of what lies above; zeros where nothing does. Mixed cells inside the box so far cannot widen it."""
+    """Set the box, x0 y0 x1 y1, of the pixels above the threshold; leave it where there are none.
+
+    Mixed cells inside the box so far cannot widen it.
+    """
     y0, _, x0, _ = part
     top_cell, left_cell, tile, cells = rows.cell[y0], columns.cell[x0], scratch[3], codes.shape[1]
     left, top, right, bottom = columns.near.size, rows.near.size, -1, -1
@@ -229,7 +234,7 @@ def _edges(
     """Follow the threshold through the pixels of the box; all others are background.
 
     low: the low-res values from (row, column) on. edges: gets the column-major indices where foreground begins or
-    ends, if it has room. Returns how many there are.
+    ends, if it has room. The result is how many there are.
     """
     y0, y1, x0, x1 = part = (int(box[1]), int(box[3]) + 1, int(box[0]), int(box[2]) + 1)
     codes = judge(low, row, column, rows, columns, part, np.full(1, threshold, np.float32))[0]
@@ -277,7 +282,7 @@ def _edges(
 
 @kernel
 def _span(rows: Axis, part: Part, first: int, stop: int) -> tuple[int, int]:
-    """Output rows of the cells first to stop, counted from the part's first."""
+    """Return the output rows of the cells first to stop, counted from the part's first."""
     cell = rows.cell[part[0]]
     return max(part[0], rows.starts[cell + first]), min(part[1], rows.starts[cell + stop])
 

@@ -1,7 +1,7 @@
-"""Masks measured straight from low-res logits on a GPU, a thread for every few cells of a mask.
+"""Masks measured straight from low-res logits on a GPU, with a thread for every few cells of a mask.
 
-As on the CPU, a cell whose low-res values are all on one side of the thresholds is counted unseen, and the pixels of
-the others are interpolated one by one.
+As on the CPU, a cell whose low-res values are all on one side of the thresholds is counted without computing a pixel.
+The pixels of the other cells are interpolated one by one.
 """
 
 from functools import lru_cache
@@ -13,21 +13,22 @@ from numpy.typing import NDArray
 from maskrt.kernels import device
 from maskrt.kernels.arrays import Floats
 from maskrt.kernels.low_res.cells import SLACK, TINY, Axis, Counts, axes
-from maskrt.kernels.low_res.reference import Box, Placement, Window, check_measure, check_window
+from maskrt.kernels.low_res.reference import check_measure, check_window
+from maskrt.kernels.low_res.types import Box, Placement, Window
 from maskrt.kernels.mask_stats.cuda import measure
 from maskrt.kernels.resample.cuda import lerp
 
-LANES = 4096  # threads for one mask at most: each adds what it counted once
+LANES = 4096  # the most threads for one mask: each adds its counts once
 
 
 def measure_masks(
     low_res: Floats, placement: Placement, thresholds: Floats, min_stability: float, stability: Floats, box: Box
 ) -> None:
-    """Stability of every mask at full size, and the boxes of the stable ones.
+    """Measure the stability of every mask at full size, and the boxes of the stable ones.
 
     Args:
         low_res: float32 [N, l, l], C-contiguous, finite logits. May be on the device.
-        placement: of all masks.
+        placement: where all masks lie.
         thresholds: float32 [3], ascending: low, middle, high. Stability is the number of pixels above high over that
             above low; the mask itself is what lies above the middle one.
         min_stability: rounded to float32; 0 or less keeps every mask.
@@ -60,17 +61,17 @@ def measure_masks(
 
 
 def mask_counts(window: Window, side: int, placement: Placement, threshold: float, box: Box) -> Counts:
-    """Run lengths of one mask at full size, column-major, starting with background.
+    """Return the run lengths of one mask at full size, column-major, starting with background.
 
     Args:
-        window: of the low-res mask, at least `window_of` of the box.
-        side: of the whole low-res mask.
-        placement: as for measure_masks.
+        window: a part of the low-res mask, at least what `window_of` returns for the box.
+        side: the side of the whole low-res mask.
+        placement: see measure_masks.
         threshold: rounded to float32; the mask is what lies above.
         box: int32 [4], as measure_masks returned it.
 
     Returns:
-        int64 [R], as mask_stats.box_and_counts.
+        int64 [R], see mask_stats.box_and_counts.
 
     Raises:
         ValueError: the window does not hold what the box needs.
@@ -96,7 +97,7 @@ def _device_axes(side: int, placement: Placement) -> tuple[Axis, Axis]:
 def _measure(
     low_res: Floats, rows: Axis, columns: Axis, thresholds: Floats, lanes: int, above: Counts, extents: Box
 ) -> None:
-    """above[n] gets the pixels above the first and above the last threshold, extents[n] the box of the middle one."""
+    """Add to above[n] the pixels above the first and the last threshold; grow extents[n] to the middle one's box."""
     row_cells, column_cells = rows.starts.size - 1, columns.starts.size - 1
     least, middle, most = thresholds[0], thresholds[1], thresholds[2]
     for task in range(cuda.grid(1), low_res.shape[0] * lanes, cuda.gridsize(1)):
@@ -144,7 +145,7 @@ def _draw(
     threshold: np.float32,
     mask: NDArray[np.bool_],
 ) -> None:
-    """The mask within a part of the picture, nothing outside. low: the values from (row, column) on."""
+    """Draw the mask within a part of the picture, nothing outside. low: the values from (row, column) on."""
     y0, y1, x0, x1 = part
     width = mask.shape[1]
     for task in range(cuda.grid(1), mask.size, cuda.gridsize(1)):
@@ -155,7 +156,7 @@ def _draw(
 
 @device.function
 def _range(low: Floats, top: int, bottom: int, left: int, right: int) -> tuple[np.float32, np.float32]:
-    """The smallest and the largest of some low-res values, stops inclusive."""
+    """Return the smallest and the largest of some low-res values, stops inclusive."""
     smallest = largest = low[top, left]
     for r in range(top, bottom + 1):
         for c in range(left, right + 1):
@@ -165,7 +166,7 @@ def _range(low: Floats, top: int, bottom: int, left: int, right: int) -> tuple[n
 
 @device.function
 def _pixel(low: Floats, row: int, column: int, rows: Axis, columns: Axis, y: int, x: int) -> np.float32:
-    """One output pixel, rounded as the dense two-step resize rounds."""
+    """Return one output pixel, rounded as the dense two-step resize rounds."""
     return lerp(
         _on_line(low, row, column, rows, columns, rows.near[y], x),
         _on_line(low, row, column, rows, columns, rows.far[y], x),
@@ -175,7 +176,7 @@ def _pixel(low: Floats, row: int, column: int, rows: Axis, columns: Axis, y: int
 
 @device.function
 def _on_line(low: Floats, row: int, column: int, rows: Axis, columns: Axis, s: int, x: int) -> np.float32:
-    """Column x of the output, on row s of the square."""
+    """Return column x of the output, on row s of the square."""
     return lerp(
         _in_square(low, row, column, rows, columns, s, columns.near[x]),
         _in_square(low, row, column, rows, columns, s, columns.far[x]),
@@ -185,7 +186,7 @@ def _on_line(low: Floats, row: int, column: int, rows: Axis, columns: Axis, s: i
 
 @device.function
 def _in_square(low: Floats, row: int, column: int, rows: Axis, columns: Axis, s: int, q: int) -> np.float32:
-    """The value of the square at row s, column q."""
+    """Return the value of the square at row s, column q."""
     a, b = rows.low_near[s] - row, rows.low_far[s] - row
     c, d, share = columns.low_near[q] - column, columns.low_far[q] - column, columns.low_share[q]
     return lerp(lerp(low[a, c], low[a, d], share), lerp(low[b, c], low[b, d], share), rows.low_share[s])

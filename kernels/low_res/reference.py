@@ -1,45 +1,23 @@
-"""The definition: every mask upsampled to full size in two steps, then measured."""
-
-from typing import NamedTuple
+"""The definition: every mask is upsampled to full size in two steps, then measured."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels.arrays import Floats
 from maskrt.kernels.checks import check_array
+from maskrt.kernels.low_res.types import Box, Placement, Window
 from maskrt.kernels.mask_stats import reference as mask_stats
 from maskrt.kernels.resample import reference as resample
-
-Box = NDArray[np.int32]
-
-
-class Placement(NamedTuple):
-    """How a low-res mask lies in an image: resized to square x square, cut to input_hw, resized to size_hw.
-
-    Source: segment_anything's Sam.postprocess_masks.
-    """
-
-    square: int
-    input_hw: tuple[int, int]
-    size_hw: tuple[int, int]
-
-
-class Window(NamedTuple):
-    """A part of a low-res mask: float32 [h, w], C-contiguous, whose first value stands at (row, column)."""
-
-    values: Floats
-    row: int
-    column: int
 
 
 def measure_masks(
     low_res: Floats, placement: Placement, thresholds: Floats, min_stability: float, stability: Floats, box: Box
 ) -> None:
-    """Stability of every mask at full size, and the boxes of the stable ones.
+    """Measure the stability of every mask at full size, and the boxes of the stable ones.
 
     Args:
         low_res: float32 [N, l, l], C-contiguous, finite logits.
-        placement: of all masks.
+        placement: where all masks lie.
         thresholds: float32 [3], ascending: low, middle, high. Stability is the number of pixels above high over that
             above low; the mask itself is what lies above the middle one.
         min_stability: rounded to float32; 0 or less keeps every mask.
@@ -66,17 +44,17 @@ def measure_masks(
 
 
 def mask_counts(window: Window, side: int, placement: Placement, threshold: float, box: Box) -> NDArray[np.int64]:
-    """Run lengths of one mask at full size, column-major, starting with background.
+    """Return the run lengths of one mask at full size, column-major, starting with background.
 
     Args:
-        window: of the low-res mask, at least `window_of` of the box.
-        side: of the whole low-res mask.
-        placement: as for measure_masks.
+        window: a part of the low-res mask, at least what `window_of` returns for the box.
+        side: the side of the whole low-res mask.
+        placement: see measure_masks.
         threshold: rounded to float32; the mask is what lies above.
         box: int32 [4], as measure_masks returned it.
 
     Returns:
-        int64 [R], as mask_stats.box_and_counts.
+        int64 [R], see mask_stats.box_and_counts.
 
     Raises:
         ValueError: the window does not hold what the box needs.
@@ -94,7 +72,7 @@ def mask_counts(window: Window, side: int, placement: Placement, threshold: floa
 
 
 def window_of(logits: Floats, placement: Placement, box: Box) -> Window:
-    """The part of a low-res mask, float32 [l, l], that decides the pixels of a box; copied."""
+    """Copy the part of a low-res mask, float32 [l, l], that decides the pixels of a box."""
     (top, bottom), (left, right) = _needed(logits.shape[0], placement, box)
     return Window(np.ascontiguousarray(logits[top:bottom, left:right]), top, left)
 
@@ -133,7 +111,7 @@ def _check_placement(side: int, placement: Placement) -> None:
 
 
 def _needed(side: int, placement: Placement, box: Box) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Rows and columns, stop exclusive, that the pixels of a box are interpolated from."""
+    """Return the rows and columns, stop exclusive, that the pixels of a box are interpolated from."""
     x0, y0, x1, y1 = box.tolist()
     spans = []
     for axis, first, last in ((0, y0, y1), (1, x0, x1)):

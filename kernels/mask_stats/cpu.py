@@ -64,7 +64,7 @@ def _box_and_edges(mask: Mask, box: NDArray[np.int32], edges: NDArray[np.int64])
 
 @kernel
 def _place_edges(mask: Mask, next_edge: NDArray[np.int64], edges: NDArray[np.int64]) -> None:
-    """Write the column-major indices of the same pixels, ascending; next_edge[x] starts as the edges before column x."""
+    """Write column-major indices of the same pixels, ascending; next_edge[x] starts as the edges before column x."""
     height, width = mask.shape
     for x in range(1, width):
         if mask[0, x] != mask[height - 1, x - 1]:

@@ -1,4 +1,4 @@
-"""Dilation on a GPU, a thread for every pixel that may be a point."""
+"""Dilation on a GPU, with a thread for every pixel that may be a point."""
 
 from numba import cuda
 

@@ -1,1 +1,1 @@
-"""What two-stage segmentation does with patches of a picture: scores, pixels, choice, and the way back into the map."""
+"""Kernels for the patches of two-stage segmentation: scores, pixels, choice, and the way back into the map."""

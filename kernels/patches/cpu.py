@@ -23,15 +23,15 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 
 def patch_means(values: Floats, size_hw: Size, side: int, out: Doubles) -> None:
-    """Means, over the patches of a grid from the top left, of planes that are resized bilinearly to a picture's size.
+    """Average planes, resized bilinearly to a picture's size, over the patches of a grid from the top left.
 
     Nothing is resized: resizing and averaging are both linear, axis by axis, so a patch's mean is a sum over its rows
     of `values` and over its columns, with weights that depend on the sizes alone.
 
     Args:
         values: float32 [N, h, w], C-contiguous.
-        size_hw: the picture's, in pixels.
-        side: of a patch, in pixels.
+        size_hw: the picture's size in pixels.
+        side: the side of a patch in pixels.
         out: float64 [N, rows, columns], C-contiguous, overwritten; over pixels inside the picture.
 
     Raises:
@@ -46,7 +46,7 @@ def patch_means(values: Floats, size_hw: Size, side: int, out: Doubles) -> None:
 
 @lru_cache(maxsize=32)
 def mean_weights(size: int, out_size: int, side: int) -> Doubles:
-    """What each of `size` values of an axis adds to the mean of each patch, float64 [patches, size]; read-only."""
+    """Return what each of `size` values of an axis adds to each patch's mean: float64 [patches, size], read-only."""
     first, second, weight = taps(size, out_size)
     patches = np.arange(out_size) // side
     weights = np.zeros((int(patches[-1]) + 1, size))
@@ -58,7 +58,7 @@ def mean_weights(size: int, out_size: int, side: int) -> Doubles:
 
 
 def gather_patches(picture: Bytes, corners: Corners, table: Floats, out: Floats) -> None:
-    """Cut patches out of a picture, normalise them by a table, channels first, black where the picture ends.
+    """Cut patches out of a picture, channels first and normalised by a table; they are black where the picture ends.
 
     Args:
         picture: uint8 [H, W, C], C-contiguous.
@@ -131,19 +131,20 @@ def _blend(found: Floats, corners: Corners, rows: Floats, columns: Floats, out: 
 
 
 def choose_windows(uncertainty: Doubles, side: int, count: int, least: float) -> Corners:
-    """Choose windows greedily: the one with the largest sum first, and what it covers counts for nothing from then on.
+    """Choose windows greedily: the one with the largest sum comes first, and its cells count as 0 from then on.
 
     Args:
         uncertainty: float64 [h, w], 0 to 1, C-contiguous; rounded to multiples of STEP.
-        side: of a window in cells, clipped to the axes.
-        count: the most windows.
+        side: the side of a window in cells, clipped to the axes.
+        count: the most windows to choose.
         least: the choice ends before a window whose mean over its cells is below it; above 0.
 
     Returns:
-        Corners, int64 [K, 2], in the order chosen; of equal sums the upper one, and of one row the left one, is first.
+        Corners, int64 [K, 2], in the order chosen; among equal sums the upper one, and in one row the left one, is
+        first.
 
     Raises:
-        ValueError: a shape or dtype differs from the above, a value is none of 0 to 1, or side or least is too small.
+        ValueError: a shape or dtype differs from the above, a value is not 0 to 1, or side or least is too small.
 
     Source: reference.choose_windows is the definition.
     """

@@ -1,4 +1,4 @@
-"""Two-stage segmentation's work on patches, on a GPU. Choosing windows stays on the CPU, see kernels.sets."""
+"""Two-stage segmentation's work on patches, on a GPU. Windows are still chosen on the CPU, see kernels.sets."""
 
 import numpy as np
 from numba import cuda
@@ -14,18 +14,18 @@ Bounds = NDArray[np.int64]
 
 
 def patch_means(values: Floats, size_hw: Size, side: int, out: Doubles) -> None:
-    """Means, over the patches of a grid from the top left, of planes that are resized bilinearly to a picture's size.
+    """Average planes, resized bilinearly to a picture's size, over the patches of a grid from the top left.
 
     Args:
         values: float32 [N, h, w], C-contiguous. May be on the device.
-        size_hw: the picture's, in pixels.
-        side: of a patch, in pixels.
+        size_hw: the picture's size in pixels.
+        side: the side of a patch in pixels.
         out: float64 [N, rows, columns], C-contiguous, overwritten; over pixels in the picture. May be on the device.
 
     Raises:
         ValueError: a shape or dtype differs from the above, or there are no pixels.
 
-    Source: reference.patch_means is the definition, equal up to rounding; how, says cpu.patch_means.
+    Source: reference.patch_means is the definition, equal up to rounding; cpu.patch_means explains the method.
     """
     check_means(values, size_hw, side, out)
     tables = []
@@ -37,7 +37,7 @@ def patch_means(values: Floats, size_hw: Size, side: int, out: Doubles) -> None:
 
 
 def gather_patches(picture: Bytes, corners: Corners, table: Floats, out: Floats) -> None:
-    """Cut patches out of a picture, normalise them by a table, channels first, black where the picture ends.
+    """Cut patches out of a picture, channels first and normalised by a table; they are black where the picture ends.
 
     Args:
         picture: uint8 [H, W, C], C-contiguous. May be on the device.
@@ -79,7 +79,7 @@ def blend_patches(found: Floats, corners: Corners, ramp: int, out: Floats) -> No
 
 
 def _bounds(weights: Doubles) -> Bounds:
-    """Of every patch the first value of the axis that counts, and the one behind the last, int64 [patches, 2]."""
+    """Return each patch's first value of the axis that counts, and the one behind the last: int64 [patches, 2]."""
     counts = weights != 0
     return np.stack([counts.argmax(axis=1), weights.shape[1] - counts[:, ::-1].argmax(axis=1)], axis=1)
 

@@ -1,7 +1,7 @@
 """The definition of two-stage segmentation's work on patches, in plain NumPy.
 
 A patch, or window, is a square of a picture [H, W] named by its corner (top, left) in pixels. It may reach beyond the
-picture on the right and below: what is there is black, and counts for nothing.
+picture on the right and below: pixels there are black, and do not count.
 """
 
 import numpy as np
@@ -13,22 +13,22 @@ from maskrt.kernels.resample.reference import resize_bilinear
 Corners = Indices  # [K, 2], top and left
 Size = tuple[int, int]
 
-STEP = 2.0**-20  # scores and cells are rounded to multiples of it: rounding errors decide no order, and sums are exact
+STEP = 2.0**-20  # scores and cells are rounded to multiples of it, so rounding decides no order and sums are exact
 
 
 def grid_of(size_hw: Size, side: int) -> Size:
-    """How many patches of a side a picture has down and across, the last ones padded."""
+    """Return how many patches of a side a picture has down and across; the last ones are padded."""
     return -(-size_hw[0] // side), -(-size_hw[1] // side)
 
 
 def patch_means(values: Floats, size_hw: Size, side: int, out: Doubles) -> None:
-    """Means, over the patches of a grid from the top left, of planes that are resized bilinearly to a picture's size.
+    """Average planes, resized bilinearly to a picture's size, over the patches of a grid from the top left.
 
     Args:
         values: float32 [N, h, w], C-contiguous.
-        size_hw: the picture's, in pixels.
-        side: of a patch, in pixels.
-        out: float64 [N, rows, columns] as of grid_of(), C-contiguous, overwritten; over pixels inside the picture.
+        size_hw: the picture's size in pixels.
+        side: the side of a patch in pixels.
+        out: float64 [N, rows, columns], see grid_of(), C-contiguous, overwritten; over pixels inside the picture.
 
     Raises:
         ValueError: a shape or dtype differs from the above, or there are no pixels.
@@ -42,7 +42,7 @@ def patch_means(values: Floats, size_hw: Size, side: int, out: Doubles) -> None:
 
 
 def gather_patches(picture: Bytes, corners: Corners, table: Floats, out: Floats) -> None:
-    """Cut patches out of a picture, normalise them by a table, channels first, black where the picture ends.
+    """Cut patches out of a picture, channels first and normalised by a table; they are black where the picture ends.
 
     Args:
         picture: uint8 [H, W, C], C-contiguous.
@@ -91,7 +91,7 @@ def blend_patches(found: Floats, corners: Corners, ramp: int, out: Floats) -> No
 
 
 def ramp_weights(corners: Corners, side: int, ramp: int, size_hw: Size) -> tuple[Floats, Floats]:
-    """Each patch's weights down and across, float32 [N, side] both; see blend_patches."""
+    """Return each patch's weights down and across, float32 [N, side] both; see blend_patches."""
     places = np.arange(side, dtype=np.float32) + np.float32(0.5)
     rising = np.minimum(np.float32(1), places / np.float32(max(ramp, 0.5)))  # 0.5 leaves 1 everywhere
     weights = []
@@ -103,19 +103,20 @@ def ramp_weights(corners: Corners, side: int, ramp: int, size_hw: Size) -> tuple
 
 
 def choose_windows(uncertainty: Doubles, side: int, count: int, least: float) -> Corners:
-    """Choose windows greedily: the one with the largest sum first, and what it covers counts for nothing from then on.
+    """Choose windows greedily: the one with the largest sum comes first, and its cells count as 0 from then on.
 
     Args:
         uncertainty: float64 [h, w], 0 to 1, C-contiguous; rounded to multiples of STEP.
-        side: of a window in cells, clipped to the axes.
-        count: the most windows.
+        side: the side of a window in cells, clipped to the axes.
+        count: the most windows to choose.
         least: the choice ends before a window whose mean over its cells is below it; above 0.
 
     Returns:
-        Corners, int64 [K, 2], in the order chosen; of equal sums the upper one, and of one row the left one, is first.
+        Corners, int64 [K, 2], in the order chosen; among equal sums the upper one, and in one row the left one, is
+        first.
 
     Raises:
-        ValueError: a shape or dtype differs from the above, a value is none of 0 to 1, or side or least is too small.
+        ValueError: a shape or dtype differs from the above, a value is not 0 to 1, or side or least is too small.
     """
     check_choice(uncertainty, side, least)
     left = np.rint(uncertainty / STEP).astype(np.int64)

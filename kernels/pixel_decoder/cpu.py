@@ -1,13 +1,14 @@
-"""Decoding pixels in Numba: blocks of lanes, each lane one pixel above one of its four features."""
+"""Decoding of pixels in Numba, in blocks of lanes; a lane is one pixel above one of its four features."""
 
 import numba
 import numpy as np
 
 from maskrt.kernels.arrays import Floats, Indices
 from maskrt.kernels.jit import contracted_function, contracted_kernel
-from maskrt.kernels.pixel_decoder.reference import MIN_AREA, DecoderWeights, Grid, check_decode
+from maskrt.kernels.pixel_decoder.reference import MIN_AREA, check_decode
+from maskrt.kernels.pixel_decoder.types import DecoderWeights, Grid
 
-PIXELS = 32  # of a block: both of its layers, 16 kB each at 32 channels, stay in the first cache
+PIXELS = 32  # in a block: both of its layers, 16 kB each at 32 channels, stay in the first cache
 LANES = 4 * PIXELS
 UNSIGNED = np.uintp
 
@@ -15,20 +16,20 @@ UNSIGNED = np.uintp
 def decode_pixels(
     features: Floats, origin: tuple[int, int], grid: Grid, pixels: Indices, weights: DecoderWeights, out: Floats
 ) -> None:
-    """The probability of the mask at some pixels.
+    """Compute the probability of the mask at some pixels.
 
     Args:
         features: float32 [m, n, h], C-contiguous: a window of the picture's features, projected by the first layer.
         origin: row and column of the window's first feature among the picture's.
-        grid: the picture's.
+        grid: the picture's pixels.
         pixels: int64 [Q], row * W + column of each; all four features of each must be in the window.
-        weights: of the decoder.
+        weights: the decoder's.
         out: float32 [Q], overwritten.
 
     Raises:
         ValueError: a shape or dtype differs from the above, or a pixel needs a feature outside the window.
 
-    Source: reference.decode_pixels is the definition; sums are in another order, so it is equal to rounding.
+    Source: reference.decode_pixels is the definition; sums are in another order, so it is equal up to rounding.
     """
     check_decode(features, origin, grid, pixels, weights, out)
     _decode(
@@ -49,7 +50,7 @@ def decode_pixels(
 
 
 def _in_fours(weights: DecoderWeights) -> tuple[Floats, Floats, Floats]:
-    """Hidden weights, their biases and the last layer, channels padded with zeros to a multiple of four."""
+    """Return hidden weights, their biases and the last layer, channels padded with zeros to a multiple of four."""
     more = -len(weights.bias) % 4
     return (
         np.pad(weights.hidden, ((0, 0), (0, more), (0, more))),
@@ -102,11 +103,11 @@ def _decode(
             out[begin + p] = np.float32(1) / (np.float32(1) + np.exp(-(logit / total)))
 
 
-# In the three functions below every index is unsigned: one that may be negative would have to be checked for wrapping
-# around, and the loops would not be vectorised (3 us a block in place of 76).
+# In the three functions below every index is unsigned. One that may be negative would have to be checked for wrapping
+# around, and the loops would not be vectorised; vectorised, a block takes 3 us in place of 76.
 @contracted_function
 def _enter(feature: Floats, row_term: Floats, column_term: Floats, lane: int, state: Floats) -> None:
-    """The first layer of one lane: state[c, lane]."""
+    """Compute the first layer of one lane: state[c, lane]."""
     at, lanes = UNSIGNED(lane), UNSIGNED(LANES)
     for c in range(UNSIGNED(feature.size)):
         state[c * lanes + at] = max(feature[c] + row_term[c] + column_term[c], np.float32(0))
@@ -114,10 +115,10 @@ def _enter(feature: Floats, row_term: Floats, column_term: Floats, lane: int, st
 
 @contracted_function
 def _dense(weight: Floats, bias: Floats, x: Floats, y: Floats) -> None:
-    """y = relu(weight @ x + bias), lane by lane: x and y [channels, LANES] as one axis.
+    """Compute y = relu(weight @ x + bias), lane by lane; x and y are [channels, LANES] as one axis.
 
-    Four outputs and four inputs at a time: sixteen weights and four sums stay in registers, and a sum is loaded and
-    stored once in four products. One axis, so that the compiler sees the distance between the rows.
+    It takes four outputs and four inputs at a time: sixteen weights and four sums stay in registers, and a sum is
+    loaded and stored once in four products. One axis lets the compiler see the distance between the rows.
     """
     lanes, four, size = UNSIGNED(LANES), UNSIGNED(4), UNSIGNED(bias.size)
     for j in range(UNSIGNED(0), size, four):
@@ -147,7 +148,7 @@ def _dense(weight: Floats, bias: Floats, x: Floats, y: Floats) -> None:
 
 @contracted_function
 def _dot(last: Floats, bias: np.float32, x: Floats, out: Floats) -> None:
-    """out[lane] = last @ x + bias, in the first LANES of `out`."""
+    """Set out[lane] = last @ x + bias, in the first LANES of `out`."""
     lanes = UNSIGNED(LANES)
     for p in range(lanes):
         out[p] = bias

@@ -1,4 +1,4 @@
-"""Decoding pixels on a GPU, a thread for every pixel: its four features, one after the other, through all layers."""
+"""Decoding of pixels on a GPU. A thread takes a pixel: its four features, one by one, go through all layers."""
 
 import math
 from functools import lru_cache
@@ -9,33 +9,34 @@ from numba import cuda
 
 from maskrt.kernels import device
 from maskrt.kernels.arrays import Floats, Indices
-from maskrt.kernels.pixel_decoder.reference import MIN_AREA, DecoderWeights, Grid, check_decode
+from maskrt.kernels.pixel_decoder.reference import MIN_AREA, check_decode
+from maskrt.kernels.pixel_decoder.types import DecoderWeights, Grid
 
 
 def decode_pixels(
     features: Floats, origin: tuple[int, int], grid: Grid, pixels: Indices, weights: DecoderWeights, out: Floats
 ) -> None:
-    """The probability of the mask at some pixels.
+    """Compute the probability of the mask at some pixels.
 
     Args:
         features: float32 [m, n, h], C-contiguous: a window of the picture's features, projected by the first layer.
             May be on the device.
         origin: row and column of the window's first feature among the picture's.
-        grid: the picture's.
+        grid: the picture's pixels.
         pixels: int64 [Q], row * W + column of each; all four features of each must be in the window.
-        weights: of the decoder.
+        weights: the decoder's.
         out: float32 [Q], overwritten. May be on the device.
 
     Raises:
         ValueError: a shape or dtype differs from the above, or a pixel needs a feature outside the window.
 
-    Source: reference.decode_pixels is the definition; sums are in another order, so it is equal to rounding.
+    Source: reference.decode_pixels is the definition; sums are in another order, so it is equal up to rounding.
     """
     check_decode(features, origin, grid, pixels, weights, out)
     if not pixels.size:
         return
     y, x = np.divmod(pixels, len(grid.columns.places))
-    # Of the picture's tables only what the pixels read travels.
+    # Only what the pixels read of the picture's tables is copied.
     rows, columns = slice(int(y.min()), int(y.max()) + 1), slice(int(x.min()), int(x.max()) + 1)
     tables = (
         grid.rows.cells[rows] - origin[0],
@@ -58,7 +59,7 @@ def decode_pixels(
 
 @lru_cache
 def _decoder(channels: int) -> Any:
-    """The kernel for some number of channels: the size of a thread's own arrays must be known to the compiler."""
+    """Return the kernel for a number of channels: the compiler must know the size of a thread's own arrays."""
 
     @device.kernel
     def decode(

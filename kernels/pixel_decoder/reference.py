@@ -1,76 +1,28 @@
 """The definition of decoding pixels, in plain NumPy."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from maskrt.kernels.arrays import Floats, Indices
 from maskrt.kernels.checks import check_array
-from maskrt.kernels.pixel_decoder.tables import AxisTable
+from maskrt.kernels.pixel_decoder.types import DecoderWeights, Grid
 
 MIN_AREA = np.float32(1e-9)
-
-
-@dataclass(frozen=True)
-class DecoderWeights:
-    """The pixel decoder behind its first layer's product with the feature, which the features hold already.
-
-    placed: float32 [h, 6], the first layer's weights of relative place, place and cell, each y and x; bias: [h];
-    hidden: [L, h, h], hidden_bias [L, h]: out = weight @ in + bias, then ReLU; last: [h], last_bias: of the logit.
-    """
-
-    placed: Floats
-    bias: Floats
-    hidden: Floats
-    hidden_bias: Floats
-    last: Floats
-    last_bias: np.float32
-
-    def __post_init__(self) -> None:
-        """Raises ValueError when the shapes do not fit together."""
-        width = len(self.bias)
-        check_array("placed", self.placed, np.float32, (width, 6))
-        check_array("bias", self.bias, np.float32, (width,))
-        check_array("hidden", self.hidden, np.float32, (None, width, width))
-        check_array("hidden_bias", self.hidden_bias, np.float32, (len(self.hidden), width))
-        check_array("last", self.last, np.float32, (width,))
-        check_array("last_bias", np.asarray(self.last_bias), np.float32, ())
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The pixels of a picture above its features, and what the first layer adds for each row and column.
-
-    rows, columns: tables of all H rows and W columns; row_terms: float32 [2, H, h], bias included; column_terms:
-    float32 [2, W, h]; index 0 is for the low of the two nearest cells.
-    """
-
-    rows: AxisTable
-    columns: AxisTable
-    row_terms: Floats
-    column_terms: Floats
-
-    @classmethod
-    def of(cls, rows: AxisTable, columns: AxisTable, weights: DecoderWeights) -> "Grid":
-        """The terms of a decoder."""
-        row_terms = _terms(rows, weights.placed[:, 0::2]) + weights.bias
-        return cls(rows, columns, row_terms, _terms(columns, weights.placed[:, 1::2]))
 
 
 def decode_pixels(
     features: Floats, origin: tuple[int, int], grid: Grid, pixels: Indices, weights: DecoderWeights, out: Floats
 ) -> None:
-    """The probability of the mask at some pixels.
+    """Compute the probability of the mask at some pixels.
 
-    Each of a pixel's four nearest features, with the pixel's place in it, goes through the decoder; a logit weighs what
-    the diagonally opposite cell covers of the square between the four centres.
+    Each of a pixel's four nearest features goes through the decoder, with the pixel's place in it. A logit's weight is
+    what the diagonally opposite cell covers of the square between the four centres.
 
     Args:
         features: float32 [m, n, h], C-contiguous: a window of the picture's features, projected by the first layer.
         origin: row and column of the window's first feature among the picture's.
-        grid: the picture's.
+        grid: the picture's pixels.
         pixels: int64 [Q], row * W + column of each; all four features of each must be in the window.
-        weights: of the decoder.
+        weights: the decoder's.
         out: float32 [Q], overwritten.
 
     Raises:
@@ -116,10 +68,3 @@ def check_decode(
                 f"pixels read features {used[0, 0]} to {used[-1, 1]} of axis {axis}, "
                 f"the window holds {first} to {first + features.shape[axis] - 1}"
             )
-
-
-def _terms(axis: AxisTable, placed: Floats) -> Floats:
-    """What the first layer adds along one axis: weights [h, 3] of relative place, place and cell -> [2, n, h]."""
-    beside = np.broadcast_to(axis.places, axis.relative.T.shape)
-    inputs = np.stack([axis.relative.T, beside, np.full_like(beside, axis.cell)], axis=-1)
-    return np.ascontiguousarray(inputs @ placed.T)

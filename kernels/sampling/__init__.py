@@ -1,1 +1,1 @@
-"""Bilinear sampling of windows, corners aligned: what a tile sees of a picture or of a coarser map."""
+"""Bilinear sampling of windows with aligned corners: a tile sees a picture or a coarser map through it."""

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from maskrt.kernels.arrays import Floats, Indices
 from maskrt.kernels.jit import contracted_kernel
-from maskrt.kernels.sampling.reference import OUTSIDE, Taps, check_sample, check_shifted
+from maskrt.kernels.sampling.reference import check_sample, check_shifted
+from maskrt.kernels.sampling.types import OUTSIDE, Taps
 
 
 def sample_bilinear(
@@ -18,14 +19,14 @@ def sample_bilinear(
 
     Args:
         planes: float32 or uint8 [C, h, w], of any strides.
-        rows, columns: m and n places.
+        rows, columns: taps of m and n places.
         scale, offset: float32 [C]; out = value * scale + offset within the picture, 0 outside.
         out: float32 [C, m, n], C-contiguous, overwritten.
 
     Raises:
         ValueError: a shape or dtype differs from the above, or taps leave the planes.
 
-    Source: reference.sample_bilinear is the definition; rows come first here, so it is equal to rounding.
+    Source: reference.sample_bilinear is the definition; rows come first here, so it is equal up to rounding.
     """
     check_sample(planes, rows, columns, scale, offset, out)
     inside = columns.low != OUTSIDE
@@ -49,20 +50,20 @@ def sample_bilinear(
 
 
 def add_shifted(products: Floats, rows: Taps, columns: Taps, out: Floats) -> None:
-    """A 3 x 3 convolution of a map scaled up, from its products with the nine taps before.
+    """Convolve a scaled-up map with a 3 x 3 kernel, from the products of the unscaled map with the nine taps.
 
     Args:
         products: float32 [9, C, h, w], C-contiguous, taps row by row.
-        rows, columns: m + 2 and n + 2 places.
+        rows, columns: taps of m + 2 and n + 2 places.
         out: float32 [C, m, n], C-contiguous, overwritten.
 
     Raises:
         ValueError: a shape or dtype differs from the above, or taps leave the products.
 
-    Source: reference.add_shifted is the definition; the sums are in another order, so it is equal to rounding.
+    Source: reference.add_shifted is the definition; the sums are in another order, so it is equal up to rounding.
     """
     check_shifted(products, rows, columns, out)
-    # A place outside reads the first column, and nothing of it.
+    # A place outside reads the first column with weight 0.
     inside = (columns.low != OUTSIDE).astype(np.float32)
     low, high = np.maximum(columns.low, 0), np.maximum(columns.high, 0)
     _add_shifted(

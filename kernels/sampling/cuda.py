@@ -1,4 +1,4 @@
-"""Bilinear sampling on a GPU, a thread for every output value."""
+"""Bilinear sampling on a GPU, with a thread for every output value."""
 
 from typing import Any
 
@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from maskrt.kernels import device
 from maskrt.kernels.arrays import Floats, Indices
-from maskrt.kernels.sampling.reference import OUTSIDE, Taps, check_sample, check_shifted
+from maskrt.kernels.sampling.reference import check_sample, check_shifted
+from maskrt.kernels.sampling.types import OUTSIDE, Taps
 
 
 def sample_bilinear(
@@ -18,17 +19,17 @@ def sample_bilinear(
 
     Args:
         planes: float32 or uint8 [C, h, w], of any strides. May be on the device.
-        rows, columns: m and n places.
+        rows, columns: taps of m and n places.
         scale, offset: float32 [C]; out = value * scale + offset within the picture, 0 outside.
         out: float32 [C, m, n], C-contiguous, overwritten. May be on the device.
 
     Raises:
         ValueError: a shape or dtype differs from the above, or taps leave the planes.
 
-    Source: reference.sample_bilinear is the definition; sums may be fused with products, so it is equal to rounding.
+    Source: reference.sample_bilinear is the definition; sums may be fused with products, so it is equal up to rounding.
     """
     check_sample(planes, rows, columns, scale, offset, out)
-    if isinstance(planes, np.ndarray):  # then only what is read travels
+    if isinstance(planes, np.ndarray):  # then only what is read is copied
         (top, bottom), (left, right) = _span(rows), _span(columns)
         planes = planes[:, top:bottom, left:right]
         rows, columns = _moved(rows, top), _moved(columns, left)
@@ -39,17 +40,17 @@ def sample_bilinear(
 
 
 def add_shifted(products: Floats, rows: Taps, columns: Taps, out: Floats) -> None:
-    """A 3 x 3 convolution of a map scaled up, from its products with the nine taps before.
+    """Convolve a scaled-up map with a 3 x 3 kernel, from the products of the unscaled map with the nine taps.
 
     Args:
         products: float32 [9, C, h, w], C-contiguous, taps row by row. May be on the device.
-        rows, columns: m + 2 and n + 2 places.
+        rows, columns: taps of m + 2 and n + 2 places.
         out: float32 [C, m, n], C-contiguous, overwritten. May be on the device.
 
     Raises:
         ValueError: a shape or dtype differs from the above, or taps leave the products.
 
-    Source: reference.add_shifted is the definition; sums may be fused with products, so it is equal to rounding.
+    Source: reference.add_shifted is the definition; sums may be fused with products, so it is equal up to rounding.
     """
     check_shifted(products, rows, columns, out)
     axes = [*_on_device(rows), *_on_device(columns)]
@@ -58,7 +59,7 @@ def add_shifted(products: Floats, rows: Taps, columns: Taps, out: Floats) -> Non
 
 
 def _span(taps: Taps) -> tuple[int, int]:
-    """First index that is read, and the one behind the last; 0, 0 for none."""
+    """Return the first index that is read, and the one behind the last; 0, 0 for none."""
     inside = taps.low != OUTSIDE
     if not inside.any():
         return 0, 0

@@ -1,36 +1,19 @@
 """The definition of bilinear sampling with aligned corners, in plain NumPy."""
 
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels.arrays import Floats, Indices
 from maskrt.kernels.checks import check_array
-
-OUTSIDE = -1
-
-
-@dataclass(frozen=True)
-class Taps:
-    """What each of n places along an axis is made of: (1 - share) * value[low] + share * value[high].
-
-    low, high: int64 [n], OUTSIDE for a place beyond the picture, which is 0; share: float32 [n].
-    """
-
-    low: Indices
-    high: Indices
-    share: Floats
-
-    def through(self, places: Indices) -> Self:
-        """The taps on an axis whose index i shows places[i] of another one."""
-        low, high = (np.where(index == OUTSIDE, OUTSIDE, places[index]) for index in (self.low, self.high))
-        return type(self)(low, high, self.share)
+from maskrt.kernels.sampling.types import OUTSIDE, Taps
 
 
 def resize_taps(size: int, out_size: int, first: int, end: int) -> Taps:
-    """Places first to end - 1 of an axis of `size` resized to `out_size`; places below 0 or past the end are OUTSIDE.
+    """Return the taps of places first to end - 1 of an axis of `size` that is resized to `out_size`.
+
+    Places below 0 or past the end are OUTSIDE.
 
     Source: upsample_bilinear2d of PyTorch with align_corners=True, its arithmetic in float32.
     """
@@ -51,7 +34,7 @@ def sample_bilinear(
 
     Args:
         planes: float32 or uint8 [C, h, w], of any strides.
-        rows, columns: m and n places.
+        rows, columns: taps of m and n places.
         scale, offset: float32 [C]; out = value * scale + offset within the picture, 0 outside.
         out: float32 [C, m, n], C-contiguous, overwritten.
 
@@ -72,14 +55,14 @@ def sample_bilinear(
 
 
 def add_shifted(products: Floats, rows: Taps, columns: Taps, out: Floats) -> None:
-    """A 3 x 3 convolution of a map scaled up, from its products with the nine taps before.
+    """Convolve a scaled-up map with a 3 x 3 kernel, from the products of the unscaled map with the nine taps.
 
-    Each product is sampled at all places, shifted by its tap, and added: what a convolution without padding makes of
-    the sampled map.
+    Each product is sampled at all places, shifted by its tap, and added. This is a convolution of the sampled map
+    without padding.
 
     Args:
         products: float32 [9, C, h, w], C-contiguous, taps row by row.
-        rows, columns: m + 2 and n + 2 places.
+        rows, columns: taps of m + 2 and n + 2 places.
         out: float32 [C, m, n], C-contiguous, overwritten.
 
     Raises:

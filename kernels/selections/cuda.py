@@ -16,7 +16,7 @@ def settle_squares(found: Floats, decoded: Mask, step: int, margin: float, squar
         found: float32 [H, W], C-contiguous, probabilities; read at the corners of the squares looked at, and filled.
         decoded: bool [H, W], C-contiguous; pixels that are not to be filled.
         step: side of the squares; both edges are read, the first one is filled.
-        margin: 0 to 0.5; corners agree that all lie within it of 0, or all of 1.
+        margin: 0 to 0.5; corners agree where all lie within it of 0, or all within it of 1.
         squares: bool [m, n], C-contiguous; true for those to look at, and set to false where settled.
 
     Raises:

@@ -1,6 +1,6 @@
 """Voting in Numba. Runs are column-major, so sums down the columns answer for runs of any length.
 
-One thread: all of it takes a few milliseconds at 1080p, and waking a second thread can take longer.
+It runs on one thread: all of it takes a few milliseconds at 1080p, and waking a second thread can take longer.
 """
 
 import numpy as np
@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from maskrt.kernels.arrays import Floats, Indices
 from maskrt.kernels.jit import kernel
-from maskrt.kernels.voting.reference import SCALE, Runs, check_paint, check_votes
+from maskrt.kernels.voting.reference import SCALE, check_paint, check_votes
+from maskrt.kernels.voting.types import Runs
 
 Sums = NDArray[np.int64]
 
@@ -59,7 +60,7 @@ def paint(runs: Runs, classes: NDArray[np.uint8], order: Indices, out: NDArray[n
 
 @kernel
 def _sum_blocks(ballots: Floats, above: Sums, columns: Sums) -> None:
-    """above[c, b, x] becomes the sum of rows 0 to b * BLOCK - 1 of column x, columns[c, x + 1] that of all rows."""
+    """Set above[c, b, x] to the sum of rows 0 to b * BLOCK - 1 of column x, columns[c, x + 1] to that of all rows."""
     classes, height, width = ballots.shape
     total, block = np.empty(width, np.int64), np.empty(width, np.int32)
     for c in range(classes):
@@ -84,7 +85,7 @@ def _sum_runs(
     offsets: Indices,
     out: NDArray[np.float64],
 ) -> None:
-    """Where a foreground run ends, the sum of all pixels before counts for its mask; where it starts, against it."""
+    """Add to each mask the sum of all pixels before the end of its foreground runs, less that before their starts."""
     classes, height, _ = ballots.shape
     votes = np.empty(classes, np.int64)
     for segment in range(out.shape[0]):

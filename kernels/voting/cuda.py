@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from maskrt.kernels import device
 from maskrt.kernels.arrays import Floats, Indices
-from maskrt.kernels.voting.reference import SCALE, Runs, check_paint, check_votes
+from maskrt.kernels.voting.reference import SCALE, check_paint, check_votes
+from maskrt.kernels.voting.types import Runs
 
 Sums = NDArray[np.int64]
 
@@ -69,7 +70,7 @@ def paint(runs: Runs, classes: NDArray[np.uint8], order: Indices, out: NDArray[n
 
 
 def _foreground(runs: Runs) -> tuple[Indices, Indices, Indices]:
-    """First pixel, the one behind the last, and mask of every foreground run that is not empty, column-major."""
+    """Return first pixel, the one behind the last, and mask of every foreground run that is not empty, column-major."""
     masks = np.repeat(np.arange(runs.offsets.size - 1), np.diff(runs.offsets))
     ends = np.cumsum(runs.counts)
     before = np.concatenate([np.zeros(1, np.int64), ends])[runs.offsets[masks]]  # pixels of all masks before
@@ -80,7 +81,7 @@ def _foreground(runs: Runs) -> tuple[Indices, Indices, Indices]:
 
 
 def _pieces(starts: Indices, stops: Indices, turns: NDArray[np.int32]) -> tuple[Indices, Indices, NDArray[np.int32]]:
-    """Runs cut into pieces of PIECE pixels at most."""
+    """Cut runs into pieces of at most PIECE pixels."""
     counts = -(-(stops - starts) // PIECE)
     run = np.repeat(np.arange(counts.size), counts)
     nth = np.arange(run.size) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -90,7 +91,7 @@ def _pieces(starts: Indices, stops: Indices, turns: NDArray[np.int32]) -> tuple[
 
 @device.kernel
 def _sum_blocks(ballots: Floats, above: Sums, columns: Sums) -> None:
-    """above[c, b, x] becomes the sum of rows 0 to b * BLOCK - 1 of column x, columns[c, x + 1] that of all rows."""
+    """Set above[c, b, x] to the sum of rows 0 to b * BLOCK - 1 of column x, columns[c, x + 1] to that of all rows."""
     classes, height, width = ballots.shape
     for task in range(cuda.grid(1), classes * width, cuda.gridsize(1)):
         c, x = task // width, task % width
@@ -125,7 +126,7 @@ def _sum_runs(
 
 @device.function
 def _sum_before(ballots: Floats, above: Sums, columns: Sums, c: int, pixel: int) -> np.int64:
-    """Of all pixels before one, column-major."""
+    """Sum the ballots of a class over all pixels before one, column-major."""
     height = ballots.shape[1]
     x, y = pixel // height, pixel % height
     total: np.int64 = columns[c, x]
@@ -139,7 +140,7 @@ def _sum_before(ballots: Floats, above: Sums, columns: Sums, c: int, pixel: int)
 
 @device.kernel
 def _take_turns(starts: Indices, stops: Indices, turns: NDArray[np.int32], last: NDArray[np.int32]) -> None:
-    """last[pixel], column-major, becomes the latest turn that paints it."""
+    """Set last[pixel], column-major, to the latest turn that paints it."""
     for piece in range(cuda.grid(1), starts.size, cuda.gridsize(1)):
         for pixel in range(starts[piece], stops[piece]):
             cuda.atomic.max(last, pixel, turns[piece])

@@ -1,33 +1,22 @@
-"""The definition of voting, over dense masks in plain NumPy, and the runs that both implementations take."""
+"""The definition of voting, over dense masks in plain NumPy."""
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels.arrays import Indices
 from maskrt.kernels.checks import check_array
+from maskrt.kernels.voting.types import Runs
 
 # Ballots are counted in multiples of 2**-24, the finest step of a float32 between 0.5 and 1. Sums of up to 2**29 such
 # ballots are exact in float64, so votes do not depend on the order of summation.
 SCALE = np.float32(1 << 24)
 
 
-class Runs(NamedTuple):
-    """Uncompressed COCO run lengths of N masks: mask n has counts[offsets[n] : offsets[n + 1]].
-
-    counts: int64 [R], column-major, background and foreground in turns, each mask starting with background; offsets:
-    int64 [N + 1].
-    """
-
-    counts: Indices
-    offsets: Indices
-
-
 def runs_of(counts: Sequence[Sequence[int]]) -> Runs:
-    """The run lengths of N masks, one sequence each, in one array."""
+    """Join the run lengths of N masks, one sequence each, in one array."""
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum([len(mask) for mask in counts], out=offsets[1:])
     return Runs(np.fromiter(chain.from_iterable(counts), np.int64, offsets[-1]), offsets)
@@ -99,7 +88,7 @@ def _check_runs(runs: Runs, pixels: int) -> None:
 
 
 def _dense(runs: Runs, height: int, width: int) -> NDArray[np.bool_]:
-    """bool [N, H, W]."""
+    """Return the masks, bool [N, H, W]."""
     flat = np.zeros((runs.offsets.size - 1, width * height), np.bool_)
     for mask, first, last in zip(flat, runs.offsets[:-1], runs.offsets[1:], strict=True):
         ends = np.cumsum(runs.counts[first:last])

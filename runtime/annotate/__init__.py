@@ -1,4 +1,4 @@
-"""A local page on which a person clicks objects; what they accept is kept as label pictures and in COCO form.
+"""A local page on which a person clicks objects; accepted objects are kept as label pictures and in COCO form.
 
-`desk` holds what happens, `store` what is kept, `app` what the browser may ask for.
+`desk` does the work, `store` keeps the objects, `app` answers the browser.
 """

@@ -1,4 +1,4 @@
-"""What the desk needs of an interactive session, and the decoders that go into it and out of it."""
+"""The interactive session as the desk uses it, and the decoders that it starts from."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,14 +53,14 @@ class Annotator(Protocol):
 
 
 def load_decoders(session: Annotator, store: Store, given: Mapping[str, Path]) -> None:
-    """Give classes the decoders that were named, and the others what an earlier run left in the folder.
+    """Load the decoders that the user names, and for the other classes those that an earlier run left in the folder.
 
     Raises:
-        InputError: one is named for a class that is not there; as of load_decoder.
+        InputError: a decoder is named for a class that does not exist; or see load_decoder.
     """
     for name in given:
         if name not in store.classes:
-            raise InputError(f"--load {name}: there is no such class: there are {', '.join(store.classes)}")
+            raise InputError(f"--load {name}: there is no such class: choose from {', '.join(store.classes)}")
     for name in store.classes:
         path = given.get(name, store.decoder_file(name))
         if name in given or path.is_file():

@@ -1,4 +1,4 @@
-"""The desk behind HTTP: what the browser may ask for, and how errors become statuses."""
+"""The desk behind HTTP: answers the browser's requests and turns errors into statuses."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ PAGE = {
 
 
 class Answer(msgspec.Struct):
-    """What every request about the desk gets: its state now, and what went wrong."""
+    """The answer to every request about the desk: its state now, and the error if there was one."""
 
     state: State
     error: str | None = None
 
 
 def make_app(desk: Desk, token: str) -> Starlette:
-    """The web application.
+    """Make the web application.
 
     Args:
-        token: the first part of every path; without it everything is 404.
+        token: the first part of every path; any other path gets 404.
     """
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
@@ -59,7 +59,7 @@ def make_app(desk: Desk, token: str) -> Starlette:
     ]
     middleware = [
         Middleware(Headers),
-        # A foreign page whose name was made to lead here (DNS rebinding) still sends that name.
+        # A foreign page whose name resolves to this machine (DNS rebinding) still sends that name.
         Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False),
         Middleware(Secret, token=token),
     ]
@@ -67,7 +67,7 @@ def make_app(desk: Desk, token: str) -> Starlette:
 
 
 def _endpoints(desk: Desk) -> tuple[Endpoint, Endpoint, Endpoint]:
-    """The state, an action, and the picture. The desk works in threads, so that the server stays free."""
+    """Make the endpoints for state, action and picture; the desk works in threads, so the server stays free."""
     from starlette.concurrency import run_in_threadpool
     from starlette.responses import PlainTextResponse, Response
 
@@ -91,7 +91,7 @@ def _endpoints(desk: Desk) -> tuple[Endpoint, Endpoint, Endpoint]:
 
 
 def _answer(desk: Desk, work: Callable[[], object]) -> Response:
-    """Do the work; its error becomes a status, and the state goes along."""
+    """Do the work, and answer with the state; an error becomes a status."""
     from starlette.responses import Response
 
     status, error = 200, None
@@ -113,7 +113,7 @@ async def _page(request: Request) -> Response:
 
 
 async def _body(request: Request) -> bytes | None:
-    """At most MAX_BODY bytes; None for more, of which the rest is not read."""
+    """Read a body of at most MAX_BODY bytes; return None for a longer one, whose rest is not read."""
     body = b""
     async for chunk in request.stream():
         body += chunk
@@ -126,4 +126,4 @@ def _decoded(body: bytes) -> Action:
     try:
         return msgspec.json.decode(body, type=Action)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"this request is none that the page makes ({error}): reload the page") from error
+        raise InputError(f"the page does not make such a request ({error}): reload the page") from error

@@ -1,4 +1,4 @@
-"""annotations.json: COCO's form, with the clicks of every object beside it."""
+"""annotations.json, in COCO's form, with the clicks of every object."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ from maskrt.runtime.rle import Rle, decode_rle, rle_area
 
 
 class Info(msgspec.Struct, frozen=True):
-    """given_up: objects that were dropped after so many clicks that they count as failures."""
+    """The info of the file; given_up: objects that were dropped after so many clicks that they count as failures."""
 
     description: str = "annotated with maskrt"
     given_up: int = 0
 
 
 class ImageEntry(msgspec.Struct, frozen=True):
-    """A picture with objects. file_name: its path in the folder of pictures; mask_file: its label picture in masks/."""
+    """A picture with objects; file_name: its path in the folder of pictures; mask_file: its label picture in masks/."""
 
     id: int
     file_name: str
@@ -29,9 +29,10 @@ class ImageEntry(msgspec.Struct, frozen=True):
 
 
 class Annotation(msgspec.Struct, frozen=True):
-    """An object. segmentation: run lengths down the columns; bbox: x, y, width, height in pixels.
+    """An object.
 
-    clicks: x, y and 1 for the object or 0 for what is not, in their order; box: x0, y0, x1, y1 of a box prompt.
+    segmentation: run lengths down the columns; bbox: x, y, width, height in pixels; clicks: x, y, and 1 on the object
+    or 0 beside it, in their order; box: x0, y0, x1, y1 of a box prompt.
     """
 
     id: int
@@ -65,7 +66,7 @@ def read_coco(path: Path) -> Coco:
     """Read and check a file that `maskrt annotate` wrote.
 
     Raises:
-        InputError: it cannot be read, is no such file, or does not fit together.
+        InputError: the file cannot be read, is no such file, or contradicts itself.
     """
     fix = "restore it from a copy, or choose another --out"
     try:
@@ -74,24 +75,24 @@ def read_coco(path: Path) -> Coco:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}: {fix}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path} is damaged or not of maskrt annotate ({error}): {fix}") from error
+        raise InputError(f"{path} is damaged or not from maskrt annotate ({error}): {fix}") from error
     return coco
 
 
 def check_classes(names: Sequence[str]) -> None:
-    """Refuse names of classes by which no decoder and no file can be called.
+    """Check that every class name can also name a decoder and a file.
 
     Raises:
-        InputError: there is none, or one is empty, long, "base", or has characters that a file name cannot have.
+        InputError: there is no name; or one is empty, too long, "base", or has characters that a file name cannot have.
     """
     if not names:
         raise InputError("--classes is empty: name at least one class, for example --classes object")
     for name in names:
         if name == "base":
-            raise InputError("the class base: that is what the bundle's own decoder is called: choose another name")
+            raise InputError("the class base: the bundle's own decoder has this name: choose another name")
         odd = not name.isprintable() or any(letter in '/\\:*?"<>|' for letter in name) or name.startswith(".")
         if not name.strip() or odd or len(name) > 60:
-            raise InputError(f"the class {name!r} is to name a file: use at most 60 letters, digits, - and _")
+            raise InputError(f"the class {name!r} cannot name a file: use at most 60 letters, digits, - and _")
 
 
 def _check(coco: Coco) -> None:
@@ -104,15 +105,15 @@ def _check(coco: Coco) -> None:
         if len({getattr(image, field) for image in coco.images}) < len(coco.images):
             raise ValueError(f"two images have one {field}")
     for image in coco.images:
-        # Label pictures are written and removed by this name: it must not lead out of masks/.
+        # Label pictures are written and removed under this name, so it must not lead out of masks/.
         if Path(image.mask_file).name != image.mask_file or not image.mask_file.endswith(".png"):
-            raise ValueError(f"mask_file {image.mask_file!r} is no name of a PNG file")
+            raise ValueError(f"mask_file {image.mask_file!r} is not the name of a PNG file")
     for found in coco.annotations:
         if found.image_id not in images or found.category_id not in categories:
-            raise ValueError(f"annotation {found.id} is of an image or a category that is not there")
+            raise ValueError(f"annotation {found.id} has an image or a category that does not exist")
         image = images[found.image_id]
         if found.segmentation["size"] != [image.height, image.width]:
-            raise ValueError(f"annotation {found.id} is not of its image's size")
+            raise ValueError(f"annotation {found.id} does not have its image's size")
         decode_rle(found.segmentation)
         if rle_area(found.segmentation) != found.area:
             raise ValueError(f"annotation {found.id} has another area than it says")

@@ -1,4 +1,4 @@
-"""One desk: a session, the picture on it, and what is kept of it, for any number of browsers."""
+"""The desk: one session, the current picture and the store, for any number of browsers."""
 
 import threading
 import time
@@ -19,11 +19,11 @@ BoxXyxy = tuple[int, int, int, int]
 
 
 class StaleTurn(InputError):
-    """Something else happened since the browser saw the desk: it must look again first."""
+    """The desk has changed since the browser saw it, so the browser must look again first."""
 
 
 class Desk:
-    """Takes one action after the other; every one that may change something moves the turn on."""
+    """A desk, which takes one action after the other; each that may change something adds one to the turn."""
 
     def __init__(
         self, session: Annotator, pictures: Sequence[Picture], store: Store, max_pixels: int = MAX_PIXELS
@@ -31,29 +31,29 @@ class Desk:
         """Begin with the first class, at the first picture that has no object yet.
 
         Args:
-            session: opened, nothing set; the caller closes it.
+            session: opened, without an image; the caller closes it.
             max_pixels: larger pictures are shown as unreadable.
         """
         self._session, self._pictures, self._store, self._max_pixels = session, tuple(pictures), store, max_pixels
         self._lock = threading.Lock()
         self._turn = 0
         self._last_ms: float | None = None
-        self._prompts: list[BoxXyxy | None] = []  # of the object that is being clicked; None is a click
+        self._prompts: list[BoxXyxy | None] = []  # prompts of the current object; None is a click
         self._unsaved: set[str] = set()
         session.use(store.classes[0])
         new = [at for at, picture in enumerate(self._pictures) if picture.name not in store.annotated]
         self._put(new[0] if new else 0)
 
     def state(self) -> states.State:
-        """What the desk looks like."""
+        """Return the state of the desk."""
         with self._lock:
             return self._state()
 
     def picture(self, index: int) -> bytes:
-        """The picture on the desk as a PNG file, upright and in 8 bits as the networks see it.
+        """Return the current picture as a PNG file, upright and in 8 bits as the networks see it.
 
         Raises:
-            StaleTurn: another one is there by now.
+            StaleTurn: another picture is shown by now.
             InputError: it cannot be read.
         """
         with self._lock:
@@ -63,11 +63,11 @@ class Desk:
         return png_bytes(rgb)
 
     def act(self, request: states.Request) -> states.State:
-        """Do one thing.
+        """Carry out an action.
 
         Raises:
             StaleTurn: the turn has moved on; nothing was done.
-            InputError: it cannot be done now.
+            InputError: the action is not possible now.
             MaskrtError: a network or the disk failed.
         """
         with self._lock:
@@ -81,7 +81,7 @@ class Desk:
             return self._state()
 
     def finish(self) -> None:
-        """Give up what is unfinished and write the decoders; for the end.
+        """End the work: drop an unfinished object and write the decoders.
 
         Raises:
             MaskrtError: they cannot be written.
@@ -108,7 +108,7 @@ class Desk:
             self._prompts.pop()
 
     def _timed(self, prompt: Callable[[], object]) -> None:
-        """Prompt the session, and take the time without that of embedding the picture."""
+        """Prompt the session, and measure the time without embedding the picture."""
         self._prepare()
         started = time.perf_counter()
         prompt()
@@ -120,7 +120,7 @@ class Desk:
             raise InputError("there is nothing to accept: click on an object first")
         if not mask.any():
             raise InputError("the mask is empty: click on the object, or reset")
-        # Kept before it is learnt from: what a person has drawn must not be lost to a failing network.
+        # Kept before the decoder learns: a failing network must not lose what a person has drawn.
         self._store.add(opened, self._session.decoder, mask, self._clicks(), self._box_xyxy())
         self._prompts.clear()
         try:
@@ -130,7 +130,7 @@ class Desk:
             raise MaskrtError(f"the object is kept, but nothing was learnt from it: {error}") from error
 
     def _drop(self) -> None:
-        """Forget the object that is being clicked; one with many clicks was a failure, whose clicks still teach."""
+        """Drop the current object; after many clicks it counts as a failure, and its clicks still teach."""
         if not self._prompts:
             return
         failed = len(self._session.clicks) >= FAILED_CLICKS
@@ -147,12 +147,12 @@ class Desk:
 
     def _show(self, do: states.Show) -> None:
         if not 0 <= do.index < len(self._pictures):
-            raise InputError(f"there is no picture {do.index + 1}: there are {len(self._pictures)}")
+            raise InputError(f"there is no picture {do.index + 1}: choose 1 to {len(self._pictures)}")
         self._drop()
         self._put(do.index)
 
     def _put(self, index: int) -> None:
-        """Lay a picture on the desk; one that cannot be annotated is a problem to be shown, and no error."""
+        """Make a picture the current one; if it cannot be annotated, the page shows why, and nothing is raised."""
         self._index, self._problem, self._prepared = index, "", False
         self._opened: Opened | None = None
         try:
@@ -163,7 +163,7 @@ class Desk:
             self._problem = str(error)
 
     def _prepare(self) -> None:
-        """Embed the picture where that has not been done."""
+        """Embed the picture unless that is done."""
         opened = self._readable()
         if not self._prepared:
             self._session.set_image(opened.rgb)
@@ -171,14 +171,14 @@ class Desk:
 
     def _choose(self, do: states.Choose) -> None:
         if do.name not in self._store.classes:
-            raise InputError(f"there is no class {do.name}: there are {', '.join(self._store.classes)}")
+            raise InputError(f"there is no class {do.name}: choose from {', '.join(self._store.classes)}")
         if do.name != self._session.decoder:
             self._between_objects()
             self._session.use(do.name)
 
     def _delete(self, do: states.Delete) -> None:
         if do.id not in [found.id for found in self._store.objects_of(self._pictures[self._index].name)]:
-            raise InputError("this object is not of the picture that is shown: look again")
+            raise InputError("this object is not on the picture that is shown: look again")
         self._store.delete(do.id)
 
     def _save(self) -> None:
@@ -197,7 +197,7 @@ class Desk:
 
     @contextmanager
     def _learning(self) -> Iterator[None]:
-        """Note it where the decoder takes steps within."""
+        """Note whether the decoder takes training steps inside the `with` block."""
         decoder, steps = self._session.decoder, self._session.steps
         try:
             yield
@@ -254,7 +254,7 @@ class Desk:
 
 
 def _accepted(store: Store, name: str) -> list[states.Accepted]:
-    """A picture's objects, numbered as in its label picture."""
+    """Return a picture's objects, numbered as in its label picture."""
     return [
         states.Accepted(found.id, number, store.class_of(found), len(found.clicks), found.area, found.segmentation)
         for number, found in enumerate(store.objects_of(name), 1)

@@ -1,4 +1,4 @@
-"""What stands before the application: nobody gets in without the secret, and no response lets a page reach out."""
+"""Guards the application: nobody gets in without the secret, and no response lets a page reach out."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ HEADERS = {
 
 
 def new_token() -> str:
-    """A secret for the path."""
+    """Make a secret for the path."""
     return secrets.token_urlsafe(24)
 
 
 class Secret:
-    """404 for every path that does not begin with the token."""
+    """A layer that answers 404 to every path that does not begin with the token."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app, self._token = app, token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Compare in constant time, so that the token cannot be guessed letter by letter."""
+        """Compare in constant time, so that nobody can guess the token letter by letter."""
         from starlette.responses import PlainTextResponse
 
-        # What is no request, such as the start of the server, has no path.
+        # Messages that are no requests, such as the start of the server, have no path.
         given = scope["path"].split("/", 2)[1].encode("utf-8", "replace") if scope["type"] == "http" else self._token
         if secrets.compare_digest(given, self._token):
             await self._app(scope, receive, send)
@@ -43,13 +43,13 @@ class Secret:
 
 
 class Headers:
-    """HEADERS on every response."""
+    """A layer that adds HEADERS to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, and add to what comes back."""
+        """Pass the request on, and add the headers to the response."""
 
         async def add(message: Message) -> None:
             if message["type"] == "http.response.start":

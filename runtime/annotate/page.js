@@ -5,7 +5,7 @@ import { View, maskLayer } from "./view.js";
 const COLOURS = ["#ff40a0", "#ffb000", "#39c5ff", "#8ce99a", "#b197fc", "#ff8a5c", "#f4f062", "#5ce1c9", "#d0d4dc"];
 const $ = (id) => document.getElementById(id);
 const view = new View($("view"));
-const layers = new Map();   // of accepted objects, by id and class
+const layers = new Map();   // mask layers of accepted objects, by id
 let state = null, shown = null, loaded = null, queue = Promise.resolve(), waiting = 0, era = 0, sure = null, noteTimer = 0;
 
 const colourOf = (name) => COLOURS[state.classes.indexOf(name) % COLOURS.length];
@@ -23,9 +23,9 @@ function busy(change) {
   document.body.dataset.busy = waiting ? "1" : "0";
 }
 
-// Actions go one by one, each with the turn that the one before left behind. After a failure those that wait are
-// dropped: they were meant for something else than what is there now. What depends on the state is a function, which
-// gives the action when its turn has come, or nothing.
+// Actions go one by one, each with the turn that the one before left behind. After a failure the waiting ones are
+// dropped, because the page has changed since. An action that depends on the state is a function, which returns the
+// action when it is next, or nothing.
 function act(action, said) {
   const mine = era;
   busy(1);
@@ -58,7 +58,7 @@ function fail(error) {
   era++;
   view.pending = [];
   view.draw();
-  const gone = error instanceof TypeError;   // what fetch throws when nobody answers
+  const gone = error instanceof TypeError;   // fetch throws it when nobody answers
   note(gone ? "maskrt annotate does not answer: is it still running?" : `Failed: ${error.message}`, true);
 }
 
@@ -69,7 +69,7 @@ function refresh() {
 
 async function loadPicture() {
   const index = state.index;
-  if (loaded === shown) return;   // two pictures further in one go: the first is passed over
+  if (loaded === shown) return;   // after two moves at once, the first picture is skipped
   loaded = shown;
   view.show(null);
   if (state.problem) return;
@@ -183,14 +183,14 @@ function swatch(name) {
   return made;
 }
 
-// What would drop clicks is asked for twice.
+// A move that would drop clicks needs a second key press.
 function move(step) {
   const index = state.index + step;
   if (index < 0 || index >= state.count) {
     note(step > 0 ? "This is the last picture." : "This is the first picture.");
   } else if (state.mask !== null && sure !== `${state.turn} ${index}`) {
     sure = `${state.turn} ${index}`;
-    note(`This object is not accepted: Enter keeps it; ${step > 0 ? "N" : "P"} again drops it.`, true);
+    note(`This object is not accepted yet: Enter keeps it; ${step > 0 ? "N" : "P"} again drops it.`, true);
   } else {
     return { kind: "show", index };
   }
@@ -229,7 +229,7 @@ document.addEventListener("keydown", (event) => {
     if (key === "escape" || key === "h") help(false);
     return;
   }
-  // A button that was reached with Tab keeps Enter and Space for itself.
+  // A button that has the focus (Tab) keeps Enter and Space for itself.
   if ((key === "enter" || key === " ") && event.target.closest?.("button")) return;
   if (key === " ") {
     event.preventDefault();
@@ -253,7 +253,7 @@ document.addEventListener("keyup", (event) => {
   view.space = false;
   document.body.classList.remove("moving");
 });
-// A mouse takes no focus away from the keys.
+// A mouse click moves no focus, so the keys go on working.
 document.addEventListener("mousedown", (event) => { if (event.target.closest("button")) event.preventDefault(); });
 for (const [id, work] of Object.entries(BUTTONS)) $(id).addEventListener("click", work);
 $("help").addEventListener("click", (event) => { if (event.target === $("help")) help(false); });

@@ -1,4 +1,4 @@
-"""The pictures that are annotated, by names that stay the same when others join them."""
+"""Finds the pictures to annotate; their names stay the same when others join them."""
 
 import glob
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from maskrt.runtime.io.sources import VIDEO_SUFFIXES, check_name, image_files, n
 
 @dataclass(frozen=True)
 class Picture:
-    """A file, and its name: the path from the folder that was named, with slashes."""
+    """A file, and its name: its path from the folder that the user names, with slashes."""
 
     path: Path
     name: str
@@ -36,14 +36,14 @@ class Opened:
 
 
 def find_pictures(spec: str) -> list[Picture]:
-    """The pictures of a folder, a file or a glob, folder by folder in natural order.
+    """Find the pictures of a folder, a file or a glob, folder by folder in natural order.
 
     Args:
-        spec: as of open_source, without videos. Names are paths from the folder, from the file's folder, or from the
-            part of the glob before its first wildcard.
+        spec: see open_source, without videos. Names are paths from the folder, from the file's folder, or from the part
+            of the glob before its first wildcard.
 
     Raises:
-        InputError: nothing is there, a video, or a name that is not UTF-8.
+        InputError: there is no picture, it is a video, or a name is not UTF-8.
     """
     path = Path(spec)
     if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
@@ -61,7 +61,7 @@ def open_picture(picture: Picture, max_pixels: int) -> Opened:
     """Read a picture.
 
     Raises:
-        InputError: as of read_image.
+        InputError: see read_image.
     """
     rgb = read_image(picture.path, max_pixels)
     try:

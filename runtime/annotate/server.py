@@ -1,4 +1,4 @@
-"""The socket, and the server on it until somebody ends it."""
+"""The socket, and the server that answers on it until it is stopped."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ HOST = "127.0.0.1"
 
 
 def listen(port: int) -> socket.socket:
-    """A socket of this machine alone.
+    """Open a socket that only this machine reaches.
 
     Args:
-        port: 0 for any that is free.
+        port: 0 for any free port.
 
     Raises:
-        InputError: it is taken, or not ours to take.
+        InputError: the port is taken, or may not be used.
     """
     try:
         return socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"--port {port}: {reason}: choose another, or 0 for any that is free") from error
+        raise InputError(f"--port {port}: {reason}: choose another, or 0 for any free port") from error
 
 
 def make_server(app: Starlette) -> uvicorn.Server:
-    """The server of an application, not yet running."""
+    """Make the server of an application, not yet running."""
     import uvicorn
 
     # No access log: every line of it would hold the token.
@@ -44,11 +44,11 @@ def make_server(app: Starlette) -> uvicorn.Server:
 
 def serve(app: Starlette, sock: socket.socket) -> None:
     """Answer on a socket until Ctrl-C or SIGTERM; for the main thread."""
-    # uvicorn ends, then raises the signal again, by which the process would die before the decoders are saved.
+    # uvicorn stops, then raises the signal again, which would end the process before the decoders are saved.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         make_server(app).run(sockets=[sock])
     except KeyboardInterrupt:
-        pass  # the way to end it, and no interruption: what was accepted is on disk
+        pass  # Ctrl-C is how a user ends it: accepted objects are on disk
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -1,4 +1,4 @@
-"""What the browser sends and what it gets back, both as JSON."""
+"""The messages between browser and desk, as JSON: actions one way, the state the other."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from maskrt.runtime.rle import Rle
 
 
 class Click(msgspec.Struct, tag_field="kind", tag="click", forbid_unknown_fields=True):
-    """A click at a pixel, on the object or on what is not."""
+    """A click at a pixel, on the object or beside it."""
 
     x: int
     y: int
@@ -14,7 +14,7 @@ class Click(msgspec.Struct, tag_field="kind", tag="click", forbid_unknown_fields
 
 
 class Box(msgspec.Struct, tag_field="kind", tag="box", forbid_unknown_fields=True):
-    """A box around the object; corners in pixels, both inside."""
+    """A box around the object; both corners are pixels inside it."""
 
     x0: int
     y0: int
@@ -27,11 +27,11 @@ class Undo(msgspec.Struct, tag_field="kind", tag="undo", forbid_unknown_fields=T
 
 
 class Reset(msgspec.Struct, tag_field="kind", tag="reset", forbid_unknown_fields=True):
-    """Drop the object; after many clicks that is giving it up, and these teach."""
+    """Drop the object; after many clicks it counts as given up, and its clicks teach."""
 
 
 class Accept(msgspec.Struct, tag_field="kind", tag="accept", forbid_unknown_fields=True):
-    """Keep the object, learn from it, begin the next."""
+    """Keep the object, learn from it, and begin the next."""
 
 
 class Show(msgspec.Struct, tag_field="kind", tag="show", forbid_unknown_fields=True):
@@ -41,7 +41,7 @@ class Show(msgspec.Struct, tag_field="kind", tag="show", forbid_unknown_fields=T
 
 
 class Prepare(msgspec.Struct, tag_field="kind", tag="prepare", forbid_unknown_fields=True):
-    """Embed the picture that is shown, so that the first click need not wait for it."""
+    """Embed the picture that is shown, so that the first click does not wait for it."""
 
 
 class Choose(msgspec.Struct, tag_field="kind", tag="choose", forbid_unknown_fields=True):
@@ -82,7 +82,7 @@ class Accepted(msgspec.Struct):
 
 
 class Counters(msgspec.Struct):
-    """Of the whole folder; clicks_per_object is None before the first object. last_ms: of the last prompt."""
+    """Counters of the whole folder; clicks_per_object: None before the first object; last_ms: of the last prompt."""
 
     accepted: int
     clicks_per_object: float | None
@@ -94,7 +94,7 @@ class Counters(msgspec.Struct):
 
 
 class State(msgspec.Struct):
-    """All that the page shows. problem: why the picture cannot be annotated; unsaved: decoders have learnt since."""
+    """All that the page shows; problem: why the picture cannot be annotated; unsaved: decoders have learnt since."""
 
     turn: int
     index: int

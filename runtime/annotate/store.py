@@ -1,8 +1,8 @@
-"""What is kept in --out.
+"""The folder --out, which keeps the objects and decoders.
 
-OUT/annotations.json          every object in COCO form, see `coco`
-OUT/masks/STEM.png            label picture, 8 or 16 bits: k where the k-th object of the picture is, later ones on top
-OUT/decoders/CLASS.safetensors  what was learnt of a class, written by the session
+OUT/annotations.json            every object in COCO form, see `coco`
+OUT/masks/STEM.png              label picture, 8 or 16 bits: k where the picture's k-th object is, later ones on top
+OUT/decoders/CLASS.safetensors  the decoder of a class, written by the session
 """
 
 import os
@@ -26,17 +26,17 @@ FAILED_CLICKS = 20  # the paper's FR20: an object that takes so many counts as a
 
 
 class Store:
-    """The objects of a folder. Each change is on disk, whole, before it is seen here."""
+    """The objects of a folder; each change is on disk, whole, before this object shows it."""
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
-        """Open a new or empty folder, or go on with what an earlier `maskrt annotate` left there.
+        """Open a new or empty folder, or go on with one of an earlier `maskrt annotate`.
 
         Args:
             classes: names that are added to those of the folder.
 
         Raises:
             InputError: the folder holds something else, or its annotations are damaged.
-            MaskrtError: it cannot be written to.
+            MaskrtError: the folder cannot be written to.
         """
         self.out = out
         self._file = out / ANNOTATIONS
@@ -51,7 +51,7 @@ class Store:
         categories = tuple(Category(first + at, name) for at, name in enumerate(added))
         self._coco = msgspec.structs.replace(coco, categories=coco.categories + categories)
         self._next_id = max((found.id for found in coco.annotations), default=0) + 1
-        if self._coco != coco:  # also shows whether the folder can be written to, before anyone has clicked
+        if self._coco != coco:  # this also shows before the first click whether the folder can be written to
             self._write(self._coco, None)
 
     @property
@@ -75,23 +75,23 @@ class Store:
         return self._coco.info.given_up + sum(len(found.clicks) >= FAILED_CLICKS for found in self.annotations)
 
     def class_of(self, found: Annotation) -> str:
-        """The name of an object's class."""
+        """Return the name of an object's class."""
         return next(category.name for category in self._coco.categories if category.id == found.category_id)
 
     def decoder_file(self, name: str) -> Path:
-        """Where a class's decoder is kept."""
+        """Return the file of a class's decoder."""
         return self.out / DECODERS / f"{name}.safetensors"
 
     def objects_of(self, name: str) -> tuple[Annotation, ...]:
-        """A picture's objects in the order in which they were accepted."""
+        """Return a picture's objects in the order in which they were accepted."""
         image = self._entry(name)
         return () if image is None else tuple(found for found in self.annotations if found.image_id == image.id)
 
     def check(self, opened: Opened) -> None:
-        """See that a picture is the one that its objects were drawn on.
+        """Check that a picture is the one on which its objects were drawn.
 
         Raises:
-            InputError: it has changed since, or is another of the same name.
+            InputError: it has changed since, or is another picture of the same name.
         """
         image = self._entry(opened.picture.name)
         if image is not None and image.sha256 != opened.sha256:
@@ -111,9 +111,9 @@ class Store:
         """Keep an object.
 
         Args:
-            name: of its class.
+            name: name of its class.
             mask: bool [H, W], not empty.
-            clicks, box: as of Annotation.
+            clicks, box: see Annotation.
 
         Raises:
             MaskrtError: it cannot be written; nothing has changed.
@@ -136,7 +136,7 @@ class Store:
         """Remove an object; those accepted after it move up one number.
 
         Raises:
-            InputError: there is none of this id.
+            InputError: there is no object of this id.
             MaskrtError: it cannot be written; nothing has changed.
         """
         coco = self._coco
@@ -159,7 +159,7 @@ class Store:
         self._write(msgspec.structs.replace(self._coco, info=info), None)
 
     def _write(self, coco: Coco, image: ImageEntry | None) -> None:
-        """Write annotations.json and, of an image whose objects have changed, its label picture."""
+        """Write annotations.json and, if an image's objects have changed, its label picture."""
         if self._stamp_now() != self._stamp:
             raise MaskrtError(f"{self._file} was changed by another program: start maskrt annotate again")
         files = {self._file: msgspec.json.encode(coco) + b"\n"}
@@ -198,7 +198,7 @@ class Store:
 
 
 def label_picture(rles: Sequence[Rle]) -> Labels:
-    """k where the k-th mask is, counted from 1, later ones on top of earlier ones: uint8, or uint16 past 255 masks."""
+    """Draw k where the k-th mask is, counted from 1, later ones on top; uint8, or uint16 past 255 masks."""
     height, width = rles[0]["size"]
     owner = np.zeros(height * width, np.uint8 if len(rles) <= 255 else np.uint16)  # column order, as run lengths are
     for number, rle in enumerate(rles, 1):

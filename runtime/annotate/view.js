@@ -1,8 +1,8 @@
-// The picture on the canvas: zoom and place, masks as layers, dots and boxes; and what the mouse means.
+// The picture on the canvas: zoom and place, masks as layers, dots and boxes, and the mouse.
 
 const PLUS = "#2fbf71", MINUS = "#ff5d5d";
 
-// A canvas as large as the mask's box, from run lengths down the columns; null for an empty mask.
+// Make a canvas as large as the mask's box, from run lengths down the columns; null for an empty mask.
 export function maskLayer(rle, colour) {
   const [height] = rle.size, counts = rle.counts;
   let left = Infinity, right = -1, top = height, bottom = -1;
@@ -48,11 +48,11 @@ function paint(inside, w, h, colour, line) {
 
 export class View {
   picture = null;
-  mask = null;        // the layer of the object that is being clicked
-  objects = [];       // { id, layer } of accepted ones
-  lit = null;         // the id of the one under the pointer in the list
+  mask = null;        // the layer of the current object
+  objects = [];       // { id, layer } of accepted objects
+  lit = null;         // the id of the object under the pointer in the list
   dots = [];          // [x, y, positive]
-  pending = [];       // those that have not been answered yet
+  pending = [];       // dots that have not been answered yet
   box = null;         // [x0, y0, x1, y1]
   hidden = false;
   onclick = () => {};
@@ -61,7 +61,7 @@ export class View {
   constructor(canvas) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");
-    this.scale = 1; this.x = 0; this.y = 0;   // CSS pixels a picture's pixel, and where its corner is
+    this.scale = 1; this.x = 0; this.y = 0;   // CSS pixels per picture pixel, and the place of its corner
     this.space = false;
     this.drag = null;
     new ResizeObserver(() => this.fit()).observe(canvas);
@@ -84,7 +84,7 @@ export class View {
     this.canvas.width = Math.round(w * devicePixelRatio);
     this.canvas.height = Math.round(h * devicePixelRatio);
     if (this.picture) {
-      const below = 52;   // the hints, which must not lie on the picture
+      const below = 52;   // space for the hints, which must not lie on the picture
       this.scale = Math.min((w - 24) / this.picture.width, (h - 12 - below) / this.picture.height);
       this.x = (w - this.picture.width * this.scale) / 2;
       this.y = 12 + (h - 12 - below - this.picture.height * this.scale) / 2;
@@ -103,7 +103,7 @@ export class View {
     c.clearRect(0, 0, canvas.width, canvas.height);
     if (!this.picture) return;
     c.setTransform(scale * devicePixelRatio, 0, 0, scale * devicePixelRatio, this.x * devicePixelRatio, this.y * devicePixelRatio);
-    c.imageSmoothingEnabled = scale < 2;   // pixels are seen as pixels when one looks closely
+    c.imageSmoothingEnabled = scale < 2;   // zoomed in, pixels show as squares
     c.drawImage(this.picture, 0, 0);
     if (!this.hidden) {
       for (const { id, layer } of this.objects) this.#layer(layer, id === this.lit ? 1 : 0.6);
@@ -133,7 +133,7 @@ export class View {
     c.lineWidth = 2;
     c.strokeStyle = "#fff";
     c.stroke();
-    c.beginPath();   // a plus or a minus: colours alone are not seen by everyone
+    c.beginPath();   // a plus or a minus: not everyone can tell the colours
     c.moveTo(cx - 3, cy); c.lineTo(cx + 3, cy);
     if (positive) { c.moveTo(cx, cy - 3); c.lineTo(cx, cy + 3); }
     c.stroke();

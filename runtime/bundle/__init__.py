@@ -1,1 +1,1 @@
-"""Bundles: what bundle.json says, and how it is read and verified."""
+"""Bundles: the content of bundle.json, and how it is read and verified."""

@@ -37,12 +37,13 @@ class Bundle:
     path: Path
     manifest: Manifest
     precision: str = FP32
+    overridden: frozenset[str] = frozenset()  # settings that are the user's and not the file's
 
     def expect(self, *wanted: type[ManifestT]) -> ManifestT:
-        """Return the manifest, which must be of one of some kinds.
+        """Return the manifest, which must be of one of the wanted kinds.
 
         Raises:
-            BundleError: the bundle is of another kind; with what takes it.
+            BundleError: the bundle is of another kind; the error says what takes it.
         """
         if isinstance(self.manifest, wanted):
             return self.manifest
@@ -52,7 +53,7 @@ class Bundle:
         )
 
     def model(self, role: str) -> ModelEntry | Artifact:
-        """What the manifest says of the file of a role such as "segmenter", "encoder", "decoder" in this precision.
+        """Return the manifest's entry of a role such as "segmenter", "encoder" or "decoder" in this precision.
 
         Raises:
             BundleError: the bundle has no such model.
@@ -66,11 +67,11 @@ class Bundle:
         return lower.models[role] if role in lower.models else models[role]
 
     def model_path(self, role: str) -> Path:
-        """The verified file of a role; raises as model()."""
+        """Return the verified file of a role; it raises what model() raises."""
         return self.path / self.model(role).file
 
     def at(self, precision: str) -> "Bundle":
-        """The same bundle in another of its precisions.
+        """Return the same bundle in another of its precisions.
 
         Raises:
             BundleError: it does not hold that precision.
@@ -89,10 +90,10 @@ def open_bundle(path: Path | str, precision: str = FP32) -> Bundle:
     """Read and verify a bundle: schema, plain file names, sizes, and the sha256 of every file of every precision.
 
     Args:
-        precision: to run it in: "fp32", or one of those that maskrt export precisions put into it.
+        precision: the one to run it in: "fp32", or one that maskrt export precisions put into it.
 
     Raises:
-        BundleError: with what is wrong and what to do.
+        BundleError: it says what is wrong and what to do.
     """
     folder = Path(path)
     file, manifest = folder / MANIFEST, _read_manifest(folder)
@@ -100,17 +101,17 @@ def open_bundle(path: Path | str, precision: str = FP32) -> Bundle:
         _verify(folder, role, entry)
     for name, lower in manifest.precisions.items():
         if sorted((*lower.models, *lower.float32)) != sorted(manifest.models):
-            raise BundleError(f"{file}: {name} does not say of every model what it uses: export the precision again")
+            raise BundleError(f"{file}: precision {name} does not list every model: export the precision again")
         for role, artifact in lower.models.items():
             _verify_file(folder, f"{role} in {name}", artifact, PLAIN_ONNX, "NAME.onnx")
     return Bundle(folder, manifest).at(precision)
 
 
 def entry_of(model: Path) -> ModelEntry | Artifact:
-    """What the bundle that a file lies in says of it; that file is verified, and no other.
+    """Return a file's entry in the bundle that it lies in; that file is verified, and no other.
 
     Raises:
-        BundleError: with what is wrong and what to do.
+        BundleError: it says what is wrong and what to do.
     """
     manifest = _read_manifest(model.parent)
     for role, entry in manifest.models.items():
@@ -140,6 +141,8 @@ def _read_manifest(folder: Path) -> Manifest:
     schema, kind = raw.get("schema"), raw.get("kind")
     if isinstance(schema, int) and schema > SCHEMA:
         raise BundleError(f"{file} has schema {schema}, this maskrt reads up to {SCHEMA}: update maskrt")
+    if not isinstance(kind, str):
+        raise BundleError(f"{file} does not name a kind: export the bundle again")
     if kind not in MANIFESTS:
         raise BundleError(f"{file} has the kind {kind!r}, this maskrt knows {', '.join(MANIFESTS)}: update maskrt")
     try:

@@ -1,4 +1,4 @@
-"""What a bundle says of itself, without a look into its graphs."""
+"""The description of a bundle by its manifest, without a look into its graphs."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ import msgspec
 from maskrt.runtime.bundle.bundle import FP32, Bundle
 from maskrt.runtime.bundle.manifest import Artifact, DataFile, ModelEntry, Parity, PrecisionSpec
 
-# Fields of every manifest that are no settings of a pipeline.
+# Fields of every manifest that are not settings of a pipeline.
 ROI_EXPECTED = "roi_expected"
 COMMON = ("kind", "schema", "maskrt", "precision", "opset", "models", "note", "precisions")
 
 
 class FileDescription(msgspec.Struct, frozen=True):
-    """One file of a role in a precision. parity: of a float32 graph as it was exported, or of a lower one from it."""
+    """One file of a role in a precision. parity: a float32 graph's at export, or a lower precision's; see Parity."""
 
     role: str
     precision: str
@@ -24,7 +24,7 @@ class FileDescription(msgspec.Struct, frozen=True):
 
 
 class Description(msgspec.Struct, frozen=True):
-    """A manifest, file by file. settings: section of the manifest -> what it sets, as JSON has it."""
+    """A manifest, file by file. settings: section of the manifest -> its settings, as in JSON."""
 
     kind: str
     maskrt: str
@@ -37,7 +37,7 @@ class Description(msgspec.Struct, frozen=True):
 
 
 def describe(bundle: Bundle) -> Description:
-    """The description of an opened bundle, of whatever kind."""
+    """Describe an opened bundle of any kind."""
     manifest = bundle.manifest
     plain: dict[str, Any] = msgspec.to_builtins(manifest)
     files: list[FileDescription] = []
@@ -60,7 +60,7 @@ def describe(bundle: Bundle) -> Description:
 
 
 def description_lines(description: Description) -> tuple[str, ...]:
-    """For people: what the bundle is, its settings and its files."""
+    """Return lines for people: what the bundle is, its settings and its files."""
     lines = [f"{description.kind}, written by maskrt {description.maskrt}, opset {description.opset}"]
     lines += [f"note: {description.note}"] if description.note else []
     lines += ["made for regions of interest: use --roi or --roi-from"] if description.roi_expected else []
@@ -83,5 +83,5 @@ def _described(role: str, precision: str, file: ModelEntry | Artifact | DataFile
 
 
 def _value(value: Any) -> str:
-    """As --set takes it: text without quotes, anything else as JSON."""
+    """Return a value as --set takes it: text without quotes, anything else as JSON."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,4 +1,4 @@
-"""How a session learns while it is used; the defaults are the source document's complete method."""
+"""Settings of how a session learns while it is used; the defaults are the source document's complete method."""
 
 from typing import Annotated, Literal
 
@@ -6,10 +6,10 @@ import msgspec
 
 
 class AdaptationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the mask decoder learns from, and how fast.
+    """Settings of what the mask decoder learns from, and how fast.
 
-    erosions: with a cross of 3 x 3 pixels, at the encoder's size. mask_learning_rate: an accepted mask says something
-    of every pixel, so it may have a rate of its own.
+    erosions: with a cross of 3 x 3 pixels, at the encoder's size. mask_learning_rate: an accepted mask gives a target
+    for every pixel, so it may have a rate of its own.
 
     Source: Schön et al. 2024, sections 3.3 and 4.1.
     """
@@ -30,5 +30,6 @@ class AdaptationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 5
     learning_rate: Annotated[float, msgspec.Meta(gt=0, le=1, description="Adam's learning rate")] = 1e-6
     mask_learning_rate: (
-        Annotated[float, msgspec.Meta(gt=0, le=1, description="in place of it for steps on an accepted mask")] | None
+        Annotated[float, msgspec.Meta(gt=0, le=1, description="that of steps on an accepted mask; null: learning_rate")]
+        | None
     ) = None

@@ -1,4 +1,4 @@
-"""bundle.json: what it says of a bundle's files, and the manifest of each kind."""
+"""The content of bundle.json: the entries of a bundle's files, and the manifest of each kind."""
 
 from typing import ClassVar, Literal, TypeVar
 
@@ -19,10 +19,10 @@ SCHEMA = 4  # 1 had no precisions, 2 no structure_sha256; 3 had other names, see
 
 
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far a graph was from the one it was made from, max_rel as a share of the largest output.
+    """The difference of a graph from the one that it was made from; max_rel is a share of the largest output.
 
-    Of a float32 graph: from PyTorch, on random input, at export. Of a lower precision's: from the float32 graph, on
-    what the pipeline fed it with.
+    A float32 graph is compared with PyTorch, on random input, at export. A graph in a lower precision is compared with
+    the float32 graph, on what the pipeline fed it with.
     """
 
     max_abs: float
@@ -40,9 +40,9 @@ class DataFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ONNX file and the weights beside it, or one file of arrays.
 
-    checkpoint: what it was made from, KIND:FILE. tensorrt: what TensorRT would refuse of the graph, as
+    checkpoint: the one that it was made from, KIND:FILE. tensorrt: what TensorRT would refuse of the graph, as
     maskrt.export.graph_tools.fitness found at export. structure_sha256: of the graph without its weights' values, as
-    maskrt.export.graph_tools.structure defines it; empty of arrays, and where an older maskrt exported it.
+    maskrt.export.graph_tools.structure defines it; empty for arrays, and where an older maskrt exported it.
     """
 
     file: str
@@ -57,7 +57,7 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A graph in a lower precision: one typed ONNX file. structure_sha256: as of ModelEntry."""
+    """A graph in a lower precision: one typed ONNX file. structure_sha256: see ModelEntry."""
 
     file: str
     sha256: str
@@ -67,7 +67,7 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How near a lower precision's answer came to that of float32, ONNX Runtime on the CPU, frame by frame.
+    """The agreement of a lower precision's answer with that of float32, in ONNX Runtime on the CPU, frame by frame.
 
     frames: those in which either found a mask. mean_iou, worst_iou: of the two final masks. label_difference: share of
     the region's pixels whose class differs, over all frames. segments_iou: of SAM's masks with their counterparts,
@@ -84,8 +84,8 @@ class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PrecisionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A lower precision of a bundle, which passed its verification.
 
-    models: role -> file; float32: the other roles, whose float32 file it uses; agreement: by what was verified, "soss"
-    and "refiner"; tolerance: the least mean IoU that was asked of each.
+    models: role -> file; float32: the other roles, whose float32 file it uses; agreement: verified part, "soss" or
+    "refiner" -> its agreement; tolerance: the least mean IoU that each had to reach.
     """
 
     models: dict[str, Artifact]
@@ -95,11 +95,10 @@ class PrecisionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
-    """What bundle.json says, whatever the kind of the bundle; a kind is a subclass with a `tag`.
+    """The part of bundle.json that all kinds of bundles share; a kind is a subclass with a `tag`.
 
-    note: the exporter's words. precisions: the lower ones that the bundle holds.
-
-    holds, used_with: for errors, what such a bundle is and which command takes it.
+    note: the exporter's words. precisions: the lower ones that the bundle holds. holds, used_with: for errors, what
+    such a bundle is and which command takes it.
     """
 
     holds: ClassVar[str] = "a bundle"
@@ -140,7 +139,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
 
 class SossManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="soss", kw_only=True):
-    """bundle.json of a segmenter and a SAM; with a refiner, its answer can be refined.
+    """The bundle.json of a segmenter and a SAM; with a refiner, its answer can be refined.
 
     two_stage: the segmenter is one of two stages, "segmenter_low" and "segmenter_high" in place of "segmenter", and
     `patch_selection` says how it is run; its classes are the segmenter's. roi_expected: the models were trained on
@@ -188,7 +187,7 @@ class SossManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="soss"
 
 
 class RefineManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="refine", kw_only=True):
-    """bundle.json of a refiner alone."""
+    """The bundle.json of a refiner alone."""
 
     holds: ClassVar[str] = "a refiner alone"
     used_with: ClassVar[str] = "maskrt refine"
@@ -208,11 +207,11 @@ class RefineManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="ref
 
 
 class TwoStageManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="two_stage", kw_only=True):
-    """bundle.json of a two-stage segmenter: models "low" and "high".
+    """The bundle.json of a two-stage segmenter: models "low" and "high".
 
     Each has one input, float32 [B, channels, H, W], and one output, logits float32 [B, number of classes or 1, H, W].
     Sizes of an axis are dynamic, or fixed to what the pipeline asks for; B fixed to 1 means one picture at a time.
-    roi_expected: as in SossManifest.
+    roi_expected: see SossManifest.
     """
 
     holds: ClassVar[str] = "a two-stage segmenter"
@@ -239,9 +238,9 @@ class TwoStageManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="t
 
 
 class InteractiveManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="interactive", kw_only=True):
-    """bundle.json of a SAM whose mask decoder learns while it is used.
+    """The bundle.json of a SAM whose mask decoder learns while it is used.
 
-    Models "encoder", "click_decoder" and "step", and "weights", the decoder's own, with which it begins.
+    Its models are "encoder", "click_decoder" and "step", and "weights", the decoder's own, with which it begins.
     """
 
     holds: ClassVar[str] = "a SAM that learns from clicks"
@@ -268,5 +267,5 @@ MANIFESTS: dict[str, type[Manifest]] = {
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """bundle.json as it is written: indented, in field order."""
+    """Return bundle.json as it is written: indented, in field order."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"

@@ -17,14 +17,15 @@ def with_settings(bundle: Bundle, overrides: Mapping[str, Any]) -> Bundle:
     """Return the bundle with other settings, each routed to the first section of the manifest that knows it.
 
     Raises:
-        BundleError: no section knows a setting, with all that there are; or a value of the wrong type.
+        BundleError: no section knows a setting, and the error lists all that there are; or a value has the wrong type.
     """
     manifest = bundle.manifest
     if not overrides:
         return bundle
     sections = {name: getattr(manifest, name) for name in manifest.sections}
     changed = routed(sections, overrides, f"{bundle.path}, of kind {manifest.kind},")
-    return replace(bundle, manifest=msgspec.structs.replace(manifest, **changed))
+    overridden = bundle.overridden | overrides.keys()
+    return replace(bundle, manifest=msgspec.structs.replace(manifest, **changed), overridden=overridden)
 
 
 def routed(
@@ -37,7 +38,7 @@ def routed(
         owner: what the sections belong to, for the error.
 
     Raises:
-        BundleError: as with_settings.
+        BundleError: see with_settings.
     """
     own: dict[str, dict[str, Any]] = {name: {} for name in sections}
     for key, value in overrides.items():
@@ -86,5 +87,5 @@ def _description(hint: Any) -> str:
         for extra in get_args(hint)[1:]:
             if isinstance(extra, msgspec.Meta) and extra.description:
                 return extra.description
-    # Of `Annotated[...] | None` the first that says something.
+    # For `Annotated[...] | None`, the first part that has a description.
     return next(filter(None, map(_description, get_args(hint))), "") if get_origin(hint) in (Union, UnionType) else ""

@@ -1,4 +1,4 @@
-"""What a bundle says of its networks, and the settings that it keeps; maskrt.runtime.bundle.two_stage_spec has two stages'."""
+"""The networks that a bundle describes, and the settings that it keeps; two_stage_spec has those of two stages."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class SegmenterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the segmenter wants its input: RGB / 255, minus mean, over std; longest side resized to fit, zero-padded."""
+    """The input of the segmenter: RGB / 255, minus mean, over std; longest side resized to fit, zero-padded."""
 
     input_hw: tuple[int, int]
     mean: tuple[float, float, float]
@@ -23,11 +23,11 @@ class SamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MasksSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Automatic masks; the defaults are the source document's settings. Areas in pixels.
+    """Settings of automatic masks; the defaults are the source document's. Areas are in pixels.
 
     prompts: a policy of maskrt.runtime.sam.prompts; anything but "grid" changes the answer. points_per_batch: the
-    decoder in three graphs takes fewer at a time. crop_n_layers: further looks at 4, 16, ... overlapping crops, as
-    segment_anything's options of the same names.
+    decoder in three graphs takes fewer at a time. crop_n_layers: further searches of 4, 16, ... overlapping crops; it
+    and the other crop settings are segment_anything's options of the same names.
     """
 
     points_per_side: Annotated[
@@ -65,7 +65,7 @@ class MasksSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class VotingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How segments get their class."""
+    """Settings of how segments get their class."""
 
     target: Annotated[int, msgspec.Meta(description="the number of the class whose mask is returned")] = 1
     vote: Annotated[
@@ -79,11 +79,11 @@ class VotingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RefinerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a CRM wants its input, and how it is run.
+    """The input of a CRM, and how it is run.
 
-    mean, std: of RGB / 255. padding: pixels reflected around picture and mask. scales: of the picture, turn by turn;
-    each turn decodes the whole mask, which the next one starts from. halo: pixels around a window of the picture
-    beyond which nothing changes the backbone's answer in it; a multiple of 8.
+    mean, std: of RGB / 255. padding: pixels reflected around picture and mask. scales: the picture's scale in each
+    stage of the cascade; a stage decodes the whole mask, and the next one starts from it. halo: pixels around a window
+    of the picture beyond which nothing changes the backbone's answer in it; a multiple of 8.
     """
 
     mean: tuple[float, float, float]
@@ -94,7 +94,7 @@ class RefinerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RefinementSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a refinement may save; only `full` and the tile leave the answer as it is.
+    """Settings of what a refinement may save; only `full` and the tile leave the answer as it is.
 
     select: see maskrt.runtime.pipelines.refine.selections; off, after SOSS, leaves its answer as it is.
     """

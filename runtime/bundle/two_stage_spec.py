@@ -1,4 +1,4 @@
-"""What a bundle says of a two-stage segmenter, and the sizes that follow from it.
+"""The description of a two-stage segmenter in a bundle, and the sizes that follow from it.
 
 Source: D. Teixeira e Silva, R. Cruz, T. Goncalves, D. Carneiro, "Two-stage Semantic Segmentation in Neural Networks".
 """
@@ -16,12 +16,12 @@ MAX_SIDE = 16384  # of the working picture
 
 
 class TwoStageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the networks of both stages want their input, and what they answer.
+    """The input and output of the networks of both stages.
 
-    size: longest side in pixels of the working picture, which stage 2 sees patches of (the paper's hi_size). shrink:
-    stage 1 sees 1 / shrink of it. mean, std: of RGB / 255, or of luma / 255 where channels is 1. classes: names; of two
-    a network may answer one logit, that of the second (sigmoid); else one logit each (softmax). channels: 3 (RGB), or
-    1 (its luma). multiple: sides of the networks' inputs are multiples of it, where a graph leaves them open.
+    size: longest side in pixels of the working picture; stage 2 sees patches of it (the paper's hi_size). shrink: stage
+    1 sees 1 / shrink of it. mean, std: of RGB / 255, or of luma / 255 where channels is 1. classes: names; for two, a
+    network may answer one logit, that of the second (sigmoid), else one logit each (softmax). channels: 3 (RGB), or 1
+    (its luma). multiple: sides of the networks' inputs are multiples of it, where a graph leaves them open.
     """
 
     size: Annotated[int, msgspec.Meta(ge=LEAST_SIDE, le=MAX_SIDE)]
@@ -42,24 +42,26 @@ class TwoStageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def planes(self) -> int:
-        """Maps that stand for the classes' probabilities: of two classes the second's, else one each."""
+        """The number of maps with the classes' probabilities: for two classes the second's alone, else one each."""
         return 1 if len(self.classes) == 2 else len(self.classes)
 
 
 class PatchSelectionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What stage 2 looks at again; the defaults are the paper's.
+    """Settings of what stage 2 looks at again; the defaults are the paper's.
 
-    patches: the paper's Np; a patch's side is size / patches. How many are looked at, by at most one of: patch_count
-    (None: as many as `patches`, as in the paper); patch_fraction, rounded half up and at least one; uncertainty (0.25
-    in the public code's avg_sorted). For more than two classes, 0.5 * (1 - entropy of the mean probabilities / log of
-    their number) stands for |mean - 0.5|. rank: the paper takes the mean of probabilities, the public code of logits;
-    for two classes only. windows: "sliding" ones lie anywhere on stage 1's pixels and are blended, which changes the
-    answer.
+    patches: the paper's Np; a patch's side is size / patches. At most one of three says how many are looked at:
+    patch_count (None: as many as `patches`, as in the paper); patch_fraction, rounded half up and at least one;
+    uncertainty (0.25 in the public code's avg_sorted). For more than two classes, 0.5 * (1 - entropy of the mean
+    probabilities / log of their number) stands for |mean - 0.5|. rank: the paper takes the mean of probabilities, the
+    public code that of logits, which is for two classes only. windows: "sliding" ones lie anywhere on stage 1's pixels
+    and are blended, which changes the answer.
     """
 
     patches: Annotated[int, msgspec.Meta(ge=1, description="patches along the longest side")] = 8
     patch_count: (
-        Annotated[int, msgspec.Meta(ge=1, description="how many patches are looked at again; as many as `patches`")]
+        Annotated[
+            int, msgspec.Meta(ge=1, description="how many patches are looked at again; null: as many as `patches`")
+        ]
         | None
     ) = None
     patch_fraction: (
@@ -71,7 +73,7 @@ class PatchSelectionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     uncertainty: (
         Annotated[
             float,
-            msgspec.Meta(ge=0, description="look again at every patch whose mean probability is this near to 0.5"),
+            msgspec.Meta(ge=0, description="look again at every patch whose mean is at most this far from 0.5"),
         ]
         | None
     ) = None
@@ -91,10 +93,10 @@ class PatchSelectionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other: set all but one to null")
         if self.rank == "logit" and self.windows == "sliding":
-            raise ValueError("rank=logit is of windows=grid: sliding windows go by probabilities")
+            raise ValueError("rank=logit needs windows=grid: sliding windows are ranked by probabilities")
 
     def budget(self, in_picture: int) -> int:
-        """The most windows that are looked at in a picture whose grid has so many patches; never more than that."""
+        """Return the most windows that are looked at in a picture whose grid has so many patches; never more."""
         if self.uncertainty is not None:
             return in_picture
         if self.patch_fraction is not None:
@@ -103,10 +105,10 @@ class PatchSelectionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 def patch_side(spec: TwoStageSpec, stages: PatchSelectionSpec) -> int:
-    """The side of a patch in pixels of the working picture, after all that spec and settings must agree on is checked.
+    """Check that spec and settings agree, and return the side of a patch in pixels of the working picture.
 
     Raises:
-        InputError: the patches are too small, or no multiple of what the network takes; a budget is larger than the
+        InputError: the patches are too small, or not a multiple of what the network takes; a budget is larger than the
             grid; or a setting does not fit the classes.
     """
     side, rest = divmod(spec.size, stages.patches)
@@ -121,27 +123,27 @@ def patch_side(spec: TwoStageSpec, stages: PatchSelectionSpec) -> int:
     if stages.target >= len(spec.classes):
         raise InputError(f"target {stages.target} is not one of {len(spec.classes)} classes")
     if stages.rank == "logit" and len(spec.classes) > 2:
-        raise InputError(f"rank=logit is of two classes, the bundle has {len(spec.classes)}: use rank=probability")
+        raise InputError(f"rank=logit needs two classes, the bundle has {len(spec.classes)}: use rank=probability")
     return side
 
 
 def working_size(spec: TwoStageSpec, size_hw: tuple[int, int]) -> tuple[int, int]:
-    """The working picture of a region: its longest side is `size`, the other rounded half up."""
+    """Return the size of a region's working picture: its longest side is `size`, the other is rounded half up."""
     return fit_size_hw(size_hw, (spec.size, spec.size))
 
 
 def low_size(spec: TwoStageSpec, working_hw: tuple[int, int]) -> tuple[int, int]:
-    """Stage 1's picture without its padding: 1 / shrink of the working picture, rounded half up, at least a pixel."""
+    """Return stage 1's size without padding: 1 / shrink of the working picture, rounded half up, at least a pixel."""
     height, width = (max(1, (2 * side + spec.shrink) // (2 * spec.shrink)) for side in working_hw)
     return height, width
 
 
 def largest_low(spec: TwoStageSpec) -> int:
-    """The longest side of stage 1's input."""
+    """Return the longest side of stage 1's input."""
     return max(padded_size(low_size(spec, (spec.size, spec.size)), spec.multiple))
 
 
 def padded_size(size_hw: tuple[int, int], multiple: int) -> tuple[int, int]:
-    """Both sides rounded up to multiples."""
+    """Round both sides up to multiples."""
     height, width = (-(-side // multiple) * multiple for side in size_hw)
     return height, width

@@ -1,4 +1,4 @@
-"""bundle.json of older versions, brought to the names of today."""
+"""Upgrade of a bundle.json of an older version to today's names."""
 
 from typing import Any
 

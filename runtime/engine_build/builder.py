@@ -1,4 +1,4 @@
-"""ONNX graphs to TensorRT engines."""
+"""Builds TensorRT engines from ONNX graphs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,21 +31,21 @@ from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER
 
 Tell = Callable[[str, int, int], None]  # phase, steps done, steps in all
 
-REFIT = "REFIT"  # the builder's flag: new weights may come; it leaves the builder fewer kernels to choose from
-# Roles that are trained on, or learn while they are used, while the rest of SAM stays as it is.
+REFIT = "REFIT"  # the builder's flag for engines that can get new weights; it leaves fewer kernels to choose from
+# Roles that are trained further, or learn while they are used; the rest of SAM stays as it is.
 REFITTABLE = ("decoder", *SPLIT_DECODER, "click_decoder")
-NOT_BUILT = ("step",)  # its weights are what it changes: inputs, of which an engine of constants has none
-# Versions whose engines may be wrong when built for it, before any refit: a bias of a matrix product may be lost.
+NOT_BUILT = ("step",)  # it changes weights, so they are its inputs, while an engine holds its weights as constants
+# Versions whose engines with REFIT may be wrong even before a refit: a bias of a matrix product may be lost.
 # Source: TensorRT 11.3.0's documentation, "Refitting an Engine".
 UNSOUND_REFIT = ("11.3",)
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """How the user wants engines built.
+    """The user's settings for building engines.
 
-    workspace_mb: memory that the builder may use to try a kernel, 10^6 bytes; TensorRT's own limit where None. tf32:
-    round float32 products to 10 bits, which is faster and changes the answer. batch: the most frames that segmenter and
+    workspace_mb: memory that the builder may use to try a kernel, 10^6 bytes; None is TensorRT's own limit. tf32: round
+    float32 products to 10 bits, which is faster and changes the answer. batch: the most frames that segmenter and
     encoder will get at a time.
     """
 
@@ -61,7 +61,7 @@ class BuildSettings:
 
 @dataclass(frozen=True)
 class Built:
-    """One engine. how: it was there, was another bundle's with new weights, or was built; why: it was not refitted."""
+    """An engine, and how it came about: found, refitted from another bundle's, or built; why: it was not refitted."""
 
     role: str
     engine: Path
@@ -70,13 +70,16 @@ class Built:
 
 
 class EngineBuilder:
-    """Builds the engines of a bundle for one GPU of this machine, one timing cache for all."""
+    """Builds the engines of a bundle for one GPU of this machine, with one timing cache for all."""
 
     def __init__(
         self, bundle: Bundle, settings: BuildSettings, *, device: int = 0, refit_from: Bundle | None = None
     ) -> None:
-        """device: the GPU's number; refit_from: an older bundle in the same precision, whose engines take this one's
-        weights where they fit.
+        """Load TensorRT and select the GPU.
+
+        Args:
+            device: the GPU's number.
+            refit_from: an older bundle in the same precision, whose engines take this one's weights where they fit.
 
         Raises:
             ProviderUnavailable: TensorRT, its CUDA bindings or the GPU of this number is absent.
@@ -94,13 +97,13 @@ class EngineBuilder:
         self.roles = tuple(role for role, entry in models if entry.file.endswith(".onnx") and role not in NOT_BUILT)
 
     def build(self, role: str, tell: Tell) -> Built:
-        """Build one engine, or refit an older one, unless the place where it would be holds it already.
+        """Build one engine, or refit an older one, unless it exists already.
 
         Raises:
             BundleError: TensorRT does not take the graph, or the graph has an axis that no profile knows.
             NetworkError: TensorRT fails to build it.
             OutOfMemory: not even the builder's trials fit.
-            MaskrtError: it cannot be written.
+            MaskrtError: the engine cannot be written.
         """
         model = self._bundle.model_path(role)
         digest = model_sha256(model)
@@ -113,7 +116,7 @@ class EngineBuilder:
         for files in files_of(model, self.target):
             if is_built(files, digest, self.target, recipe):
                 return Built(role, files.engine, "found")
-        files = writable_files(model, self.target)  # before the minutes that a build takes
+        files = writable_files(model, self.target)  # checked before a build that takes minutes
         refitted, why = self._refit(role, recipe, tell)
         if refitted is not None:
             store_engine(files, refitted, digest, self.target, recipe)
@@ -124,12 +127,12 @@ class EngineBuilder:
         return Built(role, files.engine, "built", why)
 
     def _refit(self, role: str, recipe: Recipe, tell: Tell) -> tuple[bytes | None, str]:
-        """The older bundle's engine with this one's weights; None where there is no such engine, and why."""
+        """Return the older bundle's engine with this one's weights, or None and why there is no such engine."""
         if self._refit_from is None:
             return None, ""
         if REFIT not in recipe.flags:
-            wrong = f"TensorRT {self.target.tensorrt} gets engines wrong that can be"
-            return None, wrong if role in REFITTABLE else "only engines of SAM's decoder are"
+            wrong = f"TensorRT {self.target.tensorrt} may build wrong engines when they can be refitted"
+            return None, wrong if role in REFITTABLE else "only engines of SAM's decoder are refitted"
         model = self._bundle.model_path(role)
         tell("refitting", 0, 1)
         try:
@@ -143,14 +146,14 @@ class EngineBuilder:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A serialised engine, and the timing cache after it."""
+    """A serialised engine, and the timing cache after its build."""
 
     engine: bytes
     timings: bytes
 
 
 class _Network:
-    """A parsed ONNX file, strongly typed: every layer computes in the types that the file says."""
+    """A parsed ONNX file, strongly typed: every layer computes in the file's types."""
 
     def __init__(self, tensorrt: Any, logger: Any, messages: Messages, model: Path) -> None:
         self._tensorrt, self._messages, self._model = tensorrt, messages, model
@@ -171,7 +174,7 @@ class _Network:
                 self._read_through_cast(tensor)
 
     def _read_through_cast(self, image: Any) -> None:
-        """Let every layer that asks for the size of a uint8 input ask a float copy: TensorRT has only casts for uint8.
+        """Let every layer that reads the size of a uint8 input read a float copy: TensorRT can only cast uint8.
 
         Source: NVIDIA/TensorRT issue 3985, "All UINT8 inputs must directly feed into a cast layer in TensorRT".
         """
@@ -191,7 +194,7 @@ class _Network:
                 layer.set_input(index, copy)
 
     def build(self, recipe: Recipe, timings: bytes, tell: Tell) -> _Plan:
-        """Time the kernels and write the engine. Raises NetworkError, OutOfMemory, or what `tell` has raised."""
+        """Time the kernels and write the engine; raises NetworkError, OutOfMemory, or an error that `tell` raised."""
         tensorrt = self._tensorrt
         config = self._builder.create_builder_config()
         config.clear_flag(tensorrt.BuilderFlag.TF32)  # it is on in every new config
@@ -219,7 +222,7 @@ class _Network:
 
 
 def _monitor(tensorrt: Any, tell: Tell) -> Any:
-    """A monitor that tells of the outermost phases."""
+    """Make a monitor that reports the outermost phases."""
 
     class Monitor(tensorrt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -235,7 +238,7 @@ def _monitor(tensorrt: Any, tell: Tell) -> Any:
             self._steps.pop(phase_name, None)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            # Ctrl-C arrives in whatever Python runs, which is here; no exception may pass through TensorRT's own code.
+            # Ctrl-C arrives here, where Python runs; no exception may pass through TensorRT's own code.
             try:
                 if phase_name in self._steps:
                     tell(phase_name, step + 1, self._steps[phase_name])
@@ -247,13 +250,13 @@ def _monitor(tensorrt: Any, tell: Tell) -> Any:
 
 
 def _refit_flags(role: str, tensorrt: str) -> tuple[str, ...]:
-    """What the builder is told of later weights for the engine of a role."""
+    """Return the builder flags that prepare a role's engine for later weights."""
     sound = tensorrt.split(".")[:2] not in [version.split(".") for version in UNSOUND_REFIT]
     return (REFIT,) if role in REFITTABLE and sound else ()
 
 
 def _timing_cache(files: EngineFiles) -> bytes:
-    """What earlier builds have measured; empty where there is none."""
+    """Return the timings that earlier builds have measured; empty if there were none."""
     try:
         return files.timings.read_bytes()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """TensorRT's optimisation profiles: the least, the usual and the largest size of every dynamic axis.
 
-A profile holds what the pipeline of a bundle can ask for under its settings, and no more: the largest sizes cost GPU
-memory. The sizes are those of the bundle's row in the table of kinds.
+A profile holds the sizes that a bundle's pipeline can use under its settings, and no more: the largest sizes cost GPU
+memory. The sizes come from the bundle's row in the table of kinds.
 """
 
 from collections.abc import Mapping
@@ -19,15 +19,15 @@ def profile_of(bundle: Bundle, role: str, shapes: Mapping[str, tuple[int, ...]],
     """Return the profile of a graph.
 
     Args:
-        bundle: with the settings that it is built for.
-        shapes: of the graph's inputs, -1 for a dynamic axis.
-        batch: the most frames at a time; a batch of so many is the usual one.
+        bundle: with the settings for which engines are built.
+        shapes: shapes of the graph's inputs, -1 for a dynamic axis.
+        batch: the most frames at a time, which is also the usual number.
 
     Returns:
-        Input -> least, usual and largest shape, of those inputs that have a dynamic axis.
+        Input -> least, usual and largest shape, for the inputs that have a dynamic axis.
 
     Raises:
-        BundleError: a dynamic axis that no table knows, or a picture that is no batch of them, as of older versions.
+        BundleError: no table knows a dynamic axis, or an older graph takes one picture and not a batch.
     """
     dynamic = {name: shape for name, shape in shapes.items() if -1 in shape}
     if single := [name for name, shape in dynamic.items() if role in TOGETHER and len(shape) != IMAGE_AXES]:

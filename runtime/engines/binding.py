@@ -22,21 +22,21 @@ _DTYPES = {
 
 
 class Binding:
-    """Binds a session's inputs and outputs to where they lie, run by run. Any number of callers.
+    """The runner of a session whose inputs and outputs are bound to where they lie. Any number of callers may use it.
 
-    ONNX Runtime ends a run when the device is done with it, so what a run has returned can be read by any other.
+    ONNX Runtime ends a run when the device is done with it, so any other run can read what it has returned.
     Source: onnxruntime/core/session/inference_session.cc, disable_synchronize_execution_providers, off by default.
     """
 
     def __init__(self, session: Any, run_options: Any, memory: DeviceMemory, device: int) -> None:
-        """session: an InferenceSession; memory: of its device, whose number is `device`."""
+        """Take an InferenceSession, the memory of its device, and the device's number."""
         self.place = Place("ONNX Runtime", device)
         self._session, self._run_options, self._memory = session, run_options, memory
 
     def run(
         self, feeds: Mapping[str, Tensor], outputs: Collection[str], keep_on_device: Collection[str]
     ) -> list[Tensor]:
-        """The values of the outputs, in their order: those to keep as device tensors, the others on the host.
+        """Run the session, and return the outputs in their order: device tensors to keep, the others on the host.
 
         Args:
             feeds: device tensors of this place; arrays are copied to the device.
@@ -58,8 +58,8 @@ class Binding:
             place = self._memory.device_type, self.place.device
             binding.bind_input(name, *place, value.dtype, list(value.shape), value.address)
             return
-        # Rows that begin where no tensor may go through the host, since ONNX Runtime has no copy of a part within a
-        # device. Of SAM's tensors only kernels have such rows, 384 bytes each, and for ort-tensorrt alone.
+        # Rows that begin where no tensor may begin go through the host, since ONNX Runtime cannot copy a part within a
+        # device. Among SAM's tensors only `kernels` has such rows, 384 bytes each, and for ort-tensorrt alone.
         array = value.numpy() if isinstance(value, DeviceTensor) else value
         binding.bind_cpu_input(name, np.ascontiguousarray(array))
 
@@ -70,7 +70,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class _OrtMemory:
-    """An OrtValue, which gives its block back to the session's arena when it goes, and the session, which has it."""
+    """An OrtValue, which gives its block back to the session's arena when it goes, and the session with that arena."""
 
     value: Any
     session: Any

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Place:
-    """Where an engine keeps tensors. Sessions of one place take each other's device tensors."""
+    """The place where an engine keeps tensors. Sessions of one place take each other's device tensors."""
 
     engine: str
     device: int
@@ -20,25 +20,26 @@ class Place:
 
 
 class Memory(Protocol):
-    """A block on a device. Its owner has it back when the last device tensor on it is gone."""
+    """A block on a device. Its owner gets it back when the last device tensor on it is gone."""
 
     @property
     def address(self) -> int:
-        """Where it begins, in the device's memory."""
+        """The address where it begins, in the device's memory."""
 
     def fetch(self, offset: int, nbytes: int) -> NDArray[np.uint8]:
-        """A part of it, copied to the host: uint8 [nbytes]."""
+        """Copy a part of it to the host: uint8 [nbytes]."""
 
 
 @dataclass(frozen=True, eq=False)
 class DeviceTensor:
     """A tensor that a session has left on its device, whole or some rows of it.
 
-    It is indexed as an array is, by a slice of the leading axis, and nothing is copied. References own the memory: it
-    is given back at once when the last device tensor on it is dropped, also after its session was closed. No `close` has to
-    be called, so none can be forgotten on the way of an error, or be called while a part is still in use.
+    A slice of the leading axis indexes it like an array, and nothing is copied. References own the memory: it is given
+    back at once when the last device tensor on it is dropped, also after its session was closed. There is no `close`
+    to forget when an error occurs, or to call while a part is still in use.
 
-    shape and dtype: as of an array; place: whose sessions take it; offset: of its first byte in the memory.
+    shape and dtype: like an array's; place: whose sessions take it; offset: of its first byte in the memory; part:
+    whether it is some rows of a larger one.
     """
 
     place: Place
@@ -50,19 +51,19 @@ class DeviceTensor:
 
     @property
     def address(self) -> int:
-        """Of its first byte."""
+        """The address of its first byte."""
         return self.memory.address + self.offset
 
     @property
     def nbytes(self) -> int:
-        """Its size."""
+        """The size in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> "DeviceTensor":
-        """Some rows of the leading axis, on the same memory.
+        """Return some rows of the leading axis, on the same memory.
 
         Raises:
             ValueError: the rows do not lie side by side.
@@ -80,7 +81,7 @@ class DeviceTensor:
         )
 
     def numpy(self) -> NDArray[Any]:
-        """A copy on the host, in the tensor's shape and dtype."""
+        """Return a copy on the host, in the tensor's shape and dtype."""
         return self.memory.fetch(self.offset, self.nbytes).view(self.dtype).reshape(self.shape)
 
 

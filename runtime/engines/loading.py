@@ -8,7 +8,7 @@ from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.session import Session, require_names
 
-# From a role and its session to what the pipeline uses in its place, a Recorder's for example.
+# Takes a role and its session, and returns the session that the pipeline uses in its place, a Recorder's for example.
 WrapSession = Callable[[str, Session], Session]
 
 
@@ -18,7 +18,7 @@ def as_loaded(role: str, session: Session) -> Session:
 
 
 class Sessions(Closeable):
-    """Loads the models of a bundle on one provider."""
+    """The sessions of a bundle's models, on one provider."""
 
     def __init__(
         self,
@@ -27,11 +27,11 @@ class Sessions(Closeable):
         threads: int | None = None,
         wrap_session: WrapSession = as_loaded,
     ) -> None:
-        """Nothing is loaded yet.
+        """Load nothing yet.
 
         Args:
-            provider, threads: as of open_session; a load can choose others.
-            wrap_session: is given every role and session, and returns what to use.
+            provider, threads: see open_session; a load can choose others.
+            wrap_session: it takes every role and session, and returns what to use.
         """
         self.bundle, self.provider, self.threads = bundle, provider, threads
         self._wrap_session = wrap_session
@@ -53,11 +53,11 @@ class Sessions(Closeable):
         Args:
             inputs, outputs: names that the graph must have.
             provider, threads: in place of those of all sessions.
-            callers, repeated: as of open_session.
+            callers, repeated: see open_session.
 
         Raises:
             BundleError: the bundle has no such model, it cannot be loaded, or it lacks a name.
-            ProviderUnavailable, OutOfMemory: as of open_session.
+            ProviderUnavailable, OutOfMemory: see open_session.
         """
         path = self.bundle.model_path(role)
         opened = open_session(path, provider or self.provider, threads or self.threads, callers, repeated)
@@ -67,7 +67,7 @@ class Sessions(Closeable):
 
     @contextmanager
     def loading(self) -> Iterator["Sessions"]:
-        """Close what was loaded where the block fails; else it stays open until close()."""
+        """Close what was loaded if the block fails; else it stays open until close()."""
         try:
             yield self
         except BaseException:

@@ -14,7 +14,7 @@ NO_DEVICE = ("cuda failure", "cudnn failure", "cublas failure")
 
 
 class OnnxRuntimeSession(BaseSession):
-    """An ONNX file in ONNX Runtime on one provider, and one GPU where it is of that kind."""
+    """An ONNX file in ONNX Runtime on one provider, and on one GPU where the provider uses GPUs."""
 
     def __init__(
         self, path: Path, provider: str = "cpu", threads: int | None = None, repeated: bool = False, device: int = 0
@@ -27,8 +27,8 @@ class OnnxRuntimeSession(BaseSession):
         options.log_severity_level = 3  # errors reach the caller as exceptions; warnings are for exporters
         # Threads that spin while they wait take the cores from whatever runs between two networks.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Memory planned for a shape is one block, on top of what earlier shapes have left; without a plan a run takes
-        # what it can reuse. The first run of CRM's backbone takes half as long as without an arena, its peak is 0.6.
+        # Memory planned for a shape is one block, on top of what earlier shapes have left; without a plan a run reuses
+        # what it can. Against no arena, the first run of CRM's backbone takes half the time and 0.6 of the peak.
         options.enable_mem_pattern = False
         self._run_options = onnxruntime.RunOptions()
         if not repeated:  # hand memory back after the run; the decoder, which runs hundreds of times, takes longer then
@@ -36,7 +36,7 @@ class OnnxRuntimeSession(BaseSession):
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            # Without the last, ONNX Runtime goes on by itself with other providers when one fails, now or in a run.
+            # With fallback, ONNX Runtime goes on by itself with other providers when one fails, now or in a run.
             self._session: Any = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=False)
         except Exception as error:  # onnxruntime has no common base class for its errors
             if lacks_memory(error):
@@ -61,7 +61,7 @@ class OnnxRuntimeSession(BaseSession):
         return values
 
     def close(self) -> None:
-        """Free the model's memory. Device tensors that are left keep theirs, and with it the session's arena."""
+        """Free the model's memory. Remaining device tensors keep theirs, and with it the session's arena."""
         self._session = self._binding = None
 
 

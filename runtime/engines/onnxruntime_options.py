@@ -1,4 +1,4 @@
-"""ONNX Runtime's execution providers: their names in maskrt, how they are opened, what they need beside the package."""
+"""ONNX Runtime's execution providers: their names in maskrt, their options, and what they need beside the package."""
 
 import contextlib
 import importlib
@@ -11,7 +11,7 @@ from typing import Any
 from maskrt.runtime.engines.tensorrt.folders import unsigned_cache
 from maskrt.runtime.errors import ProviderUnavailable
 
-# What works on a graph, in that order. ONNX Runtime itself adds the CPU for what none of them takes: sizes above all.
+# The providers that take a graph's nodes, in that order. ONNX Runtime itself adds the CPU for the rest, mostly sizes.
 ONNXRUNTIME = {
     "cpu": ("CPUExecutionProvider",),
     "cuda": ("CUDAExecutionProvider",),
@@ -23,7 +23,7 @@ TENSORRT_MAJOR = 10  # ONNX Runtime 1.31 links libnvinfer.so.10
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """Where a provider keeps tensors.
+    """The memory in which a provider keeps tensors.
 
     device_type: ONNX Runtime's word. alignment: of a tensor's address, in bytes; kernels load 16 at a time, TensorRT
     wants 256.
@@ -40,7 +40,7 @@ DEVICE_MEMORY = {"cuda": DeviceMemory("cuda", 16), "ort-tensorrt": DeviceMemory(
 
 @dataclass(frozen=True)
 class CudaOptions:
-    """Of the CUDA provider.
+    """The options of the CUDA provider.
 
     arena_extend_strategy: takes what is asked for, where the default takes powers of two, up to twice as much.
     cudnn_conv_algo_search: the default times every algorithm for every new size, and the refiner's windows have many.
@@ -57,7 +57,7 @@ class CudaOptions:
 
 @dataclass(frozen=True)
 class TensorrtOptions:
-    """Of the TensorRT provider. Its engines cover the sizes seen so far, and are built again where one is outside.
+    """The options of the TensorRT provider. Its engines cover the sizes seen so far, and are built again for others.
 
     Source: onnxruntime.ai, TensorRT Execution Provider, Configurations.
     """
@@ -70,7 +70,7 @@ class TensorrtOptions:
 
 
 def with_options(provider: str, device: int, model: Path) -> list[tuple[str, dict[str, Any]]]:
-    """What InferenceSession takes as `providers`.
+    """Return what InferenceSession takes as `providers`.
 
     Args:
         provider: a key of ONNXRUNTIME.
@@ -83,7 +83,7 @@ def with_options(provider: str, device: int, model: Path) -> list[tuple[str, dic
     if provider == "cuda":
         return [cuda]
     cache = unsigned_cache(model, provider)
-    # What kernels take in time belongs to no model: all share it.
+    # The kernels' timings belong to no model: all share them.
     return [("TensorrtExecutionProvider", asdict(TensorrtOptions(device, str(cache), str(cache.parent)))), cuda]
 
 
@@ -102,7 +102,7 @@ def require_offered(provider: str, onnxruntime: Any) -> None:
     if provider == "ort-tensorrt":
         _load_tensorrt()
     if provider != "cpu":
-        # Those that pip has installed lie where no loader looks. What is missing is printed, and then found out anyway.
+        # pip installs them where no loader looks. What is missing is printed here, and require_loaded finds it anyway.
         with contextlib.redirect_stdout(io.StringIO()):
             onnxruntime.preload_dlls()
 

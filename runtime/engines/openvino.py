@@ -61,7 +61,7 @@ class OpenVinoSession(BaseSession):
 
 
 def _openvino_ports(ports: Any) -> Ports:
-    """In ONNX Runtime's words, so that a session looks the same whatever runs it."""
+    """Describe ports in ONNX Runtime's words, so that a session looks the same whatever runs it."""
     return {
         # Not get_any_name: where an operator in between was removed, a port has the names of both its ends.
         port.get_node().get_friendly_name().removesuffix("/sink_port_0"): (

@@ -1,4 +1,4 @@
-"""The table of providers: what runs a model, how it is opened, and what it can do."""
+"""The table of providers: which engine runs a model, how it is opened, and what it can do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ TENSORRT = "tensorrt"  # the provider of TensorRT's own engines
 
 @dataclass(frozen=True)
 class Opening:
-    """How a session is opened.
+    """The options with which a session is opened.
 
-    provider: the name of its row; device: the number of the GPU; threads: of one run, on a CPU, the engine's own choice
-    where None; callers: threads that will call `run` at the same time; repeated: it runs many times a frame, so its
-    memory is better kept between runs.
+    provider: the name of its row; device: the number of the GPU; threads: those of one run on a CPU, the engine's own
+    choice where None; callers: threads that will call `run` at the same time; repeated: it runs many times a frame, so
+    its memory is better kept between runs.
     """
 
     provider: str
@@ -71,11 +71,11 @@ PROVIDERS: dict[str, Provider] = {
 
 
 def provider_of(text: str) -> Provider:
-    """The row of a provider, such as "cuda" or "cuda:1".
+    """Return the row of a provider, such as "cuda" or "cuda:1".
 
     Raises:
         ProviderUnavailable: maskrt has no such provider.
-        InputError: as split_device.
+        InputError: see split_device.
     """
     name, _ = split_device(text)
     if name not in PROVIDERS:
@@ -84,7 +84,7 @@ def provider_of(text: str) -> Provider:
 
 
 def split_device(provider: str) -> tuple[str, int]:
-    """A provider's name and the number of its GPU: ("cuda", 1) of "cuda:1"; 0 where none is named.
+    """Split a provider into its name and the number of its GPU: ("cuda", 1) for "cuda:1"; 0 where none is named.
 
     Raises:
         InputError: not a number, or a provider that has no GPU.

@@ -1,4 +1,4 @@
-"""What the networks of a pipeline are fed with and what they answer, for those who make or check another precision."""
+"""Records of what a pipeline's networks are fed with and what they answer, to make or check another precision."""
 
 import threading
 from collections import defaultdict
@@ -22,7 +22,7 @@ class Run:
 
 
 class Recorder:
-    """Keeps a sample of every watched session's runs, each as likely to be kept as any other.
+    """A sample of every wrapped session's runs, each as likely to be kept as any other.
 
     Some networks run hundreds of times a frame: memory holds `size` runs of each.
     """
@@ -35,11 +35,11 @@ class Recorder:
         self._lock = threading.Lock()
 
     def watch(self, role: str, session: Session) -> Session:
-        """A session that is recorded under its role."""
+        """Return a session that is recorded under its role."""
         return recorded_session(role, session, self)
 
     def add(self, role: str, run: Run) -> None:
-        """Reservoir sampling: the n-th run takes a kept one's place with probability size / n."""
+        """Add a run by reservoir sampling: the n-th run takes a kept one's place with probability size / n."""
         with self._lock:
             self._seen[role] += 1
             if len(self.runs[role]) < self._size:
@@ -49,7 +49,7 @@ class Recorder:
 
 
 class RunSink(Protocol):
-    """Takes every run of the sessions that it is given to."""
+    """A place for every run of the sessions that are recorded into it."""
 
     def add(self, role: str, run: Run) -> None: ...
 
@@ -77,7 +77,10 @@ class _RecordedSession(Closeable):
     def run(
         self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep_on_device: Collection[str] = ()
     ) -> dict[str, Any]:
-        """As of Session. What stays on a device is recorded as it was then: its memory is soon used again."""
+        """Run the session, and record the run; see Session.
+
+        What stays on a device is copied for the record, since its memory is soon used again.
+        """
         outputs = self._session.run(feeds, check, keep_on_device=keep_on_device)
         self._sink.add(self._role, Run(_on_host(feeds), _on_host(outputs)))
         return outputs

@@ -20,7 +20,7 @@ NO_MEMORY = ("failed to allocate memory", "bad_alloc", "out of memory", "alloc_f
 
 
 class Session(Protocol):
-    """What a pipeline needs of an engine.
+    """The interface that a pipeline needs of an engine.
 
     `inputs` and `outputs` map a name to (element type, shape), with None for a dynamic axis; `optional` are
     inputs that need not be fed.
@@ -48,7 +48,7 @@ class Session(Protocol):
 
 
 class BaseSession(Closeable):
-    """What the engines share: names, where they take device tensors from, and the search for NaN.
+    """The base of all engines: names, the place of their device tensors, and the search for NaN.
 
     place: where it leaves the outputs that are kept; None: on the host. optional: inputs that have a default, and are
     fed only where they differ from it.
@@ -78,8 +78,8 @@ class BaseSession(Closeable):
         Args:
             feeds: arrays, and device tensors of this engine and device.
             check: outputs that are searched for NaN and infinity; all where None. What stays on a device is not
-                searched: what is made from it and comes to the host is.
-            keep_on_device: outputs that stay where the engine computes them: device tensors on a GPU, arrays as ever on a CPU.
+                searched; what is made from it and comes to the host is.
+            keep_on_device: outputs that stay where the engine computes them: device tensors on a GPU, arrays on a CPU.
 
         Raises:
             NetworkError: the engine failed, or a feed lies on another device.
@@ -105,11 +105,14 @@ class BaseSession(Closeable):
         return outputs
 
     def _check(self, feeds: Mapping[str, Tensor], keep_on_device: Collection[str]) -> None:
-        """Some engines would go on with whatever an input held before, or with another device's address."""
+        """Raise ValueError unless names and places fit.
+
+        Some engines would go on with whatever an input held before, or with another device's address.
+        """
         if unknown := set(keep_on_device) - set(self.outputs):
-            raise ValueError(f"it returns {', '.join(self.outputs)}, and no {', '.join(sorted(unknown))} to keep")
+            raise ValueError(f"no output {', '.join(sorted(unknown))} to keep: it returns {', '.join(self.outputs)}")
         if set(feeds) - set(self.optional) != set(self.inputs):
-            raise ValueError(f"it takes {', '.join(self.inputs)}, not {', '.join(feeds)}")
+            raise ValueError(f"it takes {', '.join(self.inputs)}, and was fed {', '.join(feeds) or 'nothing'}")
         for name, value in feeds.items():
             if isinstance(value, DeviceTensor) and value.place != self.place:
                 raise ValueError(
@@ -119,17 +122,17 @@ class BaseSession(Closeable):
 
     @abstractmethod
     def _infer(self, feeds: Mapping[str, Tensor], keep_on_device: Collection[str]) -> Sequence[Tensor]:
-        """The values of the outputs, in their order. The feeds are those of the inputs, device tensors from its place."""
+        """Return the outputs in their order. The feeds have the inputs' names; device tensors are of its place."""
 
 
 def lacks_memory(error: Exception) -> bool:
-    """Whether an engine failed for lack of memory."""
+    """Return whether an engine failed for lack of memory."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY)
 
 
 def out_of_memory(name: str, error: Exception) -> OutOfMemory:
-    """The error that says so, with what helps. name: the model's file."""
+    """Return the error that says so, and what helps. name: the model's file."""
     return OutOfMemory(
         f"{name} ran out of memory ({first_line(error)}): end other programs that hold it, set a smaller "
         "--batch, points_per_batch or tile, or, on a GPU, use --provider cpu"
@@ -137,7 +140,7 @@ def out_of_memory(name: str, error: Exception) -> OutOfMemory:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its type's name."""
+    """Return the first line of an error's text, or its type's name."""
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""How near the answer of one pipeline comes to another's: what a lower precision is trusted by."""
+"""Measures how near one pipeline's answers come to another's, which decides whether a lower precision is kept."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ Boxes = NDArray[np.int32]
 
 
 class AgreementCount:
-    """Compares frame after frame."""
+    """A count of how two pipelines agree, frame after frame."""
 
     def __init__(self) -> None:
         self._ious: list[float] = []
@@ -22,7 +22,7 @@ class AgreementCount:
         """Count one frame that both pipelines saw.
 
         Returns:
-            The IoU of the two masks; None where both are empty, which says nothing and does not count.
+            The IoU of the two masks; None if both are empty, which shows nothing and does not count.
         """
         x, y, width, height = reference.roi_xywh
         region = slice(y, y + height), slice(x, x + width)
@@ -37,7 +37,7 @@ class AgreementCount:
         return self._ious[-1]
 
     def total(self) -> Agreement | None:
-        """Over all frames; None where no frame had a mask."""
+        """Return the agreement over all frames; None if no frame had a mask."""
         if not self._ious:
             return None
         return Agreement(
@@ -50,7 +50,10 @@ class AgreementCount:
 
 
 def segments_iou(ours: Segments, theirs: Segments) -> float:
-    """Mean over the masks of both sides of the IoU with the other side's mask whose box fits best; 0 without one."""
+    """Return the mean over all masks of both sides of the IoU with the other side's mask whose box fits best.
+
+    It is 0 if one side has no mask.
+    """
     if not len(ours) or not len(theirs):
         return 0.0
     boxes = _box_iou(ours.boxes_xyxy, theirs.boxes_xyxy)
@@ -60,7 +63,7 @@ def segments_iou(ours: Segments, theirs: Segments) -> float:
 
 
 def rle_iou(ours: Rle, theirs: Rle) -> float:
-    """IoU of two masks of one size; 1 of two empty ones.
+    """Return the IoU of two masks of one size; two empty masks have 1.
 
     Raises:
         ValueError: the sizes differ.
@@ -76,14 +79,14 @@ def rle_iou(ours: Rle, theirs: Rle) -> float:
 
 
 def _covered(rle: Rle) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the runs end, from 0 on, and how many foreground pixels lie before; linear in between, and exact there."""
+    """Return where the runs end, from 0 on, and how many foreground pixels lie before; linear between is exact."""
     counts = np.array([0, *rle["counts"]], np.int64)
     foreground = np.where(np.arange(counts.size) % 2 == 0, counts, 0)
     return np.cumsum(counts), np.cumsum(foreground)
 
 
 def _box_iou(ours: Boxes, theirs: Boxes) -> NDArray[np.float64]:
-    """IoU of every pair of boxes whose last pixel is inclusive, float64 [N, M]."""
+    """Return the IoU of every pair of boxes, float64 [N, M]; a box's last pixel is inclusive."""
     first = np.maximum(ours[:, None, :2], theirs[None, :, :2])
     last = np.minimum(ours[:, None, 2:], theirs[None, :, 2:])
     shared = np.maximum(last - first + 1, 0).prod(axis=2)

@@ -1,4 +1,4 @@
-"""A bundle's answers on real frames, by the runtime's own pipelines on the CPU."""
+"""Computes a bundle's answers on real frames with the runtime's own pipelines."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -28,9 +28,9 @@ Answers = dict[str, dict[str, Result]]  # SOSS, REFINER or TWO_STAGE -> frame's 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Frames as in use.
+    """Frames like those in use.
 
-    images: as of open_source; roi: as of run_batch; masks: a folder of rough masks for a refiner, which else refines
+    images: see open_source; roi: see run_batch; masks: a folder of rough masks for a refiner, which otherwise refines
     what SOSS found.
     """
 
@@ -40,24 +40,24 @@ class Calibration:
     max_pixels: int = MAX_PIXELS
 
     def frames(self) -> Iterator[tuple[Frame, Roi]]:
-        """Every frame with its region of interest.
+        """Yield every frame with its region of interest.
 
         Raises:
-            InputError: there is none, or one cannot be read: what was measured on the rest would not be what was asked.
+            InputError: there is no frame, or one cannot be read; a measurement on the rest would mislead.
         """
         with open_source(self.images, self.max_pixels) as source:
             for item in source:
                 if isinstance(item, BadFrame):
-                    raise InputError(f"{item.name}: {item.reason}; repair the picture or take it away")
+                    raise InputError(f"{item.name}: {item.reason}; repair the picture or remove it")
                 yield item, checked_roi(item.rgb, self.roi(item.name) if callable(self.roi) else self.roi)
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a bundle.
+    """A question to a bundle: what it answers on the calibration's frames.
 
-    bundle: in one of its precisions, with the settings that it is run with. reference: another precision's answers, of
-    which a refiner is to refine the segmenter's; None: it refines this one's. wrap_session: see Sessions.
+    bundle: in one of its precisions, with the settings to run it with. reference: another precision's answers; a
+    refiner then refines the segmenter's answers among them, otherwise this bundle's own. wrap_session: see Sessions.
     """
 
     bundle: Bundle
@@ -68,13 +68,13 @@ class Question:
     wrap_session: WrapSession = as_loaded
 
 
-# Runs every frame through what a bundle holds. Raises InputError where a frame cannot be used, NetworkError where a
-# network fails.
+# Runs every frame through what a bundle holds. Raises InputError if a frame cannot be used, NetworkError if a network
+# fails.
 Answer = Callable[[Question], Answers]
 
 
 def soss_answers(asked: Question) -> Answers:
-    """Return what SOSS makes of every frame, unrefined, and what its refiner, if it has one, makes of that."""
+    """Return SOSS's unrefined answers on every frame, and its refiner's answers to those if it has one."""
     unrefined = with_settings(asked.bundle, {"select": "off"})
     with SossPipeline(unrefined, asked.provider, asked.threads, wrap_session=asked.wrap_session) as soss:
         found = {SOSS: _each(soss, asked.calibration)}
@@ -85,16 +85,16 @@ def soss_answers(asked: Question) -> Answers:
 
 
 def two_stage_answers(asked: Question) -> Answers:
-    """Return what both stages make of every frame."""
+    """Return the answer of both stages on every frame."""
     with TwoStagePipeline(asked.bundle, asked.provider, asked.threads, wrap_session=asked.wrap_session) as two_stage:
         return {TWO_STAGE: _each(two_stage, asked.calibration)}
 
 
 def refiner_answers(asked: Question) -> Answers:
-    """Return what a refiner alone makes of rough masks.
+    """Return the answers of a refiner alone, on rough masks.
 
     Raises:
-        InputError: the calibration names none.
+        InputError: the calibration names no rough masks.
     """
     if asked.calibration.masks is None:
         raise InputError("a refiner alone is verified on rough masks: name their folder with --masks")
@@ -102,7 +102,7 @@ def refiner_answers(asked: Question) -> Answers:
 
 
 def _refined(asked: Question, rough_of: RoughOf | None) -> Answers:
-    """The refiner's answers on the calibration's rough masks, or where it names none on those of `rough_of`."""
+    """Return the refiner's answers on the calibration's rough masks, or on those of `rough_of` if it names none."""
     masks = asked.calibration.masks
     if masks is not None:
         rough_of = rough_reader(masks, False, asked.calibration.max_pixels)
@@ -117,7 +117,7 @@ def _each(pipeline: FramePipeline, calibration: Calibration) -> dict[str, Result
 
 
 def agreements(reference: Answers, found: Answers) -> dict[str, Agreement]:
-    """How near every part's answers come to the reference's, over all frames.
+    """Return how near every part's answers come to the reference's, over all frames.
 
     Raises:
         InputError: a part found no mask in any frame, so nothing was compared.
@@ -138,7 +138,7 @@ def agreements(reference: Answers, found: Answers) -> dict[str, Agreement]:
 
 
 def summarized(agreement: dict[str, Agreement]) -> str:
-    """In words."""
+    """Return the agreement in words."""
     parts = []
     for part, found in agreement.items():
         segments = "" if found.segments_iou is None else f", SAM's masks {found.segments_iou:.4f}"
@@ -150,5 +150,5 @@ def summarized(agreement: dict[str, Agreement]) -> str:
 
 
 def _lean(result: Result) -> Result:
-    """Without the probabilities, four bytes a pixel that nothing compares."""
+    """Drop the probabilities, four bytes a pixel that nothing compares."""
     return replace(result, probability=np.zeros((0, 0), np.float32))

@@ -1,4 +1,4 @@
-"""How many clicks it takes, and how often so many do not suffice."""
+"""Number of clicks (NoC) and failure rate (FR): how many clicks objects take, and how often they do not suffice."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from maskrt.runtime.errors import InputError
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """What counts as success: an IoU of at least so many percent within so many clicks."""
+    """A limit for success: an IoU of at least so many percent within so many clicks."""
 
     clicks: int
     iou_percent: float
@@ -22,17 +22,20 @@ class Limit(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """As 20@85."""
+        """The limit as text, such as 20@85."""
         return f"{self.clicks}@{self.iou_percent:g}"
 
     def reached(self, iou: float) -> bool:
-        """Whether an IoU, 0 to 1, suffices."""
+        """Return whether an IoU, 0 to 1, suffices."""
         return iou >= self.iou_percent / 100
 
 
 class ClickFigures(msgspec.Struct, frozen=True):
-    """Of some objects: noc, the mean number of clicks, a failure counting as all that were allowed; fr_percent, how
-    many of a hundred failed. NaN without an object."""
+    """Click figures of some objects; both are NaN without an object.
+
+    noc: the mean number of clicks, where a failure counts as all that were allowed; fr_percent: how many of a hundred
+    objects failed.
+    """
 
     objects: int
     failures: int
@@ -41,11 +44,11 @@ class ClickFigures(msgspec.Struct, frozen=True):
 
 
 def click_figures(clicks: Sequence[int], ious: Sequence[float], limit: Limit) -> ClickFigures:
-    """Number of clicks and failure rate, NoC_n@t and FR_n@t.
+    """Compute number of clicks and failure rate, NoC_n@t and FR_n@t.
 
     Args:
-        clicks: made on each object.
-        ious: of each object's mask after them, 0 to 1.
+        clicks: number of clicks on each object.
+        ious: IoU of each object's mask after them, 0 to 1.
 
     Raises:
         InputError: the two differ in length.
@@ -63,6 +66,6 @@ def click_figures(clicks: Sequence[int], ious: Sequence[float], limit: Limit) ->
 
 
 def mask_iou(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Of two bool [H, W], what both have by what either has; 1 of two empty ones."""
+    """Return the IoU of two masks, bool [H, W]; two empty masks have 1."""
     either = int(np.count_nonzero(mask | truth))
     return int(np.count_nonzero(mask & truth)) / either if either else 1.0

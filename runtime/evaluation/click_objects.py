@@ -1,4 +1,4 @@
-"""Pictures with objects to click on: which there are, and each of them when its turn comes."""
+"""Pictures with objects to click on: plans them all, then reads them one at a time."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from maskrt.runtime.types import BadFrame, Frame, Labels
 
 @dataclass(frozen=True)
 class Planned:
-    """A picture that can be evaluated. labels: of its objects, ascending; sha256: of its pixels and its truth's."""
+    """A picture that can be evaluated; labels: its objects', ascending; sha256: of its pixels and its truth."""
 
     name: str
     labels: tuple[int, ...]
@@ -26,7 +26,10 @@ class Planned:
 
 @dataclass(frozen=True)
 class ClickPicture:
-    """rgb: uint8 [H, W, 3]; truth: uint8 or uint16 [H, W], 0 the ground and every other value an object."""
+    """A picture with its truth.
+
+    rgb: uint8 [H, W, 3]; truth: uint8 or uint16 [H, W], 0 is the ground and every other value is an object.
+    """
 
     planned: Planned
     rgb: NDArray[np.uint8]
@@ -35,7 +38,7 @@ class ClickPicture:
 
 @dataclass
 class Survey:
-    """What was found. left_out: objects that are too small; failed: name of a picture -> why it cannot be used."""
+    """The result of a survey; left_out: objects that are too small; failed: picture's name -> why it is unusable."""
 
     planned: list[Planned]
     left_out: int
@@ -43,11 +46,11 @@ class Survey:
 
     @property
     def objects(self) -> int:
-        """To be segmented."""
+        """Number of objects to segment."""
         return sum(len(picture.labels) for picture in self.planned)
 
     def sha256(self) -> str:
-        """Of all pictures and objects, in their order."""
+        """Return the sha256 of all pictures and objects, in their order."""
         lines = (f"{picture.name} {picture.labels} {picture.sha256}\n" for picture in self.planned)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -62,10 +65,10 @@ def survey(
     """Look at every picture and its truth once.
 
     Args:
-        truth: the folder; a STEM.png per picture, see ClickPicture.truth.
+        truth: folder with a STEM.png per picture, see ClickPicture.truth.
         min_area: pixels; smaller objects are left out.
-        max_pixels: of a truth; larger ones are not read.
-        on_progress: of every picture's name, and why it cannot be used, None where it can.
+        max_pixels: larger truths are not read.
+        on_progress: called with every picture's name, and why it cannot be used, or None.
     """
     found = Survey([], 0, {})
     for item in source:
@@ -82,10 +85,10 @@ def survey(
 
 
 def read_pictures(source: Source, truth: Path, planned: Sequence[Planned], max_pixels: int) -> Iterator[ClickPicture]:
-    """The planned pictures, read one at a time, in their order.
+    """Read the planned pictures one at a time, in their order.
 
     Raises:
-        InputError: one is not what it was when it was planned.
+        InputError: a picture has changed since it was planned.
     """
     by_name = {picture.name: picture for picture in planned}
     for item in source:
@@ -101,7 +104,7 @@ def read_pictures(source: Source, truth: Path, planned: Sequence[Planned], max_p
 
 
 def _planned(item: Frame | BadFrame, truth: Path, min_area: int, max_pixels: int) -> tuple[Planned, int]:
-    """A picture's plan, and how many objects are too small for it."""
+    """Return a picture's plan, and how many objects are too small for it."""
     if isinstance(item, BadFrame):
         raise InputError(item.reason)
     file = truth / f"{item.name}.png"

@@ -1,4 +1,4 @@
-"""The file that a long evaluation leaves behind, so that it can go on after a stop."""
+"""The file of a long evaluation, from which it can go on after a stop."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +13,13 @@ from safetensors.numpy import save
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import write_bytes
 
-KEY = "maskrt"  # of the metadata, whose values are texts
+KEY = "maskrt"  # key of the metadata, whose values are texts
 SessionState = Mapping[str, NDArray[Any]]
 Failed = Literal["accept", "give-up"]
 
 
 class ObjectRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An object that was clicked on: the clicks, the IoU of its mask after them, and how long the session took."""
+    """A finished object: number of clicks, IoU of its mask after them, and seconds that the session took."""
 
     name: str = msgspec.field(name="source")
     label: int
@@ -29,9 +29,12 @@ class ObjectRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SequenceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What decides the figures. bundle_sha256: of bundle.json, which holds those of the models; options: what was set
-    in place of the bundle's; limit: as 20@85; failed: what the user does with an object that is not good enough after
-    the last click; pictures_sha256: of pictures and truth."""
+    """The settings that decide the figures.
+
+    bundle_sha256: of bundle.json, which holds those of the models; options: settings that replace the bundle's; limit:
+    such as 20@85; failed: what the user does with an object that is not good enough after the last click;
+    pictures_sha256: of pictures and truth.
+    """
 
     bundle_sha256: str
     options: dict[str, Any]
@@ -43,7 +46,7 @@ class SequenceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ClickSequence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Objects in the order in which they were segmented. steps, skipped_steps: of learning, taken and left out."""
+    """Objects in the order in which they were segmented; steps, skipped_steps: training steps taken and left out."""
 
     settings: SequenceSettings
     records: tuple[ObjectRecord, ...] = ()
@@ -52,7 +55,7 @@ class ClickSequence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_sequence(path: Path, settings: SequenceSettings) -> tuple[ClickSequence, dict[str, NDArray[Any]]]:
-    """What an earlier run has left, and the session's state after it; an empty one where there is no file.
+    """Read what an earlier run has done, and the session's state after it; both are empty if there is no file.
 
     Raises:
         InputError: the file is damaged, or was made with other settings.
@@ -70,7 +73,7 @@ def read_sequence(path: Path, settings: SequenceSettings) -> tuple[ClickSequence
         name for name in SequenceSettings.__struct_fields__ if getattr(found.settings, name) != getattr(settings, name)
     ]
     if different:
-        raise InputError(f"{path} is of a run with another {', '.join(different)}: choose another --out")
+        raise InputError(f"{path} is from a run with another {', '.join(different)}: choose another --out")
     return found, state
 
 
@@ -80,6 +83,6 @@ def write_sequence(path: Path, sequence: ClickSequence, state: SessionState) -> 
     Raises:
         MaskrtError: it cannot be written.
     """
-    # Not ascontiguousarray, which would make a list of a single number.
+    # Not ascontiguousarray, which would turn a single number into a list.
     tensors = {name: np.asarray(array, order="C") for name, array in state.items()}
     write_bytes(path, save(tensors, {KEY: msgspec.json.encode(sequence).decode()}))

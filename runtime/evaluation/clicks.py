@@ -1,4 +1,4 @@
-"""How far clicks lead, with and without learning: objects in a row, each clicked on until its mask is good enough."""
+"""Measures clicks with and without learning: a simulated user clicks on each object until its mask is good enough."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -22,8 +22,9 @@ from maskrt.runtime.evaluation.click_sequence import (
 from maskrt.runtime.evaluation.simulated_user import next_click
 from maskrt.runtime.interactive.clicks import Click
 
-# Name -> what is learnt from, as options of open_interactive; in the order of the source document's tables, where CA is
-# click_adaptation, RM result_mask and CM click_mask.
+# Name -> settings of open_interactive that say what is learnt from; in the order of the source document's tables, where
+# CA is click_adaptation, RM is result_mask and CM is click_mask. R and C name click_adaptation, E and U result_mask; x
+# means that click_mask is on. R+E+x is the whole method; none learns nothing.
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "none": {"click_adaptation": "off", "result_mask": "off", "click_mask": False},
     "R+E+x": {"click_adaptation": "R", "result_mask": "E", "click_mask": True},
@@ -34,11 +35,11 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "R+x": {"click_adaptation": "R", "result_mask": "off", "click_mask": True},
     "R+U+x": {"click_adaptation": "R", "result_mask": "U", "click_mask": True},
 }
-SAVE_EVERY = 5  # objects: a stop costs no more than these
+SAVE_EVERY = 5  # objects; a stop loses at most these
 
 
 class ClickSession(Protocol):
-    """What is used of a maskrt.runtime.interactive.session.InteractiveSession."""
+    """A session as the evaluation uses it; maskrt.runtime.interactive.session.InteractiveSession is one."""
 
     @property
     def steps(self) -> int: ...
@@ -69,18 +70,18 @@ def run_sequence(
     file: Path,
     on_progress: Callable[[bool], None] = lambda worked: None,
 ) -> ClickSequence:
-    """Segment all objects of all pictures in a row, from a fresh decoder on; what a file holds is not done again.
+    """Segment all objects of all pictures in a row, starting from a fresh decoder; skip what the file already holds.
 
     Args:
         start: the state of a session that has learnt nothing.
         planned: the pictures, in order.
         read: reads some of them, in order.
         settings: what an existing file must have been made with.
-        file: where to go on from; written after every few objects and at the end, then without the session's state.
-        on_progress: after every object; False for those of an earlier run.
+        file: where to go on from; written every few objects, and at the end without the session's state.
+        on_progress: called after every object, with False for objects of an earlier run.
 
     Raises:
-        InputError: the file is damaged or of other settings; or a picture cannot be read.
+        InputError: the file is damaged or has other settings; or a picture cannot be read.
         NetworkError: a network failed.
         MaskrtError: the file cannot be written.
     """
@@ -110,13 +111,13 @@ def run_sequence(
 def segment_object(
     session: ClickSession, picture: ClickPicture, label: int, limit: Limit, failed: Failed
 ) -> ObjectRecord:
-    """Click until an object's mask reaches the IoU, and accept it, or do as `failed` says after the last click."""
+    """Click until an object's mask reaches the IoU, then accept it; after the last click, do what `failed` says."""
     truth = picture.truth == label
     mask, iou, seconds = np.zeros_like(truth), 0.0, 0.0
     clicked: list[Click] = []
     while len(clicked) < limit.clicks and not limit.reached(iou):
         click = next_click(mask, truth, clicked)
-        if click is None:  # all that is wrong has been clicked on, in vain
+        if click is None:  # every wrong pixel has been clicked on, in vain
             break
         clicked.append(click)
         began = time.perf_counter()
@@ -137,7 +138,7 @@ def _so_far(session: ClickSession, settings: SequenceSettings, records: list[Obj
 
 
 def _left(planned: list[Planned], done: int) -> list[tuple[Planned, tuple[int, ...]]]:
-    """The pictures with objects that are left, and the labels of these."""
+    """Return the pictures that still have objects to do, and the labels of these objects."""
     left = []
     for picture in planned:
         labels = picture.labels[done:]

@@ -1,5 +1,7 @@
-"""Scores against ground truth, inside the region of interest: of the segmenter alone, hard voting and SOSS; or, of a
-two-stage segmenter, of stage 1 alone and both stages."""
+"""Scores against ground truth, inside the region of interest.
+
+SOSS is compared with the segmenter alone and with hard voting; a two-stage segmenter with its stage 1 alone.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,14 +37,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class MethodsComparison(Comparison):
-    """branches: what the masks were made from."""
+    """The comparison of voting methods; branches: what the masks were made from."""
 
     branches: Branches
 
 
 @dataclass(frozen=True)
 class StagesComparison(Comparison):
-    """stages: what the second one looked at again, in pixels of the region."""
+    """The comparison of stages; stages: what the second one looked at again, in pixels of the region."""
 
     stages: Stages
 
@@ -52,8 +54,8 @@ def compare_methods(
 ) -> MethodsComparison:
     """Run both branches once and fuse them by each method.
 
-    The segmenter's mask is its most probable class; "hard_vote" and "soss" differ in the ballots only, and treat
-    uncovered pixels as the pipeline is set to.
+    The segmenter's mask is its most probable class. "hard_vote" and "soss" differ in the ballots only; both treat
+    uncovered pixels as the pipeline's settings say.
 
     Args:
         rgb: uint8 [H, W, 3].
@@ -78,7 +80,7 @@ def compare_methods(
 def compare_stages(
     pipeline: TwoStagePipeline, rgb: NDArray[np.uint8], truth: NDArray[np.bool_], roi: Roi | None = None
 ) -> StagesComparison:
-    """Run stage 1 alone, then both. Arguments and errors as of compare_methods."""
+    """Run stage 1 alone and both stages; arguments and errors as for compare_methods."""
     _require_same_size(truth, rgb)
     roi = checked_roi(rgb, roi)
     region = cut(rgb, roi)
@@ -100,7 +102,7 @@ def _require_same_size(truth: NDArray[np.bool_], rgb: NDArray[np.uint8]) -> None
 
 @dataclass
 class Scores:
-    """Counts of every method over the images added."""
+    """The pixel counts of every method over the images added."""
 
     methods: tuple[str, ...] = METHODS
     images: int = 0
@@ -116,11 +118,11 @@ class Scores:
             self.confusions[method].add(compared.truth, mask)
 
     def metrics(self) -> dict[str, Metrics]:
-        """Method -> its scores over all images added so far."""
+        """Return method -> its scores over all images added so far."""
         return {method: confusion.metrics() for method, confusion in self.confusions.items()}
 
     def rows(self) -> Iterator[tuple[str, list[str]]]:
-        """Metric name and its value per method in percent, as the source document's table has them."""
+        """Yield each metric's name and its value per method in percent, as in the source document's table."""
         metrics = self.metrics()
         for name in Metrics.__struct_fields__:
             values = (getattr(metrics[method], name) for method in self.methods)

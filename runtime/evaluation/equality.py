@@ -1,4 +1,4 @@
-"""How far our masks of an image are from upstream's, counted mask by mask."""
+"""Counts, mask by mask, how our masks of an image differ from upstream's."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class Equality:
 
     masks: pairs, plus every mask of either side that has no partner. identical_rles: same run lengths, box and area.
     ties: at most TIE_PIXELS or TIE_FRACTION of the pixels differ, which happens where a logit lies so close to the
-    threshold that the last bits of two inference engines put it on opposite sides. different: everything else, the
-    unpaired ones included. same_order: every pair has the same index on both sides. max_pred_iou_difference: largest
+    threshold that the last bits of two inference engines put it on opposite sides. different: everything else, with
+    the unpaired masks. same_order: every pair has the same index on both sides. max_pred_iou_difference: the largest
     over all pairs.
     """
 
@@ -34,15 +34,15 @@ class Equality:
 
     @property
     def equal(self) -> bool:
-        """Whether no mask differs beyond ties."""
+        """Whether no mask differs by more than ties."""
         return self.different == 0
 
 
 def compare_segments(ours: Segments, upstream: list[dict[str, Any]]) -> Equality:
     """Pair the masks that come from the same prompt point and count how they differ.
 
-    A point yields up to three masks. Of one point, pairs with the fewest differing pixels are formed first, so that a
-    swap of rank between nearly equal predicted IoUs does not count as two wrong masks; `same_order` tells of it.
+    A point yields up to three masks. Among them, pairs with the fewest differing pixels are formed first, so that a
+    swap of rank between nearly equal predicted IoUs does not count as two wrong masks; `same_order` shows the swap.
 
     Args:
         ours: N masks.
@@ -71,7 +71,7 @@ def compare_segments(ours: Segments, upstream: list[dict[str, Any]]) -> Equality
 
 
 def records(segments: Segments) -> list[dict[str, Any]]:
-    """Our own masks as the records of SamAutomaticMaskGenerator, to compare two of our paths with each other."""
+    """Return our own masks as records of SamAutomaticMaskGenerator, to compare two of our paths with each other."""
     boxes = segments.boxes_xyxy.tolist()
     return [
         {
@@ -86,14 +86,14 @@ def records(segments: Segments) -> list[dict[str, Any]]:
 
 
 def tie_limit(area: int) -> int:
-    """Differing pixels up to which a mask of `area` pixels counts as a tie."""
+    """Return up to how many differing pixels a mask of `area` pixels counts as a tie."""
     return max(TIE_PIXELS, int(TIE_FRACTION * area))
 
 
 def _pairs(
     ours: Segments, upstream: list[dict[str, Any]], mine: list[int], theirs: list[int]
 ) -> list[tuple[int, int, int]]:
-    """(our index, upstream's index, differing pixels), the closest first; no index twice."""
+    """Return (our index, upstream's index, differing pixels), the closest pair first; no index appears twice."""
     dense = {j: decode_rle(upstream[j]["segmentation"]) for j in theirs}
     scored = sorted((differing_pixels(ours.rles[i], dense[j]), abs(i - j), i, j) for i in mine for j in theirs)
     pairs: list[tuple[int, int, int]] = []
@@ -104,7 +104,7 @@ def _pairs(
 
 
 def differing_pixels(rle: Rle, mask: NDArray[np.bool_]) -> int:
-    """Pixels in which run lengths and a mask bool [H, W] differ; all of them where the sizes differ."""
+    """Count the pixels in which run lengths and a mask, bool [H, W], differ; all of them if the sizes differ."""
     ours = decode_rle(rle)
     return mask.size if ours.shape != mask.shape else int((ours != mask).sum())
 

@@ -1,4 +1,4 @@
-"""Pictures that compare: what people look at before they read a number. They contain the image itself."""
+"""Draws pictures that compare masks side by side; they contain the image itself."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,11 @@ STAGE_CAPTIONS = ("input", "truth", "stage 1", "both stages", "looked at again")
 CAPTIONS = ("input", "truth", "SAM segments", "segmenter alone", "SOSS")
 MARGIN = 6
 CAPTION_HEIGHT = 26
-TALLEST = 4  # of a panel, in widths
+TALLEST = 4  # largest height of a panel, in widths
 
 
 def comparison(compared: MethodsComparison, panel_width: int = 360) -> NDArray[np.uint8]:
-    """One row of panels: input, truth, SAM's segments, the segmenter's mask, SOSS's mask.
+    """Draw a row of panels: input, truth, SAM's segments, the segmenter's mask, SOSS's mask.
 
     Source: the layout of figure 8 of the SOSS document.
     """
@@ -33,7 +33,7 @@ def comparison(compared: MethodsComparison, panel_width: int = 360) -> NDArray[n
 
 
 def stages_comparison(compared: StagesComparison, panel_width: int = 360) -> NDArray[np.uint8]:
-    """One row of panels: input, truth, stage 1's mask, both stages' mask, and what stage 2 looked at again."""
+    """Draw a row of panels: input, truth, stage 1's mask, both stages' mask, and what stage 2 looked at again."""
     panels = (
         compared.rgb,
         _white(compared.truth),
@@ -44,9 +44,9 @@ def stages_comparison(compared: StagesComparison, panel_width: int = 360) -> NDA
 
 
 def row(panels: Sequence[NDArray[np.uint8]], captions: Sequence[str], panel_width: int = 360) -> NDArray[np.uint8]:
-    """Panels of one size side by side, captions above; each scaled to a width in pixels, or less where it is tall."""
+    """Draw panels of one size side by side, with captions; each is `panel_width` pixels wide, or less if it is tall."""
     shape = panels[0].shape
-    # Unbounded, a region of 2 x 4000 pixels would make a sheet of 4 GB.
+    # Without a bound, a region of 2 x 4000 pixels would make a sheet of 4 GB.
     panel_height, scaled_width = fit_size_hw((shape[0], shape[1]), (TALLEST * panel_width, panel_width))
     size = (len(panels) * (panel_width + MARGIN) + MARGIN, panel_height + CAPTION_HEIGHT + MARGIN)
     sheet = Image.new("RGB", size, "white")
@@ -62,7 +62,7 @@ def row(panels: Sequence[NDArray[np.uint8]], captions: Sequence[str], panel_widt
 
 
 def stack(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Pictures below each other on white: a contact sheet."""
+    """Stack pictures below each other on white, as a contact sheet."""
     width = max(picture.shape[1] for picture in pictures)
     padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
     return np.concatenate(padded)

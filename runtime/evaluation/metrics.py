@@ -1,7 +1,7 @@
 """Pixel-wise scores of a binary mask against the truth, for the positive class.
 
-A score whose denominator is zero is NaN, written as null in JSON: precision when nothing was predicted, recall when
-nothing is true, and so on. It is never set to 0 or 1, because either would be a claim.
+A score whose denominator is zero is NaN, and null in JSON: precision when nothing was predicted, recall when nothing is
+true, and so on. It is never set to 0 or 1, because either would be a claim.
 """
 
 import math
@@ -17,12 +17,12 @@ from maskrt.runtime.errors import InputError
 class Metrics(msgspec.Struct, frozen=True):
     """Scores between 0 and 1, or NaN where undefined.
 
-    auc is the area under the ROC of the hard mask, a curve with one corner: (recall + specificity) / 2. A threshold
-    sweep is not meant: solving Table I of the source document for the class balance reproduces both its AUC values
-    (88.9 and 92.6) from its other columns exactly with this definition, so it is what that document reports.
+    auc is the area under the ROC of the hard mask, a curve with one corner: (recall + specificity) / 2. It is no
+    threshold sweep: solving Table I of the source document for the class balance reproduces both its AUC values (88.9
+    and 92.6) from its other columns exactly with this definition, so this is what that document reports.
 
-    dice is the mean over pictures of image_dice, where f1 is pooled over all pixels: a picture with little to find
-    counts as much as one that is full of it. NaN without a picture.
+    dice is the mean of image_dice over pictures, while f1 is pooled over all pixels: in dice, a picture with little to
+    find counts as much as one that is full of it. It is NaN without a picture.
     """
 
     accuracy: float
@@ -36,9 +36,9 @@ class Metrics(msgspec.Struct, frozen=True):
 
 @dataclass
 class Confusion:
-    """Pixel counts, pooled over the images added; the source document's table is pooled over its test set.
+    """Pixel counts, pooled over the images added, as the source document's table is pooled over its test set.
 
-    dice_sum: of the images' dice, see Metrics.
+    dice_sum: sum of the images' dice, see Metrics.
     """
 
     true_positive: int = 0
@@ -49,7 +49,7 @@ class Confusion:
     dice_sum: float = 0.0
 
     def add(self, truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> None:
-        """Count one image. Both are bool of the same shape.
+        """Count one image; both masks are bool of the same shape.
 
         Raises:
             InputError: a dtype or the shapes differ.
@@ -69,7 +69,7 @@ class Confusion:
         self.dice_sum += image_dice(truth, predicted)
 
     def metrics(self) -> Metrics:
-        """The scores of all pixels counted so far."""
+        """Return the scores of all pixels counted so far."""
         tp, fp, fn, tn = self.true_positive, self.false_positive, self.false_negative, self.true_negative
         recall, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
         return Metrics(
@@ -84,17 +84,17 @@ class Confusion:
 
 
 def image_dice(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:
-    """(2 |both| + 1) / (|truth| + |predicted| + 1) of one image's masks; 1 with nothing to find and nothing found.
+    """Return (2 |both| + 1) / (|truth| + |predicted| + 1) of an image; 1 with nothing to find and nothing found.
 
-    Source: "Two-stage Semantic Segmentation in Neural Networks", section 4.3, with the 1 of its public code. That takes
-    it of probabilities in place of masks, so its numbers are others.
+    Source: "Two-stage Semantic Segmentation in Neural Networks", section 4.3, with the 1 of its public code. That code
+    takes probabilities in place of masks, so its numbers differ.
     """
     both = int(np.count_nonzero(truth & predicted))
     return (2 * both + 1) / (int(np.count_nonzero(truth)) + int(np.count_nonzero(predicted)) + 1)
 
 
 def binary_metrics(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Metrics:
-    """The scores of one image; both masks are bool of the same shape.
+    """Return the scores of one image; both masks are bool of the same shape.
 
     Raises:
         InputError: a dtype or the shapes differ.

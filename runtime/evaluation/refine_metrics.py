@@ -1,4 +1,4 @@
-"""IoU and mean boundary accuracy, as refiners are scored in public.
+"""IoU and mean boundary accuracy (mBA), by which the public code scores refiners.
 
 Source: util/compute_boundary_acc.py and eval_post1.0.py of the public code of CRM, which follow CascadePSP.
 """
@@ -19,16 +19,16 @@ STEPS = 5
 
 
 def boundary_accuracy(truth: Mask, mask: Mask, kernels: KernelSet = sets.CPU) -> float:
-    """Share of right pixels near the truth's boundary, the mean over five widths from 1 to (H + W) / 300.
+    """Return the share of right pixels near the truth's boundary, as the mean over five widths, 1 to (H + W) / 300.
 
-    A width's region is the morphological gradient of the truth: the pixels that OpenCV's elliptical kernel of that
-    radius lets see both labels.
+    A width's region is the morphological gradient of the truth: the pixels for which OpenCV's elliptical kernel of that
+    radius covers both labels.
 
     Args:
         truth, mask: bool [H, W].
 
     Returns:
-        0 to 1; NaN where the truth has no boundary.
+        0 to 1; NaN if the truth has no boundary.
 
     Raises:
         InputError: the masks are not bool, or not of one size.
@@ -38,7 +38,7 @@ def boundary_accuracy(truth: Mask, mask: Mask, kernels: KernelSet = sets.CPU) ->
     right = truth == mask
     shares = []
     for radius in radii(truth.shape):
-        # A pixel sees the other label if one of that label's contour pixels is within reach.
+        # A pixel sees the other label if a contour pixel of that label is within reach.
         region = np.zeros_like(truth)
         near = np.empty_like(truth)
         for label in (True, False):
@@ -50,7 +50,7 @@ def boundary_accuracy(truth: Mask, mask: Mask, kernels: KernelSet = sets.CPU) ->
 
 
 def radii(shape: tuple[int, ...]) -> list[int]:
-    """Of the five widths, in pixels."""
+    """Return the radii of the five widths, in pixels."""
     largest = (shape[0] + shape[1]) / 300
     return [1 + int((largest - 1) / STEPS * step) for step in range(STEPS)]
 
@@ -59,7 +59,7 @@ def radii(shape: tuple[int, ...]) -> list[int]:
 class RefineScores:
     """IoU pooled over the pictures added, and the means of their Dice (image_dice) and their boundary accuracies.
 
-    without_boundary: pictures whose truth has none; they do not count for it.
+    without_boundary: pictures whose truth has no boundary; they do not count for the boundary accuracy.
     """
 
     intersection: int = 0
@@ -72,7 +72,7 @@ class RefineScores:
         """Score one picture; both bool [H, W].
 
         Raises:
-            InputError: as boundary_accuracy.
+            InputError: see boundary_accuracy.
         """
         accuracy = boundary_accuracy(truth, mask)
         self.intersection += int(np.count_nonzero(truth & mask))

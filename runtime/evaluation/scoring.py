@@ -1,4 +1,4 @@
-"""What `maskrt eval` scores of a pipeline: the methods that are compared, and the picture that shows them."""
+"""Describes how `maskrt eval` scores a pipeline: the methods that it compares, and the picture that shows them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from maskrt.runtime.evaluation.figures import comparison, stages_comparison
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a kind of pipeline is scored.
+    """The way in which a kind of pipeline is scored.
 
-    methods: names of what is compared; compare: (pipeline, rgb, truth, roi) -> Comparison; picture: of a Comparison.
+    methods: names of what is compared; compare: (pipeline, rgb, truth, roi) -> Comparison; picture: Comparison -> RGB.
     """
 
     methods: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""A user who clicks where the mask is most wrong, for measuring what clicks lead to."""
+"""A simulated user, who clicks where the mask is most wrong."""
 
 from collections.abc import Iterable
 
@@ -11,17 +11,17 @@ from maskrt.runtime.interactive.clicks import Click
 
 
 def next_click(mask: Mask, truth: Mask, clicked: Iterable[Click], kernels: KernelSet = sets.CPU) -> Click | None:
-    """The pixel deepest inside what the mask lacks, or inside what it has too much; the deeper of both.
+    """Return a click on the pixel deepest inside what the mask lacks, or inside what it has too much.
 
-    Depth is the distance to the nearest pixel that is not wrong in the same way; beyond the picture none is. Of equally
-    deep pixels the first in reading order is taken, and where both are equally deep, one that the mask has too much.
+    Depth is the distance to the nearest pixel that is not wrong in the same way; no pixel beyond the picture is wrong.
+    The first of equally deep pixels in reading order is taken. If lack and excess are equally deep, excess is taken.
 
     Args:
         mask, truth: bool [H, W].
         clicked: pixels that are not taken again.
 
     Returns:
-        The click, positive where the mask lacks the pixel; None where no pixel is wrong but clicked ones.
+        The click, positive if the mask lacks the pixel; None if all wrong pixels have been clicked.
 
     Raises:
         ValueError: the masks differ in size.
@@ -34,16 +34,16 @@ def next_click(mask: Mask, truth: Mask, clicked: Iterable[Click], kernels: Kerne
     clicks = list(clicked)
     lacking = _deepest(truth & ~mask, clicks, kernels)
     too_much = _deepest(mask & ~truth, clicks, kernels)
-    depth, x, y = max(too_much, lacking, key=lambda found: found[0])  # of equals the first
+    depth, x, y = max(too_much, lacking, key=lambda found: found[0])  # the first of equals
     return Click(x, y, lacking[0] > too_much[0]) if depth > 0 else None
 
 
 def _deepest(wrong: Mask, clicks: list[Click], kernels: KernelSet) -> tuple[int, int, int]:
-    """The largest squared depth among pixels that are not clicked, and the x and y of the first that has it."""
+    """Return the largest squared depth among pixels that are not clicked, and x and y of the first that has it."""
     rows, columns = np.flatnonzero(wrong.any(axis=1)), np.flatnonzero(wrong.any(axis=0))
     if rows.size == 0:
         return 0, 0, 0
-    # Beyond the box nothing is wrong, as beyond a picture: distances inside are the same.
+    # No pixel outside the box is wrong, as outside a picture, so distances inside are the same.
     top, left = int(rows[0]), int(columns[0])
     box = np.ascontiguousarray(wrong[top : rows[-1] + 1, left : columns[-1] + 1])
     depths = np.empty(box.shape, np.int64)

@@ -1,4 +1,4 @@
-"""The certificate: the same pipeline, plain and fast, on this machine and this image."""
+"""Certificates: compares a pipeline's plain and fast way on this machine and one image."""
 
 import time
 from typing import Protocol
@@ -19,11 +19,11 @@ from maskrt.runtime.pipelines.refine.refiner import MAX_SIDE, Refiner
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.types import Roi
 
-TIE = 1e-4  # of a probability: nearer to a half, rounding decides
+TIE = 1e-4  # a probability this near to a half is decided by rounding
 
 
 class ImageCertificate(msgspec.Struct, frozen=True, kw_only=True):
-    """What every certificate of one image says; seconds of one run each."""
+    """The part that every certificate of one image has; plain_s, fast_s: seconds of one run each."""
 
     name: str = msgspec.field(name="source")
     ties: int
@@ -43,10 +43,10 @@ class ImageCertificate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Certificate(ImageCertificate, frozen=True, kw_only=True):
-    """What was compared on one image.
+    """The certificate of SOSS on one image.
 
-    masks, identical_rles, ties, different: as of benchmarks.equality; label_differences: pixels whose class differs;
-    plain_s, fast_s: seconds of one run each, the networks included, so their ratio is no benchmark.
+    masks, identical_rles, ties, different: see maskrt.runtime.evaluation.equality; label_differences: pixels whose
+    class differs; plain_s, fast_s: seconds of one run each, with the networks, so their ratio is no benchmark.
     """
 
     masks: int
@@ -55,7 +55,7 @@ class Certificate(ImageCertificate, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """In words."""
+        """The certificate in words."""
         return (
             f"{self.masks} masks, {self.identical_rles} identical, {self.ties} ties, {self.different} different; "
             f"{self.label_differences} pixels of another class"
@@ -63,10 +63,10 @@ class Certificate(ImageCertificate, frozen=True, kw_only=True):
 
 
 class RefinerCertificate(ImageCertificate, frozen=True, kw_only=True):
-    """What was compared of a refiner on one image.
+    """The certificate of a refiner on one image.
 
-    pixels: of the image; ties: those whose label differs and whose plain probability is within TIE of a half;
-    different: those whose label differs otherwise; largest: difference of two probabilities; seconds as of Certificate.
+    pixels: number of the image's pixels; ties: pixels whose label differs and whose plain probability is within TIE of
+    a half; different: other pixels whose label differs; largest: the largest difference of two probabilities.
     """
 
     pixels: int
@@ -74,7 +74,7 @@ class RefinerCertificate(ImageCertificate, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """In words."""
+        """The certificate in words."""
         return (
             f"{self.pixels} pixels, {self.ties} ties, {self.different} different; "
             f"probabilities within {self.largest:.1e}"
@@ -82,9 +82,9 @@ class RefinerCertificate(ImageCertificate, frozen=True, kw_only=True):
 
 
 class PrecisionCertificate(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a lower precision on this machine is from float32 on its CPU, over all images.
+    """The certificate of a lower precision: how far it is from float32 on this machine's CPU, over all images.
 
-    agreement: by part, "soss" and "refiner"; tolerance: the least mean IoU, which the bundle was held to at export.
+    agreement: for each part, "soss", "two_stage" or "refiner"; tolerance: the least mean IoU, as at export.
     """
 
     precision: str
@@ -104,11 +104,11 @@ def certify_precision(
     """Run a bundle's lower precision on a provider, and float32 in ONNX Runtime on the CPU.
 
     Args:
-        bundle: in the lower precision, with the settings that it is run with.
-        answer: what its kind answers, see maskrt.runtime.kinds.
+        bundle: in the lower precision, with the settings to run it with.
+        answer: computes the answers of its kind, see maskrt.runtime.kinds.
 
     Raises:
-        InputError, NetworkError: as of an Answer.
+        InputError, NetworkError: see Answer.
     """
     reference = answer(Question(bundle.at(FP32), frames, threads))
     found = answer(Question(bundle, frames, threads, reference, provider))
@@ -121,10 +121,10 @@ def certify_precision(
 
 
 class Certify(Protocol):
-    """Runs a bundle's pipeline on one picture in its plain way and in its fast way, and counts the differences.
+    """A function that runs a bundle's pipeline on one picture, plain and fast, and counts the differences.
 
-    The plain way is ONNX Runtime on the CPU with the reference kernels, the fast one what `maskrt run` does on the
-    provider and kernels asked for, under the bundle's settings. Raises InputError or NetworkError as the pipeline does.
+    Plain is ONNX Runtime on the CPU with the reference kernels; fast is what `maskrt run` does with the given provider
+    and kernels. Both use the bundle's settings. It raises InputError or NetworkError as the pipeline does.
     """
 
     def __call__(
@@ -148,17 +148,17 @@ def certify_soss(
     threads: int | None = None,
     kernels: KernelSet = sets.CPU,
 ) -> Certificate:
-    """Run the pipeline twice and count the differences: plain, and fast.
+    """Run the pipeline twice, plain and fast, and count the differences.
 
     Plain: ONNX Runtime on the CPU, kernels/*/reference.py, and the decoder in one graph that draws every mask. Fast:
-    what `maskrt run` does on the provider asked for. Segmenter and SAM encoder are the same ONNX files both times; how
-    far they, and the decoder in one graph, are from PyTorch was measured at export and stands in the bundle.
+    what `maskrt run` does on the given provider. Segmenter and SAM encoder are the same ONNX files both times. Their
+    distance from PyTorch, and that of the decoder in one graph, was measured at export and stands in the bundle.
 
     Raises:
-        InputError, NetworkError: as of the pipeline.
+        InputError, NetworkError: as the pipeline does.
     """
     with SossPipeline(bundle, provider, threads, kernels) as fast:
-        fast(rgb, roi)  # compiles, or loads, the kernels
+        fast(rgb, roi)  # compiles or loads the kernels
         start = time.perf_counter()
         ours = fast(rgb, roi)
         fast_s = time.perf_counter() - start
@@ -188,16 +188,16 @@ def certify_refiner(
     threads: int | None = None,
     kernels: KernelSet = sets.CPU,
 ) -> RefinerCertificate:
-    """Refine twice and count the differences: plain, and fast.
+    """Refine twice, plain and fast, and count the differences.
 
     Plain: ONNX Runtime on the CPU, kernels/*/reference.py, one tile, nothing left out. Fast: what `maskrt refine` does
-    on the provider asked for. Both decode the pixels that the same selection wants.
+    on the given provider. Both decode the pixels of the same selection.
 
     Raises:
-        InputError, NetworkError: as of the refiner.
+        InputError, NetworkError: as the refiner does.
     """
     with open_refiner(bundle, provider, threads, kernels) as fast:
-        fast(rgb, rough)  # compiles, or loads, the kernels
+        fast(rgb, rough)  # compiles or loads the kernels
         start = time.perf_counter()
         ours = fast(rgb, rough).probability
         fast_s = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Loads every model of a bundle once: what `maskrt verify` does before, or without, pictures."""
+"""Loads every model of a bundle once, which `maskrt verify` does with or without pictures."""
 
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.engines.providers import open_session
@@ -8,11 +8,11 @@ from maskrt.runtime.pipelines.refine.refiner import read_weights
 
 
 def load_models(bundle: Bundle, provider: str, threads: int | None) -> None:
-    """Load every graph on a provider, one after the other, and read the arrays of a refiner.
+    """Load every graph on a provider, one after the other, and read a refiner's arrays.
 
     Raises:
         BundleError: a file is not what its role needs.
-        ProviderUnavailable, OutOfMemory: as of open_session.
+        ProviderUnavailable, OutOfMemory: see open_session.
     """
     for role, entry in bundle.manifest.models.items():
         if entry.file.endswith(".onnx"):
@@ -27,7 +27,7 @@ def load_networks(bundle: Bundle, provider: str, threads: int | None) -> None:
     Raises:
         BundleError: a file is not what its role needs, or the decoder does not take the weights.
         InputError: the provider cannot run a decoder that learns.
-        ProviderUnavailable, OutOfMemory: as of open_session.
+        ProviderUnavailable, OutOfMemory: see open_session.
     """
     with open_networks(bundle, provider, threads) as networks:
         networks.require(read_base(bundle.model_path("weights")))

@@ -1,4 +1,4 @@
-"""The certificate of a two-stage segmenter: the same answer, plain and fast, on this machine and this image."""
+"""The certificate of a two-stage segmenter: compares its plain and fast way on this machine and one image."""
 
 import time
 
@@ -16,11 +16,11 @@ from maskrt.runtime.types import Roi
 
 
 class StagesCertificate(ImageCertificate, frozen=True, kw_only=True):
-    """What was compared of a two-stage segmenter on one image.
+    """The certificate of a two-stage segmenter on one image.
 
-    windows: looked at again; window_differences: of them, those that only one of both ways looked at. pixels: of the
-    region; ties: those of another class whose two largest plain probabilities are within TIE; different: those of
-    another class otherwise; largest: difference of two probabilities; seconds as of Certificate.
+    windows: number that stage 2 looked at; window_differences: number that only one of the two ways looked at; pixels:
+    number of the region's pixels; ties: pixels of another class whose two largest plain probabilities are within TIE;
+    different: other pixels of another class; largest: the largest difference of two probabilities.
     """
 
     windows: int
@@ -30,7 +30,7 @@ class StagesCertificate(ImageCertificate, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """In words."""
+        """The certificate in words."""
         return (
             f"{self.windows} windows, {self.window_differences} others; {self.pixels} pixels, {self.ties} ties, "
             f"{self.different} different; probabilities within {self.largest:.1e}"
@@ -46,17 +46,17 @@ def certify_stages(
     threads: int | None = None,
     kernels: KernelSet = sets.CPU,
 ) -> StagesCertificate:
-    """Segment twice and count the differences: plain, and fast.
+    """Segment twice, plain and fast, and count the differences.
 
-    Plain: ONNX Runtime on the CPU, patch by patch; kernels/*/reference.py, so that means are taken of stage 1's map at
-    full size. Fast: what `maskrt run` does on the provider asked for.
+    Plain: ONNX Runtime on the CPU, patch by patch, and kernels/*/reference.py, which take means of stage 1's map at
+    full size. Fast: what `maskrt run` does on the given provider.
 
     Raises:
-        InputError, NetworkError: as of the pipeline.
+        InputError, NetworkError: as the pipeline does.
     """
     region = cut(rgb, checked_roi(rgb, roi))
     with TwoStagePipeline(bundle, provider, threads, kernels) as fast, thread_limit(threads):
-        fast.segmenter([region])  # compiles, or loads, the kernels
+        fast.segmenter([region])  # compiles or loads the kernels
         start = time.perf_counter()
         (ours,) = fast.segmenter.look([region], {})
         fast_s = time.perf_counter() - start

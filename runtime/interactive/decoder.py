@@ -1,4 +1,4 @@
-"""The click decoder of an interactive bundle, asked with weights that change from lesson to lesson."""
+"""The click decoder of an interactive bundle, whose weights change with every training example."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,49 +15,49 @@ from maskrt.runtime.interactive.state import on_host
 
 
 class ClickDecoder(Protocol):
-    """A session, and how its engine comes by the weights. Those that were given are never changed in place."""
+    """A session, and the way its engine gets the weights; weights that it was given are never changed in place."""
 
     @property
     def session(self) -> Session: ...
 
     def require(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """Raises BundleError unless the engine takes weights of these names and shapes."""
+        """Raise BundleError unless the engine takes weights of these names and shapes."""
 
     def run(self, weights: Tensors, feeds: Tensors) -> dict[str, Array]:
-        """The outputs for the other inputs, computed with these weights; errors as of a session's run."""
+        """Return the outputs for the other inputs, computed with these weights; errors as for a session's run."""
 
 
 @dataclass(frozen=True)
 class WeightsAsInputs:
-    """In ONNX Runtime every weight is an input with a default."""
+    """A decoder in ONNX Runtime, where every weight is an input with a default."""
 
     session: Session
 
     def require(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """As of ClickDecoder."""
+        """See ClickDecoder."""
         optional = self.session.optional
         taken = {name: optional[name][1] for name in weights if name in optional}
         if taken != {name: value.shape for name, value in weights.items()}:
             raise BundleError("the click_decoder does not take the weights of the bundle: export the bundle again")
 
     def run(self, weights: Tensors, feeds: Tensors) -> dict[str, Array]:
-        """As of ClickDecoder."""
+        """See ClickDecoder."""
         return self.session.run({**feeds, **weights})
 
 
 class WeightsByRefit:
-    """A TensorRT engine holds its weights; they are replaced where others are asked with than the last time."""
+    """A decoder as a TensorRT engine, which holds its weights; a run with other weights than the last replaces them."""
 
     def __init__(self, session: TensorRtSession) -> None:
         self.session = session
-        self._set: Tensors | None = None  # what the engine surely holds; None: unknown
+        self._set: Tensors | None = None  # the weights that the engine surely holds; None: unknown
 
     def require(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """As of ClickDecoder, but TensorRT knows a count for each name, and no shape. The weights are then set.
+        """Check and set the weights; TensorRT knows a count for each name, but no shape.
 
         Raises:
             BundleError: they do not fit, or the engine was not built to be refitted.
-            OutOfMemory: there is none to set them.
+            OutOfMemory: setting them takes more memory than there is.
         """
         try:
             self._refit(weights)
@@ -67,17 +67,17 @@ class WeightsByRefit:
             raise BundleError(f"the click_decoder does not take the weights of the bundle: {error}") from error
 
     def run(self, weights: Tensors, feeds: Tensors) -> dict[str, Array]:
-        """As of ClickDecoder.
+        """Run with these weights; see ClickDecoder.
 
         Raises:
-            NetworkError: also where the weights cannot be set; the next run tries it again.
+            NetworkError: also if the weights cannot be set; the next run tries again.
         """
-        # By identity, since none is changed in place: SAM's decoder has 16 MB of them to compare.
+        # Compared by identity, since weights are never changed in place: SAM's decoder has 16 MB of them.
         if weights is not self._set:
             self._refit(weights)
         return self.session.run(feeds)
 
     def _refit(self, weights: Tensors) -> None:
-        self._set = None  # an interrupt may come before or after they are set
+        self._set = None  # an interrupt may come before or after the weights are set
         self.session.refit_weights(on_host(weights))
         self._set = weights

@@ -1,4 +1,4 @@
-"""Files of learnt decoders, which belong to the bundle whose decoder they began as."""
+"""Files of learnt decoders; each belongs to the bundle from whose decoder it started."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +14,11 @@ from maskrt.runtime.files import write_bytes
 Weights = Mapping[str, NDArray[np.float32]]
 
 KIND = "maskrt decoder"
-_HEADER_BYTES = 1 << 20  # of names and shapes; SAM's decoder takes 16 KB
+_HEADER_BYTES = 1 << 20  # at most, for names and shapes; SAM's decoder takes 16 KB
 
 
 def read_base(path: Path) -> dict[str, NDArray[np.float32]]:
-    """The weights of a bundle, a file that has been verified.
+    """Read a bundle's weights from a file that has been verified.
 
     Raises:
         BundleError: it holds something else than float32 arrays.
@@ -43,10 +43,10 @@ def write_decoder(path: Path, weights: Weights, base_sha256: str) -> None:
 
 
 def read_decoder(path: Path, base: Weights, base_sha256: str) -> dict[str, NDArray[np.float32]]:
-    """The weights of a learnt decoder, with the names and shapes of those that it began as.
+    """Read the weights of a learnt decoder, which must have the names and shapes of the base weights.
 
     Raises:
-        BundleError: it is no decoder, of another bundle, damaged, or not finite.
+        BundleError: the file is no decoder, belongs to another bundle, is damaged, or is not finite.
     """
     most = sum(value.nbytes for value in base.values()) + _HEADER_BYTES
     try:
@@ -67,7 +67,7 @@ def read_decoder(path: Path, base: Weights, base_sha256: str) -> dict[str, NDArr
 
 
 def different(found: Mapping[str, NDArray[np.generic]], base: Weights) -> str:
-    """What keeps arrays from standing in for a decoder's, in a few words; empty where nothing does."""
+    """Return in a few words why arrays cannot replace a decoder's weights; empty where they can."""
     if missing := sorted(set(base) ^ set(found)):
         return f"its names differ in {missing[0]}"
     for name, value in found.items():

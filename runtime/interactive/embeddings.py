@@ -1,4 +1,4 @@
-"""Embeddings of images that were seen before: the last ones in memory, all of them in a folder where one is given."""
+"""A cache of image embeddings: the last ones in memory, and all of them in a folder if one is given."""
 
 import hashlib
 from collections import OrderedDict
@@ -19,24 +19,24 @@ _HEADER_BYTES = 1 << 16  # more than safetensors needs for one tensor
 
 
 class Embeddings:
-    """Found by the image's content. A file that is damaged, or not what it says, is computed and written anew."""
+    """A cache by image content; an embedding whose file is damaged or does not fit is computed and written again."""
 
     def __init__(
         self, shape: tuple[int, ...], encoder: str, cache_images: int = 16, cache_dir: Path | str | None = None
     ) -> None:
-        """Nothing is read or written yet.
+        """Set up the cache; nothing is read or written yet.
 
         Args:
-            shape: of an embedding.
-            encoder: what makes it, sha256 and provider, part of the files' names.
-            cache_images: how many are kept in memory, those used last; from 1.
+            shape: shape of an embedding.
+            encoder: the encoder's sha256 and provider, which become part of the files' names.
+            cache_images: how many embeddings stay in memory, the last used ones; from 1.
             cache_dir: a folder for files, made when needed; it may be shared, and emptied at any time.
 
         Raises:
             InputError: cache_images is below 1.
         """
         if cache_images < 1:
-            raise InputError(f"cache_images is {cache_images}: the image that is worked on needs one, use 1 or more")
+            raise InputError(f"cache_images is {cache_images}: the current image needs one, use 1 or more")
         self._shape, self._encoder, self._most = shape, encoder, cache_images
         self._folder = None if cache_dir is None else Path(cache_dir)
         self._recent: OrderedDict[str, Tensor] = OrderedDict()
@@ -45,7 +45,7 @@ class Embeddings:
         return len(self._recent)
 
     def get(self, rgb: NDArray[np.uint8], compute: Callable[[NDArray[np.uint8]], Tensor]) -> Tensor:
-        """The embedding of an image, from memory, else from its file, else from `compute`.
+        """Return the embedding of an image: from memory, otherwise from its file, otherwise from `compute`.
 
         Raises:
             InputError: its file cannot be written.
@@ -59,7 +59,7 @@ class Embeddings:
         return self._recent[key]
 
     def clear(self) -> None:
-        """Drop what is in memory."""
+        """Drop the embeddings in memory."""
         self._recent.clear()
 
     def _filed(self, key: str, rgb: NDArray[np.uint8], compute: Callable[[NDArray[np.uint8]], Tensor]) -> Tensor:
@@ -73,7 +73,7 @@ class Embeddings:
         return embedding
 
     def _read(self, file: Path) -> Tensor | None:
-        """None where there is no file, or none to be trusted: safetensors has no checksum of its own."""
+        """Read an embedding; return None if there is no file or its own checksum fails (safetensors has none)."""
         try:
             if file.stat().st_size > 4 * int(np.prod(self._shape)) + _HEADER_BYTES:
                 return None

@@ -1,4 +1,4 @@
-"""The three networks of an interactive bundle: encoder, click decoder, and the step by which the decoder learns."""
+"""The three networks of an interactive bundle: the encoder, the click decoder, and the decoder's training step."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,17 +18,18 @@ from maskrt.runtime.errors import BundleError, InputError, NetworkError
 from maskrt.runtime.interactive.decoder import ClickDecoder, WeightsAsInputs, WeightsByRefit
 from maskrt.runtime.interactive.learning import FIRST, NEXT, SECOND, STEP_INPUTS, Tensors
 
-MASKS = 4  # of a prompt: the single one, then the three of an ambiguous click
+MASKS = 4  # masks of a prompt: the single one, then the three of an ambiguous click
 PROMPT = ("point_coords", "point_labels", "mask_input", "has_mask_input")
 
 
 @dataclass(frozen=True)
 class ClickNetworks(Closeable):
-    """encoder: image uint8 [1, h, w, 3] -> image_embeddings float32 [1, C, e, e].
+    """The three networks, loaded.
 
-    decoder: image_embeddings, point_coords [1, P, 2], point_labels [1, P], mask_input [1, 1, l, l], has_mask_input [1],
-    and every weight by its name -> low_res_masks [4, l, l], pred_iou [4]. step: see maskrt.runtime.interactive.learning.
-    kept: what the encoder leaves on its device, since both others compute there. sessions: what closes all three.
+    encoder: image uint8 [1, h, w, 3] -> image_embeddings float32 [1, C, e, e]. decoder: image_embeddings, point_coords
+    [1, P, 2], point_labels [1, P], mask_input [1, 1, l, l], has_mask_input [1], and every weight by its name ->
+    low_res_masks [4, l, l], pred_iou [4]. step: see maskrt.runtime.interactive.learning. kept: outputs that the encoder
+    leaves on its device, since both others compute there. sessions: closes all three.
     """
 
     encoder: Session
@@ -38,7 +39,7 @@ class ClickNetworks(Closeable):
     sessions: Closeable
 
     def require(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """Raises BundleError unless the networks have those names, and take these weights."""
+        """Raise BundleError unless the networks have these inputs and outputs, and take these weights."""
         require_names(self.encoder, "encoder", {"image"}, {"image_embeddings"})
         prompt = {"image_embeddings", *PROMPT}
         require_names(self.decoder.session, "click_decoder", prompt, {"low_res_masks", "pred_iou"})
@@ -49,23 +50,27 @@ class ClickNetworks(Closeable):
 
     @property
     def embedding_shape(self) -> tuple[int, ...]:
-        """Of an image: (1, C, e, e).
+        """Shape of an image's embedding: (1, C, e, e).
 
         Raises:
-            BundleError: the click decoder does not say it.
+            BundleError: the click decoder leaves it open.
         """
         shape = self.decoder.session.inputs["image_embeddings"][1]
         if (sizes := [size for size in shape if size is not None]) and len(sizes) == len(shape) == 4:
             return tuple(sizes)
-        raise BundleError(f"the click_decoder takes embeddings {list(shape)} of no fixed size: export the bundle again")
+        raise BundleError(
+            f"the click_decoder takes embeddings {list(shape)} without a fixed size: export the bundle again"
+        )
 
     def embed(self, rgb: NDArray[np.uint8], input_hw: tuple[int, int]) -> Tensor:
-        """The embedding of an image resized to the encoder's size, float32 [1, C, e, e], where the encoder leaves it.
+        """Resize an image to the encoder's size and return its embedding, float32 [1, C, e, e].
+
+        The embedding stays where the encoder leaves it.
 
         Raises:
             NetworkError: the encoder failed, or returned NaN, infinity or another shape.
         """
-        # Pillow, as upstream: its antialiased uint8 resampling in the graph would not be equal.
+        # Pillow, as upstream: a graph could not repeat its antialiased uint8 resampling exactly.
         resized = np.array(Image.fromarray(rgb).resize(input_hw[::-1], Image.Resampling.BILINEAR))
         embedding: Tensor = self.encoder.run({"image": resized[None]}, keep_on_device=self.kept)["image_embeddings"]
         if tuple(embedding.shape) != self.embedding_shape:
@@ -76,7 +81,7 @@ class ClickNetworks(Closeable):
         return embedding
 
     def ask(self, weights: Tensors, feeds: Tensors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """low_res_masks float32 [4, l, l] and pred_iou float32 [4] of a prompt, with the weights given.
+        """Return low_res_masks float32 [4, l, l] and pred_iou float32 [4] of a prompt, with the given weights.
 
         Raises:
             NetworkError: the decoder failed, or returned NaN, infinity or another shape.
@@ -92,7 +97,7 @@ class ClickNetworks(Closeable):
         return masks, pred_iou
 
     def close(self) -> None:
-        """Free the three."""
+        """Free the three networks."""
         self.sessions.close()
 
 
@@ -102,17 +107,17 @@ _LOSS = ("loss", "gradient_norm")
 def open_networks(bundle: Bundle, provider: str, threads: int | None) -> ClickNetworks:
     """Load the networks of an interactive bundle.
 
-    OpenVINO, whose graphs keep their weights, runs the encoder alone; TensorRT, whose engines can be given others, the
-    click decoder too. What they do not run is on the CPU, the step above all: its weights are what it changes.
+    OpenVINO runs the encoder only, since its graphs keep their weights. TensorRT runs the click decoder too, since its
+    engines can be given other weights. With both, the training step runs on the CPU, since it changes the weights.
 
     Raises:
         InputError: the provider cannot run a decoder that learns.
-        ProviderUnavailable, BundleError, OutOfMemory: as open_session.
+        ProviderUnavailable, BundleError, OutOfMemory: see open_session.
     """
     row = provider_of(provider)
     if row.on_gpu and row.weights == "fixed":
         raise InputError(
-            f"{provider} builds weights into its engines, and takes none that change with every click: "
+            f"{provider} builds weights into its engines, so they cannot change with every click: "
             f"use --provider {TENSORRT} or cuda"
         )
     decodes = "cpu" if row.weights == "fixed" else provider
@@ -123,7 +128,7 @@ def open_networks(bundle: Bundle, provider: str, threads: int | None) -> ClickNe
             sessions.load("encoder"),
             taking(sessions.load("click_decoder", provider=decodes, repeated=True)),
             sessions.load("step", provider=learns, repeated=True),
-            # Else on the host, from where the 4 MB of SAM's go up with every prompt: fewer than those of its weights.
+            # Otherwise on the host: SAM's 4 MB are then uploaded with every prompt, less than its weights.
             kept=("image_embeddings",) if learns == provider else (),
             sessions=sessions,
         )

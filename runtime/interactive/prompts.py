@@ -1,4 +1,4 @@
-"""Clicks and a box as SAM takes them, and as what its decoder learns from."""
+"""Turns clicks and a box into SAM's inputs, and into targets from which its decoder learns."""
 
 import operator
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from maskrt.runtime.interactive.clicks import Click
 
 Box = tuple[int, int, int, int]
 
-UNKNOWN = -1.0  # in a target: neither foreground, 1, nor background, 0
+UNKNOWN = -1.0  # in a target: neither foreground (1) nor background (0)
 _PADDING, _CORNERS = -1.0, (2.0, 3.0)  # labels
 
 
 def checked_click(click: Click, size_hw: tuple[int, int]) -> Click:
-    """The click, its coordinates as plain integers.
+    """Check a click and return it with plain integers as coordinates.
 
     Raises:
         InputError: it lies outside the image, or not on a pixel.
@@ -31,10 +31,10 @@ def checked_click(click: Click, size_hw: tuple[int, int]) -> Click:
 
 
 def checked_box(box: Sequence[int], size_hw: tuple[int, int]) -> Box:
-    """The box x0, y0, x1, y1, its corners being pixels of it, as plain integers.
+    """Check a box x0, y0, x1, y1, whose corners belong to it, and return it as plain integers.
 
     Raises:
-        InputError: it is empty, leaves the image, or its corners are no pixels.
+        InputError: it is empty, leaves the image, or its corners are no whole pixels.
     """
     if len(box) != 4:
         raise InputError(f"a box has four numbers, x0 y0 x1 y1, not {len(box)}")
@@ -51,11 +51,11 @@ def checked_box(box: Sequence[int], size_hw: tuple[int, int]) -> Box:
 def prompt_feeds(
     clicks: Sequence[Click], box: Box | None, size_hw: tuple[int, int], input_hw: tuple[int, int]
 ) -> dict[str, Floats]:
-    """`point_coords` float32 [1, P, 2] in pixels of the encoder's image, and `point_labels` [1, P].
+    """Return `point_coords` float32 [1, P, 2] in pixels of the encoder's image, and `point_labels` [1, P].
 
     Args:
         clicks, box: at least one click or a box, in pixels of the image.
-        size_hw, input_hw: of the image, and of what the encoder sees of it.
+        size_hw, input_hw: size of the image, and of the image as the encoder sees it.
 
     Source: segment_anything's SamPredictor.predict and PromptEncoder._embed_points.
     """
@@ -66,7 +66,7 @@ def prompt_feeds(
         labels += _CORNERS
     scale = np.array([input_hw[1] / size_hw[1], input_hw[0] / size_hw[0]])
     coords = np.array(points, np.float64).reshape(-1, 2) * scale
-    if box is None:  # behind the scaling: the padding lies at (0, 0) whatever the scale
+    if box is None:  # after the scaling: the padding lies at (0, 0) at any scale
         coords, labels = np.vstack([coords, np.zeros((1, 2))]), [*labels, _PADDING]
     return {"point_coords": coords[None].astype(np.float32), "point_labels": np.array([labels], np.float32)}
 
@@ -74,10 +74,10 @@ def prompt_feeds(
 def clicked_pixels(
     clicks: Sequence[Click], size_hw: tuple[int, int], grid_hw: tuple[int, int]
 ) -> tuple[Indices, Indices, Floats]:
-    """Where clicks lie on the grid of the encoder's pixels, and what they say: of one pixel, the last click.
+    """Return where clicks lie on the grid of the encoder's pixels, and their values; on one pixel the last click wins.
 
     Returns:
-        rows int64 [n] and columns int64 [n], and values float32 [n], 1 or 0; pixels distinct.
+        Rows int64 [n] and columns int64 [n] of distinct pixels, and values float32 [n], 1 or 0.
     """
     said: dict[tuple[int, int], float] = {}
     for click in clicks:
@@ -90,7 +90,7 @@ def clicked_pixels(
 def click_target(
     clicks: Sequence[Click], size_hw: tuple[int, int], grid_hw: tuple[int, int]
 ) -> tuple[Indices, Indices, Floats]:
-    """The distinct rows [R] and columns [C] of the grid that hold clicks, ascending; their target, float32 [R, C]."""
+    """Return the distinct grid rows [R] and columns [C] with clicks, ascending, and their target, float32 [R, C]."""
     at_rows, at_columns, values = clicked_pixels(clicks, size_hw, grid_hw)
     rows, row_of = np.unique(at_rows, return_inverse=True)
     columns, column_of = np.unique(at_columns, return_inverse=True)
@@ -100,10 +100,11 @@ def click_target(
 
 
 def pruned(mask: NDArray[np.bool_], erosions: int) -> Floats:
-    """A target from a mask: 1 and 0 where foreground and background are left after erosion, unknown between.
+    """Make a target from a mask: 1 and 0 where eroded foreground and background remain, unknown between them.
 
     Args:
-        mask: bool [h, w]; erosions: of each, with the cross of 3 x 3 pixels.
+        mask: bool [h, w].
+        erosions: how often both sides are eroded, with the cross of 3 x 3 pixels.
 
     Returns:
         float32 [h, w].
@@ -119,7 +120,7 @@ def pruned(mask: NDArray[np.bool_], erosions: int) -> Floats:
 
 
 def _scaled(place: int, size: int, grid: int) -> int:
-    """The grid's pixel in which a pixel's centre lies: floor((place + 1/2) * grid / size), exactly."""
+    """Return the grid's pixel in which a pixel's centre lies: floor((place + 1/2) * grid / size), exactly."""
     return (2 * place + 1) * grid // (2 * size)
 
 

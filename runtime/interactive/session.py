@@ -1,4 +1,4 @@
-"""Interactive segmentation: a person clicks, the mask decoder learns from it, and each class has a decoder."""
+"""Interactive segmentation: a person clicks, the mask decoder learns from it, and each class has its own decoder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,12 +35,12 @@ from maskrt.runtime.region import checked_roi, fit_size_hw
 from maskrt.runtime.sam.interpolation import grid_weights, image_weights, interpolate
 
 BASE = "base"
-SINGLE, AMBIGUOUS = 0, slice(1, 4)  # of the decoder's four masks
+SINGLE, AMBIGUOUS = 0, slice(1, 4)  # places of the masks among the decoder's four
 
 
 @dataclass(frozen=True, eq=False)
 class _Image:
-    """The image that is worked on: its sizes, its embedding, and the weights that bring a low-res mask to its grids."""
+    """The current image: its sizes, its embedding, and the weights that bring a low-res mask to its grids."""
 
     size_hw: tuple[int, int]
     input_hw: tuple[int, int]
@@ -53,7 +53,7 @@ class _Image:
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """What the decoder was asked, which mask it was taken at its word for, and that mask as low-res logits [l, l]."""
+    """A prompt's answer: the decoder's inputs, the chosen mask's number, and that mask as low-res logits [l, l]."""
 
     feeds: dict[str, Tensor]
     choice: int
@@ -61,10 +61,10 @@ class _Answer:
 
 
 class InteractiveSession(Closeable):
-    """One person's work with one bundle; not for two threads at once.
+    """A session of one person with one bundle; two threads may not use it at once.
 
-    A prompt's answer starts from the answer before it. The first click of an object takes that of SAM's three masks
-    which it holds for the best; every later prompt, and a box, its single one.
+    A prompt's answer starts from the answer before it. The first click of an object takes the mask that SAM rates best
+    of three; a box and every later prompt take its single mask.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class InteractiveSession(Closeable):
         cache_images: int = 16,
         cache_dir: Path | str | None = None,
     ) -> None:
-        """Arguments and errors as of open_interactive."""
+        """Load the networks; see open_interactive for arguments and errors."""
         manifest = bundle.expect(InteractiveManifest)
         self.settings = manifest.adaptation
         self._sam, self._base_sha256 = manifest.sam, manifest.models["weights"].sha256
@@ -92,47 +92,47 @@ class InteractiveSession(Closeable):
         self._step = AdamStep(self._networks.step)
         self._decoders = {BASE: AdamState.fresh(base)}
         self.decoder = BASE
-        self._start = self._decoders[BASE]  # as it was before this object
+        self._start = self._decoders[BASE]  # the state before this object
         self._picture: _Image | None = None
         self._prompts: list[Click | Box] = []
         self._answers: list[_Answer] = []
 
     @property
-    def _learned(self) -> AdamState:
+    def _state(self) -> AdamState:
         return self._decoders[self.decoder]
 
-    @_learned.setter
-    def _learned(self, learned: AdamState) -> None:
-        self._decoders[self.decoder] = learned
+    @_state.setter
+    def _state(self, state: AdamState) -> None:
+        self._decoders[self.decoder] = state
 
     @property
     def decoders(self) -> tuple[str, ...]:
-        """Names of the decoders; `decoder` is the selected one's."""
+        """Names of the decoders; `decoder` is the name of the selected one."""
         return tuple(self._decoders)
 
     @property
     def steps(self) -> int:
-        """Steps that the selected decoder has taken, those undone among them."""
-        return self._learned.steps
+        """Steps that the selected decoder has taken, with those that were undone."""
+        return self._state.steps
 
     @property
     def skipped_steps(self) -> int:
-        """Steps left out, since the loss or a gradient was not finite: nothing has changed by them."""
-        return self._learned.skipped
+        """Steps left out because the loss or a gradient was not finite; they have changed nothing."""
+        return self._state.skipped
 
     @property
     def size_hw(self) -> tuple[int, int] | None:
-        """Of the image; None before the first."""
+        """Height and width of the image; None before the first."""
         return None if self._picture is None else self._picture.size_hw
 
     @property
     def clicks(self) -> tuple[Click, ...]:
-        """Those of the object so far."""
+        """Clicks on the current object so far."""
         return tuple(prompt for prompt in self._prompts if isinstance(prompt, Click))
 
     @property
     def mask(self) -> Mask | None:
-        """The object as it is shown, bool [H, W]; None without a prompt."""
+        """Mask of the current object, bool [H, W]; None without a prompt."""
         return self._drawn(self._answers[-1].low_res) if self._answers else None
 
     def set_image(self, rgb: NDArray[np.uint8]) -> None:
@@ -142,7 +142,7 @@ class InteractiveSession(Closeable):
             rgb: uint8 [H, W, 3].
 
         Raises:
-            InputError: it is something else.
+            InputError: rgb is something else.
             NetworkError: the encoder failed; the former image stays.
         """
         checked_roi(rgb, None)
@@ -157,32 +157,32 @@ class InteractiveSession(Closeable):
         self._picture = _Image((size_hw[0], size_hw[1]), input_hw, embedding, rows, columns, grid_rows, grid_columns)
 
     def click(self, x: int, y: int, positive: bool = True) -> Mask:
-        """The object after one more click, bool [H, W]; the decoder then learns from it, as the settings say.
+        """Add a click and return the object's mask, bool [H, W]; the decoder then learns as the settings say.
 
         Args:
             x, y: column and row of a pixel of the image.
-            positive: it belongs to the object.
+            positive: whether it belongs to the object.
 
         Raises:
-            InputError: it lies outside the image, or there is none.
+            InputError: the pixel lies outside the image, or there is no image.
             NetworkError: a network failed; the click is not taken.
         """
         return self._prompt(checked_click(Click(x, y, positive), self._set().size_hw))
 
     def box(self, x0: int, y0: int, x1: int, y1: int) -> Mask:
-        """The object in a box, whose corners are pixels of it, bool [H, W]; it replaces an earlier box.
+        """Set the box, whose corners belong to it, and return the object's mask, bool [H, W]; replaces an earlier box.
 
         Raises:
-            InputError: it is empty or leaves the image, or there is no image.
+            InputError: the box is empty or leaves the image, or there is no image.
             NetworkError: a network failed; the box is not taken.
         """
         return self._prompt(checked_box((x0, y0, x1, y1), self._set().size_hw))
 
     def predict(self, clicks: Sequence[Click], box: Box | None = None) -> Mask:
-        """The object under clicks and a box, all at once, bool [H, W]; nothing is learnt, and no object begun.
+        """Return the mask for clicks and a box at once, bool [H, W]; nothing is learnt, and no object begins.
 
         Raises:
-            InputError: as click and box, or there is neither.
+            InputError: as for click and box; or there is neither.
             NetworkError: a network failed.
         """
         size_hw = self._set().size_hw
@@ -193,26 +193,26 @@ class InteractiveSession(Closeable):
         return self._drawn(self._ask(checked, checked_bounds, None).low_res)
 
     def undo(self) -> Mask | None:
-        """Take the last prompt back, with what was learnt from it: the object before, or None.
+        """Take the last prompt back, with what was learnt from it, and return the mask before it, or None.
 
-        What came before is computed again, so that nothing but the object's beginning has to be kept.
+        The earlier prompts are computed again, so only the state before the object has to be kept.
 
         Raises:
             NetworkError: a network failed; the prompt stays.
         """
-        before = self._prompts, self._answers, self._learned
+        before = self._prompts, self._answers, self._state
         self.reset()
         try:
             for prompt in before[0][:-1]:
                 self._prompt(prompt)
         except BaseException:
-            self._prompts, self._answers, self._learned = before
+            self._prompts, self._answers, self._state = before
             raise
         return self.mask
 
     def reset(self) -> None:
         """Drop the object's prompts, and what was learnt from them."""
-        self._learned = self._learned.back_to(self._start)
+        self._state = self._state.back_to(self._start)
         self._prompts, self._answers = [], []
 
     def accept(self) -> Mask:
@@ -234,7 +234,7 @@ class InteractiveSession(Closeable):
     def give_up(self) -> None:
         """End an object whose mask will not come right, and begin the next one of the same image.
 
-        Its clicks are as true as any other's and teach what the settings say; its mask teaches nothing.
+        Its clicks are right and teach as the settings say; its mask teaches nothing.
 
         Raises:
             InputError: there is no prompt.
@@ -245,7 +245,7 @@ class InteractiveSession(Closeable):
         self._finish("off")
 
     def use(self, name: str) -> None:
-        """Go on with the decoder of a class; a new name begins as the bundle's own.
+        """Go on with the decoder of a class; a new name starts from the bundle's decoder.
 
         Raises:
             InputError: an object is under way, or the name is empty.
@@ -256,10 +256,10 @@ class InteractiveSession(Closeable):
             raise InputError("an object is under way: accept it, or reset it, before another decoder is used")
         self._decoders.setdefault(name, AdamState.fresh(self._base))
         self.decoder = name
-        self._start = self._learned
+        self._start = self._state
 
     def save_decoder(self, path: Path | str) -> None:
-        """Write the selected decoder's weights, as before the object under way, as safetensors.
+        """Write the selected decoder's weights as safetensors, without what the object under way has taught.
 
         Raises:
             MaskrtError: the file cannot be written.
@@ -267,7 +267,7 @@ class InteractiveSession(Closeable):
         write_decoder(Path(path), on_host(self._start.weights), self._base_sha256)
 
     def load_decoder(self, name: str, path: Path | str) -> None:
-        """Read a decoder that save_decoder wrote, as `name`; Adam's moments begin anew.
+        """Read a decoder that save_decoder wrote, and call it `name`; Adam's moments start at zero.
 
         Raises:
             InputError: an object is under way, or the name is empty.
@@ -278,21 +278,21 @@ class InteractiveSession(Closeable):
         if not name:
             raise InputError("a decoder needs a name: give that of a class")
         self._decoders[name] = AdamState.fresh(read_decoder(Path(path), self._base, self._base_sha256))
-        self._start = self._learned
+        self._start = self._state
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The selected decoder as it was before the object under way: weights, moments and counters, as copies."""
+        """Return copies of the selected decoder's weights, moments and counters, as before the object under way."""
         return to_arrays(replace(self._start, steps=self.steps, skipped=self.skipped_steps))
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Put back what state() has said; an object under way is dropped.
+        """Put back what state() returned; an object under way is dropped.
 
         Raises:
-            BundleError: it is of another decoder, or damaged; all stays as it was.
+            BundleError: the state is damaged or belongs to another decoder; all stays as it was.
         """
-        learned = from_arrays(state, self._base)
+        restored = from_arrays(state, self._base)
         self.reset()
-        self._learned = self._start = learned
+        self._state = self._start = restored
 
     def close(self) -> None:
         """Free the networks and the embeddings in memory."""
@@ -308,10 +308,10 @@ class InteractiveSession(Closeable):
         prompts = [*self._prompts, prompt]
         clicks, box = _apart(prompts)
         answer = self._ask(clicks, box, self._answers[-1].low_res if self._answers else None)
-        learned = self._learned
+        state = self._state
         if self.settings.click_adaptation != "off" and isinstance(prompt, Click):
-            learned = self._step(learned, self._lesson(answer, clicks), self.settings.learning_rate)
-        self._prompts, self._learned = prompts, learned
+            state = self._step(state, self._click_example(answer, clicks), self.settings.learning_rate)
+        self._prompts, self._state = prompts, state
         self._answers.append(answer)
         return self._drawn(answer.low_res)
 
@@ -324,13 +324,13 @@ class InteractiveSession(Closeable):
             "mask_input": np.ascontiguousarray(mask),
             "has_mask_input": np.array([before is not None], np.float32),
         }
-        masks, pred_iou = self._networks.ask(self._learned.weights, feeds)
+        masks, pred_iou = self._networks.ask(self._state.weights, feeds)
         ambiguous = before is None and box is None and len(clicks) == 1
         choice = 1 + int(pred_iou[AMBIGUOUS].argmax()) if ambiguous else SINGLE
         return _Answer(feeds, choice, masks[choice].copy())
 
-    def _lesson(self, answer: _Answer, clicks: Sequence[Click]) -> TrainingExample:
-        """All clicks so far; of the grid, only the rows and columns that hold one."""
+    def _click_example(self, answer: _Answer, clicks: Sequence[Click]) -> TrainingExample:
+        """Make a training example of all clicks so far, with only the grid's rows and columns that hold one."""
         picture = self._set()
         rows, columns, target = click_target(clicks, picture.size_hw, picture.input_hw)
         return TrainingExample(
@@ -340,25 +340,25 @@ class InteractiveSession(Closeable):
     def _finish(self, result_mask: Literal["off", "E", "U"]) -> None:
         """Learn from the object as a whole, and forget its prompts."""
         settings = self.settings
-        learned = self._learned.back_to(self._start) if settings.click_adaptation == "R" else self._learned
-        if (lesson := self._lesson_of_object(result_mask)) is not None:
+        state = self._state.back_to(self._start) if settings.click_adaptation == "R" else self._state
+        if (example := self._object_example(result_mask)) is not None:
             of_masks = None if result_mask == "off" else settings.mask_learning_rate
-            learned = self._step(learned, lesson, of_masks or settings.learning_rate)
-        self._learned = self._start = learned
+            state = self._step(state, example, of_masks or settings.learning_rate)
+        self._state = self._start = state
         self._prompts, self._answers = [], []
 
-    def _lesson_of_object(self, result_mask: Literal["off", "E", "U"]) -> TrainingExample | None:
-        """The mask and the clicks, merged; None where nothing is wanted or known."""
+    def _object_example(self, result_mask: Literal["off", "E", "U"]) -> TrainingExample | None:
+        """Make one training example of the mask and the clicks; None where nothing is wanted or known."""
         picture, answer, settings = self._set(), self._answers[-1], self.settings
         clicks = self.clicks if settings.click_mask else ()
         if result_mask == "off":
-            return self._lesson(answer, clicks) if clicks else None
+            return self._click_example(answer, clicks) if clicks else None
         logits = interpolate(picture.grid_rows, answer.low_res, picture.grid_columns)
         inside = logits > self._sam.mask_threshold
         target = pruned(inside, settings.erosions if result_mask == "E" else 0)
         rows, columns, values = clicked_pixels(clicks, picture.size_hw, picture.input_hw)
         target[rows, columns] = values
-        if (target == UNKNOWN).all():  # a step without a loss would go on along Adam's moments
+        if (target == UNKNOWN).all():  # a step without a loss would still move along Adam's moments
             return None
         return TrainingExample(answer.feeds, answer.choice, picture.grid_rows, picture.grid_columns, target)
 
@@ -380,10 +380,10 @@ def open_interactive(
 
     Args:
         bundle: the bundle's folder, or what open_bundle returned for it.
-        provider: "cpu", "cuda", "cuda:1" and so on; "openvino" for the encoder, "tensorrt" after maskrt build for
-            encoder and decoder, the rest on the CPU.
-        threads: of a network while it runs.
-        settings: override the bundle's, as {"learning_rate": 1e-5}; see AdaptationSpec.
+        provider: "cpu", "cuda", "cuda:1" and so on. "openvino" runs the encoder only; "tensorrt", after maskrt build,
+            runs encoder and decoder; the CPU runs the rest.
+        threads: threads of a network while it runs.
+        settings: override the bundle's, such as {"learning_rate": 1e-5}; see AdaptationSpec.
         cache_images: how many embeddings are kept in memory.
         cache_dir: a folder to keep them in as well.
 
@@ -398,6 +398,6 @@ def open_interactive(
 
 
 def _apart(prompts: Sequence[Click | Box]) -> tuple[list[Click], Box | None]:
-    """The clicks, and the last box."""
+    """Split prompts into the clicks and the last box."""
     boxes = [prompt for prompt in prompts if not isinstance(prompt, Click)]
     return [prompt for prompt in prompts if isinstance(prompt, Click)], boxes[-1] if boxes else None

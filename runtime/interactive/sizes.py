@@ -1,9 +1,9 @@
-"""The sizes that the networks of an interactive session are run at."""
+"""The sizes at which the networks of an interactive session run."""
 
 from maskrt.runtime.bundle.specs import SamSpec
 from maskrt.runtime.engines.axes import Inputs, Range
 
-CLICKS: Range = (1, 2, 64)  # points of an object that is clicked on, or its padding, and the corners of a box
+CLICKS: Range = (1, 2, 64)  # points of a prompt: clicks, and the corners of a box or the padding
 
 
 def click_decoder_inputs() -> Inputs:
@@ -12,7 +12,7 @@ def click_decoder_inputs() -> Inputs:
 
 
 def step_inputs(sam: SamSpec) -> Inputs:
-    """Return the axes of a learning step, which usually learns from one click: one row and one column of the grid."""
+    """Return the axes of a training step, which usually learns from one click: one row and one column of the grid."""
     pixels: Range = (1, 1, sam.image_size)
     cells: Range = (1, 1, sam.low_res_hw[0])
     return {

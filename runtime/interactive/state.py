@@ -1,4 +1,4 @@
-"""What a decoder has learnt as plain arrays, so that work can go on after a stop."""
+"""Turns the state of a decoder into plain arrays and back, so that work can go on after a stop."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,26 +17,29 @@ COUNTERS = ("t", "steps", "skipped_steps")
 
 
 def on_host(tensors: Tensors) -> dict[str, NDArray[Any]]:
-    """The tensors as arrays of their own, wherever they lie."""
+    """Copy tensors into arrays, from wherever they lie."""
     return {
         name: value.numpy() if isinstance(value, DeviceTensor) else np.array(value, order="C")
         for name, value in tensors.items()
     }
 
 
-def to_arrays(learned: AdamState) -> dict[str, NDArray[Any]]:
-    """Copies: weights and moments float32 by prefix and name, and the counters int64 []."""
-    groups = zip(GROUPS, (learned.weights, learned.first, learned.second), strict=True)
+def to_arrays(state: AdamState) -> dict[str, NDArray[Any]]:
+    """Copy weights and moments, float32, by prefix and name, and the counters, int64 []."""
+    groups = zip(GROUPS, (state.weights, state.first, state.second), strict=True)
     arrays = {prefix + name: value for prefix, group in groups for name, value in on_host(group).items()}
-    counts = (learned.t, learned.steps, learned.skipped)
+    counts = (state.t, state.steps, state.skipped)
     return arrays | {name: np.array(count, np.int64) for name, count in zip(COUNTERS, counts, strict=True)}
 
 
 def from_arrays(state: Mapping[str, NDArray[Any]], base: Weights) -> AdamState:
-    """What to_arrays was given, from copies. base: weights of the names and shapes that it must have.
+    """Return the state that to_arrays was given, from copies.
+
+    Args:
+        base: weights with the names and shapes that it must have.
 
     Raises:
-        BundleError: no step can go on from it: it is of another decoder, or damaged.
+        BundleError: the state is damaged or belongs to another decoder, so no step can go on from it.
     """
     groups: list[dict[str, NDArray[Any]]] = []
     for prefix in GROUPS:
@@ -54,5 +57,5 @@ def from_arrays(state: Mapping[str, NDArray[Any]], base: Weights) -> AdamState:
 def _count(state: Mapping[str, NDArray[Any]], name: str) -> int:
     value = np.asarray(state.get(name, ()))
     if value.size != 1 or value.dtype.kind not in "iu" or value.item() < 0:
-        raise BundleError(f"the state is damaged: {name} is no count; start anew")
+        raise BundleError(f"the state is damaged: {name} is not a count; start anew")
     return int(value.item())

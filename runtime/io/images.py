@@ -1,9 +1,9 @@
-"""Image files in, arrays out, through Pillow.
+"""Reading of image files into arrays, through Pillow.
 
-EXIF rotation is applied. Grey is repeated into three channels. 16-bit grey is divided
-by 257 (65535 becomes 255) and rounded; nothing is clipped. Of 16-bit colour PNG, Pillow keeps the high bytes. Alpha is
-dropped and the stored colours stay, as `convert("RGB")` does in the usual training code. Palette, 1-bit and CMYK
-become RGB. Of a file with several pictures the first is read.
+EXIF rotation is applied. Grey is repeated into three channels. 16-bit grey is divided by 257 (65535 becomes 255) and
+rounded; nothing is clipped. Pillow keeps the high bytes of 16-bit colour PNG. Alpha is dropped and the stored colours
+stay, as `convert("RGB")` does in the usual training code. Palette, 1-bit and CMYK become RGB. Only the first picture of
+a file is read.
 """
 
 import io
@@ -20,7 +20,7 @@ from maskrt.runtime.errors import InputError
 
 MAX_PIXELS = 50_000_000
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
-# Only what cameras and annotation tools write: every decoder less is one less to fear.
+# Only what cameras and annotation tools write: every decoder is a risk.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 _pillow_limit = threading.Lock()
 
@@ -40,10 +40,10 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
 
 
 def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """As read_image, of a file's bytes; errors call it by `name`.
+    """Read a picture from a file's bytes, as read_image does; errors call it by `name`.
 
     Raises:
-        InputError: as read_image.
+        InputError: see read_image; also when there are no bytes.
     """
     if not data:
         raise InputError(f"{name} is empty: send a picture")
@@ -55,7 +55,7 @@ def read_truth(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.boo
     """Read a mask file as bool [H, W]: true where its grey value exceeds 127.
 
     Raises:
-        InputError: as read_image; also when the brightest pixel is grey 1 to 127, since a file of class numbers would
+        InputError: see read_image; also when the brightest pixel is grey 1 to 127, since a file of class numbers would
             otherwise read as an empty mask.
     """
     grey = _grey(Path(path), max_pixels)
@@ -68,21 +68,21 @@ def read_rough(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.flo
     """Read a mask file as float32 [H, W] in [0, 1]: its grey value / 255.
 
     Raises:
-        InputError: as read_truth.
+        InputError: see read_truth.
     """
     grey = _grey(Path(path), max_pixels)
     if 0 < int(grey.max()) <= 127:
         raise InputError(
-            f"{path}: the brightest value is {int(grey.max())}: a mask has 255; for class numbers, --labels"
+            f"{path}: the brightest value is {int(grey.max())}: a mask has 255; use --labels for class numbers"
         )
     return grey.astype(np.float32) / np.float32(255)
 
 
 def read_labels(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Read a picture of class numbers, uint8 or uint16 [H, W]. Of a palette, the numbers are the classes.
+    """Read a picture of class numbers, uint8 or uint16 [H, W]. With a palette, its numbers are the classes.
 
     Raises:
-        InputError: as read_image; also for a picture in colour.
+        InputError: see read_image; also for a picture in colour.
     """
     with _decoded(Path(path), max_pixels) as image:
         if image.mode.startswith("I"):
@@ -102,7 +102,7 @@ def _grey(path: Path, max_pixels: int) -> NDArray[np.uint8]:
 
 @contextmanager
 def _decoded(path: Path, max_pixels: int) -> Iterator[Image.Image]:
-    """The decoded, upright picture, closed at the end of the block."""
+    """Open the decoded, upright picture, and close it at the end of the block."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.stat().st_size == 0:
@@ -113,7 +113,7 @@ def _decoded(path: Path, max_pixels: int) -> Iterator[Image.Image]:
 
 @contextmanager
 def _upright(file: Callable[[], Path | io.BytesIO], name: str, max_pixels: int) -> Iterator[Image.Image]:
-    """As _decoded, of what `file` gives anew each time that the picture is read."""
+    """Do what _decoded does for whatever `file` returns; it is called each time that the picture is read."""
     try:
         with _opened(file()) as image:
             _check_size(name, image.size, max_pixels)
@@ -166,7 +166,7 @@ def _rgb(name: str, image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _eight_bits(name: str, image: Image.Image) -> NDArray[np.uint8]:
-    """Grey of 16 bits as uint8 [H, W]. Pillow holds it in mode I;16 or, from PGM, as 32-bit I."""
+    """Convert grey of 16 bits to uint8 [H, W]. Pillow holds it in mode I;16 or, from PGM, as 32-bit I."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise InputError(f"{name} has 32-bit values: convert it to 8 or 16 bits")

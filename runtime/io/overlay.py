@@ -15,7 +15,7 @@ TINT = 0.4  # share of the mask's colour; the picture below stays readable
 
 
 def overlay(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], roi: Roi) -> NDArray[np.uint8]:
-    """The image with the mask tinted and outlined, and the region of interest framed.
+    """Return the image with the mask tinted and outlined, and the region of interest framed.
 
     Args:
         rgb: uint8 [H, W, 3].
@@ -38,7 +38,7 @@ def overlay(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], roi: Roi) -> NDArra
 
 
 def outline(mask: NDArray[np.bool_], width: int = 1) -> NDArray[np.bool_]:
-    """The mask's pixels within `width` steps (4-neighbourhood) of the background; the border is no background."""
+    """Return the mask's pixels within `width` steps (4-neighbourhood) of the background; beyond the border is none."""
     inner = mask
     for _ in range(width):
         padded = np.pad(inner, 1, mode="edge")
@@ -47,12 +47,12 @@ def outline(mask: NDArray[np.bool_], width: int = 1) -> NDArray[np.bool_]:
 
 
 def segments_picture(segments: Segments, size_hw: tuple[int, int] | None = None, seed: int = 0) -> NDArray[np.uint8]:
-    """Every segment in a colour of its own, painted from large to small so that none is hidden.
+    """Paint every segment in a colour of its own, from large to small so that none is hidden.
 
     Args:
         segments: any number of them.
-        size_hw: of the picture; None is the segments' own size, another one is sampled nearest.
-        seed: of the colours.
+        size_hw: the picture's size; None keeps the segments' own, another one is sampled nearest.
+        seed: the seed of the colours.
 
     Returns:
         uint8 [H, W, 3], black where there is no segment.
@@ -73,7 +73,7 @@ def segments_picture(segments: Segments, size_hw: tuple[int, int] | None = None,
 
 
 def framed(rgb: NDArray[np.uint8], windows_xywh: Sequence[Roi]) -> NDArray[np.uint8]:
-    """The image with windows framed, a new array uint8 [H, W, 3]; those of a two-stage segmenter's second look."""
+    """Return the image, a new uint8 [H, W, 3], with the windows framed that a two-stage segmenter looked at again."""
     picture = rgb.copy()
     for window in windows_xywh:
         _frame(picture, window, 2 * _line(rgb.shape), WINDOW_RGB)
@@ -81,7 +81,7 @@ def framed(rgb: NDArray[np.uint8], windows_xywh: Sequence[Roi]) -> NDArray[np.ui
 
 
 def _line(shape: tuple[int, ...]) -> int:
-    """Width of a line in pixels that is seen in a picture [H, W, ...]."""
+    """Return the width in pixels of a line that is visible in a picture [H, W, ...]."""
     return max(1, round(min(shape[:2]) / 540))
 
 

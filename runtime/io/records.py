@@ -1,4 +1,7 @@
-"""results.jsonl: one line per frame, appended with one write and fsynced, repaired after a crash; one writer a time."""
+"""The file results.jsonl: a line per frame, appended with one write and fsynced. It is repaired after a crash.
+
+Only one run writes to it at a time.
+"""
 
 import hashlib
 import os
@@ -22,8 +25,11 @@ RESULTS = "results.jsonl"
 
 
 class RunSettings(msgspec.Struct, frozen=True):
-    """What decides the outputs besides the frame: the sha256 of bundle.json, which holds those of the models, its
-    class names, and the options that override the bundle's."""
+    """The settings that, besides the frame, decide the outputs.
+
+    bundle_sha256: of bundle.json, which holds those of the models. classes: the bundle's class names. options: those
+    that override the bundle's.
+    """
 
     bundle_sha256: str
     classes: tuple[str, ...]
@@ -33,7 +39,7 @@ class RunSettings(msgspec.Struct, frozen=True):
 class Record(msgspec.Struct, frozen=True):
     """One line. files: path below the folder -> sha256. frame_sha256: of the decoded pixels, not of the file.
 
-    stages: of a two-stage segmenter, what was looked at again, and at what size.
+    stages: the windows that a two-stage segmenter looked at again, and at what size.
     """
 
     name: str = msgspec.field(name="source")
@@ -51,7 +57,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Records:
-    """The file, opened for appending; `latest` maps a frame's name to its last line."""
+    """The file results.jsonl, opened for appending; `latest` maps a frame's name to its last line."""
 
     def __init__(self, path: Path) -> None:
         """Open, create or repair the file.
@@ -91,13 +97,16 @@ class Records:
         self.latest[record.name] = record
 
     def close(self) -> None:
-        """Close the file; again does nothing."""
+        """Close the file; a second call does nothing."""
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
 
     def _lock(self) -> None:
-        """Until the file is closed, also by a crash: another run would take our half-written files for leftovers."""
+        """Lock the file until it is closed, also by a crash.
+
+        Another run would take our half-written files for leftovers.
+        """
         if fcntl is None:
             return
         try:
@@ -125,7 +134,7 @@ class Records:
 
 
 def sha256_of_pixels(rgb: NDArray[np.uint8]) -> str:
-    """The hex sha256 of an image's shape and values."""
+    """Return the hex sha256 of an image's shape and values."""
     digest = hashlib.sha256(repr(rgb.shape).encode())
     digest.update(np.ascontiguousarray(rgb).data)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Regions of interest from files."""
+"""Reading of regions of interest from files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ class _RoiFile(msgspec.Struct):
 
 
 def roi_reader(folder: Path) -> RoiOf:
-    """A function from a frame's name to `roi_xywh` in FOLDER/NAME.json.
+    """Return a function from a frame's name to `roi_xywh` in FOLDER/NAME.json.
 
     Raises:
         InputError: no such folder; the function raises it for a missing or unreadable file.

@@ -1,11 +1,11 @@
-"""Where results go: a folder with one file per frame and kind, and results.jsonl with one line per frame.
+"""Writing of results to a folder: one file per frame and kind, and results.jsonl with one line per frame.
 
 OUT/mask/STEM.png         0 or 255: the class of interest
 OUT/label/STEM.png        the class number of every pixel
 OUT/probability/STEM.png  16 bits; value / 65535 is the segmenter's probability of the class of interest
 OUT/segments/STEM.json    segments in COCO style, run lengths uncompressed
 OUT/overlay/STEM.png      mask and region of interest over the image; contains the image, so only on request
-OUT/results.jsonl         a Record per frame; of several lines for one frame the last holds
+OUT/results.jsonl         a Record per frame; where a frame has several lines, the last one holds
 """
 
 import os
@@ -29,7 +29,7 @@ from maskrt.runtime.types import BadFrame, Frame, Result, Roi, Segments
 
 
 class Sink(Protocol):
-    """Takes the outcome of every frame, for use in a `with` block."""
+    """A place for the outcome of every frame, for use in a `with` block."""
 
     def is_done(self, frame: Frame, roi: Roi) -> bool: ...
 
@@ -45,7 +45,7 @@ class Sink(Protocol):
 
 
 class FolderSink(Closeable):
-    """Writes the kinds asked for, each file atomically, and the frame's line after its files."""
+    """A folder of results. It writes each file atomically, and a frame's line after its files."""
 
     def __init__(self, out: Path, kinds: tuple[str, ...], settings: RunSettings, resume: bool = False) -> None:
         """Open or create the folder.
@@ -53,7 +53,7 @@ class FolderSink(Closeable):
         Args:
             out: new, empty, or with `resume` one that an earlier run wrote.
             kinds: keys of WRITERS.
-            settings: of this run; frames done with other settings are not done.
+            settings: this run's; a frame done with other settings does not count as done.
 
         Raises:
             InputError: an unknown kind, or a folder that holds something else.
@@ -72,11 +72,11 @@ class FolderSink(Closeable):
 
     @property
     def differing(self) -> int:
-        """How many earlier frames were done with another bundle or other options, and will be done again."""
+        """The number of earlier frames that were done with another bundle or other options, and will be done again."""
         return sum(r.status == "ok" and r.settings != self._settings for r in self._records.latest.values())
 
     def is_done(self, frame: Frame, roi: Roi) -> bool:
-        """Whether an earlier run did this very frame with these settings and its files are still what it wrote."""
+        """Return whether an earlier run did this very frame with these settings, and its files are what it wrote."""
         record = self._records.latest.get(frame.name)
         if record is None or record.status != "ok" or record.settings != self._settings:
             return False
@@ -141,7 +141,7 @@ class FolderSink(Closeable):
 
 
 def coco_segments(segments: Segments, segment_classes: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, Any]:
-    """Segments as in segment_anything's JSON, with their class.
+    """Convert segments to segment_anything's JSON, with their class.
 
     bbox is x, y, width, height of the pixels covered, as pycocotools has it; segment_anything's own is one smaller
     each way. `pycocotools.mask.frPyObjects` takes the run lengths as they are.
@@ -175,7 +175,7 @@ def coco_segments(segments: Segments, segment_classes: NDArray[np.int64], classe
 
 
 def png_bytes(values: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
-    """A PNG file of grey [H, W] in 8 or 16 bits, or of RGB [H, W, 3]."""
+    """Encode grey [H, W] in 8 or 16 bits, or RGB [H, W, 3], as a PNG file."""
     buffer = BytesIO()
     # Level 1: at 1920 x 1080 half the time of Pillow's default for a photograph, and masks are small anyway.
     Image.fromarray(values).save(buffer, "PNG", compress_level=1)

@@ -1,4 +1,4 @@
-"""Where frames come from: one image, a folder, a glob, or a video file."""
+"""Sources of frames: one image, a folder, a glob, or a video file."""
 
 import glob
 import re
@@ -16,7 +16,7 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm")
 
 
 class Source(Protocol):
-    """Frames in order, for use in a `with` block.
+    """A source of frames in order, for use in a `with` block.
 
     Frame.name names the frame's outputs: the stem of an image file, or VIDEO_000123. length is None where the number
     of frames is not known beforehand.
@@ -35,7 +35,7 @@ class Source(Protocol):
 
 
 class ImageSource(Closeable):
-    """Image files, read one at a time."""
+    """A source of image files, read one at a time."""
 
     def __init__(self, files: Sequence[Path], max_pixels: int = MAX_PIXELS) -> None:
         _check_names(files)
@@ -55,15 +55,15 @@ class ImageSource(Closeable):
                 yield BadFrame(index, file.stem, str(error))
 
     def close(self) -> None:
-        """Nothing is open between two images."""
+        """Do nothing: no file is open between two images."""
 
 
 def open_source(spec: str, max_pixels: int = MAX_PIXELS) -> Source:
     """Open what a user names.
 
     Args:
-        spec: an image; a folder, of which the image files directly inside are taken in natural order (2 before 10),
-            without hidden ones; a glob such as "ward/*/*.png"; or a video file.
+        spec: an image; a folder, whose image files are taken in natural order (2 before 10), without hidden ones and
+            subfolders; a glob such as "ward/*/*.png"; or a video file.
         max_pixels: larger frames become BadFrames.
 
     Raises:
@@ -79,7 +79,7 @@ def open_source(spec: str, max_pixels: int = MAX_PIXELS) -> Source:
 
 
 def image_files(spec: str) -> list[Path]:
-    """The files of an image, a folder or a glob, as open_source takes them.
+    """Return the files of an image, a folder or a glob, as open_source takes them.
 
     Raises:
         InputError: nothing is there.
@@ -95,7 +95,7 @@ def image_files(spec: str) -> list[Path]:
 
 
 def natural_key(name: str) -> list[str | int]:
-    """A sort key by which frame_2 comes before frame_10."""
+    """Return a sort key by which frame_2 comes before frame_10."""
     # re.split with a group alternates text and digits, so that like is compared with like.
     return [int(part) if at % 2 else part.casefold() for at, part in enumerate(re.split(r"(\d+)", name))]
 
@@ -112,7 +112,7 @@ def _images(candidates: Iterator[Path], where: str) -> list[Path]:
 
 
 def check_name(name: str, file: Path) -> None:
-    """Refuse a file by whose name no result can be written.
+    """Refuse a file name by which no result can be written.
 
     Raises:
         InputError: it is not UTF-8.

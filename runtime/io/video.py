@@ -1,4 +1,4 @@
-"""Frames of a video file through PyAV, with damage reported instead of passed on."""
+"""Reading of a video file through PyAV; damage is reported instead of passed on."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +59,7 @@ class VideoSource(Closeable):
             yield BadFrame(index, f"{self._path.stem}_{index:06d}", f"{self._path}: {missing}")
 
     def _decoded(self) -> Iterator[Any]:
-        """Decoded frames, or a sentence where a packet cannot be decoded."""
+        """Yield decoded frames, or a sentence where a packet cannot be decoded."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -103,7 +103,7 @@ class VideoSource(Closeable):
         return float(frame.time or 0.0) + max(shown_s, self._interval_s())
 
     def _missing(self, end_s: float) -> str | None:
-        """What is missing at the end, judged by the duration that the container states, which a cut does not change."""
+        """Say what is missing at the end, by the duration that the container states, which a cut does not change."""
         if end_s == 0:
             return "no frame could be decoded"
         stream, container = self._stream, self._container

@@ -1,1 +1,1 @@
-"""The endpoints that annotation tools ask: X-AnyLabeling's remote server and Label Studio's ML backend."""
+"""The endpoints for annotation tools: X-AnyLabeling's remote server and Label Studio's ML backend."""

@@ -1,4 +1,4 @@
-"""Who may ask: whoever has the token, or, without one, programs of this machine."""
+"""Access control: a request needs the token, or, without one, must come from this machine."""
 
 import base64
 import binascii
@@ -15,10 +15,10 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 def token_for(asked: str | None, host: str) -> str | None:
-    """The token to ask for: what was given, a random one where nothing was, None for "none".
+    """Return the token that requests need: the given one, a random one if none is given, or None for "none".
 
     Raises:
-        InputError: "none" with a host that others can reach, or an empty token.
+        InputError: "none" is given with a host that others can reach, or the token is empty.
     """
     if asked is None:
         return secrets.token_urlsafe(18)
@@ -32,7 +32,7 @@ def token_for(asked: str | None, host: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Return whether only this machine reaches an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -40,13 +40,13 @@ def is_loopback(host: str) -> bool:
 
 
 def check_access(headers: Mapping[str, str], token: str | None) -> None:
-    """Pass a request whose header Token, or whose password of Basic authorization, is the token.
+    """Check that a request's header Token, or its password of Basic authorization, is the token.
 
     Raises:
-        Refused: 401.
+        Refused: 401, it is not.
     """
     if token is None:
-        # A page in this machine's browser can give itself any name, but not send another as the host's.
+        # A web page can make its own name resolve to this machine, but its requests then send that name as the host.
         if headers.get("host", "").rpartition(":")[0] not in LOCAL_NAMES and headers.get("host") not in LOCAL_NAMES:
             raise Refused(401, "UNAUTHORIZED", "without a token this server answers to localhost only")
         return
@@ -56,7 +56,7 @@ def check_access(headers: Mapping[str, str], token: str | None) -> None:
 
 
 def _password(authorization: str) -> str:
-    """The password of Basic authorization; empty where there is none."""
+    """Return the password of Basic authorization; empty if there is none."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         return ""

@@ -27,14 +27,14 @@ ErrorBody = Callable[[int, str, str], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Service:
-    """What is served.
+    """The service: the predictor and the settings behind the routes.
 
     Args:
         model_id: the model's name for both tools.
-        model_version: what Label Studio keeps with a prediction.
-        token: None asks for none.
-        max_bytes: of a request.
-        tell: gets a line for every request that failed; nothing of a picture is in it.
+        model_version: version that Label Studio keeps with a prediction.
+        token: token that requests need; None for no token.
+        max_bytes: largest size of a request.
+        tell: gets a line for every failed request; the line holds nothing of a picture.
     """
 
     predictor: Predictor
@@ -47,7 +47,7 @@ class Service:
 
 
 def make_app(service: Service) -> Starlette:
-    """The routes of both tools."""
+    """Make the application with the routes of both tools."""
     from starlette.applications import Starlette
     from starlette.routing import Route
 
@@ -93,7 +93,7 @@ def _x_anylabeling_routes(service: Service) -> dict[tuple[str, str], Callable[[b
 
 
 def _health(_: bytes) -> Answer:
-    """Both tools ask at the same address: these are the fields of the one and of the other."""
+    """Answer with the health fields of both tools, which ask at the same address."""
     now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
     return 200, {"status": "UP", "model_class": "maskrt", "models_loaded": 1, "timestamp": now}
 
@@ -109,14 +109,14 @@ def _x_anylabeling_error(_: int, code: str, message: str) -> dict[str, Any]:
 async def _respond(
     request: Request, service: Service, answer: Callable[[bytes], Answer], as_body: ErrorBody
 ) -> Response:
-    """Check, read, answer in a thread so that the server goes on listening, and say what went wrong."""
+    """Check and read a request, answer it in a thread so that the server goes on listening, and report errors."""
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import ClientDisconnect
     from starlette.responses import Response
 
     headers = {"Cache-Control": "no-store"}
     try:
-        if request.url.path != "/health":  # says nothing but that the server is there
+        if request.url.path != "/health":  # it shows only that the server runs
             check_access(request.headers, service.token)
         status, found = await run_in_threadpool(answer, await _body(request, service.max_bytes))
     except ClientDisconnect:
@@ -131,7 +131,7 @@ async def _respond(
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:
-    """The body, of which no more than `max_bytes` is ever held."""
+    """Read the body, and never hold more than `max_bytes` of it."""
     too_large = Refused(413, "TOO_LARGE", f"the request has over {max_bytes} bytes: see --max-megabytes")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > max_bytes:
@@ -145,7 +145,7 @@ async def _body(request: Request, max_bytes: int) -> bytes:
 
 
 def _explained(error: Exception) -> tuple[int, str, str]:
-    """Status, code and one line. A defect is told by its name alone: its message may hold what was sent."""
+    """Return status, code and one line; of a defect only the name, since its message may hold what was sent."""
     if isinstance(error, Refused):
         return error.status, error.code, str(error)
     if isinstance(error, msgspec.DecodeError | UnicodeDecodeError | RecursionError):

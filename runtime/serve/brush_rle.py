@@ -1,9 +1,9 @@
 """Label Studio's brush format: the run lengths of an RGBA picture, packed into bits.
 
-Bits, the high one first: 32 with the number of values; 5 with the bits of a value, less 1; 4 x 4 with the bits of the
-four kinds of run length, each less 1; then runs. A run is a bit 1, 2 bits with the kind of its length, the length less
-1, and the value. (A bit 0 would begin a run of differing values; a mask has none, since its shortest run is a pixel of
-four equal values.) Zeros fill the last byte.
+The bits come high bit first: 32 bits hold the number of values; 5 bits the size of a value in bits, less 1; 4 x 4 bits
+the sizes of the four kinds of run length in bits, each less 1; then come the runs. A run is a bit 1, 2 bits with the
+kind of its length, the length less 1, and the value. (A bit 0 would begin a run of differing values; a mask has none,
+since its shortest run is a pixel of four equal values.) Zeros fill the last byte.
 """
 
 import numpy as np
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 VALUE_BITS = 8
 LENGTH_BITS = np.array([3, 4, 8, 16])
 LONGEST = 1 << 16
-RUNS_AT_A_TIME = 1 << 16  # bounds the memory: every bit takes 24 bytes for a moment
+RUNS_AT_A_TIME = 1 << 16  # bounds the memory: every bit takes 24 bytes during the packing
 HEADER_BITS = 32 + 5 + 4 * 4
 
 
 def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
-    """A mask as bytes of Label Studio's brush: 255 in all four channels where it is true, else 0.
+    """Encode a mask as bytes of Label Studio's brush: 255 in all four channels where it is true, else 0.
 
     Args:
         mask: bool [H, W], of fewer than 2^30 pixels.
@@ -40,7 +40,7 @@ def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
 
 
 def _runs(pixels: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Lengths, of at most 2^16 values, and values of the runs of an RGBA picture."""
+    """Return the lengths, of at most 2^16 values each, and the values of the runs of an RGBA picture."""
     starts = np.flatnonzero(np.diff(pixels, prepend=~pixels[:1]))
     lengths = 4 * np.diff(starts, append=pixels.size)
     pieces = -(-lengths // LONGEST)
@@ -50,7 +50,7 @@ def _runs(pixels: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 
 def _bits(codes: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The low `widths` bits of each code, one after the other."""
+    """Return the low `widths` bits of each code, one code after the other."""
     place_after = np.repeat(np.cumsum(widths), widths)
     from_right = place_after - 1 - np.arange(place_after.size)
     return (np.repeat(codes, widths) >> from_right & 1).astype(np.uint8)

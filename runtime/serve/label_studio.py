@@ -1,7 +1,7 @@
-"""Label Studio's ML backend: brush masks for the clicks and boxes of a task that is being annotated.
+"""Label Studio's ML backend, which answers with brush masks for the clicks and boxes of a task.
 
 Source: github.com/HumanSignal/label-studio-ml-backend (label_studio_ml/api.py, examples/segment_anything_model) and
-Label Studio's own label_studio/ml, which asks.
+Label Studio's own label_studio/ml, which sends the requests.
 """
 
 import uuid
@@ -17,12 +17,12 @@ from maskrt.runtime.serve.pictures import Pictures
 from maskrt.runtime.serve.predictor import Box, Predictor, Prompt, box_between, click_at, prompts_of
 from maskrt.runtime.serve.refused import invalid_request
 
-# What Label Studio names in a webhook when a model may learn.
+# The webhook events after which Label Studio expects a model to learn.
 TRAIN_EVENTS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED", "START_TRAINING")
 
 
 class Value(msgspec.Struct, frozen=True):
-    """A point, or a box from its upper left corner on, in percent of the picture's width and height."""
+    """A point, or a box with its upper left corner, in percent of the picture's width and height."""
 
     x: float
     y: float
@@ -34,7 +34,7 @@ class Value(msgspec.Struct, frozen=True):
 
 
 class Region(msgspec.Struct, frozen=True):
-    """Something that was drawn; `value` is a Value where `type` is that of a prompt."""
+    """A drawn region; `value` is a Value if `type` is the type of a prompt."""
 
     type: str
     value: dict[str, Any]
@@ -43,19 +43,19 @@ class Region(msgspec.Struct, frozen=True):
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What was drawn since the last prediction was taken."""
+    """The regions that were drawn since the last prediction was accepted."""
 
     result: list[Region] = []
 
 
 class Params(msgspec.Struct, frozen=True):
-    """Of a request: the context, where a person is annotating."""
+    """The parameters of a request; context: present while a person annotates."""
 
     context: Context | None = None
 
 
 class Task(msgspec.Struct, frozen=True):
-    """Of a request: where the picture is, under the name that the labeling configuration gives it."""
+    """A task; data: the picture's place, under the name that the labeling configuration gives it."""
 
     data: dict[str, Any]
 
@@ -69,7 +69,7 @@ class PredictRequest(msgspec.Struct, frozen=True):
 
 
 class SetupRequest(msgspec.Struct, frozen=True):
-    """The body of POST /setup. Host and token in it are not used: whoever connects could name any host."""
+    """The body of POST /setup; its host and token are not used, since whoever connects could name any host."""
 
     project: str
     schema: str
@@ -82,13 +82,13 @@ class WebhookRequest(msgspec.Struct, frozen=True):
 
 
 def setup(body: bytes, model_version: str) -> dict[str, Any]:
-    """The answer to POST /setup."""
+    """Answer POST /setup."""
     msgspec.json.decode(body, type=SetupRequest)
     return {"model_version": model_version}
 
 
 def webhook(body: bytes) -> tuple[int, dict[str, Any]]:
-    """Status and answer to POST /webhook: events are taken, and nothing is learnt from them."""
+    """Answer POST /webhook with a status: events are accepted, but nothing is learnt from them."""
     event = msgspec.json.decode(body, type=WebhookRequest).action
     if event not in TRAIN_EVENTS:
         return 200, {"status": "Unknown event"}
@@ -96,10 +96,11 @@ def webhook(body: bytes) -> tuple[int, dict[str, Any]]:
 
 
 def predict(body: bytes, model_version: str, predictor: Predictor, pictures: Pictures) -> dict[str, Any]:
-    """The answer to POST /predict: one prediction with a brush region per object; none where nothing was drawn.
+    """Answer POST /predict: one prediction with a brush region per object, or none if nothing was drawn.
 
     Raises:
-        Refused: 400, the body, the picture, the labeling configuration or a prompt cannot be used; 413.
+        Refused: 400, the body, the picture, the labeling configuration or a prompt cannot be used; 413, the picture is
+            too large.
     """
     request = msgspec.json.decode(body, type=PredictRequest)
     context = request.params.context if request.params is not None else None
@@ -120,14 +121,14 @@ def predict(body: bytes, model_version: str, predictor: Predictor, pictures: Pic
 
 
 def error(status: int, message: str) -> dict[str, Any]:
-    """The body of a refusal."""
+    """Return the body of a refusal."""
     return {"status": status, "detail": message}
 
 
 def _prompt_region(region: Region) -> tuple[Region, Value]:
     value = msgspec.convert(region.value, Value)
     if value.rotation:
-        raise invalid_request("a rotated rectangle is no prompt: draw it upright")
+        raise invalid_request("a rotated rectangle cannot be a prompt: draw it upright")
     if not (value.keypointlabels or value.rectanglelabels):
         raise invalid_request("a prompt has no label: choose one before clicking")
     return region, value
@@ -147,7 +148,7 @@ def _prompts(drawn: list[tuple[Region, Value]], size_hw: tuple[int, int]) -> lis
 
 def _box(corner_xy: tuple[float, float], size_wh: tuple[float, float], size_hw: tuple[int, int]) -> Box:
     height, width = size_hw
-    # Sums of percents may pass 100 by a rounding: a hundredth of a pixel is no corner outside.
+    # Rounding may push a sum of percents past 100: a hundredth of a pixel does not count as outside.
     x1, y1 = corner_xy[0] + size_wh[0], corner_xy[1] + size_wh[1]
     x1 = width if width < x1 < width + 0.01 else x1
     y1 = height if height < y1 < height + 0.01 else y1
@@ -158,13 +159,13 @@ PROMPTS = ("keypointlabels", "rectanglelabels")
 
 
 def _names(label_config: str, to_name: str) -> tuple[str, str]:
-    """The name of the brush over an image, and the key of the image in a task's data."""
-    if "<!" in label_config.replace("<!--", ""):  # entities can be nested until they fill the memory
-        raise invalid_request("the labeling configuration has a DOCTYPE: take it out")
+    """Return the name of the brush over an image, and the image's key in a task's data."""
+    if "<!" in label_config.replace("<!--", ""):  # nested entities can fill the memory
+        raise invalid_request("the labeling configuration has a DOCTYPE: remove it")
     try:
         root = ElementTree.fromstring(label_config)
     except ElementTree.ParseError as error:
-        raise invalid_request(f"the labeling configuration is no XML: {error}") from error
+        raise invalid_request(f"the labeling configuration is not XML: {error}") from error
     image = next((tag for tag in root.iter("Image") if tag.get("name") == to_name), None)
     brush = next((tag for tag in root.iter("BrushLabels") if to_name in tag.get("toName", "").split(",")), None)
     if image is None or not image.get("value", "").startswith("$"):

@@ -1,6 +1,6 @@
-"""Where a request's picture comes from: the request, a folder, or the Label Studio that was named. Nowhere else.
+"""Reads a request's picture from the request itself, one folder, or the named Label Studio, and from nowhere else.
 
-Whoever can send a task could otherwise have this machine read any file, or ask any host that it reaches.
+Otherwise, whoever sends a task could make this machine read any file, or ask any host that it reaches.
 """
 
 import base64
@@ -22,14 +22,14 @@ PORTS = {"http": 80, "https": 443}
 
 
 def decode_base64(text: str) -> bytes:
-    """The bytes of a base64 data URL, or of base64 alone.
+    """Decode a base64 data URL, or base64 alone.
 
     Raises:
-        Refused: it is neither.
+        Refused: the text is neither.
     """
     head, comma, data = text.rpartition(",")
     if comma and not (head.startswith("data:") and head.endswith(";base64")):
-        raise invalid_image("the picture is no base64 data URL: expected data:image/png;base64,...")
+        raise invalid_image("the picture is not a base64 data URL: expected data:image/png;base64,...")
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -38,7 +38,7 @@ def decode_base64(text: str) -> bytes:
 
 @dataclass(frozen=True)
 class Origin:
-    """Scheme, host and port of a URL, with the path under which a service lies."""
+    """Scheme, host and port of a URL, with the path of the service."""
 
     scheme: str
     host: str
@@ -47,40 +47,40 @@ class Origin:
 
     @classmethod
     def of(cls, url: str) -> "Origin":
-        """Of an http or https URL.
+        """Parse an http or https URL.
 
         Raises:
-            InputError: it is another.
+            InputError: the URL has another scheme, or is none.
         """
         try:
             parts = urllib.parse.urlsplit(url)
             if parts.scheme not in PORTS or not parts.hostname:
-                raise ValueError("no http or https URL")
+                raise ValueError("not http or https")
             port = parts.port or PORTS[parts.scheme]
         except ValueError as error:
-            raise InputError(f"{url[:200]!r} is no URL ({error}): expected http://HOST:PORT") from error
+            raise InputError(f"{url[:200]!r} is not a usable URL ({error}): expected http://HOST:PORT") from error
         return cls(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))
 
     def holds(self, other: "Origin") -> bool:
-        """Whether a URL is on the same host, and below the same path."""
+        """Return whether a URL is on the same host, and below the same path."""
         same = (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
         return same and f"{other.path}/".startswith(f"{self.path}/") and ".." not in other.path.split("/")
 
     def url(self, path: str) -> str:
-        """The URL of a path on this host."""
+        """Return the URL of a path on this host."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{path}"
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Reads the pictures of tasks.
+    """A reader of the pictures of tasks.
 
     Args:
-        images: the folder that Label Studio's local files, and its `upload` folder, lie in.
-        label_studio: the only host that is asked.
-        api_key: the token that it is asked with.
-        max_bytes: of a picture.
+        images: the folder of Label Studio's local files and of its `upload` folder.
+        label_studio: the only host from which pictures are fetched.
+        api_key: the token for that host.
+        max_bytes: largest size of a picture.
     """
 
     images: Path | None
@@ -89,10 +89,10 @@ class Pictures:
     max_bytes: int
 
     def read(self, url: str) -> bytes:
-        """The bytes of a picture that a task names.
+        """Read the bytes of a picture that a task names.
 
         Raises:
-            Refused: the URL is not one of those above; or there is no such picture, or it is too large.
+            Refused: the URL is not one of those above, there is no such picture, or it is too large.
         """
         if url.startswith("data:"):
             return decode_base64(url)
@@ -106,7 +106,7 @@ class Pictures:
             raise invalid_image("the task's picture is a file of Label Studio's: start with --images or --label-studio")
         if url.startswith(("http://", "https://")):
             return self._from_host(url)
-        raise invalid_image("the task's picture is no data URL, no file of Label Studio's and no http(s) URL")
+        raise invalid_image("the task's picture must be a data URL, a file of Label Studio's or an http(s) URL")
 
     def _from_folder(self, images: Path, url: str) -> bytes:
         parts = urllib.parse.urlsplit(url)
@@ -127,7 +127,7 @@ class Pictures:
             raise missing from error
 
     def _from_host(self, url: str) -> bytes:
-        refused = invalid_image("the task's picture lies on a host that this server does not ask: see --label-studio")
+        refused = invalid_image("the task's picture is on a host that this server does not ask: see --label-studio")
         try:
             origin = Origin.of(url)
         except InputError as error:
@@ -138,10 +138,10 @@ class Pictures:
         return self._ask(self.label_studio, parts.path + (f"?{parts.query}" if parts.query else ""))
 
     def _ask(self, origin: Origin, path: str) -> bytes:
-        # The URL is put together from what was checked, so that no other reading of it leads elsewhere.
+        # The URL is put together from checked parts, so that no other way to read it leads elsewhere.
         url = origin.url(urllib.parse.quote(path, safe="/?&=%+,;:@~!$'()*"))
         if not origin.holds(Origin.of(url)):
-            raise invalid_image("the task's picture lies outside of --label-studio")
+            raise invalid_image("the task's picture is outside the URL of --label-studio")
         headers = {"Authorization": f"Token {self.api_key}"} if self.api_key else {}
         opener = urllib.request.build_opener(_SameOrigin(origin))
         try:
@@ -164,7 +164,7 @@ class Pictures:
 
 
 class _SameOrigin(urllib.request.HTTPRedirectHandler):
-    """Follows redirects within one origin: another would get the token, or be one that is not to be asked."""
+    """A handler that follows redirects within one origin; another host could get the token, or must not be asked."""
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
@@ -173,5 +173,5 @@ class _SameOrigin(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         if not self.origin.holds(Origin.of(newurl)):
-            raise invalid_image("Label Studio sends the task's picture's reader to another host: not followed")
+            raise invalid_image("Label Studio redirects the task's picture to another host: not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

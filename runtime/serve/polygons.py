@@ -1,4 +1,4 @@
-"""Masks as polygons, the way X-AnyLabeling draws them: through the centres of border pixels, without holes."""
+"""Turns masks into polygons as X-AnyLabeling draws them: through the centres of border pixels, without holes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,23 +6,23 @@ from numpy.typing import NDArray
 from maskrt.kernels.contours import outer_contours
 
 Points = NDArray[np.int32]
-MOST_PX = 1.0  # no border pixel is farther from its polygon
-LEAST_SHARE = 0.2  # of the mean area: smaller polygons are left out, as X-AnyLabeling's own models do
+MOST_PX = 1.0  # the largest distance of a border pixel from its polygon
+LEAST_SHARE = 0.2  # polygons below this share of the mean area are left out, as X-AnyLabeling's own models do
 
 
 def polygons(mask: NDArray[np.bool_], epsilon_factor: float) -> list[Points]:
-    """The outlines of a mask's regions, simplified.
+    """Return the simplified outlines of a mask's regions.
 
-    Holes are filled, and regions in holes are covered by that. Regions of fewer than three corners after the
-    simplification have no area and are left out, and so are those of less than a fifth of the mean area.
+    Holes are filled, which also covers regions inside them. Regions with fewer than three corners after the
+    simplification have no area and are left out, like regions of less than a fifth of the mean area.
 
     Args:
         mask: bool [H, W].
-        epsilon_factor: the tolerance as a part of the outline's length, as X-AnyLabeling sends it; at most 1 pixel
-            is used.
+        epsilon_factor: the tolerance as a share of the outline's length, as X-AnyLabeling sends it; the tolerance is
+            at most 1 pixel.
 
     Returns:
-        One int32 [N, 2] per region: x and y, against the clock on the screen; the last is not the first again.
+        One int32 [N, 2] per region: x and y, anticlockwise on the screen; the last point does not repeat the first.
     """
     found = []
     for contour in outer_contours(np.ascontiguousarray(mask)):
@@ -35,12 +35,12 @@ def polygons(mask: NDArray[np.bool_], epsilon_factor: float) -> list[Points]:
 
 
 def simplified(contour: Points, tolerance_px: float) -> Points:
-    """The corners of a closed outline that suffice for all others to lie within a distance of the straight lines.
+    """Return the corners of a closed outline whose connecting lines lie within a distance of all its points.
 
     Args:
         contour: int32 [N, 2], x and y.
 
-    Source: Douglas and Peucker 1973, begun at the first point and the one farthest from it.
+    Source: Douglas and Peucker 1973, starting from the first point and the one farthest from it.
     """
     closed = np.concatenate([contour, contour[:1]]).astype(np.float64)
     kept = np.zeros(len(closed), np.bool_)
@@ -60,7 +60,7 @@ def simplified(contour: Points, tolerance_px: float) -> Points:
 
 
 def _distances(points: NDArray[np.float64], first: int, last: int) -> NDArray[np.float64]:
-    """How far the points between two are from the straight line that ends at both."""
+    """Return how far the points between two others are from the line segment that joins these."""
     start, along = points[first], points[last] - points[first]
     inner = points[first + 1 : last] - start
     length = float(along @ along)

@@ -1,4 +1,4 @@
-"""Masks for prompts: one interactive session, asked by one request at a time, that learns nothing."""
+"""Predicts masks for prompts with one interactive session, one request at a time; nothing is learnt."""
 
 import hashlib
 import threading
@@ -19,7 +19,7 @@ Box = tuple[int, int, int, int]
 
 
 class Session(Protocol):
-    """What is asked of an InteractiveSession."""
+    """A session as the predictor uses it; InteractiveSession is one."""
 
     def set_image(self, rgb: NDArray[np.uint8]) -> None: ...
 
@@ -28,7 +28,7 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Prompt:
-    """What names one object: clicks, and a box x0, y0, x1, y1 in pixels, corners included."""
+    """The prompt of one object: clicks, and a box x0, y0, x1, y1 in pixels, corners included."""
 
     clicks: tuple[Click, ...]
     box: Box | None = None
@@ -41,22 +41,22 @@ class Predictor:
         self._session = session
         self._max_pixels = max_pixels
         self._lock = threading.Lock()
-        self._digest = b""  # of the picture that the session holds
+        self._digest = b""  # sha256 of the picture that the session holds
         self._size_hw = (0, 0)
 
     def masks(self, picture: bytes, prompts_in: Callable[[tuple[int, int]], Sequence[Prompt]]) -> list[Mask]:
-        """One bool [H, W] mask per prompt.
+        """Return one mask, bool [H, W], per prompt.
 
         Args:
-            picture: an image file; the one that was sent last is neither decoded nor encoded anew.
-            prompts_in: the prompts in a picture of a height and width.
+            picture: an image file; if it is the same as the last one, it is neither decoded nor encoded again.
+            prompts_in: returns the prompts for a picture's height and width.
 
         Raises:
             Refused: the picture cannot be used.
             InputError: a prompt cannot be used.
         """
         digest = hashlib.sha256(picture).digest()
-        with self._lock:  # the picture too is decoded inside: one at a time bounds the memory
+        with self._lock:  # it also covers the decoding: one picture at a time bounds the memory
             if digest != self._digest:
                 self._set_image(picture)
                 self._digest = digest
@@ -73,14 +73,14 @@ class Predictor:
 
 
 def prompts_of(clicks: Sequence[Click], boxes: Sequence[Box]) -> list[Prompt]:
-    """Each box is an object of its own, with all clicks; without one, the clicks are an object."""
+    """Make a prompt of each box with all clicks, or of the clicks alone if there is no box."""
     if not boxes:
         return [Prompt(tuple(clicks))] if clicks else []
     return [Prompt(tuple(clicks), box) for box in boxes]
 
 
 def click_at(xy: tuple[float, float], positive: bool, size_hw: tuple[int, int]) -> Click:
-    """The click in the pixel under a point, which may lie on the picture's right or lower edge.
+    """Return the click in the pixel under a point, which may lie on the picture's right or lower edge.
 
     Raises:
         Refused: the point lies outside.
@@ -93,7 +93,7 @@ def click_at(xy: tuple[float, float], positive: bool, size_hw: tuple[int, int]) 
 
 
 def box_between(corner_xy: tuple[float, float], opposite_xy: tuple[float, float], size_hw: tuple[int, int]) -> Box:
-    """The box of two opposite corners.
+    """Return the box between two opposite corners.
 
     Raises:
         Refused: a corner lies outside.

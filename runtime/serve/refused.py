@@ -1,10 +1,10 @@
-"""What a request is refused with."""
+"""The errors with which a request is refused."""
 
 from maskrt.runtime.errors import InputError
 
 
 class Refused(InputError):
-    """A request that is answered with an HTTP status and a code of X-AnyLabeling's."""
+    """A refused request, which is answered with an HTTP status and one of X-AnyLabeling's codes."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -13,10 +13,10 @@ class Refused(InputError):
 
 
 def invalid_request(message: str) -> Refused:
-    """The request cannot be understood, or asks for what there is not."""
+    """Return the refusal of a request that cannot be understood, or asks for something that does not exist."""
     return Refused(400, "INVALID_REQUEST", message)
 
 
 def invalid_image(message: str) -> Refused:
-    """The request is understood, its picture cannot be used."""
+    """Return the refusal of a request whose picture cannot be used."""
     return Refused(400, "INVALID_IMAGE", message)

@@ -1,4 +1,4 @@
-"""Listening, and running the server until Ctrl-C."""
+"""Opens the socket and runs the server until Ctrl-C."""
 
 import os
 import socket
@@ -15,23 +15,23 @@ from maskrt.runtime.serve.pictures import Origin, Pictures
 from maskrt.runtime.serve.predictor import Predictor, Session
 
 API_KEY = "LABEL_STUDIO_API_KEY"
-# Each may hold a request of the largest size; one more is answered 503.
+# Each connection may hold a request of the largest size; one connection more gets 503.
 MOST_CONNECTIONS = 16
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one request: pixels of its picture, and bytes."""
+    """The limits of one request: pixels of its picture, and bytes."""
 
     max_pixels: int
     max_bytes: int
 
 
 def pictures_of(images: Path | None, label_studio: str | None, limits: Limits) -> Pictures:
-    """Where Label Studio's tasks may have their pictures; the token for it comes from the environment.
+    """Make the reader of the tasks' pictures; Label Studio's token comes from the environment.
 
     Raises:
-        InputError: the folder does not exist, or the URL is none.
+        InputError: the folder does not exist, or the URL cannot be used.
     """
     if images is not None and not images.is_dir():
         raise InputError(f"--images {images}: no such folder")
@@ -43,11 +43,11 @@ def pictures_of(images: Path | None, label_studio: str | None, limits: Limits) -
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; 0 is any port that is free.
+    """Open a listening socket; port 0 is any free port.
 
     Raises:
-        InputError: there is no such address here.
-        MaskrtError: the port is taken, or not to be had.
+        InputError: this machine has no such address.
+        MaskrtError: the port is taken, or may not be used.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -69,7 +69,7 @@ def serve(
     limits: Limits,
     tell: Callable[[str], None],
 ) -> None:
-    """Answer requests until Ctrl-C; `tell` gets the address, the token and a line for every request that failed."""
+    """Answer requests until Ctrl-C; `tell` gets the address, the token and a line for every failed request."""
     import uvicorn
 
     name = bundle.resolve().name
@@ -81,7 +81,7 @@ def serve(
     tell(f"serving {name} at http://{shown}:{port}")
     tell("token: none" if token is None else f"token: {token}")
     if not is_loopback(host):
-        tell("reachable from other machines, unencrypted: use a network that you trust")
+        tell("other machines can reach it, unencrypted: use a network that you trust")
     config = uvicorn.Config(
         app,
         log_level="warning",

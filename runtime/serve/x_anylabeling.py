@@ -1,4 +1,4 @@
-"""X-AnyLabeling's remote server: which models there are, and polygons for marks on a picture.
+"""X-AnyLabeling's remote server, which lists models and answers marks on a picture with polygons.
 
 Source: github.com/CVHub520/X-AnyLabeling-Server (app/schemas, docs/openapi.json) and what X-AnyLabeling's
 services/auto_labeling/remote_server.py reads of the answers.
@@ -18,7 +18,7 @@ WIDGETS = ("button_add_point", "button_remove_point", "button_add_rect", "button
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """A prompt in pixels: x, y of a point, or x, y of two corners of a rectangle; label 0 excludes."""
+    """A prompt in pixels: x, y of a point, or of two corners of a rectangle; label 0 marks what is not the object."""
 
     type: Literal["point", "rectangle"]
     data: list[float]
@@ -26,7 +26,7 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 class Params(msgspec.Struct, frozen=True):
-    """What is read of the settings that the client sends."""
+    """The settings from the client that are used."""
 
     marks: list[Mark] = []
     epsilon_factor: float = 0.001
@@ -41,7 +41,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 def models(model_id: str, display_name: str) -> dict[str, Any]:
-    """The answer to GET /v1/models. Nothing is offered for a whole folder: without a mark there is no object."""
+    """Answer GET /v1/models; batch processing is not offered, since without a mark there is no object."""
     about: dict[str, Any] = {
         "display_name": display_name,
         "widgets": [{"name": name, "value": None} for name in WIDGETS],
@@ -53,7 +53,7 @@ def models(model_id: str, display_name: str) -> dict[str, Any]:
 
 
 def predict(body: bytes, model_id: str, predictor: Predictor) -> dict[str, Any]:
-    """The answer to POST /v1/predict.
+    """Answer POST /v1/predict.
 
     Raises:
         Refused: 400, the body, the picture or a mark cannot be used; 404, there is no such model.
@@ -74,7 +74,7 @@ def predict(body: bytes, model_id: str, predictor: Predictor) -> dict[str, Any]:
 
 
 def error(code: str, message: str) -> dict[str, Any]:
-    """The body of a refusal."""
+    """Return the body of a refusal."""
     return {"success": False, "error": {"code": code, "message": message}}
 
 
@@ -89,12 +89,12 @@ def _prompts(marks: list[Mark], size_hw: tuple[int, int]) -> list[Prompt]:
         elif mark.label == 1:
             boxes.append(box_between((mark.data[0], mark.data[1]), (mark.data[2], mark.data[3]), size_hw))
         else:
-            raise invalid_request("a rectangle cannot exclude: use points that do")
+            raise invalid_request("a rectangle cannot mark what is not the object: use points for that")
     return prompts_of(clicks, boxes)
 
 
 def _shape(polygon: Points) -> dict[str, Any]:
-    """A polygon as a shape of X-AnyLabeling's; the label is its own name for what is not named yet."""
+    """Return a polygon as one of X-AnyLabeling's shapes; the label is its own name for an unnamed object."""
     points = polygon.astype(float).tolist()
     return {
         "label": "AUTOLABEL_OBJECT",

@@ -48,7 +48,18 @@ def run(*arguments: str | Path) -> int:
 def test_options_reach_the_session(ward: Path, tmp_path: Path, asked: dict[str, Any], capsys: Any) -> None:
     (tmp_path / "tube.safetensors").write_text("7")
     options = ["--classes", "tube,blanket", "--load", f"tube={tmp_path}/tube.safetensors", "--threads", "3"]
-    options += ["--set", "click_adaptation=C", "--set", "erosions=2", "--provider", "cuda", "--device", "1"]
+    options += [
+        "--set",
+        "click_adaptation=C",
+        "--set",
+        "erosions=2",
+        "--provider",
+        "cuda",
+        "--device",
+        "1",
+        "--cache-images",
+        "4",
+    ]
     assert run(ward, "--out", tmp_path / "out", *options) == 0
     session = asked.pop("session")
     assert asked == {
@@ -57,6 +68,7 @@ def test_options_reach_the_session(ward: Path, tmp_path: Path, asked: dict[str, 
         "threads": 3,
         "click_adaptation": "C",
         "erosions": 2,
+        "cache_images": 4,
     }
     assert (session.decoder, session.learnt["tube"]) == ("tube", 7)
     told = capsys.readouterr().out
@@ -68,7 +80,7 @@ def test_options_reach_the_session(ward: Path, tmp_path: Path, asked: dict[str, 
     ("options", "said"),
     [
         (["--classes", ","], "--classes is empty"),
-        (["--classes", "a/b"], "is to name a file"),
+        (["--classes", "a/b"], "cannot name a file"),
         (["--classes", "base"], "choose another name"),
         (["--load", "object"], "expected NAME=VALUE"),
         (["--load", "cat=x"], "there is no such class"),

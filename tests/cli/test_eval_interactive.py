@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fake_interactive import FakeOpener
+from kind_bundles import FOLDERS
 from PIL import Image
 
 from maskrt.runtime.evaluation.clicks import CONFIGURATIONS
@@ -26,6 +27,12 @@ def opener(monkeypatch: pytest.MonkeyPatch) -> FakeOpener:
     monkeypatch.setitem(sys.modules, "maskrt.cli.click_runs", None)
     del sys.modules["maskrt.cli.click_runs"]
     return opener
+
+
+@pytest.fixture
+def bundle() -> Path:
+    """The demo's; its networks are not loaded here."""
+    return FOLDERS["interactive"]
 
 
 @pytest.fixture
@@ -57,10 +64,10 @@ def without_seconds(file: Path) -> dict:
     return report
 
 
-def test_the_papers_table(maskrt: Maskrt, opener: FakeOpener, tiny_bundle: Path, folder: Path) -> None:
+def test_the_papers_table(maskrt: Maskrt, opener: FakeOpener, bundle: Path, folder: Path) -> None:
     report = folder / "report.json"
     settings = ("--set", "learning_rate=1e-5", "--set", "erosions=3", "--threads", "2")
-    code, out, err = maskrt(*arguments(tiny_bundle, folder), "--table", "--json", report, *settings)
+    code, out, err = maskrt(*arguments(bundle, folder), "--table", "--json", report, *settings)
     assert code == 0
     assert "left out: 1 objects under --min-area 100 pixels" in err
     assert [s.options["learning_rate"] for s in opener.sessions] == [1e-5] * 8
@@ -74,7 +81,7 @@ def test_the_papers_table(maskrt: Maskrt, opener: FakeOpener, tiny_bundle: Path,
     assert (found["images"], found["objects"], found["left_out"], found["failed"]) == (5, 10, 1, {})
     assert found["options"] == {"learning_rate": 1e-5, "erosions": 3}
     assert found["environment"]["threads"] == 2
-    assert found["bundle_sha256"] == hashlib.sha256((tiny_bundle / "bundle.json").read_bytes()).hexdigest()
+    assert found["bundle_sha256"] == hashlib.sha256((bundle / "bundle.json").read_bytes()).hexdigest()
     assert [(s["configuration"], s["limit"]) for s in found["sequences"]] == [
         (name, limit) for name in CONFIGURATIONS for limit in ("20@85", "30@90")
     ]
@@ -101,23 +108,23 @@ def test_the_papers_table(maskrt: Maskrt, opener: FakeOpener, tiny_bundle: Path,
     assert complete["noc"] == np.mean(clicks)
 
 
-def test_a_stopped_evaluation_goes_on(maskrt: Maskrt, opener: FakeOpener, tiny_bundle: Path, folder: Path) -> None:
+def test_a_stopped_evaluation_goes_on(maskrt: Maskrt, opener: FakeOpener, bundle: Path, folder: Path) -> None:
     chosen = ("--configs", "none,R+E+x", "--limits", "8@85")
-    assert maskrt(*arguments(tiny_bundle, folder, "whole"), *chosen, "--json", folder / "whole.json")[0] == 0
+    assert maskrt(*arguments(bundle, folder, "whole"), *chosen, "--json", folder / "whole.json")[0] == 0
     clicked = sum(session.clicked for session in opener.sessions)
     opener.stop_after = opener.sessions[1].clicked - 1
-    code, _, err = maskrt(*arguments(tiny_bundle, folder), *chosen)
+    code, _, err = maskrt(*arguments(bundle, folder), *chosen)
     assert code == 130
     assert f"interrupted: the same command again goes on from {folder / 'out'}" in err
     opener.stop_after = None
     opener.sessions.clear()
-    assert maskrt(*arguments(tiny_bundle, folder), *chosen, "--json", folder / "again.json")[0] == 0
+    assert maskrt(*arguments(bundle, folder), *chosen, "--json", folder / "again.json")[0] == 0
     assert without_seconds(folder / "again.json") == without_seconds(folder / "whole.json")
     assert 0 < sum(session.clicked for session in opener.sessions) < clicked / 2
 
 
-def test_another_run_in_the_same_folder(maskrt: Maskrt, opener: FakeOpener, tiny_bundle: Path, folder: Path) -> None:
-    common = (*arguments(tiny_bundle, folder), "--configs", "R", "--limits", "3@50")
+def test_another_run_in_the_same_folder(maskrt: Maskrt, opener: FakeOpener, bundle: Path, folder: Path) -> None:
+    common = (*arguments(bundle, folder), "--configs", "R", "--limits", "3@50")
     assert maskrt(*common)[0] == 0
     for further, field in (
         (("--set", "learning_rate=1e-5"), "options"),
@@ -128,19 +135,19 @@ def test_another_run_in_the_same_folder(maskrt: Maskrt, opener: FakeOpener, tiny
         assert code == 2
         assert err.splitlines()[0].startswith("left out: 1 objects")
         assert err.splitlines()[1:] == [
-            f"error: {folder / 'out' / 'R-3@50.safetensors'} is of a run with another {field}: choose another --out"
+            f"error: {folder / 'out' / 'R-3@50.safetensors'} is from a run with another {field}: choose another --out"
         ]
     (folder / "images" / "4.png").unlink()
     assert "another pictures_sha256: choose another --out" in maskrt(*common)[2]
 
 
 def test_single_pictures_that_are_bad_are_left_out(
-    maskrt: Maskrt, opener: FakeOpener, tiny_bundle: Path, folder: Path
+    maskrt: Maskrt, opener: FakeOpener, bundle: Path, folder: Path
 ) -> None:
     (folder / "truth" / "0.png").unlink()
     Image.fromarray(np.ones((40, 71), np.uint8)).save(folder / "truth" / "1.png")
     chosen = ("--configs", "none", "--limits", "2@50", "--json", folder / "report.json")
-    code, out, err = maskrt(*arguments(tiny_bundle, folder), *chosen)
+    code, out, err = maskrt(*arguments(bundle, folder), *chosen)
     assert code == 3
     assert "6 objects in 3 images" in out
     assert "failed: 0: " in err
@@ -162,18 +169,18 @@ def test_single_pictures_that_are_bad_are_left_out(
     ],
 )
 def test_what_cannot_be_used_is_one_line(
-    maskrt: Maskrt, opener: FakeOpener, tiny_bundle: Path, folder: Path, further: tuple[str, str], message: str
+    maskrt: Maskrt, opener: FakeOpener, bundle: Path, folder: Path, further: tuple[str, str], message: str
 ) -> None:
-    code, out, err = maskrt(*arguments(tiny_bundle, folder), *further)
+    code, out, err = maskrt(*arguments(bundle, folder), *further)
     assert (code, out) == (2, "")
     assert message in err.splitlines()[-1]
     assert opener.sessions == []
     assert not (folder / "out").exists()
 
 
-def test_steps_left_out_are_told(maskrt: Maskrt, opener: FakeOpener, tiny_bundle: Path, folder: Path) -> None:
+def test_steps_left_out_are_told(maskrt: Maskrt, opener: FakeOpener, bundle: Path, folder: Path) -> None:
     report = folder / "report.json"
-    _, out, _ = maskrt(*arguments(tiny_bundle, folder), "--configs", "E", "--limits", "3@100", "--json", report)
+    _, out, _ = maskrt(*arguments(bundle, folder), "--configs", "E", "--limits", "3@100", "--json", report)
     (sequence,) = json.loads(report.read_text())["sequences"]
     assert sequence["skipped_steps"] > 0
     assert f"E at 3@100: {sequence['skipped_steps']} steps were left out" in out

@@ -87,7 +87,8 @@ def test_no_bundle(maskrt: Maskrt, tmp_path: Path) -> None:
 def test_no_such_setting(maskrt: Maskrt) -> None:
     code, out, err = maskrt("inspect", BUNDLE, "--set", "colour=1")
     assert (code, out) == (2, "")
-    assert "option not understood" in err
+    assert "there is no setting colour" in err
+    assert "  points_per_side=40: points along each side of the grid" in err
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_every_command_has_help_with_an_example(maskrt: Maskrt, command: tuple[s
 
 
 @pytest.mark.parametrize(
-    "arguments", [("nothing",), ("run",), ("run", "a", "b", "--out", "c", "--wrong"), ("doctor", "x")]
+    "arguments", [("nothing",), ("run",), ("run", "a", "b", "--out", "c", "--wrong"), ("doctor", "x", "y")]
 )
 def test_usage_errors_are_2(maskrt: Maskrt, arguments: tuple[str, ...]) -> None:
     code, out, err = maskrt(*arguments)

@@ -127,7 +127,7 @@ def test_class_numbers(refine: Run, folders: Path, refiner_bundle: Path) -> None
         Image.fromarray(labels).save(folders / f"masks/bed_{index}.png")
     code, _, err = refine()
     assert code == 3
-    assert err.count("the brightest value is 3: a mask has 255; for class numbers, --labels") == 3
+    assert err.count("the brightest value is 3: a mask has 255; use --labels for class numbers") == 3
     code, out, _ = refine("--labels", "--write", "label", "--resume")
     assert (code, out[:6]) == (0, "3 done")
     with open_refiner(open_bundle(refiner_bundle)) as refiner:
@@ -173,7 +173,7 @@ def test_bundles_and_folders_of_the_wrong_kind(
 ) -> None:
     code, _, err = refine(bundle=tiny_bundle)
     assert code == 2
-    assert "has no refiner: export one with maskrt export refiner" in err
+    assert "takes a bundle with a refiner, which maskrt export refiner makes" in err
     code, _, err = run("run", refiner_bundle, folders / "images", "--out", folders / "out")
     assert code == 2
     assert "holds a refiner alone: use it with maskrt refine" in err

@@ -184,7 +184,7 @@ def test_a_region_per_image(run: Run, tmp_path: Path) -> None:
         (("--roi", "1,2"), 2, "expected X,Y,WIDTH,HEIGHT"),
         (("--roi", "0,0,5,5", "--roi-from", "."), 2, "exclude each other"),
         (("--roi-from", "nowhere"), 2, "nowhere: no such folder"),
-        (("--set", "points=3"), 2, "unknown field `points`"),
+        (("--set", "points=3"), 2, "there is no setting points"),
         (("--set", "vote=loud"), 2, "Invalid enum value 'loud'"),
         (("--set", "target=2"), 2, "target 2 is not one of 2 classes"),
         (("--write", "mask,video"), 2, "cannot write video; maskrt writes: mask"),

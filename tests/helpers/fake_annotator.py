@@ -135,8 +135,10 @@ def stand_in(session: FakeAnnotator, asked: dict[str, Any]) -> ModuleType:
     """A maskrt.runtime.interactive.session that opens this session, and notes what was asked for."""
 
     @contextmanager
-    def open_interactive(bundle: Path, provider: str, threads: int | None, **options: Any) -> Iterator[FakeAnnotator]:
-        asked.update(options, bundle=bundle, provider=provider, threads=threads)
+    def open_interactive(
+        bundle: Path, provider: str, threads: int | None, settings: dict[str, Any], cache_images: int
+    ) -> Iterator[FakeAnnotator]:
+        asked.update(settings, bundle=bundle, provider=provider, threads=threads, cache_images=cache_images)
         yield session
 
     module = ModuleType("maskrt.runtime.interactive.session")

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.interactive.clicks import Click
 
@@ -85,6 +86,8 @@ class FakeOpener:
         self.sessions: list[FakeSession] = []
         self.stop_after: int | None = None
 
-    def __call__(self, bundle: Path, provider: str, threads: int | None, **options: Any) -> FakeSession:
-        self.sessions.append(FakeSession(self.stop_after, **options))
+    def __call__(
+        self, bundle: Bundle, provider: str, threads: int | None, settings: Mapping[str, Any], *, cache_dir: Path
+    ) -> FakeSession:
+        self.sessions.append(FakeSession(self.stop_after, **settings, cache_dir=cache_dir))
         return self.sessions[-1]

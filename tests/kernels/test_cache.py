@@ -12,8 +12,8 @@ from maskrt.kernels.morphology import cpu as morphology
 from maskrt.kernels.morphology.reference import contour, disk
 from maskrt.kernels.patches import cpu as patches
 from maskrt.kernels.pixel_decoder import cpu as pixel_decoder
-from maskrt.kernels.pixel_decoder.reference import DecoderWeights, Grid
 from maskrt.kernels.pixel_decoder.tables import axis_table
+from maskrt.kernels.pixel_decoder.types import DecoderWeights, Grid
 from maskrt.kernels.regions import cpu as boxes_of
 from maskrt.kernels.sampling import cpu as sampling
 from maskrt.kernels.sampling.reference import resize_taps

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from maskrt.kernels import sets, voting
 from maskrt.kernels.low_res import Placement, Window, window_of
 from maskrt.kernels.morphology.reference import disk
-from maskrt.kernels.pixel_decoder.reference import DecoderWeights, Grid
 from maskrt.kernels.pixel_decoder.tables import axis_table
-from maskrt.kernels.sampling.reference import OUTSIDE, Taps, resize_taps
+from maskrt.kernels.pixel_decoder.types import DecoderWeights, Grid
+from maskrt.kernels.sampling.reference import resize_taps
+from maskrt.kernels.sampling.types import OUTSIDE, Taps
 from maskrt.kernels.selections.reference import squares_of
 from maskrt.kernels.sets import REFERENCE, KernelSet
 from maskrt.runtime.bundle.bundle import open_bundle

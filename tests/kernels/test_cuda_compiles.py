@@ -12,8 +12,8 @@ import pytest
 import maskrt.kernels
 from maskrt.kernels import voting
 from maskrt.kernels.low_res import Placement, window_of
-from maskrt.kernels.pixel_decoder.reference import DecoderWeights, Grid
 from maskrt.kernels.pixel_decoder.tables import axis_table
+from maskrt.kernels.pixel_decoder.types import DecoderWeights, Grid
 from maskrt.kernels.sampling.reference import resize_taps
 
 CAPABILITY = (7, 5)  # the oldest that CUDA 13 compiles for

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from maskrt.kernels.pixel_decoder import cpu, reference
-from maskrt.kernels.pixel_decoder.reference import DecoderWeights, Grid
 from maskrt.kernels.pixel_decoder.tables import axis_table
+from maskrt.kernels.pixel_decoder.types import DecoderWeights, Grid
 
 IMPLEMENTATIONS = [cpu, reference]
 

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from maskrt.kernels.sampling import cpu, reference
-from maskrt.kernels.sampling.reference import OUTSIDE, Taps, resize_taps
+from maskrt.kernels.sampling.reference import resize_taps
+from maskrt.kernels.sampling.types import OUTSIDE, Taps
 
 IMPLEMENTATIONS = [cpu, reference]
 

@@ -1,1 +1,1 @@
-"""TensorRT's own engines: sessions, memory, files and new weights."""
+"""TensorRT's own engines: sessions, memory, files and new weights for them."""

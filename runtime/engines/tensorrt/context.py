@@ -1,4 +1,4 @@
-"""What one caller at a time runs a TensorRT engine with."""
+"""The execution context with which one caller at a time runs a TensorRT engine."""
 
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
@@ -15,9 +15,9 @@ from maskrt.runtime.engines.tensorrt.pool import Block, DevicePool
 
 
 class ExecutionContext(Closeable):
-    """An execution context, a stream, buffers that grow as they must, and the blocks that it hands over.
+    """TensorRT's execution context with a stream, buffers that grow as they must, and a device pool for kept outputs.
 
-    A run ends when its stream is done, so what it hands over is whole, and what it was fed is no longer in use.
+    A run ends when its stream is done, so the outputs that it hands over are whole, and its feeds are no longer in use.
     """
 
     def __init__(
@@ -30,35 +30,39 @@ class ExecutionContext(Closeable):
         messages: Messages,
         failure: CaptureFailure,
     ) -> None:
-        """name: of the model; command: what builds its engine; place: of the device tensors."""
+        """Create the context. name: of the model; command: what builds its engine; place: of the device tensors.
+
+        Raises:
+            OutOfMemory, NetworkError: TensorRT cannot create it.
+        """
         self._name, self._command, self._engine, self._messages = name, command, engine, messages
         messages.clear()
         self._context: Any = engine.create_execution_context()
         if self._context is None:
-            raise messages.error(f"{name}: no execution context")
+            raise messages.error(f"{name}: TensorRT cannot create an execution context")
         self._place = place
         self._stream = Stream(cuda)
         self._buffers: dict[str, Buffer] = {}
         self._pool = DevicePool(cuda)
         self._graph_runner = CudaGraphRunner(cuda, self._stream, failure)
-        self._shapes: dict[str, tuple[int, ...]] = {}  # what the context was told last
+        self._shapes: dict[str, tuple[int, ...]] = {}  # those that the context was given last
         self._addresses: dict[str, int] = {}
         self._cuda = cuda
 
     @property
     def all_back(self) -> bool:
-        """Whether the memory of its outputs is as its last run found it."""
+        """Whether all memory of its kept outputs is back, so that the next run finds what the last one found."""
         return self._pool.all_back
 
     def run(
         self, feeds: Mapping[str, Tensor], outputs: Collection[str], keep_on_device: Collection[str]
     ) -> list[Tensor]:
-        """The outputs' values: device tensors of those to keep_on_device, copies of the others."""
+        """Run the engine, and return the outputs: device tensors of those to keep_on_device, copies of the others."""
         self._messages.clear()
         for name, value in feeds.items():
             self._set_shape(name, value)
         if missing := self._context.infer_shapes():
-            raise ValueError(f"the engine wants shapes of {', '.join(missing)} too")
+            raise ValueError(f"the engine needs the shapes of {', '.join(missing)} too")
         for name, value in feeds.items():
             self._bind(name, self._placed(name, value))
         kept: dict[str, DeviceTensor] = {}
@@ -84,7 +88,10 @@ class ExecutionContext(Closeable):
         return [kept[name] if name in kept else copies[name] for name in outputs]
 
     def drop_graph(self) -> None:
-        """Capture anew from the next run but one, since the engine's weights change. No run is under way."""
+        """Drop the CUDA graph, since the engine's weights change; the next run but one captures it anew.
+
+        No run may be under way.
+        """
         self._graph_runner.close()
 
     def _execute(self) -> None:
@@ -108,7 +115,7 @@ class ExecutionContext(Closeable):
         self._shapes[name] = value.shape
 
     def _output(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """The shape and type that an output will have."""
+        """Return the shape and type that an output will have."""
         dtype, _ = numpy_type(self._engine.get_tensor_dtype(name))
         shape = tuple(int(size) for size in self._context.get_tensor_shape(name))
         if min(shape, default=0) < 0:
@@ -116,15 +123,15 @@ class ExecutionContext(Closeable):
         return shape, np.dtype(dtype)
 
     def _placed(self, name: str, value: Tensor) -> int:
-        """The address of a feed on the device, where it will be once the stream gets to it."""
+        """Return the address of a feed on the device, where it will be once the stream gets to it."""
         if isinstance(value, DeviceTensor) and not value.part:
             return value.address
         buffer = self._buffers.setdefault(name, Buffer(self._cuda))
         if not isinstance(value, DeviceTensor):
             buffer.send(value, self._stream)
             return buffer.device
-        # Copied, 2 MB for a prompt of ViT-B: rows begin where TensorRT takes no address, which wants multiples of 256,
-        # and each elsewhere, so that no graph could be used twice.
+        # Rows are copied, 2 MB for a prompt of ViT-B: they begin at addresses that TensorRT does not take, since it
+        # wants multiples of 256, and each elsewhere, so that no CUDA graph could be used twice.
         buffer.reserve(value.nbytes)
         self._stream.copy_within(buffer.device, value.address, value.nbytes)
         return buffer.device
@@ -133,7 +140,7 @@ class ExecutionContext(Closeable):
         if self._addresses.get(name) == address:
             return
         if not self._context.set_tensor_address(name, address):
-            raise self._messages.error(f"{self._name}: {name} takes no address")
+            raise self._messages.error(f"{self._name}: TensorRT refuses the address of {name}")
         self._addresses[name] = address
 
     def close(self) -> None:

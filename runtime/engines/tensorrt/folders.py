@@ -28,7 +28,7 @@ class EngineFolder:
 
     @property
     def folder(self) -> Path:
-        """ROOT/BELOW/..."""
+        """The path ROOT/BELOW/..."""
         return self.root.joinpath(*self.below)
 
     def check(self) -> None:
@@ -44,7 +44,7 @@ class EngineFolder:
         """Make the folder, for its owner alone, and make sure that it can be written.
 
         Raises:
-            OSError: it cannot, or as of check().
+            OSError: it cannot be made or written, or see check().
         """
         self.root.parent.mkdir(parents=True, exist_ok=True)
         for count in range(len(self.below) + 1):
@@ -55,12 +55,12 @@ class EngineFolder:
 
 
 def user_root() -> Path:
-    """The engines in the user's cache."""
+    """Return the folder of all engines in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskrt" / FOLDER
 
 
 def bundle_places(bundle: Path, *below: str) -> tuple[EngineFolder, EngineFolder]:
-    """BUNDLE/engines/BELOW, and the same in the user's cache, under the bundle's name and a hash of where it is."""
+    """Return BUNDLE/engines/BELOW, and the same in the user's cache under the bundle's name and its path's hash."""
     bundle = bundle.resolve()
     place = hashlib.sha256(os.fsencode(bundle)).hexdigest()[:12]
     name = f"{plain(bundle.name)}-{place}"
@@ -68,10 +68,10 @@ def bundle_places(bundle: Path, *below: str) -> tuple[EngineFolder, EngineFolder
 
 
 def unsigned_cache(model: Path, engine: str) -> Path:
-    """A folder for what an engine makes of one file, and runs again without a look at where it came from.
+    """Make and return a folder for what an engine builds from one file and runs again without checking its origin.
 
-    In the user's cache alone: what lies in a bundle may have come along with it. The key is the sha256 of the file and
-    of weights beside it, since ONNX Runtime does not look at weights when it reuses an engine.
+    It lies in the user's cache, never in a bundle: what lies there may have come along with the bundle. The key is the
+    sha256 of the file and of weights beside it, since ONNX Runtime does not look at weights when it reuses an engine.
 
     Args:
         model: the ONNX file.
@@ -95,17 +95,17 @@ def unsigned_cache(model: Path, engine: str) -> Path:
 
 
 def plain(name: str) -> str:
-    """A name with nothing in it that a file's name may not have anywhere."""
+    """Replace what a file's name may not have on some system."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
 
 
 def trusted_owners() -> tuple[int, ...]:
-    """Users whose files may run: this one, and who could become this one anyway. Empty on Windows, which has none."""
+    """Return the users whose files may run: this one and root, who could become this one. Windows has none: empty."""
     return (0, os.geteuid()) if os.name == "posix" else ()
 
 
 def open_to_others(status: os.stat_result) -> bool:
-    """Whether another user owns a file or folder, or may change it."""
+    """Return whether another user owns a file or folder, or may change it."""
     owners = trusted_owners()
     return bool(owners) and (status.st_uid not in owners or bool(status.st_mode & 0o022))
 

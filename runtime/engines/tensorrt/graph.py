@@ -1,4 +1,4 @@
-"""The work of a lane as one CUDA graph: one launch in place of one for every kernel."""
+"""The work of an execution context as one CUDA graph: one launch in place of one for every kernel."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from maskrt.runtime.errors import NetworkError
 
 @dataclass
 class CaptureFailure:
-    """Why a network cannot be captured, for all lanes of its session; empty as long as nothing is known."""
+    """The reason why a network cannot be captured, for all execution contexts of its session; empty if unknown."""
 
     reason: str = ""
 
 
 class CudaGraphRunner(Closeable):
-    """Enqueues a lane's work, from the second time with the same shapes and addresses as a graph.
+    """The runner of an execution context's work, as a graph from the second time with the same shapes and addresses.
 
     The first run with new shapes is an ordinary one, since TensorRT prepares for them in it; the second is captured.
-    A graph holds what it was captured with, so anything that changes drops it.
+    A graph holds what it was captured with, so any change drops it.
 
     Source: NVIDIA TensorRT documentation, "CUDA Graphs" under Performance Best Practices.
     """

@@ -1,4 +1,4 @@
-"""TensorRT's Python module: which versions are taken, what it logs, its element types in NumPy's words."""
+"""TensorRT's Python module: its supported versions, its log, and its element types in NumPy's words."""
 
 import functools
 from collections import deque
@@ -24,7 +24,7 @@ TYPES: dict[str, tuple[DTypeLike, str]] = {
 
 
 def load_tensorrt() -> Any:
-    """The module `tensorrt`, of a version that maskrt knows.
+    """Import the module `tensorrt`, of a version that maskrt supports.
 
     Raises:
         ProviderUnavailable: it is absent, does not load, or is too old or too new.
@@ -36,13 +36,13 @@ def load_tensorrt() -> Any:
     version = tuple(int(part) for part in tensorrt.__version__.split(".")[:2])
     if not OLDEST <= version < BEYOND:
         raise ProviderUnavailable(
-            f"TensorRT {tensorrt.__version__} is none that maskrt takes, 10.12 to 11: pip install 'maskrt[tensorrt]'"
+            f"Unsupported TensorRT {tensorrt.__version__}: maskrt supports 10.12 to 11; pip install 'maskrt[tensorrt]'"
         )
     return tensorrt
 
 
 class Messages:
-    """The last errors that TensorRT has logged; its calls return no reason, they log it."""
+    """The last errors that TensorRT has logged: its calls log their reasons and do not return them."""
 
     def __init__(self) -> None:
         self._texts: deque[str] = deque(maxlen=20)
@@ -56,7 +56,7 @@ class Messages:
         self._texts.clear()
 
     def error(self, what: str) -> NetworkError:
-        """The error for a call that failed; what: of which engine, and what failed."""
+        """Return the error for a call that failed. what: which engine, and what failed."""
         reason = " ".join("; ".join(self._texts).split())[:400] or "TensorRT gives no reason"
         full = any(sign in reason.lower() for sign in NO_MEMORY)
         if full:
@@ -66,7 +66,7 @@ class Messages:
 
 @functools.cache
 def logger_of(tensorrt: Any) -> tuple[Any, Messages]:
-    """The one logger of the process, since TensorRT keeps the first that it is given, and what it has collected."""
+    """Return the process's one logger, since TensorRT keeps the first that it is given, and what it has collected."""
     messages = Messages()
 
     class Collecting(tensorrt.ILogger):  # type: ignore[misc]
@@ -81,14 +81,14 @@ def logger_of(tensorrt: Any) -> tuple[Any, Messages]:
 
 
 def parser_errors(parser: Any) -> str:
-    """What an OnnxParser or OnnxParserRefitter found wrong, in one line."""
+    """Return what an OnnxParser or OnnxParserRefitter found wrong, in one line."""
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     reasons = "; ".join(f"{error.node_operator()} {error.node_name()}: {error.desc()}".strip(" :") for error in errors)
     return reasons or "no reason given"
 
 
 def numpy_type(data_type: Any) -> tuple[DTypeLike, str]:
-    """NumPy's type of a DataType, and ONNX Runtime's word for it.
+    """Return NumPy's type of a DataType, and ONNX Runtime's word for it.
 
     Raises:
         BundleError: NumPy has no such type.

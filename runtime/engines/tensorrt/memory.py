@@ -14,7 +14,7 @@ from maskrt.runtime.errors import NetworkError, OutOfMemory, ProviderUnavailable
 
 @dataclass(frozen=True)
 class Gpu:
-    """What an engine depends on. driver: the CUDA version of the driver, as 13.0."""
+    """The GPU and driver that an engine depends on. driver: the CUDA version of the driver, such as 13.0."""
 
     name: str
     compute_capability: str
@@ -25,7 +25,7 @@ class Cuda:
     """The CUDA runtime of this process, and one of the GPUs that CUDA_VISIBLE_DEVICES leaves it."""
 
     def __init__(self, device: int = 0) -> None:
-        """Raises ProviderUnavailable where the bindings or the GPU of this number are absent."""
+        """Load the CUDA bindings; raise ProviderUnavailable where they or the GPU of this number are absent."""
         try:
             from cuda.bindings import runtime
         except ImportError as error:
@@ -47,12 +47,12 @@ class Cuda:
     def select(self) -> None:
         """Let the calling thread allocate, create and launch on this GPU.
 
-        Each thread starts on the first, and other libraries may have changed it since: whoever begins work asks again.
+        Each thread starts on the first GPU, and other libraries may change that: so all work begins with this call.
         """
         self.call("cudaSetDevice", self.device)
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """Call a function of the runtime; its value, or None where it returns its status alone.
+        """Call a function of the runtime; return its value, or None where it returns its status alone.
 
         Raises:
             OutOfMemory: the GPU's memory, or the host's that is pinned, is full.
@@ -74,7 +74,7 @@ class Cuda:
         self.runtime.cudaGetLastError()
 
     def gpu(self) -> Gpu:
-        """The GPU that engines run on."""
+        """Return the GPU that engines run on."""
         properties = self.call("cudaGetDeviceProperties", self.device)
         driver = self.call("cudaDriverGetVersion")
         name = properties.name.partition(b"\0")[0].decode()
@@ -82,7 +82,7 @@ class Cuda:
 
 
 class Stream(Closeable):
-    """Work that the GPU does in order."""
+    """A CUDA stream: work that the GPU does in order."""
 
     def __init__(self, cuda: Cuda) -> None:
         self._cuda = cuda
@@ -95,15 +95,15 @@ class Stream(Closeable):
         return int(self._stream)
 
     def copy_in(self, device: int, host: int, nbytes: int) -> None:
-        """From host to device, once the stream gets to it."""
+        """Copy from host to device, once the stream gets to it."""
         self._copy(device, host, nbytes, self._cuda.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice)
 
     def copy_out(self, host: int, device: int, nbytes: int) -> None:
-        """From device to host, once the stream gets to it."""
+        """Copy from device to host, once the stream gets to it."""
         self._copy(host, device, nbytes, self._cuda.runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost)
 
     def copy_within(self, target: int, source: int, nbytes: int) -> None:
-        """From one place on the device to another, once the stream gets to it."""
+        """Copy from one place on the device to another, once the stream gets to it."""
         self._copy(target, source, nbytes, self._cuda.runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice)
 
     def _copy(self, target: int, source: int, nbytes: int, kind: Any) -> None:
@@ -111,7 +111,7 @@ class Stream(Closeable):
             self._cuda.call("cudaMemcpyAsync", target, source, nbytes, kind, self._stream)
 
     def capture(self, enqueue: Callable[[], None]) -> Any:
-        """The graph of what `enqueue` gives to the stream; nothing of it is done.
+        """Capture what `enqueue` gives to the stream as a graph; nothing of it is done.
 
         Raises:
             NetworkError: something in it cannot be captured. The stream is as it was.
@@ -131,15 +131,15 @@ class Stream(Closeable):
         return self._cuda.call("cudaStreamEndCapture", self._stream)
 
     def launch(self, executable: Any) -> None:
-        """All of an executable graph, once the stream gets to it."""
+        """Launch an executable graph, once the stream gets to it."""
         self._cuda.call("cudaGraphLaunch", executable, self._stream)
 
     def wait(self) -> None:
-        """Until everything is done."""
+        """Wait until everything is done."""
         self._cuda.call("cudaStreamSynchronize", self._stream)
 
     def close(self) -> None:
-        """Wait and free it."""
+        """Wait until everything is done, and free the stream."""
         stream, self._stream = self._stream, None
         if stream is not None:
             try:
@@ -149,9 +149,9 @@ class Stream(Closeable):
 
 
 class Buffer(Closeable):
-    """Memory of one tensor on the device and, of what crosses, pinned on the host, where copies run beside other work.
+    """Memory of one tensor on the device and, if it crosses, on the host, pinned so that copies run beside other work.
 
-    device: its address there.
+    device: the address on the device.
     """
 
     def __init__(self, cuda: Cuda) -> None:
@@ -168,7 +168,7 @@ class Buffer(Closeable):
         self.device = self._cuda.call("cudaMalloc", self._size)
 
     def view(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """The host's memory as an array; valid until it grows or is closed."""
+        """Return the host's memory as an array; it is valid until the buffer grows or is closed."""
         count = int(np.prod(shape, dtype=np.int64))
         block = memoryview((ctypes.c_uint8 * self._host_size).from_address(self._host))
         view: NDArray[Any] = np.frombuffer(block, dtype, count).reshape(shape)
@@ -187,7 +187,7 @@ class Buffer(Closeable):
         stream.copy_out(self._host, self.device, nbytes)
 
     def _pin(self) -> None:
-        """The host's memory, as large as the device's. Only what crosses needs it."""
+        """Allocate the host's memory, as large as the device's. Only what crosses needs it."""
         if not self._host:
             self._host, self._host_size = self._cuda.call("cudaMallocHost", self._size), self._size
 

@@ -1,4 +1,4 @@
-"""Output memory that lane after run hands over to device tensors, and has back when they are gone."""
+"""Output memory that each run hands over to device tensors, and that comes back when they are gone."""
 
 import threading
 import weakref
@@ -18,7 +18,7 @@ class Block:
         self._cuda = cuda
 
     def fetch(self, offset: int, nbytes: int) -> NDArray[np.uint8]:
-        """A part of it, copied to the host: uint8 [nbytes]."""
+        """Copy a part of it to the host: uint8 [nbytes]."""
         self._cuda.select()
         with Buffer(self._cuda) as buffer, Stream(self._cuda) as stream:
             buffer.reserve(nbytes)
@@ -30,7 +30,7 @@ class Block:
 
 
 class DevicePool(Closeable):
-    """The blocks of one lane's outputs, under the outputs' names. Any thread may drop one.
+    """The memory blocks of one execution context's outputs, under the outputs' names. Any thread may drop one.
 
     Allocating and freeing make the whole GPU wait, and a graph holds addresses: so a block that comes back is kept for
     the next run. What comes back is no longer in use, since a run ends when its stream is done with what it was fed.
@@ -45,11 +45,11 @@ class DevicePool(Closeable):
 
     @property
     def all_back(self) -> bool:
-        """Whether nothing of it is in use."""
+        """Whether none of its blocks is in use."""
         return self._out == 0
 
     def take(self, name: str, nbytes: int) -> Block:
-        """A block of at least `nbytes`, the one that was last given back where it suffices.
+        """Return a block of at least `nbytes`: the one that was given back last, where it suffices.
 
         Raises:
             OutOfMemory: the GPU's memory is full.
@@ -80,7 +80,7 @@ class DevicePool(Closeable):
                 self._idle[name].append((address, size))
 
     def close(self) -> None:
-        """Free what is back; what is out is freed when it comes."""
+        """Free the idle blocks; those in use are freed when they come back."""
         with self._lock:
             self._closed = True
             while self._idle:

@@ -1,4 +1,4 @@
-"""New weights for an engine that was built with others: no kernel is timed again."""
+"""New weights for an engine that was built with others; no kernel is timed again."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ def require_structure(name: str, ours: str, theirs: str) -> None:
     TensorRT itself would not notice another operator between the same weights.
 
     Args:
-        name: of the file.
+        name: the file's.
         ours, theirs: structure_sha256 of the engine's graph, and of the file.
 
     Raises:
@@ -45,10 +45,10 @@ def require_refittable(engine: Any, name: str) -> None:
 
 
 class Refit:
-    """Weights, checked against an engine; `commit` lets the engine compute with them. Until then it is as it was."""
+    """New weights, checked against an engine. `commit` sets them; until then the engine is as it was."""
 
     def __init__(self, tensorrt: Any, engine: Any, name: str) -> None:
-        """engine: an ICudaEngine; name: whose weights these are, for errors.
+        """Prepare to refit an ICudaEngine. name: whose weights these are, for errors.
 
         Raises:
             BundleError: the engine was not built to be refitted.
@@ -63,7 +63,7 @@ class Refit:
         """Set the weights. The engine may have no work under way; its execution contexts stay valid.
 
         Raises:
-            NetworkError: a part of the weights may be set, and the engine is not to be used again.
+            NetworkError: a part of the weights may be set, and the engine must not be used again.
 
         Source: NvInferRuntime.h of TensorRT 10, IRefitter::refitCudaEngine.
         """
@@ -72,13 +72,13 @@ class Refit:
 
 
 class FileRefit(Refit):
-    """The weights of an ONNX file."""
+    """New weights from an ONNX file."""
 
     def __init__(self, tensorrt: Any, engine: Any, model: Path) -> None:
-        """model: of the structure of the engine's graph.
+        """Read the weights of a file. model: an ONNX file with the structure of the engine's graph.
 
         Raises:
-            BundleError: the engine was not built for it.
+            BundleError: the engine was not built to be refitted.
             NetworkError: the file's weights do not fit the engine.
         """
         super().__init__(tensorrt, engine, model.name)
@@ -90,14 +90,14 @@ class FileRefit(Refit):
 
 
 class ArrayRefit(Refit):
-    """Weights from memory, by the names of the graph's initializers; those that are not named stay as they are."""
+    """New weights from memory, by the names of the graph's initializers; those that are not named stay as they are."""
 
     def __init__(self, tensorrt: Any, engine: Any, name: str, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """name: of the engine's model.
+        """Hand the weights to TensorRT. name: of the engine's model.
 
         Raises:
-            BundleError: the engine was not built for it.
-            NetworkError: the engine has no weights of a name, or others than float32 or of another count; or it has
+            BundleError: the engine was not built to be refitted.
+            NetworkError: the engine has no weights of a name, or they are not float32 or of another count; or it has
                 merged given ones with some that are not.
         """
         super().__init__(tensorrt, engine, name)
@@ -127,10 +127,10 @@ class ArrayRefit(Refit):
 
 
 def refitted_plan(tensorrt: Any, plan: bytes, model: Path) -> bytes:
-    """A serialised engine with the weights of another file, to be refitted again.
+    """Return a serialised engine with the weights of another file; it can be refitted again.
 
     Raises:
-        BundleError, NetworkError, OutOfMemory: as FileRefit and its commit; or the engine does not load, or not again.
+        BundleError, NetworkError, OutOfMemory: see FileRefit and its commit; or the engine does not load, or not again.
     """
     logger, messages = logger_of(tensorrt)
     runtime = tensorrt.Runtime(logger)

@@ -24,12 +24,16 @@ from maskrt.runtime.errors import BundleError, NetworkError, OutOfMemory
 class TensorRtSession(BaseSession):
     """The engine that `maskrt build` made of an ONNX file, on one GPU.
 
-    Callers share the engine; each that runs at the same time has a lane: an execution context, a stream and memory of
-    its own. Where nothing changes from run to run, a lane launches its work as one CUDA graph.
+    Callers share the engine; each that runs at the same time has an execution context, a stream and memory of its own.
+    Where nothing changes from run to run, an execution context launches its work as one CUDA graph.
     """
 
     def __init__(self, path: Path, callers: int = 1, device: int = 0) -> None:
-        """callers: that run at the same time; more wait for one another. device: the GPU's number.
+        """Load the engine of an ONNX file.
+
+        Args:
+            callers: how many run at the same time; more wait for one another.
+            device: the GPU's number.
 
         Raises:
             ProviderUnavailable: TensorRT, its CUDA bindings or the GPU is absent.
@@ -61,7 +65,7 @@ class TensorRtSession(BaseSession):
         self._failure = CaptureFailure()
         # Read now: the bundle may be exported anew while the engine runs.
         self._structure = _structure_of(path) if self._engine.refittable else ""
-        # One place per caller; its lane is opened when it is first needed.
+        # One place per caller; its execution context is opened when it is first needed.
         self._callers = callers
         self._idle: list[ExecutionContext | None] = [None] * callers
         self._refits = 0  # that are under way, or wait for runs to end
@@ -69,7 +73,7 @@ class TensorRtSession(BaseSession):
 
     @property
     def not_captured(self) -> str:
-        """Why its runs are launched kernel by kernel, where CUDA cannot capture them as a graph; else empty."""
+        """The reason why its runs are launched kernel by kernel, where CUDA cannot capture a graph; else empty."""
         return self._failure.reason
 
     def _infer(self, feeds: Mapping[str, Tensor], keep_on_device: Collection[str]) -> Sequence[Tensor]:
@@ -100,7 +104,7 @@ class TensorRtSession(BaseSession):
         )
 
     def _take(self) -> ExecutionContext | None:
-        """A place that no caller has. First those that find the memory of their outputs, and so their graph, again."""
+        """Take a place that no caller has, first one that finds the memory of its outputs, and so its graph, again."""
         with self._changed:
             self._changed.wait_for(lambda: self._idle and not self._refits)
             lane = min(self._idle, key=lambda lane: 1 if lane is None else 0 if lane.all_back else 2)
@@ -115,9 +119,9 @@ class TensorRtSession(BaseSession):
     def refit(self, model: Path) -> None:
         """Go on with the weights of another file of the same structure.
 
-        Runs that are under way end with the former weights, those that begin meanwhile wait for the new ones. Execution
-        contexts and buffers stay, and so does what other networks have been given of the former weights' outputs; CUDA
-        graphs are captured anew. The engine on disk keeps its weights; maskrt build --refit-from makes another.
+        Runs that are under way end with the former weights; those that begin meanwhile wait for the new ones. Execution
+        contexts and buffers stay, and so do outputs of the former weights that other networks were given. CUDA graphs
+        are captured anew. The engine on disk keeps its weights; maskrt build --refit-from makes another.
 
         Args:
             model: an ONNX file in a bundle, in the precision of this one.
@@ -138,7 +142,7 @@ class TensorRtSession(BaseSession):
     def refit_weights(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """Go on with other weights, from memory; those that are not named stay as they are.
 
-        Runs, contexts, device tensors and CUDA graphs fare as under `refit`, and so does the engine on disk.
+        Runs, contexts, device tensors, CUDA graphs and the engine on disk are treated as in `refit`.
 
         Args:
             weights: initializer of the graph -> float32, C order, of its shape; TensorRT itself sees only the count. No
@@ -162,7 +166,7 @@ class TensorRtSession(BaseSession):
 
     @contextmanager
     def _at_rest(self) -> Iterator[None]:
-        """While no caller runs, and none begins to."""
+        """Wait until no caller runs, and let none begin inside the block."""
         with self._changed:
             self._refits += 1
             try:
@@ -179,11 +183,11 @@ class TensorRtSession(BaseSession):
         try:
             weights.commit()
         except NetworkError as error:
-            self._engine = self._runtime = None  # a lane that is open holds the engine until it is closed
+            self._engine = self._runtime = None  # an open execution context holds the engine until it is closed
             raise type(error)(f"{error}: the session is closed, open it again") from error
 
     def close(self) -> None:
-        """Free the contexts, then the engine. No caller may be running; device tensors that are left keep their memory."""
+        """Free the contexts, then the engine. No caller may be running; remaining device tensors keep their memory."""
         self._cuda.select()
         with ExitStack() as stack, self._changed:
             for lane in self._idle:
@@ -194,7 +198,7 @@ class TensorRtSession(BaseSession):
 
 
 def _structure_of(model: Path) -> str:
-    """Its structure_sha256; empty where its bundle does not say, which hinders nothing but a refit."""
+    """Return a model's structure_sha256; empty where its bundle has none, which prevents nothing but a refit."""
     try:
         return entry_of(model).structure_sha256
     except BundleError:

@@ -1,8 +1,8 @@
-"""Where engines are kept, and which of them may run.
+"""The store of engines: where they are kept, and which of them may run.
 
-An engine is executable code for one GPU, driver and TensorRT. It lies with its record in BUNDLE/engines/TARGET, or,
-where the bundle cannot be written, in the user's cache; its owner alone can read or change it; and it is deserialised
-only after its record, its size and its sha256 have shown that it is the one which was built here for this model.
+An engine is executable code for one GPU, driver and TensorRT. It lies with its record in BUNDLE/engines/TARGET or,
+where the bundle cannot be written, in the user's cache. Its owner alone can read or change it. It is deserialised only
+after its record, its size and its sha256 have shown that it is the one that was built here for this model.
 """
 
 import errno
@@ -28,7 +28,7 @@ NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an engine runs on. driver: the CUDA version of the driver."""
+    """The machine that an engine runs on. driver: the CUDA version of the driver."""
 
     tensorrt: str
     gpu: str
@@ -45,10 +45,10 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How an engine is built.
+    """The options with which an engine is built.
 
     profile: input -> its least, usual and largest shape. flags: of the builder, by name; without TF32 float32 is kept
-    as it is. workspace_mb: memory the builder may use, 10^6 bytes.
+    as it is. workspace_mb: memory that the builder may use, 10^6 bytes.
     """
 
     profile: dict[str, Ranges]
@@ -57,7 +57,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EngineRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What lies beside an engine. model_sha256: of the ONNX file, or of it and its weights, see model_sha256()."""
+    """The record beside an engine. model_sha256: of the ONNX file, or of it and its weights, see model_sha256()."""
 
     model_sha256: str
     target: Target
@@ -68,19 +68,19 @@ class EngineRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class EngineFiles:
-    """Where a model's engine is, and its record. name: the model's, without its ending."""
+    """The files of a model's engine and its record. name: the model's, without its ending."""
 
     place: EngineFolder
     name: str
 
     @property
     def engine(self) -> Path:
-        """PLACE/NAME.engine."""
+        """The path PLACE/NAME.engine."""
         return self.place.folder / f"{self.name}.engine"
 
     @property
     def record(self) -> Path:
-        """PLACE/NAME.json."""
+        """The path PLACE/NAME.json."""
         return self.place.folder / f"{self.name}.json"
 
     @property
@@ -90,26 +90,26 @@ class EngineFiles:
 
 
 def target_of(tensorrt: Any, cuda: Cuda) -> Target:
-    """This machine, with the GPU of `cuda`."""
+    """Return the target that is this machine, with the GPU of `cuda`."""
     gpu = cuda.gpu()
     return Target(tensorrt.__version__, gpu.name, gpu.compute_capability, gpu.driver)
 
 
 def model_sha256(model: Path) -> str:
-    """The sha256 of an ONNX file; where its weights are beside it, of both files' sha256."""
+    """Return the sha256 of an ONNX file; where its weights are beside it, that of both files' sha256."""
     data = model.with_name(f"{model.name}.data")
     own = sha256_of(model)
     return hashlib.sha256((own + sha256_of(data)).encode()).hexdigest() if data.exists() else own
 
 
 def files_of(model: Path, target: Target) -> tuple[EngineFiles, EngineFiles]:
-    """Of a model's engine for a target: in the bundle, and in the user's cache."""
+    """Return the files of a model's engine for a target: in the bundle, and in the user's cache."""
     bundle, cache = bundle_places(model.parent, target.key)
     return EngineFiles(bundle, model.stem), EngineFiles(cache, model.stem)
 
 
 def writable_files(model: Path, target: Target) -> EngineFiles:
-    """The first of the two that can be written; their folder is made, for its owner alone.
+    """Return the first of the two that can be written, and make their folder for its owner alone.
 
     Raises:
         MaskrtError: neither can.
@@ -157,7 +157,7 @@ def write_private(files: dict[Path, bytes]) -> None:
 
 
 def is_built(files: EngineFiles, model: str, target: Target, recipe: Recipe) -> bool:
-    """Whether there is exactly this engine, whole."""
+    """Return whether exactly this engine is there, whole."""
     try:
         return _read(files, model, target, recipe) is not None
     except BundleError:
@@ -165,10 +165,10 @@ def is_built(files: EngineFiles, model: str, target: Target, recipe: Recipe) -> 
 
 
 def read_engine(model: Path, target: Target, device: int = 0) -> bytes:
-    """The engine of a model for this machine's GPU of that number.
+    """Return the engine of a model for this machine's GPU of that number.
 
     Raises:
-        BundleError: there is none, or none that may run here; with what is wrong and the command that fixes it.
+        BundleError: there is none, or none that may run here; it says what is wrong and the command that fixes it.
     """
     try:
         return find_engine(model, target, None)
@@ -177,10 +177,10 @@ def read_engine(model: Path, target: Target, device: int = 0) -> bytes:
 
 
 def find_engine(model: Path, target: Target, recipe: Recipe | None) -> bytes:
-    """The engine of a model for a target; of this recipe, where one is given.
+    """Return the engine of a model for a target; of this recipe, where one is given.
 
     Raises:
-        BundleError: there is none, or none that may run; with what is wrong.
+        BundleError: there is none, or none that may run; it says what is wrong.
     """
     wrong: BundleError | None = None
     sha256 = model_sha256(model)
@@ -194,7 +194,7 @@ def find_engine(model: Path, target: Target, recipe: Recipe | None) -> bytes:
 
 
 def _stale(model: Path, target: Target) -> BundleError | None:
-    """What to say of an engine for another target; rather of one for this GPU, which an update has left behind."""
+    """Return the error for an engine of another target; preferably one for this GPU that an update has left behind."""
     found: list[tuple[Path, Target]] = []
     for files in files_of(model, target):
         for record in sorted(files.place.folder.parent.glob(f"*/{files.record.name}")):
@@ -209,14 +209,14 @@ def _stale(model: Path, target: Target) -> BundleError | None:
 
 
 def build_command(model: Path, device: int = 0) -> str:
-    """What builds the engines of a model's bundle for a GPU, in the precision that the file's name says."""
+    """Return the command that builds a bundle's engines for a GPU, in the precision that the model's name says."""
     precision = model.stem.partition(".")[2]
     options = (f" --precision {precision}" if precision else "") + (f" --device {device}" if device else "")
     return f"maskrt build {model.parent} --engine tensorrt{options}"
 
 
 def _read(files: EngineFiles, model: str, target: Target, recipe: Recipe | None) -> bytes | None:
-    """The engine that is there, None where there is none; raises BundleError where it may not run."""
+    """Return the engine that is there, None where there is none; raise BundleError where it may not run."""
     try:
         if not files.record.is_file():
             return None
@@ -234,7 +234,7 @@ def _read(files: EngineFiles, model: str, target: Target, recipe: Recipe | None)
 
 
 def _read_record(path: Path) -> EngineRecord:
-    """Raises OSError where it cannot be read, BundleError where it cannot be used."""
+    """Read a record; raise OSError where it cannot be read, BundleError where it cannot be used."""
     with path.open("rb") as file:
         data = file.read(MAX_MANIFEST_BYTES)
     try:
@@ -244,7 +244,7 @@ def _read_record(path: Path) -> EngineRecord:
 
 
 def _read_plan(path: Path, record: EngineRecord) -> bytes:
-    """The engine, if it is the file that was written."""
+    """Return the engine, if it is the file that was written; else raise BundleError."""
     try:
         # Not through a link, which could lead to whatever others can change.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NOFOLLOW", 0))) as file:

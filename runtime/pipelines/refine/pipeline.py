@@ -101,7 +101,8 @@ def open_refiner(
         ProviderUnavailable: the provider is not on this machine.
     """
     spec, settings = refiner_of(bundle)
-    if settings.select == "off":  # behind a segmenter it may be off; this caller asks for a refinement
+    # Behind a segmenter it may be off in the file; this caller asks for a refinement. A user who says off is told.
+    if settings.select == "off" and "select" not in bundle.overridden:
         settings = msgspec.structs.replace(settings, select="full")
     return Refiner(Sessions(bundle, provider, threads, wrap_session), spec, settings, kernels)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from maskrt.kernels import sets
 from maskrt.kernels.arrays import Floats, Mask
 from maskrt.kernels.jit import thread_limit
-from maskrt.kernels.pixel_decoder.reference import DecoderWeights
+from maskrt.kernels.pixel_decoder.types import DecoderWeights
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.bundle.specs import RefinementSpec, RefinerSpec

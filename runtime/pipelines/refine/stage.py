@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels.arrays import Floats, Mask
-from maskrt.kernels.pixel_decoder.reference import DecoderWeights, Grid
 from maskrt.kernels.pixel_decoder.tables import axis_table
-from maskrt.kernels.sampling.reference import OUTSIDE, Taps, resize_taps
+from maskrt.kernels.pixel_decoder.types import DecoderWeights, Grid
+from maskrt.kernels.sampling.reference import resize_taps
+from maskrt.kernels.sampling.types import OUTSIDE, Taps
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.engines.session import Session
 from maskrt.runtime.pipelines.refine.selections import Selection, Tile
@@ -139,13 +140,13 @@ class CascadeStage:
         return bool(limits[tuple(window)].any())
 
     def _fuse(self, rows: slice, columns: slice, scales: tuple[Floats, ...]) -> tuple[tuple[int, int], Floats]:
-        """Return where the features begin that some rows and columns of pixels read, and the features."""
+        """Return the origin and the values of the features that some rows and columns of pixels read."""
         cells = []
         for part, table in ((rows, self._grid.rows), (columns, self._grid.columns)):
             cells.append((int(table.cells[part.start, 0]), int(table.cells[part.stop - 1, 1]) + 1))
         (top, bottom), (left, right) = cells
         with timed(self._timings_ms, "fusion"):
-            # The 3 x 3 convolution reads one cell more on each side, the stem's 7 x 7 three pixels around a cell's first.
+            # The 3 x 3 convolution reads one cell around, the stem's 7 x 7 three pixels around a cell's first.
             pixels = self._pixels(2 * (top - 1) - 3, 2 * bottom + 4, 2 * (left - 1) - 3, 2 * right + 4)
             middle, coarse = (self._window(s, (top - 1, bottom + 1), (left - 1, right + 1)) for s in scales)
             inside = np.zeros((1, 1, bottom - top + 2, right - left + 2), np.float32)

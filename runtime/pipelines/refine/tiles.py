@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from maskrt.runtime.errors import InputError
 
 TILES = (384, 256, 192, 128, 96, 64)  # pixels of a side
-BACKBONE_TILES = 6  # a backbone window is 6 tiles wide; up to a quarter more, where it would have to be halved
+BACKBONE_TILES = 6  # a backbone window is 6 tiles wide; it may be a quarter wider, which saves a second window
 # At ResNet-50's width, from measured peaks over several pictures in one process.
 BYTES_PER_CELL = 7000  # taken by the fusion, whose graphs keep their memory between tiles
 BYTES_PER_PIXEL = 400  # taken by the backbone in its window

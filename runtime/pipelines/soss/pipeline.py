@@ -102,7 +102,8 @@ class SossPipeline(FramePipeline):
         """Run both branches on all views.
 
         Raises:
-            InputError, NetworkError: an error that may be any view's, or that is the error of all.
+            InputError, NotFinite: the error of one view, without saying which.
+            NetworkError: the error of all views.
         """
         crops, timings_ms = [view.rgb for view in views], [dict[str, float]() for _ in views]
         with thread_limit(self._threads):

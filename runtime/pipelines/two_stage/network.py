@@ -32,7 +32,8 @@ class StageNetwork:
         self._role, self._session, self._spec = role, session, spec
         if len(session.inputs) != 1 or len(session.outputs) != 1:
             raise BundleError(
-                f"{role} has {len(session.inputs)} inputs and {len(session.outputs)} outputs: export it with one of each"
+                f"{role} has {len(session.inputs)} inputs and {len(session.outputs)} outputs: "
+                "export it with one of each"
             )
         ((self._input, (kind, self._shape)),) = session.inputs.items()
         ((self._output, (_, out_shape)),) = session.outputs.items()

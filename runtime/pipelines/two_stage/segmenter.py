@@ -131,7 +131,7 @@ class TwoStageSegmenter:
         return np.ascontiguousarray(scaled.reshape(*size_hw, self._spec.channels))
 
     def _first(self, pictures: Sequence[Bytes]) -> list[Floats]:
-        """Return stage 1's logits without padding, float32 [L, h, w] each; pictures of one padded size are one batch."""
+        """Return stage 1's logits without padding, float32 [L, h, w]; pictures of one padded size are one batch."""
         sizes_hw = [self._low.padded((picture.shape[0], picture.shape[1])) for picture in pictures]
         found: dict[int, Floats] = {}
         for indices in groups(sizes_hw):

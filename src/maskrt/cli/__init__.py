@@ -1,1 +1,1 @@
-"""The command line: the only code that sees all parts of maskrt."""
+"""The command line, the only code that imports all parts of maskrt."""

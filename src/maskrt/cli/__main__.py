@@ -1,4 +1,4 @@
-"""`python -m maskrt.cli`, for where the script is not on the path."""
+"""`python -m maskrt.cli`, for when the script is not on the path."""
 
 from maskrt.cli.main import main
 

@@ -10,15 +10,17 @@ from maskrt.cli.shared import BundlePath, ClickProvider, Device, MaxMegapixels, 
 
 def command(
     bundle: BundlePath,
-    images: Annotated[str, typer.Argument(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the objects; one that exists is gone on with.")],
-    classes: Annotated[str, typer.Option(help="Names of classes; each has a decoder that learns.")] = "object",
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes, to annotate.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the objects; an earlier run's folder is continued.")],
+    classes: Annotated[
+        str, typer.Option(help="Names of the classes, with commas; each class has its own decoder.")
+    ] = "object",
     load: Annotated[
         list[str] | None,
-        typer.Option("--load", metavar="NAME=FILE", help="Decoder of a class to start from; may be repeated."),
+        typer.Option("--load", metavar="NAME=FILE", help="Start a class from this decoder file; may be repeated."),
     ] = None,
-    cache_images: Annotated[int, typer.Option(min=1, help="Embeddings of images to keep in memory.")] = 16,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 0,
+    cache_images: Annotated[int, typer.Option(min=1, help="How many images' embeddings to keep in memory.")] = 16,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the web page; 0 is any free one.")] = 0,
     provider: ClickProvider = "cpu",
     device: Device = None,
     threads: Threads = None,
@@ -27,18 +29,24 @@ def command(
 ) -> None:
     """Click objects on a local web page, with a decoder that learns from the clicks.
 
-    Prints an address that works in a browser on this machine only, and serves until Ctrl-C. Every accepted object is
-    on disk at once: OUT/masks/STEM.png, a label picture with k where the picture's k-th object is, and
-    OUT/annotations.json in COCO form. OUT/decoders/CLASS.safetensors are written at the end and with the key S; the
-    same --out goes on from all of that. No picture is copied. Settings (--set): click_adaptation (off, R, C),
-    result_mask (off, E, U), click_mask, erosions, learning_rate, mask_learning_rate.
+    The command prints an address that works in a browser on this machine only, and serves until Ctrl-C. No picture is
+    copied. An accepted object is on disk at once: in OUT/masks/STEM.png, a label picture with k where the picture's
+    k-th object is, and in OUT/annotations.json, in COCO form. The decoders go to OUT/decoders/CLASS.safetensors at the
+    end and with the key S. The same --out goes on from all of that.
+
+    Settings (--set): click_adaptation is a step after each click: R is undone after the object, C is kept, or off.
+    result_mask is a step on the accepted mask: E erodes its outline, U leaves it untreated, or off. click_mask (true,
+    false) adds the object's clicks to its last step. erosions, learning_rate and mask_learning_rate are numbers.
+
+    Exit codes: 0 ended with Ctrl-C, 1 failed, 2 unusable input or options.
 
     \b
     Example:
-      maskrt annotate bundles/interactive ward/ --out out/ward --classes mattress,blanket
+      maskrt scenes --domain novel --seed 920000 --count 6 --out out/novel
+      maskrt annotate export/demo/interactive out/novel/images --out out/annotated --classes star,rosette
       maskrt annotate bundles/interactive 'ward/**/*.png' --out out/ward --set click_adaptation=C
     """
-    import starlette  # noqa: F401  what is not installed is said before a model is loaded
+    import starlette  # noqa: F401  a missing package is reported before a model is loaded
     import uvicorn  # noqa: F401
 
     from maskrt.cli.options import on_device, parse_list, parse_pairs, parse_settings

@@ -1,4 +1,4 @@
-"""What the commands that write a folder of results share: progress, Ctrl-C, the last line, the exit code."""
+"""Runs a command that writes a folder of results: progress, Ctrl-C, the last line, the exit code."""
 
 from pathlib import Path
 
@@ -21,18 +21,18 @@ def run_with_progress(
     unit: str,
     batch: int = 1,
 ) -> int:
-    """Run every frame and tell the user. All are opened, and closed by the caller.
+    """Run every frame and report progress; the caller opens and closes pipeline, source and sink.
 
     Args:
         out: the sink's folder.
-        unit: what the frames are called, "frames" or "images".
-        batch: how many are taken at a time.
+        unit: name of the frames in messages, "frames" or "images".
+        batch: how many frames run at a time.
 
     Returns:
         The exit code: 0, or 3 when some frames have no result.
 
     Raises:
-        Interrupted: by Ctrl-C, with what is done and how to go on.
+        Interrupted: the user pressed Ctrl-C; the message says what is done and how to go on.
     """
     done = 0
     with FrameProgress(source.length, unit) as progress:

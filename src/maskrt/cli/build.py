@@ -11,33 +11,36 @@ from maskrt.cli.shared import BundlePath, Device, Precision, Settings
 
 def command(
     bundle: BundlePath,
-    engine: Annotated[Literal["tensorrt"], typer.Option("--engine", help="What to build for.")],
+    engine: Annotated[Literal["tensorrt"], typer.Option("--engine", help="Engine to build for.")],
     workspace: Annotated[
-        int | None, typer.Option("--workspace", metavar="MB", min=1, help="GPU memory for the builder's trials.")
+        int | None,
+        typer.Option("--workspace", metavar="MB", min=1, help="GPU memory that the builder may use to try kernels."),
     ] = None,
     tf32: Annotated[
-        bool, typer.Option("--tf32", help="Round float32 products to 10 bits: faster, and the answer changes a little.")
+        bool, typer.Option("--tf32", help="Round float32 products to 10 bits: faster, but the answer changes a little.")
     ] = False,
     batch: Annotated[
-        int, typer.Option("--batch", metavar="N", min=1, help="The most that maskrt run --batch will ask for.")
+        int, typer.Option("--batch", metavar="N", min=1, help="The largest --batch that maskrt run will use.")
     ] = 1,
     device: Device = None,
     refit_from: Annotated[
         Path | None,
-        typer.Option("--refit-from", metavar="OLD", help="A bundle whose decoder's engines take the new weights."),
+        typer.Option("--refit-from", metavar="OLD", help="Bundle whose decoder engines get this one's weights."),
     ] = None,
     precision: Precision = "fp32",
     settings: Settings = None,
 ) -> None:
     """Build a bundle's engines for a GPU of this machine, for use with --provider tensorrt.
 
-    An engine is code for one GPU, driver and TensorRT: build where it will run, and again when one of them changes.
-    Engines that are there already are kept. They take the sizes that the bundle's settings ask for: give --batch, and
-    --set points_per_batch, tile or patches, here as you will to maskrt run and maskrt refine. They go to
-    BUNDLE/engines/TARGET, or to your cache where that cannot be written, and can be read by you alone.
+    An engine is code for one GPU, driver and TensorRT: build it on the machine where it will run, and again when one of
+    them changes. Engines that exist already are kept. They take the sizes that follow from the bundle's settings, so
+    give --batch and --set points_per_batch, tile or patches here as you will give them to maskrt run and maskrt refine.
+    Engines are written to BUNDLE/engines/TARGET, or to your cache if that cannot be written; only you can read them.
 
-    After a decoder was trained further, --refit-from gives the engines of the bundle that it was trained from the new
-    weights without building them again. Where an engine cannot be refitted it is built, and the line says why.
+    After further training of a decoder, --refit-from takes the engines of the older bundle and gives them the new
+    weights, which is faster than a build. An engine that cannot be refitted is built, and its line says why.
+
+    Exit codes: 0 done, 1 failed, 2 unusable input or options, 130 stopped with Ctrl-C; finished engines are kept.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""What `maskrt verify` prints and runs."""
+"""Runs the certificates of `maskrt verify` and prints them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from maskrt.runtime.types import BadFrame, Roi
 
 
 def print_bundle(bundle: Bundle, provider: str) -> None:
-    """Print what a bundle holds, whose models have been loaded, and how far they were from PyTorch at export."""
+    """Print what a bundle holds and how far its models were from PyTorch at export; they have been loaded before."""
     models = bundle.manifest.models
     print(f"{bundle.path}: {len(models)} networks, sha256 as listed, all load on {provider}")
     for role in models:
@@ -43,7 +43,7 @@ def certify_images(
     """Certify a bundle on every image, or with rough masks its refiner; print a line for each.
 
     Raises:
-        InputError: an image cannot be read: a certificate on the rest would not be what was asked for.
+        InputError: an image cannot be read; a certificate on the others would not be the one asked for.
     """
     rough_of = None if masks is None else rough_reader(masks, False, max_pixels)
     certify = kind_of(bundle).verify

@@ -1,4 +1,4 @@
-"""What `maskrt eval-interactive` does: pictures are looked at, then clicked on by each configuration in turn."""
+"""Runs `maskrt eval-interactive`: checks all pictures, then segments them with each configuration in turn."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from maskrt.runtime.io.sources import open_source
 
 @dataclass(frozen=True)
 class Pictures:
-    """What is clicked on. images: as open_source takes it; truth: the folder; max_pixels: of either."""
+    """The pictures to click on; images: see open_source; truth: the folder; max_pixels: limit of image and truth."""
 
     images: str
     truth: Path
@@ -30,16 +30,16 @@ class Pictures:
     survey: Survey
 
     def read(self, planned: list[Planned]) -> Iterator[ClickPicture]:
-        """Some of the pictures, in order, one at a time."""
+        """Read some of the pictures, in order, one at a time."""
         with open_source(self.images, self.max_pixels) as source:
             yield from read_pictures(source, self.truth, planned, self.max_pixels)
 
 
 def open_survey(images: str, truth: Path, min_area: int, max_pixels: int) -> Pictures:
-    """Look at all pictures, and tell the user what is left out.
+    """Check all pictures, and report what is left out.
 
     Raises:
-        InputError: there is no folder of truth, or nothing to click on.
+        InputError: there is no folder of truth, or no object to click on.
     """
     if not truth.is_dir():
         raise InputError(f"{truth}: no such folder; it should hold a STEM.png per image")
@@ -54,13 +54,13 @@ def open_survey(images: str, truth: Path, min_area: int, max_pixels: int) -> Pic
         if found.left_out:
             progress.report(f"left out: {found.left_out} objects under --min-area {min_area} pixels")
     if not found.objects:
-        raise InputError(f"{images}: no object to click on: see what --truth and --min-area {min_area} leave")
+        raise InputError(f"{images}: no object to click on: check --truth, or lower --min-area {min_area}")
     return Pictures(images, truth, min_area, max_pixels, found)
 
 
 @dataclass(frozen=True)
 class ClickRun:
-    """What is measured, and how.
+    """The bundle to measure, and the settings of the measurement.
 
     overrides: settings besides the configurations' own; failed: what the user does with an object that is not good
     enough after the last click.
@@ -76,11 +76,11 @@ class ClickRun:
 def run_all(
     run: ClickRun, pictures: Pictures, names: Sequence[str], limits: Sequence[Limit], out: Path
 ) -> list[SequenceFigures]:
-    """Every configuration at every limit; what OUT holds is not done again.
+    """Run every configuration at every limit, except for results that OUT already holds.
 
     Raises:
-        InputError: an override is a configuration's own, or OUT is of another run.
-        Interrupted: by Ctrl-C, with what is kept and how to go on.
+        InputError: an override is a configuration's own, or OUT holds another run.
+        Interrupted: the user pressed Ctrl-C; the message says what is kept and how to go on.
     """
     _check_overrides(run.overrides)
     found: list[SequenceFigures] = []
@@ -98,7 +98,7 @@ def run_all(
 def _run_configuration(
     run: ClickRun, pictures: Pictures, name: str, limits: Sequence[Limit], out: Path, progress: FrameProgress
 ) -> Iterator[SequenceFigures]:
-    """One configuration at every limit, each from the same fresh decoder."""
+    """Run one configuration at every limit, each from the same fresh decoder."""
     options = {**run.overrides, **CONFIGURATIONS[name]}
     identity = sha256_of(run.bundle.path / MANIFEST), options, run.provider
     surveyed = pictures.min_area, pictures.survey.sha256()
@@ -115,4 +115,4 @@ def _run_configuration(
 def _check_overrides(overrides: Mapping[str, Any]) -> None:
     own = sorted(set(overrides) & set(CONFIGURATIONS["none"]))
     if own:
-        raise InputError(f"--set {own[0]}: what is learnt from is the configurations': choose with --configs")
+        raise InputError(f"--set {own[0]}: the configurations decide what is learnt from: choose them with --configs")

@@ -1,4 +1,4 @@
-"""Numbers of clicks and failure rates as a table, as Markdown and as JSON."""
+"""Shows numbers of clicks and failure rates as a table, as Markdown and as JSON."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -13,11 +13,15 @@ from maskrt.runtime.evaluation.click_objects import Survey
 from maskrt.runtime.evaluation.click_sequence import ClickSequence, Failed, ObjectRecord
 from maskrt.runtime.evaluation.clicks import CONFIGURATIONS
 
-MARKS = {"off": "", False: "", True: "x"}  # of settings; any other is shown as it is
+MARKS = {"off": "", False: "", True: "x"}  # marks of settings in a table; any other is shown as it is
+LEGEND = (
+    "CA: step after each click, undone (R) or kept (C); RM: step on the accepted mask, eroded (E) or untreated (U); "
+    "CM: with the object's clicks (x); NoC: number of clicks; FR: failure rate in percent"
+)
 
 
 class SequenceFigures(msgspec.Struct, frozen=True):
-    """A configuration at a limit. seconds_per_click: of the session alone, without pictures and the simulated user."""
+    """Figures of a configuration at a limit; seconds_per_click: the session's, without pictures and simulated user."""
 
     configuration: str
     limit: str
@@ -32,7 +36,7 @@ class SequenceFigures(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, configuration: str, limit: Limit, sequence: ClickSequence) -> Self:
-        """The figures of all its objects."""
+        """Make the figures of all objects of a sequence."""
         records = sequence.records
         clicks = [record.clicks for record in records]
         figures = click_figures(clicks, [record.iou for record in records], limit)
@@ -51,10 +55,10 @@ class SequenceFigures(msgspec.Struct, frozen=True):
 
 
 class ClickReport(msgspec.Struct, frozen=True):
-    """What --json writes.
+    """The report that --json writes.
 
     left_out: objects that are too small; failed: image -> why it was left out; bundle_sha256: of bundle.json; options:
-    what was set in place of the bundle's; failed_objects: what the user does with them.
+    settings that replace the bundle's; failed_objects: what the user does with them.
     """
 
     images: int
@@ -68,12 +72,12 @@ class ClickReport(msgspec.Struct, frozen=True):
     sequences: tuple[SequenceFigures, ...]
 
     def to_json(self) -> bytes:
-        """On one line, since there is a record for every object."""
+        """Encode it on one line, since there is a record for every object."""
         return msgspec.json.encode(self) + b"\n"
 
 
 def print_click_table(survey: Survey, sequences: Sequence[SequenceFigures]) -> None:
-    """A row per configuration, NoC and FR per limit, on stdout."""
+    """Print a row per configuration with NoC and FR per limit, and a legend, on stdout."""
     header, rows = _cells(sequences)
     table = Table(title=_title(survey), title_justify="left")
     for at, name in enumerate(header):
@@ -81,17 +85,18 @@ def print_click_table(survey: Survey, sequences: Sequence[SequenceFigures]) -> N
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+    print(LEGEND)
     for sequence in sequences:
         if sequence.skipped_steps:
             what = f"{sequence.configuration} at {sequence.limit}"
-            print(f"{what}: {sequence.skipped_steps} steps were left out, their gradients were not finite")
+            print(f"{what}: {sequence.skipped_steps} steps were left out because their gradients were not finite")
 
 
 def click_markdown(survey: Survey, sequences: Sequence[SequenceFigures]) -> str:
-    """The same table."""
+    """Return the same table as Markdown."""
     header, rows = _cells(sequences)
     lines = [header, ["---"] * 3 + ["---:"] * (len(header) - 3), *rows]
-    return "\n".join([_title(survey), "", *("| " + " | ".join(cells) + " |" for cells in lines), ""])
+    return "\n".join([f"{_title(survey)}. {LEGEND}.", "", *("| " + " | ".join(cells) + " |" for cells in lines), ""])
 
 
 def _title(survey: Survey) -> str:
@@ -99,7 +104,7 @@ def _title(survey: Survey) -> str:
 
 
 def _cells(sequences: Sequence[SequenceFigures]) -> tuple[list[str], list[list[str]]]:
-    """Names of columns and rows of cells, as the source document lays them out: CA, RM, CM; NoC and FR per limit."""
+    """Return column names and rows of cells in the source document's layout: CA, RM, CM; NoC and FR per limit."""
     limits = list(dict.fromkeys(sequence.limit for sequence in sequences))
     header = ["CA", "RM", "CM", *(f"{name} {limit}" for limit in limits for name in ("NoC", "FR"))]
     rows: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Costs of graphs as tables."""
+"""Prints the costs of graphs as tables."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # it needs onnx
 
 
 def print_costs(reports: "tuple[GraphReport, ...]", totals: "Mapping[str, Total]") -> None:
-    """Every graph's figures, the totals, the sizes they are of, and what could not be counted; on stdout."""
+    """Print every graph's figures, the totals, the assumed sizes, and what could not be counted, on stdout."""
     table = _table("graph", "precision", "parameters", "weights MB", "GFLOPs", "peak MB")
     for report in reports:
         cost = report.cost
@@ -34,7 +34,7 @@ def print_costs(reports: "tuple[GraphReport, ...]", totals: "Mapping[str, Total]
 
 
 def print_operators(reports: "tuple[GraphReport, ...]") -> None:
-    """Every graph's operators, those without products too, with their share of its products; on stdout."""
+    """Print every graph's operators with their share of its products, on stdout; also those without products."""
     for report in reports:
         if report.cost is None:
             continue
@@ -48,7 +48,7 @@ def print_operators(reports: "tuple[GraphReport, ...]") -> None:
 
 
 def _table(*columns: str) -> Table:
-    """Names on the left, figures on the right."""
+    """Make a table with names on the left and figures on the right."""
     table = Table()
     for name in columns:
         table.add_column(name, justify="left" if name in ("graph", "precision", "operator") else "right")

@@ -12,11 +12,16 @@ def command(
     out: Annotated[
         Path, typer.Option("--out", help="Folder for masks, overlays, report.html and summary.json.")
     ] = Path("out/demo"),
-    scenes: Annotated[int, typer.Option(min=1, help="How many held-out scenes.")] = 10,
-    bundle: Annotated[Path | None, typer.Option(help="Another bundle than the demo's own.")] = None,
+    scenes: Annotated[int, typer.Option(min=1, help="How many held-out scenes to draw and segment.")] = 10,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to show in place of the demo's own.")] = None,
     threads: Threads = None,
 ) -> None:
     """Show SOSS on drawn bedside scenes with known truth, and its segments on a photograph.
+
+    Writes OUT/report.html, which shows it all; OUT/mask, OUT/overlay and OUT/contact_sheet.png with the scenes;
+    OUT/photograph.png; and OUT/summary.json with the scores of the segmenter alone, hard voting and SOSS, which are
+    printed too. Needs maskrt[cpu,demo]. Exit codes: 0 done, 1 failed, 2 unusable input or options, 130 stopped with
+    Ctrl-C.
 
     \b
     Example:

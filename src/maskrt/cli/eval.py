@@ -21,17 +21,20 @@ from maskrt.cli.shared import (
 
 def command(
     bundle: BundlePath,
-    images: Annotated[str, typer.Argument(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes.")],
-    truth: Annotated[Path, typer.Option("--truth", metavar="DIR", help="Masks DIR/STEM.png; white is the class.")],
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes, to score on.")],
+    truth: Annotated[
+        Path, typer.Option("--truth", metavar="DIR", help="Ground truth DIR/STEM.png; white is the class.")
+    ],
     masks: Annotated[
-        Path | None, typer.Option("--masks", metavar="DIR", help="Rough masks DIR/STEM.png: score their refinement.")
+        Path | None,
+        typer.Option("--masks", metavar="DIR", help="Score the refinement of these rough masks, DIR/STEM.png."),
     ] = None,
     roi: Region = None,
     roi_from: RegionFrom = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON.")] = None,
     figures: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write DIR/STEM.png: input, truth, masks, and what they came from."),
+        typer.Option(metavar="DIR", help="Write DIR/STEM.png: input, truth, masks, and what they come from."),
     ] = None,
     provider: Provider = "cpu",
     device: Device = None,
@@ -41,16 +44,20 @@ def command(
     settings: Settings = None,
     max_megapixels: MaxMegapixels = 50,
 ) -> None:
-    """Score against ground truth: the segmenter alone, hard voting and SOSS; or stage 1 alone and both stages.
+    """Score a bundle against ground truth.
 
-    Accuracy, F1, precision, recall, IoU and AUC of the class of interest, pooled over all pixels inside the regions of
-    interest, and Dice, the mean over the images. With --masks: IoU, Dice and mean boundary accuracy (mBA) of the rough
-    masks and of the refined ones. No image is written unless --figures asks for it; of a two-stage bundle, its last
-    panel frames what was looked at again. Exit code 3: some images have no score.
+    A bundle of kind soss is scored in three ways: the segmenter alone, hard voting, and SOSS. A two-stage bundle is
+    scored with stage 1 alone and with both stages. Accuracy, F1, precision, recall, IoU and AUC of the class of
+    interest are pooled over all pixels inside the regions of interest; Dice is the mean over the images. With --masks,
+    a refiner is scored: IoU, Dice and mean boundary accuracy (mBA) of the rough masks and of the refined ones.
+
+    The scores are printed; --json writes them too. No image is written unless --figures asks for it; the last panel of
+    a two-stage figure frames what stage 2 looked at again. Exit codes: 0 done, 1 failed, 2 unusable input or options, 3
+    some images have no score, 130 stopped with Ctrl-C.
 
     \b
     Example:
-      maskrt scenes --seed 900000 --count 5 --out out/scenes
+      maskrt scenes --seed 900000 --count 2 --size 640x360 --out out/scenes
       maskrt eval export/demo/bundle out/scenes/images --truth out/scenes/truth --roi-from out/scenes/instances
       maskrt eval bundles/crm photos --truth truth --masks rough --set select=strided:4
     """
@@ -83,7 +90,7 @@ def command(
             score_refiner(opened, images, truth, masks, json, provider, threads, kernels, overrides, max_pixels)
         )
     evaluation = kind_of(opened).evaluate
-    assert evaluation is not None  # or the command is refused
+    assert evaluation is not None  # require_command has refused other kinds
     region = parse_region(roi, roi_from)
     advise_regions(opened, region)
     failed = []

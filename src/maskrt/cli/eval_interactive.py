@@ -10,47 +10,70 @@ from maskrt.cli.shared import BundlePath, ClickProvider, Device, MaxMegapixels, 
 
 def command(
     bundle: BundlePath,
-    images: Annotated[str, typer.Argument(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes.")],
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes, to click on.")],
     truth: Annotated[
-        Path, typer.Option("--truth", metavar="DIR", help="DIR/STEM.png: 0 is ground, each other value one object.")
+        Path,
+        typer.Option("--truth", metavar="DIR", help="Truth DIR/STEM.png: 0 is ground, each other value is an object."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder that a stopped evaluation goes on from.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the results, from which a stopped evaluation goes on.")
+    ],
     table: Annotated[
-        bool, typer.Option("--table", help="All eight configurations unless --configs says which; OUT/table.md too.")
+        bool,
+        typer.Option("--table", help="Write OUT/table.md; measure all eight configurations unless --configs is given."),
     ] = False,
     configs: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="all, or some of none, R+E+x, R, C, E, x, R+x, R+U+x.  [none,R+E+x]"),
+        typer.Option(
+            metavar="NAMES",
+            help="Configurations to measure, explained above: all, or some of none, R+E+x, R, C, E, x, R+x, R+U+x.  "
+            "[none,R+E+x]",
+        ),
     ] = None,
-    limits: Annotated[str, typer.Option(metavar="LIST", help="CLICKS@PERCENT of IoU.")] = "20@85,30@90",
+    limits: Annotated[
+        str, typer.Option(metavar="LIST", help="Limits CLICKS@PERCENT: most clicks, and IoU to reach.")
+    ] = "20@85,30@90",
     failed: Annotated[
         Literal["accept", "give-up"],
-        typer.Option(help="What becomes of an object whose clicks did not suffice."),
+        typer.Option(help="What the user does with an object whose mask is not good enough after the last click."),
     ] = "accept",
-    min_area: Annotated[int, typer.Option(min=1, help="Pixels; smaller objects are left out.")] = 100,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write figures and objects.")] = None,
+    min_area: Annotated[int, typer.Option(min=1, help="Leave out objects with fewer pixels.")] = 100,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures and all objects as JSON.")
+    ] = None,
     provider: ClickProvider = "cpu",
     device: Device = None,
     threads: Threads = None,
     settings: Settings = None,
     max_megapixels: MaxMegapixels = 50,
 ) -> None:
-    """Measure how many clicks objects take, with and without learning: a simulated user segments all of them in a row.
+    """Measure how many clicks objects take, with and without learning.
 
-    Number of clicks (NoC) and failure rate (FR, percent) for every configuration and limit, each from a fresh decoder.
-    A configuration's name says what is learnt from: R or C, each click, undone after the object (R) or kept (C); E or
-    U, the accepted mask, eroded or untreated; x, all clicks of an object in the end; none, nothing.
+    A simulated user segments all objects in a row, with a fresh decoder for every configuration and limit. The results
+    are the number of clicks (NoC) and the failure rate (FR, percent).
 
-    An object fails where the last click leaves its mask below the limit's IoU. A user who accepts it all the same
-    teaches what is wrong with it; one who gives it up, as --failed give-up, teaches its clicks alone.
+    \b
+    Letter  the decoder learns from
+    R, C    each click; R undoes it after the object, C keeps it
+    E, U    the accepted mask; E erodes its outline, U leaves it untreated
+    x       all clicks of an object, at its end
+    R+E+x   all three, which is the whole published method
+    none    nothing
 
-    The same command again goes on where it was stopped. OUT/embeddings holds what the encoder made of each image, some
-    MB each, so that it is asked once; remove it in the end. Exit code 3: some images were left out.
+    An object fails if its mask is below the limit's IoU after the last click. With --failed accept, the user accepts
+    it all the same, and the decoder learns from its mask, errors included. With --failed give-up, it learns from the
+    clicks only. Settings (--set): erosions, learning_rate and mask_learning_rate.
+
+    The figures are printed, and kept in OUT as one file for each configuration and limit. The same command again goes
+    on where it stopped. OUT/embeddings holds the encoder's output for each image, some MB each; remove it at the end.
+    Exit codes: 0 done, 1 failed, 2 unusable input or options, 3 some images were left out, 130 stopped with Ctrl-C.
 
     \b
     Example:
-      maskrt scenes --seed 900000 --count 5 --out out/scenes
-      maskrt eval-interactive bundles/sam out/scenes/images --truth out/scenes/instances --out out/clicks --table
+      maskrt scenes --domain novel --family stars --seed 920000 --count 1 --size 256x256 --out out/novel
+      maskrt eval-interactive export/demo/interactive out/novel/images --truth out/novel/truth --out out/noc \\
+        --limits 3@85
+      maskrt eval-interactive bundles/sam photos/ --truth instances/ --out out/clicks --table
     """
     from maskrt.benchmarks.harness.report_json import environment
     from maskrt.cli.click_runs import ClickRun, open_survey, run_all

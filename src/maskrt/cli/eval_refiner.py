@@ -1,4 +1,4 @@
-"""`maskrt eval --masks`: a refiner's scores."""
+"""`maskrt eval --masks`, which scores a refiner."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +36,7 @@ def score_refiner(
     """Score rough masks and refined ones; see `maskrt eval` for the arguments.
 
     Returns:
-        The exit code: 0, or 3 when some images have no score.
+        The exit code: 0, or 3 if some images have no score.
     """
     rough_of = rough_reader(masks, False, max_pixels)
     scores = {"rough": RefineScores(), "refined": RefineScores()}

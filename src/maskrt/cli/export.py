@@ -1,4 +1,4 @@
-"""`maskrt export ...`: needs PyTorch, on the machine where the checkpoints are."""
+"""`maskrt export ...`, which needs PyTorch and runs where the checkpoints are."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,45 +17,52 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 
 @app.callback()
 def _group() -> None:
-    """Makes typer keep the name of a command even where there is only one."""
+    """Make typer keep the name of a command even if there is only one."""
 
 
 @app.command("soss")
 def soss(
     segmenter: Annotated[
-        str, typer.Option(metavar="KIND:FILE", help="Such as deeplabv3plus_resnet50:FILE, or two-stage:BUNDLE.")
+        str,
+        typer.Option(metavar="KIND:FILE", help="Segmenter, such as deeplabv3plus_resnet50:FILE or two-stage:BUNDLE."),
     ],
-    sam: Annotated[str, typer.Option(metavar="KIND:FILE", help="vit_b, vit_l or vit_h, or custom.")],
-    out: Annotated[Path, typer.Option("--out", help="The bundle's folder.")],
+    sam: Annotated[str, typer.Option(metavar="KIND:FILE", help="SAM: vit_b, vit_l, vit_h or custom.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the bundle.")],
     input_size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Of the segmenter's input in pixels; 512x512 if left out.")
+        str | None, typer.Option(metavar="WxH", help="Size of the segmenter's input in pixels; 512x512 if left out.")
     ] = None,
     mean: Annotated[
-        str | None, typer.Option(metavar="R,G,B", help="Of RGB / 255 in training; ImageNet's if left out.")
+        str | None, typer.Option(metavar="R,G,B", help="Mean of RGB / 255 in training; ImageNet's if left out.")
     ] = None,
     std: Annotated[
-        str | None, typer.Option(metavar="R,G,B", help="Of RGB / 255 in training; ImageNet's if left out.")
+        str | None,
+        typer.Option(metavar="R,G,B", help="Standard deviation of RGB / 255 in training; ImageNet's if left out."),
     ] = None,
     classes: Annotated[str | None, typer.Option(metavar="A,B,...", help="Names in the order of the logits.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Mask, voting or refine setting to write; may be repeated."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Mask, voting or refiner setting to write; may repeat."),
     ] = None,
     refiner: Annotated[
         str | None,
-        typer.Option(metavar="KIND:FILE", help="A CRM beside them; used with --set select=full or the like."),
+        typer.Option(metavar="KIND:FILE", help="CRM refiner to add; --set select=full or the like turns it on."),
     ] = None,
     roi_expected: RoiExpected = False,
-    note: Annotated[str, typer.Option(help="Kept in the bundle.")] = "",
+    note: Annotated[str, typer.Option(help="Text to keep in the bundle.")] = "",
     overwrite: Overwrite = False,
 ) -> None:
     """Export a segmenter and a SAM as a bundle for maskrt run.
 
-    Every graph is compared with PyTorch; a graph that differs is not written.
+    Writes the folder OUT with bundle.json and an ONNX file for each graph. Every graph is compared with PyTorch first;
+    a graph that differs is not written, and a failed export leaves nothing behind. Settings (--set): points_per_side,
+    pred_iou_thresh, vote, uncovered, target, select and others; a wrong KEY lists all keys.
+
+    Exit codes: 0 done, 1 failed, 2 unusable input or options, 130 stopped with Ctrl-C.
 
     \b
     Example:
       maskrt export soss --segmenter deeplabv3plus_resnet50:seg.pt --sam vit_b:sam_vit_b_01ec64.pth --out bundles/ward
+      maskrt run bundles/ward ward/ --out out/ward --roi 400,200,640,480
     """
     from maskrt.cli.options import parse_list, parse_settings, parse_size, parse_triple
     from maskrt.export.bundles.soss import export_soss
@@ -84,23 +91,28 @@ def soss(
 
 @app.command("refiner")
 def refiner(
-    crm: Annotated[str, typer.Option(metavar="KIND:FILE", help="resnet50 (the public checkpoint's), or custom.")],
-    out: Annotated[Path, typer.Option("--out", help="The bundle's folder.")],
+    crm: Annotated[str, typer.Option(metavar="KIND:FILE", help="CRM: resnet50 for the public checkpoint, or custom.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the bundle.")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="select, tile or memory_limit_mb to write; may be repeated."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Setting to write: select, tile or memory_limit_mb; may repeat."
+        ),
     ] = None,
-    note: Annotated[str, typer.Option(help="Kept in the bundle.")] = "",
+    note: Annotated[str, typer.Option(help="Text to keep in the bundle.")] = "",
     overwrite: Overwrite = False,
 ) -> None:
     """Export a CRM mask refiner as a bundle for maskrt refine.
 
-    Every graph, and the whole cascade on a small picture, is compared with PyTorch; what differs is not written. For
-    custom, FILE with its suffix replaced by .json holds the sizes.
+    Writes the folder OUT. Every graph, and the whole cascade on a small picture, is compared with PyTorch first; if
+    anything differs, nothing is written. For custom, FILE with its suffix replaced by .json holds the sizes.
+
+    Exit codes: 0 done, 1 failed, 2 unusable input or options, 130 stopped with Ctrl-C.
 
     \b
     Example:
       maskrt export refiner --crm resnet50:model_45705 --out bundles/crm
+      maskrt refine bundles/crm photos/ --masks rough/ --out out/refined
     """
     from maskrt.cli.options import parse_settings
     from maskrt.export.bundles.refiner import export_refiner
@@ -113,31 +125,51 @@ def refiner(
 
 @app.command("two-stage")
 def two_stage(
-    low: Annotated[str, typer.Option(metavar="KIND:FILE", help="unet:FILE or onnx:FILE; sees 1/8 of the size.")],
-    high: Annotated[str, typer.Option(metavar="KIND:FILE", help="Likewise; sees patches at full size.")],
-    out: Annotated[Path, typer.Option("--out", help="The bundle's folder.")],
+    low: Annotated[
+        str, typer.Option(metavar="KIND:FILE", help="First network, unet:FILE or onnx:FILE; sees 1/8 of the size.")
+    ],
+    high: Annotated[
+        str, typer.Option(metavar="KIND:FILE", help="Second network, likewise; sees patches at full size.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the bundle.")],
     patches: Annotated[
-        int, typer.Option(min=1, help="Along the longest side, and how many are looked at again, as in the paper.")
+        int,
+        typer.Option(min=1, help="Patches along the longest side, and how many stage 2 looks at, as in the paper."),
     ] = 8,
-    size: Annotated[int, typer.Option(min=32, help="Longest side in pixels of the picture with the patches.")] = 768,
+    size: Annotated[
+        int, typer.Option(min=32, help="Longest side in pixels of the picture that is cut into patches.")
+    ] = 768,
     mean: Annotated[
-        str | None, typer.Option(metavar="R,G,B", help="Of RGB / 255 in training; a U-Net's is left at 0 to 255.")
+        str | None,
+        typer.Option(
+            metavar="R,G,B", help="Mean of RGB / 255 in training; if left out, a U-Net gets values of 0 to 255."
+        ),
     ] = None,
-    std: Annotated[str | None, typer.Option(metavar="R,G,B", help="Of RGB / 255 in training; likewise.")] = None,
+    std: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="Standard deviation of RGB / 255 in training; likewise.")
+    ] = None,
     classes: Annotated[str | None, typer.Option(metavar="A,B,...", help="Names in the order of the logits.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Further setting to write, as windows=sliding; may repeat."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Further setting to write, such as windows=sliding; may repeat."
+        ),
     ] = None,
     roi_expected: RoiExpected = False,
-    note: Annotated[str, typer.Option(help="Kept in the bundle.")] = "",
+    note: Annotated[str, typer.Option(help="Text to keep in the bundle.")] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Export two segmenters that work one after the other: the second looks again where the first is uncertainty.
+    """Export two segmenters, of which the second looks again where the first is uncertain.
 
-    unet: a checkpoint of the two-stage document's U-Net, any width, with the public code's keys; it is compared with
-    PyTorch, and so is the whole pipeline. onnx: any segmenter, [B, 3, H, W] to logits [B, C, H, W]; both of one kind
-    of picture and with the same classes. Networks of one logit have two classes.
+    unet is a checkpoint of the two-stage document's U-Net, of any width, with the public code's keys. onnx is any
+    segmenter that maps [B, 3, H, W] to logits [B, C, H, W]. Both networks take the same kind of picture and have the
+    same classes; a network with one logit has two classes. Writes the folder OUT. A U-Net, and the whole pipeline, is
+    compared with PyTorch first; if anything differs, nothing is written.
+
+    Settings (--set): patch_count, patch_fraction or uncertainty say how many patches stage 2 looks at; rank is
+    probability or logit; windows is grid, sliding or off; target is the class of interest.
+
+    Exit codes: 0 done, 1 failed, 2 unusable input or options, 130 stopped with Ctrl-C.
 
     \b
     Example:
@@ -167,20 +199,26 @@ def two_stage(
 
 @app.command("interactive")
 def interactive(
-    sam: Annotated[str, typer.Option(metavar="KIND:FILE", help="vit_b, vit_l or vit_h, or custom.")],
-    out: Annotated[Path, typer.Option("--out", help="The bundle's folder.")],
+    sam: Annotated[str, typer.Option(metavar="KIND:FILE", help="SAM: vit_b, vit_l, vit_h or custom.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the bundle.")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="How sessions learn, as learning_rate=1e-5; may repeat."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Setting to write, such as learning_rate=1e-5; may repeat."),
     ] = None,
-    note: Annotated[str, typer.Option(help="Kept in the bundle.")] = "",
+    note: Annotated[str, typer.Option(help="Text to keep in the bundle.")] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Export a SAM whose mask decoder learns while it is clicked on, without PyTorch.
+    """Export a SAM whose mask decoder learns from clicks, without PyTorch where it is used.
 
-    Encoder, decoder with its weights as inputs, and one step of learning (loss, gradient, Adam), each compared with
-    PyTorch; the step over 20 steps at two rates. --set: click_adaptation=off|R|C, result_mask=off|E|U,
-    click_mask=true|false, erosions=5, learning_rate=1e-6, the published method's.
+    Writes the folder OUT with the encoder, the decoder with its weights as inputs, and the training step (loss,
+    gradient, Adam). Each graph is compared with PyTorch first, the step over 20 steps at two learning rates; if
+    anything differs, nothing is written.
+
+    Settings (--set), with the published method's values first: click_adaptation is a step after each click: R is undone
+    after the object, C is kept, or off. result_mask is a step on the accepted mask: E erodes its outline, U leaves it
+    untreated, or off. click_mask=true adds the object's clicks to its last step. erosions=5, learning_rate=1e-6.
+
+    Exit codes: 0 done, 1 failed, 2 unusable input or options, 130 stopped with Ctrl-C.
 
     \b
     Example:
@@ -199,35 +237,42 @@ def interactive(
 @app.command("precisions")
 def precisions(
     bundle: BundlePath,
-    precision: Annotated[str, typer.Option(metavar="A,B", help="fp16, int8 or both.")],
+    precision: Annotated[str, typer.Option(metavar="A,B", help="Precisions to add: fp16, int8 or both.")],
     calibrate: Annotated[
-        str, typer.Option(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes; some 10 to 50, as in use.")
+        str, typer.Option(metavar="IMAGES", help="10 to 50 images like those in use: folder, or 'glob*' in quotes.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="The new bundle's folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")],
     roi: Region = None,
     roi_from: RegionFrom = None,
     masks: Annotated[
-        Path | None, typer.Option("--masks", metavar="DIR", help="Rough masks DIR/STEM.png, for a refiner alone.")
+        Path | None,
+        typer.Option("--masks", metavar="DIR", help="Rough masks DIR/STEM.png, for a bundle with a refiner only."),
     ] = None,
-    keep: Annotated[str, typer.Option(metavar="A,B", help="Networks to leave in float32, such as encoder.")] = "",
+    keep: Annotated[str, typer.Option(metavar="A,B", help="Networks to keep in float32, such as encoder.")] = "",
     tolerance: Annotated[
-        float, typer.Option(min=0, max=1, help="Least mean IoU of the final masks with those of fp32.")
+        float, typer.Option(min=0, max=1, help="Least mean IoU that the final masks must have with those of fp32.")
     ] = 0.98,
     threads: Threads = None,
     max_megapixels: MaxMegapixels = 50,
     overwrite: Overwrite = False,
 ) -> None:
-    """Add lower precisions to a bundle, checked against float32 on your pictures. Needs no checkpoint and no PyTorch.
+    """Add lower precisions to a bundle, checked against float32 on your pictures.
 
-    Writes a new bundle that holds everything of the old one and an ONNX file per network and precision. fp16 is for
-    GPUs; ONNX Runtime on a CPU computes it in float32. int8 is for CPUs, with ranges measured on the pictures. The
-    whole pipeline runs on every picture in float32 and in each precision, on the CPU, for fp16 with the roundings that
-    a GPU makes; what was measured stands in the bundle. A precision whose final masks have a mean IoU below --tolerance
-    with those of float32 is refused, and nothing is written.
-    Choose it at run time with --precision.
+    Writes a new bundle that holds all of the old one and an ONNX file per network and precision; it needs no checkpoint
+    and no PyTorch. Choose the precision at run time with --precision. fp16 is for GPUs; ONNX Runtime on a CPU computes
+    it in float32. int8 is for CPUs, with ranges measured on the pictures.
+
+    The whole pipeline runs on the CPU on every picture, in float32 and in each precision, for fp16 with the roundings
+    of a GPU. The bundle keeps the measured agreement. If the final masks of a precision have a mean IoU below
+    --tolerance with those of float32, it is refused, and nothing is written.
+
+    Exit codes: 0 done, 1 failed, 2 unusable input or options, 130 stopped with Ctrl-C.
 
     \b
     Example:
+      maskrt scenes --seed 900000 --count 2 --size 640x360 --out out/scenes
+      maskrt export precisions export/demo/bundle --precision int8 --calibrate out/scenes/images \\
+        --roi-from out/scenes/instances --out out/small
       maskrt export precisions bundles/ward --precision fp16,int8 --calibrate ward/ --out bundles/ward-small
     """
     from maskrt.cli.options import parse_list, parse_region
@@ -250,17 +295,18 @@ def precisions(
 
 @app.command("sam")
 def sam(
-    sam: Annotated[str, typer.Option(metavar="KIND:FILE", help="vit_b, vit_l or vit_h, or custom.")],
+    sam: Annotated[str, typer.Option(metavar="KIND:FILE", help="SAM: vit_b, vit_l, vit_h or custom.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for two ONNX files and config.yaml.")],
-    name: Annotated[str, typer.Option(help="Shown in the program and used in file names.")],
+    name: Annotated[str, typer.Option(help="Name of the model, for the program's list and the file names.")],
     names: Annotated[
-        Literal["anylabeling"], typer.Option(help="Whose names the inputs and outputs get.")
+        Literal["anylabeling"], typer.Option(help="Program whose names the inputs and outputs get.")
     ] = "anylabeling",
     overwrite: Overwrite = False,
 ) -> None:
     """Export a SAM alone, for other programs: AnyLabeling, X-AnyLabeling and the official ONNX example.
 
-    maskrt's own pipelines take bundles: maskrt export soss.
+    Writes two ONNX files and config.yaml to OUT, and prints their paths. maskrt's own pipelines take bundles instead:
+    maskrt export soss. Exit codes: 0 done, 1 failed, 2 unusable input or options, 130 stopped with Ctrl-C.
 
     \b
     Example:

@@ -12,22 +12,31 @@ def command(
     bundle: BundlePath,
     sizes: Annotated[
         list[str] | None,
-        typer.Option("--size", metavar="GRAPH.INPUT.AXIS=N", help="Size of a dynamic axis; may be repeated."),
+        typer.Option(
+            "--size", metavar="GRAPH.INPUT.AXIS=N", help="Assume this size of a dynamic axis; may be repeated."
+        ),
     ] = None,
-    ops: Annotated[bool, typer.Option("--ops", help="Say what each operator's share is.")] = False,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all of it as JSON.")] = None,
+    ops: Annotated[bool, typer.Option("--ops", help="Print each operator's share of a graph's cost.")] = False,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all that is printed as JSON.")
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Say what a bundle holds, and what each of its graphs costs in one run.
 
-    Products are counted from the ONNX files, nothing is run: GFLOPs are 2 x multiply-adds / 1e9. Peak is the most bytes
-    of activations that live at once, weights apart, if the nodes run in the file's order and none in place; an engine
-    may take less, or more for its own workspace. The usual sizes are those that maskrt build makes engines for, and
-    follow --set. Totals are of each graph once, and no frame's: SOSS runs token_side for every batch of prompts.
-    Exit code 1: a size or a product does not follow from the inputs' sizes; the node is named, the rest is printed.
+    The costs are counted from the ONNX files, and no graph runs. GFLOPs are 2 x multiply-adds / 1e9. Peak is the most
+    bytes of activations that live at once, without weights, if the nodes run in the file's order and none in place; an
+    engine may take less, or more for its own workspace. Dynamic axes have the usual sizes of maskrt build, which follow
+    --set. Totals count each graph once, so they are not the cost of a frame: SOSS runs token_side for every batch of
+    prompts.
+
+    The result is printed; --json writes it too. The costs need maskrt[export]. Exit codes: 0 done, 1 failed or the cost
+    of a graph does not follow from its input sizes (its node is named, and the rest is printed), 2 unusable input or
+    options.
 
     \b
     Example:
+      maskrt inspect export/demo/bundle
       maskrt inspect bundles/ward --ops --size encoder.image.1=768
     """
     import msgspec
@@ -43,7 +52,7 @@ def command(
     description = describe(opened)
     print(f"{bundle}:", *description_lines(description), sep="\n  ", flush=True)
 
-    # Here, so that a machine without onnx has been told what the bundle holds.
+    # Imported here, so that a machine without onnx prints first what the bundle holds.
     from maskrt.cli.costs import print_costs, print_operators
     from maskrt.export.bundles.inspection import graph_reports, totals_of
 

@@ -1,4 +1,4 @@
-"""Option values that need more than their type."""
+"""Parses option values that need more than a type."""
 
 import re
 from collections.abc import Collection
@@ -14,10 +14,10 @@ from maskrt.runtime.types import Roi
 
 
 def parse_roi(text: str) -> Roi:
-    """X,Y,W,H in pixels.
+    """Parse X,Y,W,H in pixels.
 
     Raises:
-        InputError: not four whole numbers.
+        InputError: the text is not four whole numbers.
     """
     try:
         x, y, width, height = (int(part) for part in text.split(","))
@@ -27,23 +27,23 @@ def parse_roi(text: str) -> Roi:
 
 
 def parse_region(roi: str | None, roi_from: Path | None) -> Roi | RoiOf | None:
-    """What --roi or --roi-from says; None is the whole frame.
+    """Return the region of --roi or --roi-from; None is the whole frame.
 
     Raises:
-        InputError: both are given, or the one that is cannot be used.
+        InputError: both are given, or the given one cannot be used.
     """
     if roi is not None and roi_from is not None:
-        raise InputError("--roi and --roi-from exclude each other")
+        raise InputError("--roi and --roi-from exclude each other: give only one of them")
     if roi is not None:
         return parse_roi(roi)
     return None if roi_from is None else roi_reader(roi_from)
 
 
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
-    """WIDTHxHEIGHT in pixels.
+    """Parse WIDTHxHEIGHT in pixels.
 
     Raises:
-        InputError: not two positive whole numbers.
+        InputError: the text is not two positive whole numbers.
     """
     try:
         width, height = (int(part) for part in text.lower().split("x"))
@@ -55,10 +55,10 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
 
 
 def parse_triple(text: str, option: str) -> tuple[float, float, float]:
-    """R,G,B as numbers.
+    """Parse R,G,B as numbers.
 
     Raises:
-        InputError: not three of them.
+        InputError: the text is not three numbers.
     """
     numbers = parse_numbers(text, option)
     if len(numbers) != 3:
@@ -68,10 +68,10 @@ def parse_triple(text: str, option: str) -> tuple[float, float, float]:
 
 
 def parse_numbers(text: str, option: str) -> tuple[float, ...]:
-    """Comma-separated numbers.
+    """Parse comma-separated numbers.
 
     Raises:
-        InputError: something else among them.
+        InputError: one of them is not a number.
     """
     try:
         return tuple(float(part) for part in text.split(","))
@@ -80,10 +80,10 @@ def parse_numbers(text: str, option: str) -> tuple[float, ...]:
 
 
 def parse_settings(texts: list[str]) -> dict[str, Any]:
-    """KEY=VALUE texts; a value that is JSON, such as 20 or 0.9, has its type, any other is text.
+    """Parse KEY=VALUE texts; a value that is JSON, such as 20 or 0.9, gets its type, any other is text.
 
     Raises:
-        InputError: no "=", or a key twice.
+        InputError: a text has no "=", or a key appears twice.
     """
     settings: dict[str, Any] = {}
     for text in texts:
@@ -100,10 +100,10 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
 
 
 def parse_pairs(texts: list[str], option: str) -> dict[str, str]:
-    """NAME=VALUE texts; a name is anything before the first "=".
+    """Parse NAME=VALUE texts; a name is anything before the first "=".
 
     Raises:
-        InputError: a part is missing, or a name is given twice.
+        InputError: name or value is missing, or a name appears twice.
     """
     pairs: dict[str, str] = {}
     for text in texts:
@@ -117,10 +117,10 @@ def parse_pairs(texts: list[str], option: str) -> dict[str, str]:
 
 
 def parse_axes(texts: list[str]) -> dict[tuple[str, str, int], int]:
-    """GRAPH.INPUT.AXIS=N texts -> (graph, input, axis): size.
+    """Parse GRAPH.INPUT.AXIS=N texts into (graph, input, axis) -> size.
 
     Raises:
-        InputError: another form, a size below 1, or an axis twice.
+        InputError: a text has another form, a size is below 1, or an axis appears twice.
     """
     axes: dict[tuple[str, str, int], int] = {}
     for text in texts:
@@ -136,21 +136,21 @@ def parse_axes(texts: list[str]) -> dict[tuple[str, str, int], int]:
 
 
 def on_device(provider: str, device: int | None) -> str:
-    """The provider as open_session takes it: "cuda:1" of cuda and 1."""
+    """Return the provider as open_session takes it, such as "cuda:1" for cuda and 1."""
     return provider if device is None else f"{provider}:{device}"
 
 
 def refine_options(select: str | None, tile: int | None, memory_limit: int | None) -> dict[str, Any]:
-    """The refine settings that were given on the command line."""
+    """Return the refiner settings that were given on the command line."""
     given = {"select": select, "tile": tile, "memory_limit_mb": memory_limit}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def parse_counts(text: str | None, option: str) -> tuple[int, ...]:
-    """Comma-separated whole numbers from 1; none where the option is left out.
+    """Parse comma-separated whole numbers from 1; there are none if the option is left out.
 
     Raises:
-        InputError: there is none, or something else among them.
+        InputError: there is no number, or one is something else.
     """
     if text is None:
         return ()
@@ -161,15 +161,15 @@ def parse_counts(text: str | None, option: str) -> tuple[int, ...]:
 
 
 def parse_list(text: str) -> tuple[str, ...]:
-    """Comma-separated names without repetition, in their order."""
+    """Parse comma-separated names, in their order and without repetition."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def parse_limits(text: str) -> tuple[Limit, ...]:
-    """CLICKS@IOU texts, separated by commas.
+    """Parse comma-separated CLICKS@PERCENT texts.
 
     Raises:
-        InputError: another form, or a limit that cannot be.
+        InputError: a text has another form, or a limit is impossible.
     """
     limits = []
     for part in parse_list(text):
@@ -183,10 +183,10 @@ def parse_limits(text: str) -> tuple[Limit, ...]:
 
 
 def parse_names(text: str, option: str, known: Collection[str]) -> tuple[str, ...]:
-    """Comma-separated names of things that are known, or all of them.
+    """Parse comma-separated known names, or "all".
 
     Raises:
-        InputError: one that is not, or none.
+        InputError: a name is unknown, or there is none.
     """
     names = tuple(known) if text == "all" else parse_list(text)
     unknown = [name for name in names if name not in known]

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
+"""Shows progress on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ EVERY_S = 10.0
 
 
 class FrameProgress:
-    """Counts items; `report` prints a line without breaking the bar. total is None where it is not known."""
+    """Progress over items; `report` prints a line without breaking the bar; total: None if it is not known."""
 
     def __init__(self, total: int | None, unit: str = "frames") -> None:
         self._total = total
@@ -33,7 +33,7 @@ class FrameProgress:
             self._task = self._bar.add_task("", total=total, rate="")
 
     def advance(self, worked: bool = True) -> None:
-        """One more item. worked=False: it cost no time, so it counts for the position but not for the rate."""
+        """Count one more item; with worked=False it took no time, so it moves the position but not the rate."""
         self._seen += 1
         self._worked += worked
         now = time.monotonic()
@@ -66,7 +66,7 @@ class FrameProgress:
 
 
 class PhaseProgress:
-    """Phases of a long job, each with its own count of steps."""
+    """Progress over the phases of a long job, each with its own count of steps."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -78,7 +78,7 @@ class PhaseProgress:
             self._task = self._bar.add_task("", total=None)
 
     def tell(self, phase: str, done: int, total: int) -> None:
-        """So many steps of a phase are done."""
+        """Show how many steps of a phase are done."""
         now = time.monotonic()
         if self._bar is not None:
             self._bar.update(self._task, description=phase, completed=done, total=total)

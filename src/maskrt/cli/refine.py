@@ -22,17 +22,19 @@ from maskrt.cli.shared import (
 
 def command(
     bundle: BundlePath,
-    images: Annotated[str, typer.Argument(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes.")],
-    masks: Annotated[Path, typer.Option("--masks", metavar="DIR", help="Rough masks DIR/STEM.png, of the image size.")],
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help="Image, folder, or 'glob*' in quotes, to refine on.")],
+    masks: Annotated[
+        Path, typer.Option("--masks", metavar="DIR", help="Rough masks DIR/STEM.png, as large as the images.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
-    labels: Annotated[bool, typer.Option("--labels", help="DIR holds class numbers: refine class by class.")] = False,
+    labels: Annotated[bool, typer.Option("--labels", help="Masks hold class numbers: refine class by class.")] = False,
     select: Select = None,
     tile: Tile = None,
     memory_limit: MemoryLimit = None,
     write: Annotated[
-        str, typer.Option(help="Of mask, overlay, probability, label. overlay contains the image.")
+        str, typer.Option(help="What to write, with commas: mask, overlay (contains the image), probability, label.")
     ] = "mask",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run; what is done stays.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run; finished images stay.")] = False,
     provider: Provider = "cpu",
     device: Device = None,
     kernels: Kernels = "cpu",
@@ -42,13 +44,20 @@ def command(
 ) -> None:
     """Refine rough masks at full resolution with a bundle that holds a refiner.
 
-    Writes OUT/mask/STEM.png and so on, and OUT/results.jsonl with one line per image. A mask file has grey values, 0 to
-    255; values between are taken as probabilities. Only --select full gives the network's own answer; the others are
-    faster and change it a little (see maskrt bench refine). Exit code 3: some images failed.
+    A rough mask is a grey picture: 0 is background, 255 is the object, and values between are probabilities. Writes
+    OUT/mask/STEM.png and what else --write names, and OUT/results.jsonl with one line per image.
+
+    Only --select full gives the network's own answer. The other selections are faster and change it a little (see
+    maskrt bench refine): bbox decodes boxes around the mask's regions, contour a band around its outline, strided:N
+    each Nth pixel of each Nth row and then the uncertain squares, adaptive the same with squares of 4 and of 2.
+
+    Exit codes: 0 done, 1 failed, 2 unusable input or options, 3 some images failed, 130 stopped with Ctrl-C.
 
     \b
     Example:
-      maskrt refine export/demo/bundle photos/ --masks rough/ --out out/refined --write mask,overlay
+      maskrt scenes --seed 900000 --count 2 --size 640x360 --out out/scenes
+      maskrt run export/demo/bundle out/scenes/images --out out/rough --roi-from out/scenes/instances
+      maskrt refine export/demo/bundle out/scenes/images --masks out/rough/mask --out out/refined --write mask,overlay
       maskrt refine bundles/crm photos/big.png --masks rough/ --out out/big --select adaptive --memory-limit 3000
     """
     from maskrt.cli.batch import run_with_progress

@@ -1,4 +1,4 @@
-"""What users are told of regions of interest."""
+"""Advises users on regions of interest."""
 
 import sys
 
@@ -8,7 +8,7 @@ from maskrt.runtime.types import Roi
 
 
 def advise_regions(bundle: Bundle, region: Roi | RoiOf | None) -> None:
-    """Say on stderr where whole frames are given to a bundle whose models were trained on regions of interest."""
+    """Warn on stderr if a bundle whose models were trained on regions of interest gets whole frames."""
     if region is None and getattr(bundle.manifest, "roi_expected", False):
         print(
             f"{bundle.path} was made for regions of interest, and whole frames give poorer masks: "

@@ -12,28 +12,33 @@ Write = Callable[[int], None]  # draws the scene of a number and writes its file
 
 
 def command(
-    out: Annotated[Path, typer.Option("--out", help="Folder for images/ and truth/; bedside: instances/, depth/ too.")],
-    seed: Annotated[int, typer.Option(min=0, help="Of the first scene; the next ones follow.")] = 0,
-    count: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the scenes.")],
+    seed: Annotated[int, typer.Option(min=0, help="Number of the first scene; the next ones follow.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="How many scenes to draw.")] = 10,
     size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="In pixels; 1920x1080 of bedside, 768x768 of novel if left out.")
+        str | None,
+        typer.Option(metavar="WxH", help="Size in pixels; if left out, 1920x1080 for bedside and 768x768 for novel."),
     ] = None,
     domain: Annotated[
-        Literal["bedside", "novel"], typer.Option(help="novel: kinds that the demo models were not trained on.")
+        Literal["bedside", "novel"], typer.Option(help="Kind of scene; the demo models have never seen novel ones.")
     ] = "bedside",
     family: Annotated[
-        str | None, typer.Option(help="Of novel: the one kind to draw; each in turn if left out.")
+        str | None, typer.Option(help="With --domain novel: draw this kind of thing only; each in turn if left out.")
     ] = None,
 ) -> None:
     """Draw scenes with exact ground truth, for tests and measurements without patients.
 
-    Bedside scene N is scene_00000N wherever it is drawn, its truth 255 where an occlusion is. Regions of interest:
-    maskrt run ... --roi-from OUT/instances. Novel scene N is novel_00000N: two to five things of one kind; its truth
-    has 0 for the ground and 1, 2, ... for the thing that is seen at a pixel.
+    Writes OUT/images and OUT/truth; for bedside scenes also OUT/instances and OUT/depth. A number gives the same scene
+    on every machine. Bedside scene N is scene_00000N; its truth is 255 where an occlusion is, and its region of
+    interest is in OUT/instances: maskrt run ... --roi-from OUT/instances. Novel scene N is novel_00000N and shows two
+    to five things of one kind; its truth is 0 on the ground and 1, 2, ... on the things.
+
+    Needs maskrt[demo]. Exit codes: 0 done, 1 failed, 2 unusable input or options, 130 stopped with Ctrl-C.
 
     \b
     Example:
-      maskrt scenes --seed 100 --count 5 --size 960x540 --out out/scenes
+      maskrt scenes --seed 900000 --count 2 --size 640x360 --out out/scenes
+      maskrt run export/demo/bundle out/scenes/images --out out/run --roi-from out/scenes/instances
       maskrt scenes --domain novel --family stars --out out/stars
     """
     from maskrt.cli.progress import FrameProgress

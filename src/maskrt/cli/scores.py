@@ -1,4 +1,4 @@
-"""Scores as a table, for every command that shows them."""
+"""Prints scores as a table, for every command that shows them."""
 
 from rich.console import Console
 from rich.table import Table
@@ -7,7 +7,7 @@ from maskrt.runtime.evaluation.compare import Scores
 
 
 def print_scores(scores: Scores) -> None:
-    """Every metric of every method in percent, on stdout."""
+    """Print every metric of every method in percent, on stdout."""
     table = Table("percent", *scores.methods, title=f"{scores.images} images", title_justify="left")
     for name, values in scores.rows():
         table.add_row(name, *values)

@@ -21,13 +21,13 @@ from maskrt.cli.shared import (
 def command(
     bundle: BundlePath,
     image: Annotated[
-        str | None, typer.Option("--image", metavar="IMAGES", help="Image, folder or 'glob*' to certify on.")
+        str | None, typer.Option("--image", metavar="IMAGES", help="Run the pipeline on this image, folder or 'glob*'.")
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option("--masks", metavar="DIR", help="Rough masks DIR/STEM.png: certify the refiner.")
+        Path | None, typer.Option("--masks", metavar="DIR", help="Check the refiner on rough masks DIR/STEM.png.")
     ] = None,
     roi: Region = None,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the certificate as JSON.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the certificates as JSON.")] = None,
     provider: Provider = "cpu",
     device: Device = None,
     kernels: Kernels = "cpu",
@@ -38,18 +38,23 @@ def command(
 ) -> None:
     """Check a bundle on this machine.
 
-    Without --image: the files against their sha256, and that every network loads. With it: the whole pipeline once
-    plain (ONNX Runtime on the CPU in float32, SAM's decoder in one graph, NumPy kernels) and once fast, as maskrt run
-    does it on --provider, and how many masks and pixels differ. The plain way takes minutes for a full grid; --set
-    points_per_side=10 is a short check. A two-stage bundle is run patch by patch for the plain way. With --masks too:
-    the refiner, plain without tiles. Exit code 1: something differs by more than rounding.
+    Without --image, the files are checked against their sha256, and every network is loaded. With --image, the whole
+    pipeline runs once plain and once fast, and the differing masks and pixels are counted. Plain means ONNX Runtime on
+    the CPU in float32, SAM's decoder in one graph, two stages patch by patch, and NumPy kernels. Fast is what maskrt
+    run does on --provider. The plain way takes minutes for a full grid; --set points_per_side=8 makes a short check.
+    With --masks too, the refiner is checked; there, plain also means without tiles.
 
     With another --precision than fp32, the comparison is with fp32 on the CPU, and the IoU of the final masks decides:
     its mean over the images must reach the tolerance that the bundle was exported with.
 
+    The result is printed; --json writes it too. Exit codes: 0 all is as it should be, 1 something differs by more than
+    rounding or another failure, 2 unusable input or options, 130 stopped with Ctrl-C.
+
     \b
     Example:
-      maskrt verify bundles/ward --image frames/0001.png --set points_per_side=10
+      maskrt scenes --seed 900000 --count 2 --size 640x360 --out out/scenes
+      maskrt verify export/demo/bundle --image out/scenes/images/scene_900000.png --roi 111,47,383,286 \\
+        --set points_per_side=8
     """
     import msgspec
 
@@ -80,7 +85,7 @@ def command(
     region = parse_roi(roi) if roi is not None else None
     certificates: list[Any] = []
     if image is not None and precision != FP32:
-        assert kind.answers is not None  # or the bundle would have no other precision
+        assert kind.answers is not None  # otherwise the bundle has no other precision
         frames = Calibration(image, region, masks, max_pixels)
         lower = certify_precision(opened, kind.answers, frames, provider, threads)
         certificates.append(lower)

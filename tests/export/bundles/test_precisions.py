@@ -159,7 +159,7 @@ def test_pictures_that_cannot_be_used(tiny_bundle: Path, ward: Path, tmp_path: P
     for images, message in (
         (tmp_path / "empty", "holds no image"),
         (tmp_path / "none", "no such file or folder"),
-        (broken, "bed_1: .* is not an image that maskrt reads: .*; repair the picture or take it away"),
+        (broken, "bed_1: .* is not an image that maskrt reads: .*; repair the picture or remove it"),
         (dark, "soss finds no mask in any of the 1 pictures: take pictures that show what is to be segmented"),
     ):
         with pytest.raises(InputError, match=message):

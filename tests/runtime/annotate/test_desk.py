@@ -71,10 +71,10 @@ def test_what_cannot_be_done_changes_nothing(desk: Desk, out: Path) -> None:
         (states.Click(-1, 0), "outside the image"),
         (states.Click(0, 2**70), "outside the image"),
         (states.Box(5, 5, 5, 9), "not inside"),
-        (states.Show(3), "no picture 4: there are 3"),
+        (states.Show(3), "no picture 4: choose 1 to 3"),
         (states.Show(-1), "no picture 0"),
-        (states.Choose("cat"), "there are mattress, blanket"),
-        (states.Delete(1), "not of the picture"),
+        (states.Choose("cat"), "choose from mattress, blanket"),
+        (states.Delete(1), "not on the picture"),
     ]
     before = (out / "annotations.json").read_bytes()
     for action, said in cases:

@@ -15,7 +15,7 @@ def test_the_demo() -> None:
     found = describe(bundle)
     assert (found.kind, found.opset, found.precisions) == ("soss", 20, {})
     assert found.note == bundle.manifest.note
-    assert list(found.settings) == ["segmenter", "sam", "masks", "voting", "refiner", "refine"]
+    assert list(found.settings) == ["segmenter", "sam", "masks", "voting", "refiner", "refinement"]
     assert [(file.role, file.file) for file in found.files] == [
         (role, entry.file) for role, entry in bundle.manifest.models.items()
     ]

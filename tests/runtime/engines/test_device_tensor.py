@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.manifest import SossManifest
 from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.engines.device_tensor import DeviceTensor, Place
+from maskrt.runtime.engines.loading import Sessions
 from maskrt.runtime.engines.onnxruntime import OnnxRuntimeSession
 from maskrt.runtime.engines.onnxruntime_options import DEVICE_MEMORY, DeviceMemory
 from maskrt.runtime.engines.providers import open_session
@@ -105,7 +107,7 @@ def test_a_cpu_keeps_arrays(tiny_bundle: Path, prompts: dict[str, np.ndarray], p
     with open_session(tiny_bundle / "decoder.onnx", provider) as session:
         found = session.run(prompts, keep_on_device=("low_res_masks",))
         assert isinstance(found["low_res_masks"], np.ndarray)
-        with pytest.raises(NetworkError, match=r"it returns low_res_masks, pred_iou, and no logits to keep"):
+        with pytest.raises(NetworkError, match=r"no output logits to keep: it returns low_res_masks, pred_iou"):
             session.run(prompts, keep_on_device=("logits",))
         embeddings = device_tensor_of(prompts["image_embeddings"], Place("TensorRT", 1))
         with pytest.raises(NetworkError, match=r"lies on TensorRT's device 1, .* on the CPU: .*what numpy\(\) returns"):
@@ -145,8 +147,8 @@ def test_the_pipeline_answers_as_with_arrays(monkeypatch: pytest.MonkeyPatch, rn
             with_settings(open_bundle(DEMO), options), threads=2, wrap_session=recorder.watch
         ) as pipeline:
             found[how] = pipeline(rgb)
-    with ExitStack() as stack:
-        decoder = open_decoder(open_bundle(DEMO), "cpu", 1, True, stack)
+    with Sessions(open_bundle(DEMO), threads=1) as sessions:
+        decoder = open_decoder(sessions, open_bundle(DEMO).expect(SossManifest).sam)
         assert isinstance(decoder, SplitDecoder)
         assert fed == {"image_embeddings", *decoder._image_side.outputs, *decoder._state}
     ours, theirs = found.values()
@@ -199,7 +201,8 @@ def test_every_choice_of_masks(on_cpu: None, rng: np.random.Generator, monkeypat
     found = []
     for _ in range(2):
         with ExitStack() as stack:
-            decoder = open_decoder(bundle, "cpu", 1, True, stack)
+            sessions = stack.enter_context(Sessions(bundle, threads=1))
+            decoder = open_decoder(sessions, bundle.expect(SossManifest).sam)
             if embeddings is None:
                 embeddings = rng.standard_normal(decoder._image_side.inputs["image_embeddings"][1], np.float32)
             image = decoder.prepare(embeddings)
@@ -219,12 +222,12 @@ def test_every_choice_of_masks(on_cpu: None, rng: np.random.Generator, monkeypat
 def test_a_gpu_has_few_callers(monkeypatch: pytest.MonkeyPatch, provider: str, cores: int, expected: int) -> None:
     opened = []
 
-    def open_fake(path: Path, provider: str, threads: int | None, callers: int, *, repeated: bool) -> Any:
+    def open_fake(path: Path, provider: str, threads: int | None, callers: int, repeated: bool) -> Any:
         opened.append(callers)
-        return stack.enter_context(open_session(path, threads=1))
+        return open_session(path, threads=1)
 
-    monkeypatch.setattr("maskrt.runtime.sam.mask_decoder.open_session", open_fake)
+    monkeypatch.setattr("maskrt.runtime.engines.loading.open_session", open_fake)
     monkeypatch.setattr("maskrt.runtime.sam.mask_decoder.usable_cpus", lambda: cores)
-    with ExitStack() as stack:
-        assert open_decoder(open_bundle(DEMO), provider, None, True, stack).workers == expected
+    with Sessions(open_bundle(DEMO), provider) as sessions:
+        assert open_decoder(sessions, open_bundle(DEMO).expect(SossManifest).sam).workers == expected
     assert opened == [expected, expected, 1]

@@ -47,8 +47,11 @@ def rgb() -> np.ndarray:
     return np.random.default_rng(20261127).integers(0, 256, (45, 70, 3), np.uint8)
 
 
-def opened(bundle: Path, rgb: np.ndarray, provider: str = "tensorrt", **options: Any) -> InteractiveSession:
-    session = maskrt.open_interactive(bundle, provider, settings={"learning_rate": 0.001, **options})
+def opened(
+    bundle: Path, rgb: np.ndarray, provider: str = "tensorrt", cache_dir: Path | None = None, **settings: Any
+) -> InteractiveSession:
+    chosen = {"learning_rate": 0.001, **settings}
+    session = maskrt.open_interactive(bundle, provider, settings=chosen, cache_dir=cache_dir)
     session.set_image(rgb)
     return session
 

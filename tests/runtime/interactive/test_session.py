@@ -29,12 +29,12 @@ def rgb() -> np.ndarray:
     return np.random.default_rng().integers(0, 256, (45, 70, 3), np.uint8)
 
 
-def opened(tiny: Path, **options: object) -> InteractiveSession:
-    return maskrt.open_interactive(tiny, settings=options)
+def opened(tiny: Path, cache_images: int = 16, cache_dir: Path | None = None, **settings: object) -> InteractiveSession:
+    return maskrt.open_interactive(tiny, settings=settings, cache_images=cache_images, cache_dir=cache_dir)
 
 
 def weights_of(session: InteractiveSession) -> np.ndarray:
-    return np.concatenate([np.ravel(session._learned.weights[name]) for name in sorted(session._base)])
+    return np.concatenate([np.ravel(session._state.weights[name]) for name in sorted(session._base)])
 
 
 def test_twenty_steps_are_those_of_torch_adam(tiny_interactive: tuple[Path, tuple[str, ...]]) -> None:

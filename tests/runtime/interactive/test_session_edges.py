@@ -54,7 +54,7 @@ def test_an_undo_that_fails_takes_nothing_back(bundle: Path, rgb: np.ndarray, mo
     with opened(bundle, rgb, click_adaptation="C") as session:
         session.click(5, 5)
         session.click(30, 20)
-        mask, learned = session.mask, session._learned
+        mask, learned = session.mask, session._state
 
         def failing(*_: Any, **__: Any) -> None:
             raise NetworkError("the GPU is gone")
@@ -64,7 +64,7 @@ def test_an_undo_that_fails_takes_nothing_back(bundle: Path, rgb: np.ndarray, mo
             with pytest.raises(NetworkError, match="gone"):
                 session.undo()
         assert session.clicks == (Click(5, 5), Click(30, 20))
-        assert session._learned is learned
+        assert session._state is learned
         np.testing.assert_array_equal(session.mask, mask)
 
 
@@ -115,9 +115,9 @@ def test_where_nothing_is_known_no_step_is_taken(bundle: Path, rgb: np.ndarray) 
         mask = session.mask
         assert mask is not None
         assert 0 < mask.mean() < 1  # of a whole or an empty mask, erosion leaves one side
-        learned = session._learned
+        learned = session._state
         session.accept()
-        assert session._learned is learned
+        assert session._state is learned
 
 
 def test_a_decoder_without_a_name_is_refused(bundle: Path, rgb: np.ndarray, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A batch of prompts that does not fit into memory is tried once more in halves, with the same answer."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ from maskrt.kernels import sets
 from maskrt.kernels.low_res import Placement
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.bundle.manifest import SossManifest
+from maskrt.runtime.engines.loading import Sessions
 from maskrt.runtime.errors import OutOfMemory
 from maskrt.runtime.sam.candidates import Candidate, CandidateFinder
-from maskrt.runtime.sam.mask_decoder import WholeDecoder, open_decoder
+from maskrt.runtime.sam.mask_decoder import WholeDecoder
 from maskrt.runtime.sam.prompts import point_grid
 
 SIZE_HW = 48, 64
@@ -36,8 +36,8 @@ class Narrow:
 
 @pytest.fixture
 def session(tiny_bundle: Path) -> Iterator[Any]:
-    with ExitStack() as stack:
-        yield open_decoder(open_bundle(tiny_bundle), "cpu", 1, False, stack)._decoder
+    with Sessions(open_bundle(tiny_bundle), threads=1) as sessions:
+        yield sessions.load("decoder", repeated=True)
 
 
 def found(bundle: Path, session: Any, points: int) -> tuple[list[Candidate], dict[str, float]]:

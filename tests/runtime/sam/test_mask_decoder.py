@@ -1,13 +1,14 @@
 """What the runtime gives the decoder in one graph, and what it refuses."""
 
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.manifest import SossManifest
 from maskrt.runtime.bundle.specs import SamSpec
+from maskrt.runtime.engines.loading import Sessions
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.sam.mask_decoder import WholeDecoder, open_decoder
 
@@ -88,8 +89,8 @@ def test_a_decoder_from_before_masks_is_refused():
 
 
 def test_a_bundle_opens_for_masks(tiny_bundle: Path):
-    with ExitStack() as stack:
-        decoder = open_decoder(open_bundle(tiny_bundle), "cpu", 1, False, stack)
+    with Sessions(open_bundle(tiny_bundle), threads=1) as sessions:
+        decoder = open_decoder(sessions, open_bundle(tiny_bundle).expect(SossManifest).sam, split=False)
         assert isinstance(decoder, WholeDecoder)
         image = decoder.prepare(np.zeros((1, 3, 4, 4), np.float32))
         coords, labels = np.full((2, 1, 2), 30, np.float32), np.ones((2, 1), np.float32)

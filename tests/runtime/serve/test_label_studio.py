@@ -167,15 +167,15 @@ def test_a_local_file(client, session, rgb, images):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("", "the labeling configuration is no XML: no element found: line 1, column 0"),
-        ("<View>", "the labeling configuration is no XML: "),
+        ("", "the labeling configuration is not XML: no element found: line 1, column 0"),
+        ("<View>", "the labeling configuration is not XML: "),
         ("<View/>", 'the labeling configuration has no <Image name="image" value="$...">'),
         ('<View><Image name="image" value="a.png"/></View>', "the labeling configuration has no <Image "),
         (
             '<View><Image name="image" value="$photo"/></View>',
             'the labeling configuration needs <BrushLabels name="..." toName="image">',
         ),
-        ('<!DOCTYPE v [<!ENTITY a "aaaa">]><View>&a;</View>', "the labeling configuration has a DOCTYPE: take it out"),
+        ('<!DOCTYPE v [<!ENTITY a "aaaa">]><View>&a;</View>', "the labeling configuration has a DOCTYPE: remove it"),
         (CONFIG.replace("$photo", "$other"), "the task has no picture under 'other'"),
     ],
 )
@@ -193,7 +193,7 @@ def test_configurations_that_cannot_be_used(client, session, refusal, data_url, 
         (keypoint(101, 50), "a point at 60.6, 20 lies outside the picture of 60 x 40"),
         (keypoint(50, -1), "a point at 30, -0.4 lies outside the picture of 60 x 40"),
         (rectangle(50, 50, 51, 10), "a point at 60.6, 24 lies outside the picture of 60 x 40"),
-        (rectangle(10, 10, 20, 20, rotation=30), "a rotated rectangle is no prompt: draw it upright"),
+        (rectangle(10, 10, 20, 20, rotation=30), "a rotated rectangle cannot be a prompt: draw it upright"),
         ({**keypoint(1, 1), "value": {"x": 1, "y": 1}}, "a prompt has no label: choose one before clicking"),
         ({**keypoint(1, 1), "value": {"y": 1}}, "the request cannot be read: Object missing required field `x`"),
         ({**keypoint(1, 1), "value": None}, "the request cannot be read: "),

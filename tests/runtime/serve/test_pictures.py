@@ -187,12 +187,12 @@ def test_answers_that_cannot_be_used(studio: tuple[str, list[tuple[str, str | No
 )
 def test_other_hosts_and_places_are_not_asked(url: str) -> None:
     for label_studio in (None, "http://studio.example:8080/ls/"):
-        with pytest.raises(Refused, match="lies on a host that this server does not ask: see --label-studio"):
+        with pytest.raises(Refused, match="is on a host that this server does not ask: see --label-studio"):
             pictures(label_studio).read(url)
 
 
 def test_a_relative_path_cannot_leave_label_studio() -> None:
-    with pytest.raises(Refused, match="outside of --label-studio"):
+    with pytest.raises(Refused, match="outside the URL of --label-studio"):
         pictures("http://studio.example:8080/ls").read("/data/../../admin")
 
 
@@ -200,7 +200,7 @@ def test_a_relative_path_cannot_leave_label_studio() -> None:
     "url", ["file:///etc/passwd", "ftp://host/a", "/etc/passwd", "s3://bucket/a", "", "gopher://h"]
 )
 def test_other_schemes(url: str) -> None:
-    with pytest.raises(Refused, match="no data URL, no file of Label Studio's and no"):
+    with pytest.raises(Refused, match="must be a data URL, a file of Label Studio's or an"):
         pictures("http://studio.example").read(url)
 
 

@@ -119,7 +119,7 @@ def test_a_port_that_is_taken(maskrt: Callable[..., tuple[int, str, str]], tiny_
         (["--host", "0.0.0.0", "--token", "none"], "--token none with --host 0.0.0.0: others could use this server"),
         (["--token", ""], "--token is empty"),
         (["--images", "/no/such/folder"], "--images /no/such/folder: no such folder"),
-        (["--label-studio", "studio:8080"], "--label-studio: 'studio:8080' is no URL"),
+        (["--label-studio", "studio:8080"], "--label-studio: 'studio:8080' is not a usable URL"),
         (["--host", "256.1.1.1"], "--host 256.1.1.1: no such address"),
     ],
 )

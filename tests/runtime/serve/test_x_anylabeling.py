@@ -137,7 +137,7 @@ def test_an_unknown_model(client, data_url, refusal):
         ("data:image/png;base64,", "the picture is empty: send a picture"),
         ("data:image/png;base64,AAAA", "the picture is not an image that maskrt reads"),
         ("data:image/png;base64,***", "the picture is not base64"),
-        ("data:image/png,abcd", "the picture is no base64 data URL"),
+        ("data:image/png,abcd", "the picture is not a base64 data URL"),
         ("http://localhost/a.png", "the picture is not base64"),
     ],
 )
@@ -169,7 +169,7 @@ def test_a_picture_of_too_many_pixels(client, refusal):
         (point(61, 10), "a point at 61, 10 lies outside the picture of 60 x 40"),
         (point(5, -1), "a point at 5, -1 lies outside the picture of 60 x 40"),
         (rectangle(1, 1, 10, 41), "a point at 10, 41 lies outside the picture of 60 x 40"),
-        (rectangle(1, 1, 10, 11, label=0), "a rectangle cannot exclude: use points that do"),
+        (rectangle(1, 1, 10, 11, label=0), "a rectangle cannot mark what is not the object: use points for that"),
         (rectangle(1, 1, 10), "a rectangle has 4 numbers, got 3"),
         ({"type": "point", "data": [], "label": 1}, "a point has 2 numbers, got 0"),
         ({"type": "auto_grid"}, "the request cannot be read: "),

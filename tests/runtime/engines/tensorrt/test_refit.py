@@ -35,7 +35,7 @@ def test_a_decoder_that_has_learnt(
     assert code == 0
     for role, line in zip(("segmenter", "encoder"), lines, strict=False):
         assert line.startswith(f"  {role}: built: {new}/engines/")
-        assert line.endswith(f"{role}.engine (not refitted: only engines of SAM's decoder are)")
+        assert line.endswith(f"{role}.engine (not refitted: only engines of SAM's decoder are refitted)")
     assert lines[2].startswith(f"  decoder: refitted: {new}/engines/")
     assert lines[2].endswith("decoder.engine")
     assert "3 of 3, decoder: refitting" in progress
@@ -174,7 +174,7 @@ def test_a_version_whose_refittable_engines_are_wrong(
     monkeypatch.setattr(sys.modules["tensorrt"], "__version__", version)
     assert check_plan(build(old).engine).flags == []
     built = build(new, old)
-    assert (built.how, built.why) == ("built", f"TensorRT {version} gets engines wrong that can be")
+    assert (built.how, built.why) == ("built", f"TensorRT {version} may build wrong engines when they can be refitted")
 
 
 def test_places_that_cannot_be_written(

@@ -21,13 +21,14 @@ from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.bundle.specs import RefinementSpec
 from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder
-from maskrt.runtime.engine_build.profiles import cells_side, profile_of
+from maskrt.runtime.engine_build.profiles import profile_of
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.engines.tensorrt.store import build_command
 from maskrt.runtime.errors import BundleError, NetworkError
 from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner
 from maskrt.runtime.pipelines.refine.selections import selection_of
+from maskrt.runtime.pipelines.refine.sizes import cells_side
 from maskrt.runtime.pipelines.refine.stage import LEAST_TILE
 
 Maskrt = Callable[..., tuple[int, str, str]]
@@ -248,7 +249,7 @@ def test_settings_that_engines_are_built_for(tiny_bundle: Path) -> None:
     manifest = with_settings(open_bundle(tiny_bundle), {"points_per_batch": 2, "tile": 64, "vote": "hard"}).manifest
     assert (manifest.masks.points_per_batch, manifest.refinement.tile, manifest.voting.vote) == (2, 64, "hard")
     assert manifest.masks.points_per_side == open_bundle(tiny_bundle).manifest.masks.points_per_side
-    with pytest.raises(BundleError, match=r"option not understood: .*points_per_batches"):
+    with pytest.raises(BundleError, match="there is no setting points_per_batches: .*, of kind soss, has these"):
         with_settings(open_bundle(tiny_bundle), {"points_per_batches": 2})
 
 

@@ -19,7 +19,7 @@ from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec, TwoStageSpe
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, NotFinite, OutOfMemory
 from maskrt.runtime.evaluation.compare import STAGES, Scores, compare_stages
 from maskrt.runtime.evaluation.figures import stages_comparison
-from maskrt.runtime.evaluation.registry import EVALUATIONS
+from maskrt.runtime.evaluation.scoring import TWO_STAGE_EVALUATION
 from maskrt.runtime.io.overlay import WINDOW_RGB
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
@@ -188,9 +188,9 @@ def test_a_region_that_fixed_sides_do_not_fit(tmp_path: Path, rgb: np.ndarray) -
         ({"patch_count": 3, "uncertainty": 0.1}, "patch_count and uncertainty exclude each other"),
         ({"patch_count": 3, "patch_fraction": 0.1, "uncertainty": 0.1}, "exclude each other"),
         ({"patch_fraction": 1.5}, "patch_fraction"),
-        ({"rank": "logit", "windows": "sliding"}, "rank=logit is of windows=grid"),
+        ({"rank": "logit", "windows": "sliding"}, "rank=logit needs windows=grid"),
         ({"windows": "everywhere"}, "Invalid enum value"),
-        ({"points_per_side": 3}, "points_per_side.*known: patches, "),
+        ({"points_per_side": 3}, r"no setting points_per_side: .*, of kind two_stage, has these:\n  patches=4: "),
         ({"target": 5}, "target 5 is not one of 2 classes"),
     ],
 )
@@ -260,7 +260,7 @@ def test_stages_are_compared(two_stage: Path, rgb: np.ndarray) -> None:
         np.testing.assert_array_equal(
             compared.masks["two_stage"], pipeline(rgb, ROI).mask[y : y + height, x : x + width]
         )
-        assert EVALUATIONS[type(pipeline)].methods == STAGES == tuple(compared.masks)
+        assert TWO_STAGE_EVALUATION.methods == STAGES == tuple(compared.masks)
         with pytest.raises(InputError, match="same frame"):
             compare_stages(pipeline, rgb, truth[1:])
     with maskrt.open_pipeline(two_stage, settings={"windows": "off"}) as alone:

@@ -24,8 +24,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "sigmoid": {"logits": 1},
     "four classes": {"classes": 4},
     "grey": {"channels": 1, "logits": 1},
-    "shrunk by 5": {"shrink": 5, "size": 160, "selection": PatchSelectionSpec(patches=5)},
-    "multiples of 8": {"multiple": 8, "size": 120, "selection": PatchSelectionSpec(patches=3)},
+    "shrunk by 5": {"shrink": 5, "size": 160, "patch_selection": PatchSelectionSpec(patches=5)},
+    "multiples of 8": {"multiple": 8, "size": 120, "patch_selection": PatchSelectionSpec(patches=3)},
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -211,7 +211,7 @@ def test_settings_that_do_not_fit_the_networks() -> None:
         segmenter(Network(level(0)), Network(level(0)), spec_of(size=128, multiple=48))
     with pytest.raises(InputError, match="at least 32"):
         segmenter(Network(level(0)), Network(level(0)), spec_of(size=128, multiple=16), patches=8)
-    with pytest.raises(InputError, match="rank=logit is of two classes, the bundle has 4"):
+    with pytest.raises(InputError, match="rank=logit needs two classes, the bundle has 4"):
         segmenter(Network(level(0), logits=4), Network(level(0), logits=4), spec_of(classes=4, size=128), rank="logit")
 
 
