@@ -95,7 +95,10 @@ def contestants(part: Part, folder: Path) -> dict[str, Factory]:
     """Return both files as contestants, on the feeds that the pipeline gives the network."""
     recorder, fp32 = Recorder(), part.bundle.at(PEER)
     with SossPipeline(
-        with_settings(fp32, {"points_per_side": 1, "select": "off"}), "cpu", part.threads, wrap_session=recorder.watch
+        with_settings(fp32, {"points_per_side": 1, "select": "off"}),
+        "cpu",
+        part.threads,
+        wrap_session=recorder.wrap_session,
     ) as soss:
         soss(part.models.rgb, part.models.roi)
     feeds = folder / "feeds.npz"

@@ -190,7 +190,7 @@ class CrmNet(nn.Module):
 
 
 def pixel_centres(height: int, width: int) -> Tensor:
-    """Return float32 [h, w, 2], y and x of every pixel's centre in [-1, 1], computed as in the original (make_coord)."""
+    """Return float32 [h, w, 2], y and x of every pixel's centre in [-1, 1], as the original's make_coord does."""
     rows, columns = (-1 + 1 / n + (2 / n) * torch.arange(n).float() for n in (height, width))
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1)
 

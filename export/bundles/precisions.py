@@ -69,7 +69,7 @@ def export_precisions(
     with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
         _copy_files(opened, folder, precisions)
         recorder = Recorder()
-        asked = Question(opened, calibration, threads, wrap_session=recorder.watch)
+        asked = Question(opened, calibration, threads, wrap_session=recorder.wrap_session)
         reference = answer(asked)
         manifest = msgspec.structs.replace(opened.manifest, schema=SCHEMA, maskrt=maskrt_version())
         for precision in precisions:

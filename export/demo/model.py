@@ -1,4 +1,4 @@
-"""The demo SAM: its sizes, its initialisation, with which it learns in an hour on two cores, and how weights are kept."""
+"""The demo SAM: its sizes, an initialisation with which it learns in an hour on two cores, and how weights are kept."""
 
 from pathlib import Path
 from typing import Any

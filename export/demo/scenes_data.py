@@ -58,7 +58,7 @@ class View:
         return table[self.instances[stride // 2 :: stride, stride // 2 :: stride]]
 
     def boxes(self, stride: int) -> NDArray[np.float32]:
-        """Return float32 [4, S / stride, S / stride]: centre x, y and width, height of the object at each cell's centre.
+        """Return float32 [4, S / stride, S / stride]: centre x, y, width, height of the object at each cell's centre.
 
         They are shares of S, over the object's visible cells.
         """

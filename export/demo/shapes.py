@@ -88,7 +88,7 @@ def _stroke(rng: Rng, width: float) -> NDArray[np.float64]:
 
 
 def _surface(shape_hw: tuple[int, int], size: int, rng: Rng, colours: NDArray[np.float64]) -> F32:
-    """Draw a plain, clouded, banded or chequered surface of two colours, float32 [h, w, 3]; size: the picture's side."""
+    """Draw a plain, clouded, banded or chequered surface in two colours, float32 [h, w, 3]; size: picture's side."""
     y, x = np.mgrid[: shape_hw[0], : shape_hw[1]].astype(np.float32) / np.float32(size)
     turn = rng.uniform(0, np.pi)
     along, across = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x

@@ -57,7 +57,7 @@ class ClickStage(nn.Module):
         return self
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the loss, and the IoU of each answer, chosen as in the runtime: by predicted IoU, or the single mask."""
+        """Return the loss, and the IoU of each answer, which is chosen as in the runtime."""
         predict, place = self.decoder.in_bfloat16(), self.sam.prompt_encoder.get_dense_pe()
         embeddings = encode(self.sam, batch).float()
         losses, ious = [], []

@@ -28,10 +28,10 @@ from maskrt.export.demo.train_segmenter import MEAN, STD, protect_dilated
 from maskrt.export.graphs.crm_graphs import decode_window, project
 from maskrt.kernels.pixel_decoder.tables import axis_table
 
-# Three stages: at an eighth of the scale, where the public cascade begins, the cables of these scenes are no pixel wide.
+# Three stages: at an eighth of the scale, where the public cascade begins, these scenes' cables are no pixel wide.
 DEMO_CRM = CrmConfig(width=32, blocks=(3, 4, 6, 0), scales=(0.25, 0.5, 1.0))
 BATCH = 6
-WINDOW = 144  # side of the decoded window in pixels: decoding all of the smallest picture would outlast its features
+WINDOW = 144  # side of the decoded window: to decode all of the smallest picture takes longer than its features
 # The size that the network reads over the one that it decodes, the side of the drawn picture, how many times smaller
 # that picture is than the decoded one, and the share of the batches.
 SCALES = ((1.0, 224, 1, 0.35), (0.5, 320, 1, 0.25), (0.25, 448, 1, 0.2), (0.125, 448, 2, 0.2))
@@ -83,7 +83,7 @@ def draw_batch(scenes: Sequence[TrainingScene], seed: tuple[int, int]) -> Batch:
 
 
 def loss_of(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return the public code's loss: cross-entropy, half of the probability's L1 and L2, and twice its gradient's L1."""
+    """Return the public code's loss: cross-entropy, half of the probability's L1 and L2, twice its gradient's L1."""
     probability = logits.sigmoid()
     loss = functional.binary_cross_entropy_with_logits(logits, truth)
     loss = loss + 0.5 * functional.l1_loss(probability, truth) + 0.5 * functional.mse_loss(probability, truth)

@@ -1,1 +1,1 @@
-"""ONNX files read, converted, counted and checked."""
+"""Tools that read, convert, count and check ONNX files."""

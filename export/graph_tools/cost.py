@@ -1,4 +1,4 @@
-"""What an ONNX graph costs to run at given sizes, read from the file: nothing is run, and its weights are not needed.
+"""The cost of running an ONNX graph at given sizes, read from the file: nothing is run, and no weights are needed.
 
 GFLOPs are 2 x multiply-adds / 1e9 throughout; `products` says what is counted. Each figure is of one run of the graph.
 """
@@ -13,12 +13,12 @@ from maskrt.export.graph_tools.products import multiply_adds, paper_flops
 from maskrt.export.graph_tools.shapes import Sizes, Step, Walk, walk_file
 from maskrt.runtime.errors import CostUnknown
 
-# Types of sizes, axes, indices and masks, which nobody has learnt.
+# Types of sizes, axes, indices and masks, which are not learnt.
 NO_PARAMETERS = (TensorProto.INT64, TensorProto.BOOL)
 
 
 class OperatorCost(msgspec.Struct, frozen=True):
-    """All nodes of one operator. output_bytes: what they write, apart from what follows from weights alone."""
+    """All nodes of one operator. output_bytes: of their outputs, without those that follow from weights alone."""
 
     nodes: int
     multiply_adds: int
@@ -29,7 +29,7 @@ class GraphCost(msgspec.Struct, frozen=True):
     """One run of a graph.
 
     parameters: elements of its constants, apart from int64 and bool: weights, statistics of norms, tables, and scales
-    and zero points where it is quantised. weight_bytes: of all constants. flops: 2 x multiply_adds. paper_flops: as of
+    and zero points where it is quantised. weight_bytes: of all constants. flops: 2 x multiply_adds. paper_flops: see
     products.paper_flops. peak_bytes: activations that live at once, see peak_activations; peak_at: the node. operators:
     those with the most multiply-adds first, then those that write the most.
     """
@@ -45,7 +45,7 @@ class GraphCost(msgspec.Struct, frozen=True):
 
 
 def graph_cost(path: Path, sizes: Sizes) -> GraphCost:
-    """The cost of an ONNX file.
+    """Return the cost of an ONNX file.
 
     Args:
         sizes: of every input.
@@ -58,7 +58,7 @@ def graph_cost(path: Path, sizes: Sizes) -> GraphCost:
 
 
 def cost_of(walk: Walk, file: str) -> GraphCost:
-    """As graph_cost, of sizes that are found. file: its name, for messages."""
+    """Return the cost of a graph whose sizes are known; see graph_cost. file: its name, for messages."""
     try:
         operators = _by_operator(walk.steps)
         papers = sum(paper_flops(step) for step in walk.steps)
@@ -79,12 +79,12 @@ def cost_of(walk: Walk, file: str) -> GraphCost:
 
 
 def peak_activations(walk: Walk) -> tuple[int, str]:
-    """The most bytes of activations that live at the same time, and the node at which they do.
+    """Return the most bytes of activations that live at the same time, and the node at which they do.
 
-    Inputs live throughout, outputs from where they are made to the end, anything else until it is read for the last
-    time. A node's inputs and outputs live together: that an engine may compute in place, make one kernel of several
-    nodes, as of a convolution between DequantizeLinear and QuantizeLinear, or choose another order is left out, and so
-    are its workspaces. Weights, and what follows from them alone, do not count.
+    Inputs live throughout, outputs from their node to the end, and every other value until its last reader. A node's
+    inputs and outputs live together. An engine may compute in place, make one kernel of several nodes, such as a
+    convolution between DequantizeLinear and QuantizeLinear, or choose another order; none of this is counted, and
+    neither are its workspaces. Weights, and values that follow from them alone, do not count.
     """
     last_read = {v.name: i for i, step in enumerate(walk.steps) for v in step.inputs if v is not None}
     kept = {value.name for value in walk.inputs} | walk.outputs

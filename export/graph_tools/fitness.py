@@ -1,14 +1,14 @@
-"""What TensorRT would refuse of an ONNX file, found without TensorRT.
+"""Find the parts of an ONNX file that TensorRT would refuse, without TensorRT.
 
-Three things are looked at: every operator, its types, attributes and constants against the table of TensorRT's ONNX
+Three things are checked: every operator, its types, attributes and constants against the table of TensorRT's ONNX
 parser; where sizes come from; and the types of inputs and outputs. TensorRT plans its memory from the sizes of the
-inputs, so a size or a branch that follows from the values in a tensor, as of NonZero or of an input `orig_im_size`,
+inputs. So a size or a branch that follows from the values in a tensor, such as NonZero's or an input `orig_im_size`,
 does not fit an engine whose outputs have a place before it runs.
 
 INT64 inside a graph fits: since TensorRT 9 the parser no longer casts it to INT32 (docs/Changelog.md there). Axes that
 vary need a profile, not another graph.
 
-Nothing found is no proof: the parser checks more than its table says. What is found would stop it, or the engine.
+To find nothing proves nothing: the parser checks more than its table says. Each finding would stop it, or the engine.
 
 Source: docs/operators.md of github.com/onnx/onnx-tensorrt for TensorRT 10.15, in tensorrt_operators.json; at most 8
 dimensions (nvinfer1::Dims::MAX_DIMS); UINT8 for inputs and outputs only, which Cast takes.
@@ -36,7 +36,7 @@ from maskrt.export.graph_tools.onnx_file import SMALL, elements, read_model
 TABLE = Path(__file__).parent / "tensorrt_operators.json"
 Sources = frozenset[str]  # names of the graph's inputs
 
-# Operator -> inputs whose values decide the sizes of its outputs, or, of If and Loop, what is run.
+# Operator -> inputs whose values decide the sizes of its outputs or, for If and Loop, the branch that runs.
 DECIDING_INPUTS = {
     "Compress": (1,),
     "ConstantOfShape": (0,),
@@ -57,14 +57,14 @@ DECIDING_INPUTS = {
     "Unique": (0,),
     "Upsample": (1,),
 }
-DATA_INPUT = {"OneHot": 2, "Where": 1}  # the input that the table's types are of; 0 of all others
-TYPED_OUTPUT = ("Cast", "CastLike", "Constant", "ConstantOfShape", "EyeLike")  # whose output has a type of its own
+DATA_INPUT = {"OneHot": 2, "Where": 1}  # the input that has the table's types; 0 for all others
+TYPED_OUTPUT = ("Cast", "CastLike", "Constant", "ConstantOfShape", "EyeLike")  # their output has a type of its own
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the parser takes.
+    """The parser's limits.
 
-    operators: types separated by spaces -> operators, likewise. attributes: operator -> attribute -> values taken;
+    operators: types separated by spaces -> operators, likewise. attributes: operator -> attribute -> accepted values;
     every element of a list must be one of them. constant_input, zero_input: operator -> the input that must be a
     constant, or a constant zero. input_rank: operator -> dimensions that input 0 may have.
     """
@@ -81,17 +81,17 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input_rank: dict[str, list[int]]
 
     def types(self) -> dict[str, tuple[str, ...]]:
-        """Operator -> types that its data may have."""
+        """Return operator -> types that its data may have."""
         return {name: tuple(types.split()) for types, names in self.operators.items() for name in names.split()}
 
 
 def findings(path: Path) -> tuple[str, ...]:
-    """What TensorRT would refuse of an ONNX file, a line each; empty where it fits."""
+    """Return a line for each part of an ONNX file that TensorRT would refuse; empty where it fits."""
     return model_findings(read_model(path))
 
 
 def model_findings(model: ModelProto) -> tuple[str, ...]:
-    """As findings, of a loaded model, which is changed: large constants lose their values."""
+    """Return the findings of a loaded model. The model is changed: large constants lose their values."""
     for tensor in model.graph.initializer:
         if elements(tensor) > SMALL:
             tensor.ClearField("raw_data")
@@ -108,7 +108,7 @@ class _Walk:
 
     def __init__(self, table: Table, model: ModelProto) -> None:
         self._table, self._types = table, table.types()
-        self._found: dict[str, list[str]] = {}  # what is wrong -> the nodes
+        self._found: dict[str, list[str]] = {}  # problem -> its nodes
         self._type_of: dict[str, str] = {}
         self._rank_of: dict[str, int] = {}
         self._constants: dict[str, TensorProto] = {}
@@ -129,7 +129,7 @@ class _Walk:
             self._interface("output", value)
 
     def lines(self) -> tuple[str, ...]:
-        """Every finding once, with the first node that it is of."""
+        """Return every finding once, with its first node."""
         if self._untyped:
             self._found[f"{self._untyped} tensors have no type that ONNX infers, and were not checked"] = []
         return tuple(
@@ -142,7 +142,7 @@ class _Walk:
         """Check the nodes of a graph, or of a subgraph, whose names are all different.
 
         Args:
-            given: what a subgraph's inputs are called outside.
+            given: the names outside of a subgraph's inputs.
 
         Returns:
             The sources of each output's values.
@@ -180,7 +180,7 @@ class _Walk:
             self._add(node, f"{node.op_type}: the {what} follows from the values of {', '.join(sorted(deciding))}")
 
     def _deciding(self, node: NodeProto) -> Sources:
-        """The graph's inputs whose values decide what this node's outputs measure, or which branch is run."""
+        """Return the graph's inputs whose values decide the sizes of this node's outputs, or which branch runs."""
         indices = DECIDING_INPUTS.get(node.op_type, ())
         return _union(self._values_from.get(node.input[i]) for i in indices if i < len(node.input))
 
@@ -228,7 +228,7 @@ class _Walk:
                 self._add(node, f"{operator}: the zero point must be 0")
 
     def _interface(self, what: str, value: ValueInfoProto) -> None:
-        """The type of an input or output of the model."""
+        """Check the type of an input or output of the model."""
         kind = value.type.WhichOneof("value") or "value without a type"
         if kind != "tensor_type":
             self._found[f"{what} {value.name} is a {kind.removesuffix('_type')}: TensorRT takes tensors"] = []
@@ -254,7 +254,7 @@ class _Walk:
 
 
 def _values(attribute: AttributeProto) -> list[Any]:
-    """An attribute as a list of numbers or texts."""
+    """Return an attribute as a list of numbers or texts."""
     value = onnx.helper.get_attribute_value(attribute)
     values = list(value) if attribute.type in (AttributeProto.INTS, AttributeProto.FLOATS) else [value]
     return [item.decode() if isinstance(item, bytes) else item for item in values]

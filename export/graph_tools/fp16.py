@@ -1,11 +1,11 @@
-"""A float32 graph to float16, with what float16 cannot hold left in float32.
+"""Convert a float32 graph to float16, and leave in float32 what float16 cannot hold.
 
-Weights and the layers that were learnt become float16, which is where the time goes. These stay:
+Weights and learnt layers become float16; they take the time. These parts stay in float32:
 
-- Softmax, LayerNormalization and whatever sums or squares many values: float16 ends at 65504, and a mean over 4096 of
-  them loses its last digits. From a mean, a root or a reciprocal, everything back to the learnt layers, so that a
-  variance which is written out in single operators is computed in float32 as a whole.
-- Places: coordinates on their way into a sine or cosine, and Resize. From 512 on, float16 knows half pixels only.
+- Softmax, LayerNormalization and operators that sum or square many values: float16 ends at 65504, and a mean over 4096
+  of them loses its last digits. From a mean, a root or a reciprocal, everything back to the learnt layers stays, so
+  that a variance that is written out in single operators is computed in float32 as a whole.
+- Places: coordinates on their way into a sine or cosine, and Resize. From 512 on, float16 has half pixels only.
 
 Inputs and outputs keep their types, so a runtime needs no change.
 """
@@ -33,7 +33,7 @@ ENDS = {"Softmax", "Exp", "LayerNormalization"}
 
 
 def convert_fp16(source: Path, target: Path) -> None:
-    """Write a graph in float16 beside the float32 one; weights outside the source are taken into the target.
+    """Write a graph in float16 beside the float32 one. Weights outside the source go into the target.
 
     Args:
         source: an ONNX file whose weights are in it or beside it.
@@ -43,7 +43,7 @@ def convert_fp16(source: Path, target: Path) -> None:
     model = ir.from_proto(onnx.load(target))
     kept = kept_nodes(model.graph)
     for number, node in enumerate(model.graph):
-        node.name = f"{number}_{node.op_type}"  # the converter tells nodes apart by name, and not all have one
+        node.name = f"{number}_{node.op_type}"  # the converter needs different names, and some nodes have none
     plain = ir.to_proto(model)
     _forget_weights(plain.graph)
     converted = convert_float_to_float16(
@@ -63,10 +63,10 @@ def convert_fp16(source: Path, target: Path) -> None:
 
 
 def write_rounded(source: Path, target: Path) -> None:
-    """Write what a graph in float16 answers on an engine that has float16, for one that has not.
+    """Write a graph whose answer on an engine without float16 is that of a float16 graph on an engine that has it.
 
     Every operator computes in float32, as a GPU's sums do, and its result is rounded to float16. ONNX Runtime would run
-    `source` on a CPU with next to no rounding: it takes the casts out that it has put in around such operators.
+    `source` on a CPU almost without rounding: it removes the casts that it has put around such operators.
 
     Args:
         source: a file that convert_fp16 wrote.
@@ -99,20 +99,20 @@ def _cast(value: ir.Value, to: ir.DataType, name: str) -> ir.Node:
 
 
 def kept_nodes(graph: ir.Graph) -> list[ir.Node]:
-    """The nodes that stay in float32, in the graph's order; see the module's docstring."""
+    """Return the nodes that stay in float32, in the graph's order; see the module's docstring."""
     kept = {node for node in graph if node.op_type in KEPT}
     for node in list(kept):
         if node.op_type in PLACES:
             kept |= _before(node, lambda _: False)
         elif node.op_type in STATISTICS:
             kept |= _before(node, lambda other: other.op_type in ENDS or _is_learnt(other))
-        if node.op_type == "Sqrt":  # what is divided by a deviation
+        if node.op_type == "Sqrt":  # the division by a deviation
             kept |= {use.node for output in node.outputs for use in output.uses() if use.node.op_type == "Div"}
     return [node for node in graph if node in kept]
 
 
 def _before(node: ir.Node, ends: Callable[[ir.Node], bool]) -> set[ir.Node]:
-    """The nodes that a node's inputs are computed from, up to those where the walk ends."""
+    """Return the nodes that a node's inputs are computed from, up to those where the walk ends."""
     found: set[ir.Node] = set()
     waiting = [node]
     while waiting:
@@ -125,12 +125,12 @@ def _before(node: ir.Node, ends: Callable[[ir.Node], bool]) -> set[ir.Node]:
 
 
 def _is_learnt(node: ir.Node) -> bool:
-    """Whether it multiplies with weights, not with another activation."""
+    """Return whether a node multiplies with weights, not with another activation."""
     return node.op_type in WEIGHTED and any(value is not None and value.is_initializer() for value in node.inputs)
 
 
 def _forget_weights(graph: onnx.GraphProto) -> None:
-    """Take weights out of the listed types: the converter would take those that stay in float32 for float16."""
+    """Remove weights from the listed types: the converter would treat those that stay in float32 as float16."""
     weights = {tensor.name for tensor in graph.initializer}
     listed = [value for value in graph.value_info if value.name not in weights]
     del graph.value_info[:]
@@ -138,14 +138,14 @@ def _forget_weights(graph: onnx.GraphProto) -> None:
 
 
 def _drop_repeated(graph: onnx.GraphProto) -> None:
-    """Take out repeated casts: the converter makes one for every reader of a value, all of one name."""
+    """Remove repeated casts: the converter makes one for every reader of a value, all with one name."""
     nodes = {node.output[0]: node for node in graph.node}
     del graph.node[:]
     graph.node.extend(nodes.values())
 
 
 def _drop_round_trips(graph: ir.Graph) -> None:
-    """Take out casts to float16 and back: the converter puts them between any two nodes that stay in float32."""
+    """Remove casts to float16 and back: the converter puts them between any two nodes that stay in float32."""
     for node in graph:
         before = node.inputs[0].producer() if node.op_type == "Cast" and node.inputs[0] is not None else None
         if before is None or before.op_type != "Cast" or _to(node) != ir.DataType.FLOAT:
@@ -167,7 +167,7 @@ def _to(cast: ir.Node) -> ir.DataType:
 
 
 def _strip(graph: ir.Graph) -> None:
-    """Remove the types and shapes between the nodes: engines infer them, and the converter's are not all right."""
+    """Remove the types and shapes between the nodes: engines infer them, and some of the converter's are wrong."""
     for node in graph:
         for value in node.outputs:
             if not value.is_graph_output():

@@ -1,4 +1,4 @@
-"""One PyTorch module to one ONNX file, which counts as written only after it agreed with PyTorch in ONNX Runtime."""
+"""Export one PyTorch module to one ONNX file, which is kept only if ONNX Runtime's answer agrees with PyTorch's."""
 
 import gc
 import warnings
@@ -24,7 +24,7 @@ OPSET = 20
 TOLERANCE = 1e-4  # of max|a - b| / max|b|; float32 graphs of SAM ViT-B come out near 1e-6
 # A protobuf message ends at 2 GiB; past this the weights go into NAME.onnx.data beside the graph.
 MAX_INLINE_BYTES = 1_900_000_000
-MAX_IMAGES = 1024  # of a batch, where the graph has such an axis
+MAX_IMAGES = 1024  # of a batch, where the graph has a batch axis
 
 # Axis -> its name and the largest size it can have, or an expression over torch.export.Dim.
 Axes = Mapping[int, tuple[str, int] | Any]
@@ -56,7 +56,7 @@ def export_graph(
         The largest differences over all cases and outputs.
 
     Raises:
-        ExportError: the graph could not be made, is invalid, or differs by more than TOLERANCE; no file is left.
+        ExportError: the graph cannot be made, is invalid, or differs by more than TOLERANCE; no file is left.
     """
     module.eval()
     expected = [_run_torch((reference or module).eval(), case) for case in cases]
@@ -82,9 +82,9 @@ def export_graph(
 
 
 class OneByOne(nn.Module):
-    """A network that takes a batch, given its images one after the other: what a batch has to answer.
+    """Gives a network its images one after the other: this defines the answer to a batch.
 
-    Of ViT-H, the plain attention of three images at a time would take 10 GB.
+    ViT-H's plain attention on three images at a time would take 10 GB.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -92,7 +92,7 @@ class OneByOne(nn.Module):
         self.module = module
 
     def forward(self, batch: Tensor) -> Tensor:
-        """[B, ...] -> [B, ...]."""
+        """Map [B, ...] to [B, ...]."""
         return torch.cat([self.module(image[None]) for image in batch])
 
 
@@ -135,7 +135,7 @@ def check_equal(name: str, found: Sequence[Tensor], expected: Sequence[Tensor]) 
 
 
 def output_shape(path: Path, name: str) -> tuple[int | None, ...]:
-    """The declared shape of an output of an ONNX file, None for a dynamic axis; reads no weights beside the file."""
+    """Return an output's declared shape, None for a dynamic axis, without reading weights beside the ONNX file."""
     (output,) = (o for o in onnx.load(path, load_external_data=False).graph.output if o.name == name)
     return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in output.type.tensor_type.shape.dim)
 
@@ -203,7 +203,7 @@ def write_graph(
 def _strip(model: Any) -> None:
     """Remove the exporter's notes from an onnx_ir model: they hold stack traces with paths of this machine.
 
-    And the shapes of what lies between the operators, which every engine infers by itself.
+    Shapes between the operators are removed too: every engine infers them.
     """
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
@@ -219,7 +219,7 @@ def _strip(model: Any) -> None:
 
 
 def _measure_behind_casts(model: Any) -> None:
-    """Read the size of a uint8 input where it has been cast: TensorRT lets nothing but Cast touch uint8."""
+    """Read the size of a uint8 input behind its cast: in TensorRT only Cast takes uint8."""
     for image in (value for value in model.graph.inputs if value.dtype is not None and value.dtype.name == "UINT8"):
         cast = next((node for node, _ in image.uses() if node.op_type == "Cast"), None)
         shapes = [(node, index) for node, index in image.uses() if node.op_type == "Shape"]

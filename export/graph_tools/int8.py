@@ -1,4 +1,4 @@
-"""A float32 graph to int8, with the ranges that its values have on real frames.
+"""Convert a float32 graph to int8, with the ranges that its values have on real frames.
 
 Weights are quantised for each output channel, activations per tensor, as pairs of QuantizeLinear and DequantizeLinear
 around convolutions and products with weights. The outer layers, products of two activations, which is attention, and
@@ -32,7 +32,7 @@ OPTIONS = {
 
 
 def has_inner_layers(path: Path) -> bool:
-    """Whether a graph has anything to quantise between its first and its last layer; reads no weights beside it."""
+    """Return whether a graph has layers to quantise between its outer ones, without reading weights beside it."""
     return len(_learnt(onnx.load(path, load_external_data=False).graph)) > 2 * OUTER
 
 
@@ -41,7 +41,7 @@ def convert_int8(source: Path, target: Path, feeds: Sequence[Feeds]) -> None:
 
     Args:
         source: an ONNX file whose weights are in it or beside it.
-        feeds: what the graph is fed with in use: the ranges of its activations are those of these runs.
+        feeds: the graph's feeds in use; its activations get the ranges of these runs.
     """
     with TemporaryDirectory(prefix="maskrt-int8-") as folder, quiet(None):
         prepared = Path(folder) / source.name
@@ -64,9 +64,9 @@ def convert_int8(source: Path, target: Path, feeds: Sequence[Feeds]) -> None:
 
 
 def _left_in_float32(path: Path) -> list[str]:
-    """Names of layers that are not quantised: products of two activations, and OUTER layers at either end.
+    """Return the names of layers that are not quantised: products of two activations, and OUTER layers at either end.
 
-    Gives every node a name, since the quantiser goes by them.
+    Every node gets a name, since the quantiser finds nodes by name.
     """
     model = onnx.load(path)
     for number, node in enumerate(model.graph.node):
@@ -77,19 +77,19 @@ def _left_in_float32(path: Path) -> list[str]:
 
 
 def _learnt(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The layers that multiply with weights; of a product, a matrix: engines take no stack of them with many scales."""
+    """Return the layers that multiply with weights. A MatMul's is one matrix: engines take no stack of many scales."""
     ranks = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
     layers = [node for node in graph.node if node.op_type in LAYERS and node.input[1] in ranks]
     return [node for node in layers if node.op_type != "MatMul" or ranks[node.input[1]] == 2]
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
-    """Feeds as the quantiser asks for them."""
+    """Gives the quantiser feeds, one at a time."""
 
     def __init__(self, feeds: Sequence[Feeds]) -> None:
         self._feeds: Iterator[Feeds] = iter(feeds)
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
-        """The next feeds; None at the end."""
+        """Return the next feeds; None at the end."""
         feeds = next(self._feeds, None)
         return None if feeds is None else dict(feeds)

@@ -1,4 +1,4 @@
-"""ONNX files read for what they say of themselves, not to be run."""
+"""Read ONNX files for the facts they hold, not to run them."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from onnx import ModelProto, TensorProto, external_data_helper
 
 from maskrt.runtime.errors import BundleError
 
-# Elements. Larger constants are no sizes, axes or zero points: shapes are inferred without their values.
+# Elements. Larger constants are no sizes, axes or zero points, so shapes are inferred without their values.
 SMALL = 1 << 16
 
 
 def read_model(path: Path) -> ModelProto:
-    """A model without the large weights beside its file; their types and sizes are there.
+    """Read a model without the values of large weights beside its file, but with their types and sizes.
 
     Raises:
         BundleError: the file holds no ONNX graph.
@@ -30,7 +30,7 @@ def read_model(path: Path) -> ModelProto:
 
 
 def elements(tensor: TensorProto) -> int:
-    """How many a constant has."""
+    """Return the number of a constant's elements."""
     count = 1
     for size in tensor.dims:
         count *= size

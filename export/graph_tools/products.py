@@ -1,8 +1,8 @@
-"""Multiply-adds of each operator, from the sizes of what it reads and writes.
+"""Count the multiply-adds of each operator, from the sizes of its inputs and outputs.
 
-Counted is what a plain loop multiplies with a weight, or with another activation, and adds up. Zeros of the padding
-count as if they were multiplied, and so does what a transposed convolution computes beyond the border and cuts off.
-Biases, norms, activations, sums, resizes and softmax are no products; maskrt inspect lists them with none.
+A multiply-add is a product with a weight, or with another activation, that a plain loop adds up. Zeros of the padding
+count as if they were multiplied, and so do values that a transposed convolution computes beyond the border and cuts
+off. Biases, norms, activations, sums, resizes and softmax are no products; maskrt inspect lists them with none.
 """
 
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from maskrt.export.graph_tools.shapes import Step, Value
 from maskrt.runtime.errors import CostUnknown
 
 Count = Callable[[Step], int]
-# Operators that multiply and add, but not as anything below does. Our exports have none of them.
+# Operators that multiply and add in other ways than those below. Our exports have none of them.
 UNCOUNTED = ("Attention", "DFT", "DeformConv", "GRU", "LSTM", "LinearAttention", "RNN", "STFT")
 
 
 def multiply_adds(step: Step) -> int:
-    """Of one node in one run; 0 where it depends on no input, for that is computed once, as an engine loads.
+    """Count a node's multiply-adds in one run: 0 where it depends on no input, since an engine computes it on loading.
 
     Raises:
-        CostUnknown: an operator that multiplies and adds in a way that is not counted here.
+        CostUnknown: the operator multiplies and adds in a way that is not counted here.
     """
     if step.constant:
         return 0
@@ -33,11 +33,11 @@ def multiply_adds(step: Step) -> int:
 
 
 def paper_flops(step: Step) -> int:
-    """What papers on two-stage segmentation count for a node: F * F * Cin * Hout * Wout * Cout for every convolution.
+    """Count a node as papers on two-stage segmentation do: F * F * Cin * Hout * Wout * Cout for every convolution.
 
     It is the number of multiply-adds of a plain convolution, called FLOPs there and not doubled. For a transposed
     convolution it is too large by the product of its strides: each of its outputs is a sum over the kernel's taps that
-    hit an input, F * F / stride² of them and not F * F. What is no convolution counts as multiply_adds does.
+    hit an input, F * F / stride² of them and not F * F. Other operators count as in multiply_adds.
     """
     if step.node.op_type != "ConvTranspose" or step.constant:
         return multiply_adds(step)
@@ -54,17 +54,20 @@ def _read(step: Step, index: int) -> Value:
 
 
 def _convolution(weights: int) -> Count:
-    """Every output is a sum over the kernel and the input channels of its group: weights are [Cout, Cin/groups, ...]"""
+    """Count an operator whose outputs sum over the kernel and their group's input channels.
+
+    Weights are [Cout, Cin/groups, ...].
+    """
     return lambda step: step.outputs[0].elements * prod(_read(step, weights).shape[1:])
 
 
 def _transposed(step: Step) -> int:
-    """Every input is multiplied with the kernels of its group's outputs: weights are [Cin, Cout/groups, ...]."""
+    """Count every input times the kernels of its group's outputs. Weights are [Cin, Cout/groups, ...]."""
     return _read(step, 0).elements * prod(_read(step, 1).shape[1:])
 
 
 def _product(left: int) -> Count:
-    """Every output is a sum over the last axis of the left matrix, whatever the batch."""
+    """Count an operator whose outputs sum over the last axis of the left matrix, whatever the batch."""
     return lambda step: step.outputs[0].elements * _read(step, left).shape[-1]
 
 
@@ -74,7 +77,7 @@ def _gemm(step: Step) -> int:
 
 
 def _einsum(step: Step) -> int:
-    """One product for each combination of indices of two operands."""
+    """Count one product for each combination of indices of two operands."""
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in step.node.attribute}
     terms = attributes["equation"].decode().replace(" ", "").partition("->")[0].split(",")
     if len(terms) == 1:
@@ -91,7 +94,7 @@ def _einsum(step: Step) -> int:
     return prod(sizes.values())
 
 
-# Operator -> its multiply-adds; none of any other.
+# Operator -> its multiply-adds; all others have none.
 PRODUCTS: dict[str, Count] = {
     "Conv": _convolution(1),
     "ConvInteger": _convolution(1),

@@ -1,14 +1,14 @@
-"""The size of every value in an ONNX graph whose inputs have a size, without running it.
+"""Find the size of every value in an ONNX graph whose inputs have a size, without running it.
 
-One pass in the order of the file. Every node is given to ONNX's own shape inference with the exact sizes before it, and
-with the values of whatever is small and known: constants, what Shape and Size say, and what small arithmetic makes of
-them, which onnx.reference computes. So a Reshape whose sizes are put together from others has a size as well, and the
-node at which a size stops being known is named. Nothing is computed with weights or activations: it takes the memory of
+It is one pass in the order of the file. ONNX's own shape inference gets every node with the exact sizes before it, and
+with all values that are small and known: constants, the results of Shape and Size, and small arithmetic on them, which
+onnx.reference computes. So a Reshape whose sizes are put together from others has a size too, and an error names the
+node at which a size is no longer known. Nothing is computed with weights or activations: the pass takes the memory of
 the parsed file, without the weights beside it, where SAM ViT-H has them.
 
-onnx.shape_inference.infer_shapes does not do: with data_prop and exact inputs it leaves 135 sizes of the demo's encoder
-open, from its Pad on, and 224 of its decoder's token side. To run the graph in ONNX Runtime with every value as an
-output would need all weights and all activations at the same time.
+onnx.shape_inference.infer_shapes is not enough: with data_prop and exact inputs it leaves 135 sizes of the demo's
+encoder open, from its Pad on, and 224 of its decoder's token side. To run the graph in ONNX Runtime with every value as
+an output would need all weights and all activations at the same time.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ Shape = tuple[int, ...]
 Sizes = Mapping[str, Shape]  # input -> its size
 KEPT = 1024  # elements of a value that may decide a size: one number for each axis, or a few for each
 HALF_BYTES = (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
-# Operators for which ONNX defines the result to be as their first input, and has no inference.
+# ONNX gives their result the shape of their first input, and has no inference for them.
 LIKE_FIRST = ("GroupNormalization", "MeanVarianceNormalization")
 STANDARD = ("", "ai.onnx")  # the two spellings of the domain of ONNX itself
 
@@ -50,7 +50,7 @@ STANDARD = ("", "ai.onnx")  # the two spellings of the domain of ONNX itself
 class Value:
     """A tensor in a graph.
 
-    kind: of TensorProto.DataType. constant: a weight, or what follows from weights alone, whatever the input.
+    kind: of TensorProto.DataType. constant: a weight, or a value that follows from weights alone, whatever the input.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Value:
 
     @property
     def elements(self) -> int:
-        """How many it has."""
+        """Number of elements."""
         return prod(self.shape)
 
     @property
     def size_bytes(self) -> int:
-        """Of its elements; two types of half a byte are packed in pairs."""
+        """Size of the elements. Types of half a byte are packed in pairs."""
         if self.kind in HALF_BYTES:
             return -(-self.elements // 2)
         return self.elements * int(helper.tensor_dtype_to_np_dtype(self.kind).itemsize)
@@ -86,7 +86,7 @@ class Step:
 
     @property
     def constant(self) -> bool:
-        """Whether it depends on no input: engines run it once, as they load."""
+        """Whether it depends on no input. Engines run such a node once, on loading."""
         return all(value.constant for value in self.outputs)
 
 
@@ -101,7 +101,7 @@ class Walk:
 
 
 def input_shapes(model: ModelProto) -> dict[str, tuple[int | str, ...]]:
-    """Input -> its axes: a size, or the name of a dynamic one, "" where it has none."""
+    """Return input -> its axes: a size, or the name of a dynamic axis, "" where it has none."""
     return {
         value.name: tuple(
             axis.dim_value if axis.HasField("dim_value") else str(axis.dim_param)
@@ -112,7 +112,7 @@ def input_shapes(model: ModelProto) -> dict[str, tuple[int | str, ...]]:
 
 
 def walk_file(path: Path, sizes: Sizes) -> Walk:
-    """Find the size of everything in an ONNX file; of the weights beside it only small ones are read.
+    """Find the size of every value in an ONNX file. Only small weights beside it are read.
 
     Args:
         sizes: of every input.
@@ -125,7 +125,7 @@ def walk_file(path: Path, sizes: Sizes) -> Walk:
 
 
 def walk_model(model: ModelProto, file: str, sizes: Sizes) -> Walk:
-    """As walk_file, of a loaded model. file: its name, for messages."""
+    """Find the sizes in a loaded model; see walk_file. file: its name, for messages."""
     if model.functions:
         model = inliner.inline_local_functions(model)
     if model.graph.sparse_initializer:
@@ -137,18 +137,18 @@ def walk_model(model: ModelProto, file: str, sizes: Sizes) -> Walk:
 
 
 def label_of(node: NodeProto) -> str:
-    """Operator and name of a node, or of its first output where it has no name."""
+    """Return a node's operator and name, or its first output where it has no name."""
     return f"{node.op_type} {node.name or next(iter(node.output), '')}".strip()
 
 
 def _true_inputs(model: ModelProto) -> list[ValueInfoProto]:
-    """The inputs that are no weights: ONNX before IR version 4 lists both."""
+    """Return the inputs that are no weights: ONNX before IR version 4 lists both."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in weights]
 
 
 class _Walker:
-    """What is known so far."""
+    """The sizes and values known so far."""
 
     def __init__(self, model: ModelProto, file: str) -> None:
         self._file, self._opsets, self._ir = file, list(model.opset_import), model.ir_version
@@ -249,7 +249,7 @@ class _Walker:
 
 
 def _measure(node: NodeProto, value: Value) -> NDArray[np.int64]:
-    """What Shape or Size says of a value."""
+    """Return the result of Shape or Size on a value."""
     if node.op_type == "Size":
         return np.array(value.elements, np.int64)
     bounds = {attribute.name: attribute.i for attribute in node.attribute}

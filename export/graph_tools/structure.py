@@ -1,4 +1,4 @@
-"""What two graphs have in common that differ in their weights alone, as a hash."""
+"""Hash a graph without its weights: graphs that differ in their weights alone have the same hash."""
 
 import hashlib
 from pathlib import Path
@@ -12,14 +12,14 @@ WEIGHTS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorP
 
 
 def structure_sha256(path: Path) -> str:
-    """The hex sha256 of an ONNX file without its weights' values, doc strings and notes.
+    """Return the hex sha256 of an ONNX file without its weights' values, doc strings and notes.
 
     Weights are the float initializers of more than one element; their names, types and shapes count. The values of all
     other initializers count too: integers steer shapes, and lone floats are constants of the computation. So do
     initializers of subgraphs, which no graph of maskrt has.
 
     Args:
-        path: the file; of weights beside it, only what counts is read.
+        path: the file; of the weights beside it, only those that count are read.
     """
     model = onnx.load(path, load_external_data=False)
     for tensor in model.graph.initializer:
@@ -44,7 +44,7 @@ def _is_weight(tensor: TensorProto) -> bool:
 
 
 def _forget_all_notes(model: ModelProto) -> None:
-    """Remove what no engine computes with, and the exporter's name."""
+    """Remove the notes, which no engine computes with, and the exporter's name."""
     for field in ("producer_name", "producer_version", "domain", "model_version"):
         model.ClearField(field)
     graph = model.graph

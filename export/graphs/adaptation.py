@@ -1,4 +1,4 @@
-"""One step of learning as an ONNX graph: loss, gradient, and Adam on every weight of SAM's mask decoder.
+"""One learning step as an ONNX graph: loss, gradient, and Adam on every weight of SAM's mask decoder.
 
 The weights and Adam's moments go in and come out. The loss is the source document's equation 2 on any grid of pixels:
 `rows` and `columns` are the weights with which a pixel is interpolated from the low-res mask, so that the few pixels
@@ -40,12 +40,12 @@ AXES: dict[str, Axes] = {
     "cell_rows": {0: ("cell_rows", MAX_GRID)},
     "cell_columns": {0: ("cell_columns", MAX_GRID)},
 }
-# Of the pictures that it is traced with: sizes that nothing else in the graph has, so that they stay axes.
+# Sizes of the traced example that nothing else in the graph has, so that they stay axes.
 POINTS, ROWS, COLUMNS, CELL_ROWS, CELL_COLUMNS = 14, 23, 29, 11, 13
 
 
 def sparse_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy of the foreground's pixels, plus that of the background's; equation 2.
+    """Return the mean cross-entropy of the foreground's pixels, plus that of the background's; equation 2.
 
     Args:
         logits: [R, C]; target: [R, C], 1 foreground, 0 background, anything else unknown.
@@ -78,7 +78,7 @@ class Step:
         (decay_1, decay_2) = BETAS
         first = [m + (g - m) * (1 - decay_1) for m, g in zip(first, gradient, strict=True)]
         second = [v * decay_2 + g * g * (1 - decay_2) for v, g in zip(second, gradient, strict=True)]
-        # Numerator and denominator over EPSILON: a sum with 1e-8 would be taken for one with 0, and left out.
+        # Numerator and denominator over EPSILON: a sum with 1e-8 would be treated as one with 0, and left out.
         weights = [
             w - m * (step_size / EPSILON) / (v.sqrt() / (correction * EPSILON) + 1)
             for w, m, v in zip(weights, first, second, strict=True)
@@ -92,7 +92,7 @@ class Step:
         return sparse_loss(functional_call(self._graph, named, tuple(inputs)), target)
 
     def example(self, config: SamConfig, points: int, rows: Floats, columns: Floats, seed: int = 0) -> list[Tensor]:
-        """Random inputs for a grid of those rows [R, l] and columns [C, l], moments zero: the weights as they are."""
+        """Return random inputs for a grid of rows [R, l] and columns [C, l]; weights are as they are, moments 0."""
         random = torch.Generator().manual_seed(seed)
         side = config.low_res_size
         # A tensor of its own for every input: the exporter takes one tensor for one input.
@@ -116,7 +116,7 @@ class Step:
 
 
 def write_step(sam: Any, config: SamConfig, path: Path) -> None:
-    """Export the step; maskrt.export.bundles.step_parity compares it with torch.optim.Adam."""
+    """Export the step. maskrt.export.bundles.step_parity compares it with torch.optim.Adam."""
     step = Step(sam)
     rows, columns = (np.zeros((count, config.low_res_size), np.float32) for count in (ROWS, COLUMNS))
     example = step.example(config, POINTS, rows, columns)
@@ -127,7 +127,7 @@ def write_step(sam: Any, config: SamConfig, path: Path) -> None:
 
 
 def _trace(step: Step, example: Sequence[Tensor]) -> nn.Module:
-    """The step with its gradient written out in plain operators, for any size of the axes in AXES."""
+    """Trace the step with its gradient written out in plain operators, for any size of the axes in AXES."""
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
 
     def fake(name: str, value: Tensor) -> Tensor:

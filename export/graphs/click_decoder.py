@@ -1,8 +1,8 @@
 """SAM's prompt encoder and mask decoder for one prompt whose decoder is still learning: all four masks, and a gradient.
 
-maskrt.export.graphs.decoder has the graph for many prompts and weights that stay. Here everything is two-dimensional, tokens
-by channels, and stride-2 transposed convolutions are matrix products: each output pixel of theirs has one input pixel,
-and tracing a convolution's gradient would leave operators that ONNX does not have.
+maskrt.export.graphs.decoder has the graph for many prompts and weights that stay. Here everything is two-dimensional,
+tokens by channels, and stride-2 transposed convolutions are matrix products: each of their output pixels has one input
+pixel, and tracing a convolution's gradient would leave operators that ONNX does not have.
 
 Source: segment_anything 1.0, modeling/mask_decoder.py and transformer.py.
 """
@@ -22,7 +22,7 @@ class ClickGraph(PromptEmbedder):
     """The part that ClickDecoder and PartOfMask share: attention between one prompt and the image."""
 
     def attended(self, prompt: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Queries [T, C], the IoU's first and then the masks', and image [e * e, C], after both saw each other.
+        """Return queries [T, C], the IoU's first and then the masks', and image [e * e, C], after both saw each other.
 
         Args:
             prompt: the arguments of forward.
@@ -41,13 +41,13 @@ class ClickGraph(PromptEmbedder):
         return _norm(transformer.norm_final_attn, queries + seen), image
 
     def kernels(self, queries: Tensor) -> Tensor:
-        """What each of the four masks looks for, [4, C / 8]."""
+        """Return the kernels of the four masks, [4, C / 8]."""
         heads = self.decoder.output_hypernetworks_mlps
         return torch.cat([_perceptron(heads[i], queries[1 + i : 2 + i]) for i in range(4)])
 
 
 class ClickDecoder(ClickGraph):
-    """One prompt to SAM's four masks: the single one first, then those of an ambiguous click.
+    """Maps one prompt to SAM's four masks: the single one first, then those of an ambiguous click.
 
     Equals MaskDecoder.predict_masks. Labels are those of PromptEmbedder; the caller pads where there is no box.
     """
@@ -60,7 +60,7 @@ class ClickDecoder(ClickGraph):
         mask_input: Tensor,
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """The masks and predicted IoUs of a prompt.
+        """Return the masks and predicted IoUs of a prompt.
 
         Args:
             image_embeddings: [1, C, e, e]; point_coords: [1, P, 2]; point_labels: [1, P]; mask_input: [1, 1, 4e, 4e],
@@ -83,7 +83,7 @@ class PartOfMask(ClickGraph):
     """
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """rows @ low_res_masks[choice] @ columns.T.
+        """Return rows @ low_res_masks[choice] @ columns.T.
 
         Args:
             inputs: the arguments of ClickDecoder; then choice, float32 [4], 1 for the mask and 0 for the others; rows,
@@ -107,7 +107,7 @@ class PartOfMask(ClickGraph):
 
 
 class PlainClickDecoder(PromptEmbedder):
-    """What ClickDecoder answers, from segment_anything's own mask decoder."""
+    """Gives ClickDecoder's answer with segment_anything's own mask decoder."""
 
     def forward(
         self,
@@ -117,7 +117,7 @@ class PlainClickDecoder(PromptEmbedder):
         mask_input: Tensor,
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Arguments and answer as of ClickDecoder."""
+        """Take ClickDecoder's arguments and give its answer."""
         masks, pred_iou = self.decoder.predict_masks(
             image_embeddings=image_embeddings,
             image_pe=self.dense_pe,
@@ -128,7 +128,7 @@ class PlainClickDecoder(PromptEmbedder):
 
 
 def _layer(layer: Any, queries: Tensor, image: Tensor, tokens: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """One two-way layer on queries [T, C] and the image [N, C]. Source: TwoWayAttentionBlock."""
+    """Run one two-way layer on queries [T, C] and the image [N, C]. Source: TwoWayAttentionBlock."""
     if layer.skip_first_layer_pe:
         queries = _attend(layer.self_attn, queries, queries, queries)
     else:
@@ -145,11 +145,11 @@ def _layer(layer: Any, queries: Tensor, image: Tensor, tokens: Tensor, place: Te
 
 
 def _attend(attention: Any, asking: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attention of [T, C] on [N, C]."""
+    """Return the attention of [T, C] on [N, C]."""
     heads = attention.num_heads
     own = heads_apart(_linear(attention.q_proj, asking), heads)
-    # A key's bias adds the same to all shares of a query, which changes none: its gradient is 0 but for roundings, and
-    # of those Adam would make whole steps.
+    # A key's bias adds the same to all shares of a query, which changes none. Its gradient is 0 but for roundings, and
+    # Adam would make whole steps of those.
     bias = attention.k_proj.bias.detach()
     theirs = heads_apart(keys @ attention.k_proj.weight.transpose(0, 1) + bias, heads)
     shares = (own @ theirs.transpose(1, 2) / math.sqrt(own.shape[-1])).softmax(-1)
@@ -158,13 +158,13 @@ def _attend(attention: Any, asking: Tensor, keys: Tensor, values: Tensor) -> Ten
 
 
 def _linear(layer: Any, x: Tensor) -> Tensor:
-    # F.linear would fix the number of tokens while its gradient is traced.
+    # Tracing the gradient of F.linear would fix the number of tokens.
     product: Tensor = x @ layer.weight.transpose(0, 1) + layer.bias
     return product
 
 
 def _norm(layer: Any, x: Tensor) -> Tensor:
-    """LayerNorm over the last axis; LayerNorm2d's too, whose channels come last here."""
+    """Apply LayerNorm over the last axis; also LayerNorm2d, whose channels come last here."""
     return F.layer_norm(x, layer.weight.shape, layer.weight, layer.bias, layer.eps)
 
 
@@ -176,23 +176,23 @@ def _perceptron(mlp: Any, x: Tensor) -> Tensor:
 
 
 def _upscale(upscaling: Any, image: Tensor) -> Tensor:
-    """[N, C] -> [16 N, C / 8]: the sixteen pixels of every cell, as _in_place expects them."""
+    """Map [N, C] to [16 N, C / 8]: the sixteen pixels of every cell, in the order that _in_place expects."""
     first, norm, _, second, _ = upscaling
     image = F.gelu(_norm(norm, _deconvolve(first, image)))
     return F.gelu(_deconvolve(second, image))
 
 
 def _deconvolve(layer: Any, image: Tensor) -> Tensor:
-    """A transposed convolution of size and stride 2 on [N, C]: the four pixels of each one behind it, [4 N, C']."""
+    """Apply a transposed convolution of size and stride 2 to [N, C]: [4 N, C'], four pixels for each, in a row."""
     channels, out = layer.weight.shape[:2]
-    # The weights are moved, not the pixels, of which there are many more.
+    # The weights are moved, and not the pixels, which are many more.
     weight = layer.weight.permute(0, 2, 3, 1).reshape(channels, 4 * out)
     pixels: Tensor = (image @ weight).reshape(-1, out) + layer.bias
     return pixels
 
 
 def _in_place(masks: Tensor, down: int, across: int) -> Tensor:
-    """Masks [M, 16 N] of down x across cells, whose pixels are in the order of _upscale: [M, 4 down, 4 across]."""
+    """Map masks [M, 16 N] of down x across cells, with pixels in the order of _upscale, to [M, 4 down, 4 across]."""
     # Row and column of the cell, then of its quarter, then of the pixel in it.
     pixels = masks.reshape(-1, down, across, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
     return pixels.reshape(-1, 4 * down, 4 * across)

@@ -1,4 +1,4 @@
-"""CRM's computation in parts that a runtime can drive tile by tile, with the answer of maskrt.export.architectures.crm."""
+"""CRM in parts that a runtime can drive tile by tile; maskrt.export.architectures.crm defines the answer."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from maskrt.kernels.pixel_decoder.types import AxisTable, DecoderWeights
 
 
 def project(decoder: PixelDecoder, features: Tensor) -> Tensor:
-    """What the pixel decoder's first layer makes of every feature: [B, C, h, w] -> [B, hidden, h, w].
+    """Apply the pixel decoder's first layer to every feature: [B, C, h, w] -> [B, hidden, h, w].
 
     The layer is linear and a feature is taken as it is, so it runs once per feature, not once per pixel.
     """
@@ -22,13 +22,13 @@ def project(decoder: PixelDecoder, features: Tensor) -> Tensor:
 
 
 def decode_window(decoder: PixelDecoder, projected: Tensor, rows: AxisTable, columns: AxisTable) -> Tensor:
-    """Logits of a window of pixels.
+    """Return the logits of a window of pixels.
 
-    What the first layer adds for the place depends on the row plus the column.
+    The first layer's term for the place is a term of the row plus one of the column.
 
     Args:
-        projected: [B, hidden, h, w], features as of project().
-        rows, columns: of the window's H rows and W columns.
+        projected: [B, hidden, h, w], the features of project().
+        rows, columns: tables of the window's H rows and W columns.
 
     Returns:
         [B, H, W].
@@ -56,7 +56,7 @@ def decode_window(decoder: PixelDecoder, projected: Tensor, rows: AxisTable, col
 
 
 def _placed(axis: AxisTable, weight: Tensor) -> Tensor:
-    """What the first layer adds for relative place, place and cell on an axis: weight [hidden, 3] -> [2, n, hidden]."""
+    """Return the first layer's terms for relative place, place and cell: weight [hidden, 3] -> [2, n, hidden]."""
     relative, places = torch.from_numpy(axis.relative.T.copy()), torch.from_numpy(axis.places)
     cell = torch.full_like(places, float(axis.cell))
     inputs = torch.stack([torch.stack([side, places, cell], dim=1) for side in relative])
@@ -64,14 +64,14 @@ def _placed(axis: AxisTable, weight: Tensor) -> Tensor:
 
 
 class BackboneGraph(nn.Module):
-    """Picture and mask to the two coarser scales, squeezed to what the fusion takes of them."""
+    """Maps picture and mask to the two coarser scales, squeezed to the channels that the fusion takes."""
 
     def __init__(self, net: CrmNet) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 [1, 4, h, w] -> [1, m, ceil(h / 4), ceil(w / 4)] and [1, c, ceil(h / 8), ceil(w / 8)]."""
+        """Map float32 [1, 4, h, w] to [1, m, ceil(h / 4), ceil(w / 4)] and [1, c, ceil(h / 8), ceil(w / 8)]."""
         _, low, high = self.net.backbone(pixels)
         return self.net.aspp_.squeeze_middle(low), self.net.aspp_.squeeze_coarse(high)
 
@@ -90,7 +90,7 @@ class CoarseGraph(nn.Module):
         self.weight = weight[:, -net.config.fused[2] :].permute(2, 3, 0, 1).flatten(0, 2)[:, :, None, None]
 
     def forward(self, coarse: Tensor) -> Tensor:
-        """float32 [1, c, h, w] -> [9, features, h, w], taps row by row."""
+        """Map float32 [1, c, h, w] to [9, features, h, w], taps row by row."""
         products: Any = functional.conv2d(coarse, self.weight)  # torch has not typed unflatten
         taps: Tensor = products.unflatten(1, (9, -1))[0]
         return taps
@@ -99,8 +99,8 @@ class CoarseGraph(nn.Module):
 class FusionGraph(nn.Module):
     """A window of the features at half the resolution, projected by the pixel decoder's first layer.
 
-    Both convolutions go without padding: the window that comes in is larger by what they need, and holds zeros where
-    the picture ends, as their padding would.
+    Both convolutions have no padding: the window that comes in is larger by their margins, and holds zeros where the
+    picture ends, as their padding would.
     """
 
     def __init__(self, net: CrmNet) -> None:
@@ -113,12 +113,12 @@ class FusionGraph(nn.Module):
         self.decoder = net.imnet
 
     def forward(self, pixels: Tensor, inside: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
-        """Features of m x n cells.
+        """Return the features of m x n cells.
 
         Args:
             pixels: float32 [1, 4, 2m + 9, 2n + 9], normalised picture and mask, from five before the first cell's.
             inside: float32 [1, 1, m + 2, n + 2], 1 for a cell of the picture and 0 for one beyond it.
-            middle: float32 [1, C, m + 2, n + 2], the scale between at these cells, 0 beyond the picture.
+            middle: float32 [1, C, m + 2, n + 2], the middle scale at these cells, 0 beyond the picture.
             coarse: float32 [1, features, m, n], the coarsest scale's part in the convolution; see CoarseGraph.
 
         Returns:
@@ -131,7 +131,7 @@ class FusionGraph(nn.Module):
 
 
 def folded_fusion(fusion: Fusion) -> tuple[Tensor, Tensor]:
-    """Weight [features, features, 3, 3] and bias [features] of the last convolution with its norm in them."""
+    """Return weight [features, features, 3, 3] and bias [features] of the last convolution with its norm in them."""
     # torch does not know what a Sequential holds.
     convolution: Any = fusion.last_conv[0]
     norm: Any = fusion.last_conv[1]
@@ -141,7 +141,7 @@ def folded_fusion(fusion: Fusion) -> tuple[Tensor, Tensor]:
 
 
 def _unpadded(convolution: nn.Conv2d) -> nn.Conv2d:
-    size: Any = convolution.kernel_size  # torch says tuples of any length of both, and takes pairs
+    size: Any = convolution.kernel_size  # torch types both as tuples of any length, and takes pairs
     stride: Any = convolution.stride
     copy = nn.Conv2d(convolution.in_channels, convolution.out_channels, size, stride, bias=False)
     copy.weight = convolution.weight
@@ -149,7 +149,7 @@ def _unpadded(convolution: nn.Conv2d) -> nn.Conv2d:
 
 
 def decoder_weights(decoder: PixelDecoder) -> DecoderWeights:
-    """The pixel decoder as the runtime's kernel takes it."""
+    """Return the pixel decoder's weights as the runtime's kernel takes them."""
     first, *middle, last = (layer for layer in decoder.layers if isinstance(layer, nn.Linear))
 
     def array(tensor: Tensor) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """SAM's prompt encoder and mask decoder as one graph, for any number of prompts: points, boxes, and masks.
 
-Upstream repeats the image for every prompt. Here prompts that share an image share its projections too, in the first
-layer: from then on every prompt has an image of its own.
+Upstream repeats the image for every prompt. Here, in the first layer, prompts that share an image share its projections
+too. From then on every prompt has an image of its own.
 
 Source: segment_anything 1.0, modeling/mask_decoder.py and transformer.py; utils/onnx.py for the inputs.
 """
@@ -40,8 +40,8 @@ class PromptEmbedder(nn.Module):
         self.register_buffer("no_mask", prompts.no_mask_embed.weight.detach()[:, :, None, None], persistent=False)
 
     def embed_prompts(self, point_coords: Tensor, point_labels: Tensor) -> Tensor:
-        """float32 [B, P, 2] x, y in encoder pixels and [B, P] labels -> [B, P, C]. Source: PromptEncoder."""
-        # torch.where in place of upstream's boolean indexing, which would export as NonZero.
+        """Map float32 [B, P, 2], x and y in encoder pixels, and [B, P] labels to [B, P, C]. Source: PromptEncoder."""
+        # torch.where replaces upstream's boolean indexing, which would export as NonZero.
         position = self.pe_layer._pe_encoding((point_coords + 0.5) / self.image_size)
         labels = point_labels[..., None]
         embedding = torch.where(labels == -1, torch.zeros_like(position), position)
@@ -50,7 +50,7 @@ class PromptEmbedder(nn.Module):
         return embedding
 
     def embed_mask(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
-        """[M, 1, 4e, 4e] logits and [1], 1 or 0 -> [M, C, e, e]. Source: SamOnnxModel._embed_masks."""
+        """Map [M, 1, 4e, 4e] logits and [1], 1 or 0, to [M, C, e, e]. Source: SamOnnxModel._embed_masks."""
         embedded: Tensor = has_mask_input * self.mask_downscaling(mask_input) + (1 - has_mask_input) * self.no_mask
         return embedded
 
@@ -69,7 +69,7 @@ class DecoderGraph(PromptEmbedder):
         mask_input: Tensor,
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Every prompt's masks and predicted IoUs.
+        """Return every prompt's masks and predicted IoUs.
 
         Args:
             image_embeddings: [1, C, e, e]; point_coords: [B, P, 2]; point_labels: [B, P], without points P is 0;
@@ -100,7 +100,7 @@ class DecoderGraph(PromptEmbedder):
 
 
 class PlainDecoderGraph(nn.Module):
-    """What DecoderGraph answers, from segment_anything's own mask decoder, which repeats the image for every prompt."""
+    """Gives DecoderGraph's answer with segment_anything's own decoder, which repeats the image for every prompt."""
 
     def __init__(self, sam: Any) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class PlainDecoderGraph(nn.Module):
         mask_input: Tensor,
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Arguments and answer as of DecoderGraph."""
+        """Take DecoderGraph's arguments and give its answer."""
         masks, pred_iou = self.decoder(
             image_embeddings=image_embeddings,
             image_pe=self.prompts.dense_pe,
@@ -127,9 +127,9 @@ class PlainDecoderGraph(nn.Module):
 
 
 def _first_layer(layer: Any, tokens: Tensor, image: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """The transformer's first layer on B prompts and M images: the tokens [B, T, C] and each prompt's image [B, N, C].
+    """Run the transformer's first layer on B prompts and M images; return tokens [B, T, C] and images [B, N, C].
 
-    Upstream repeats the image for every prompt first. Here it is projected once, and B / M prompts in a row share it.
+    Upstream first repeats the image for every prompt. Here it is projected once, and B / M prompts in a row share it.
 
     Args:
         tokens: [B, T, C]; image: [M, N, C], where M divides B; place: [1, N, C], the image's positional encoding.
@@ -155,7 +155,7 @@ def _first_layer(layer: Any, tokens: Tensor, image: Tensor, place: Tensor) -> tu
 
 
 def heads_apart(x: Tensor, heads: int) -> Tensor:
-    """[..., n, h * d] -> [..., h, n, d]."""
+    """Map [..., n, h * d] to [..., h, n, d]."""
     untyped: Any = x  # torch has not typed unflatten
     apart: Tensor = untyped.unflatten(-1, (heads, -1)).transpose(-2, -3)
     return apart

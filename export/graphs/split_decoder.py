@@ -6,11 +6,11 @@ changes them in few directions only. With S the shared embedding, the keys befor
     keys = gain_0[n] * S_l + sum over layers j < l of gain_j[n] * (A_j[:, n] @ B_j) + constant
 
 - Attention from the image to the T tokens adds A_j[:, n] @ B_j, with A_j the softmax over tokens, J = heads * T rows,
-  and B_j = v @ W_out, one row per head and token. The softmax of each head sums to one, so what attention and the norm
-  before it add as constants is spread over the rows of B_j.
-- LayerNorm takes the mean off every row of S and B, once per image and per prompt, not per place. What is left is
-  the mean square at every place: it follows from S . S, S . B (shared projections) and the Gram matrices of the B. The
-  norm then multiplies all gains by 1 / sigma, and its weight goes into S and B.
+  and B_j = v @ W_out, one row per head and token. The softmax of each head sums to one, so the constants that attention
+  and the norm before it add are spread over the rows of B_j.
+- LayerNorm takes the mean off every row of S and B, once per image and per prompt, not per place. The mean square at
+  every place remains: it follows from S . S, S . B (shared projections) and the Gram matrices of the B. The norm then
+  multiplies all gains by 1 / sigma, and its weight goes into S and B.
 - Every projection of the keys is the projection of S, shared by all prompts, and of the B.
 
 So `image_side` runs once per image, `token_side` per batch of prompts, and `upscale` for those prompts only whose
@@ -29,19 +29,17 @@ from torch.nn import functional
 from maskrt.export.graphs.decoder import DecoderGraph, heads_apart
 
 Shared = dict[str, Tensor]
-Layers = (
-    Any  # segment_anything's TwoWayAttentionBlocks in an nn.ModuleList, of which torch knows only that they are modules
-)
+Layers = Any  # an nn.ModuleList of TwoWayAttentionBlocks, of which torch knows only that they are modules
 
 
 class ImageSide(nn.Module):
-    """What the decoder computes from the image alone; `names` are those of the outputs, in order.
+    """Computes the decoder's part that depends on the image alone; `names` are those of the outputs, in order.
 
     Per layer l: key_l, query_l float32 [h, d, N] and value_l [h, N, d], projections of the shared embedding by the
-    token-to-image and the image-to-token attention; key_place_l, query_place_l, what the positional encoding adds
-    (from layer 1 on; within key_0 and query_0); overlap_l_j [h, d, N], the embedding against the output projection of
-    layer j <= l; moments_l [2 + l, N]: its mean square with the mean taken off, and twice its mean product with what
-    the layers j <= l write as constants. Then key, value and place of the final attention, and pixels [N, C], the first
+    token-to-image and the image-to-token attention; key_place_l, query_place_l, the positional encoding's part (from
+    layer 1 on; within key_0 and query_0); overlap_l_j [h, d, N], the embedding against the output projection of layer
+    j <= l; moments_l [2 + l, N]: its mean square with the mean taken off, and twice its mean product with the constants
+    that the layers j <= l write. Then key, value and place of the final attention, and pixels [N, C], the first
     transposed convolution.
     """
 
@@ -60,7 +58,7 @@ class ImageSide(nn.Module):
         self.names = tuple(self._compute(torch.zeros(1, place.shape[1], 1, place.shape[0])))
 
     def forward(self, image_embeddings: Tensor) -> tuple[Tensor, ...]:
-        """float32 [1, C, e, e] -> the shared tensors, in the order of `names`."""
+        """Map float32 [1, C, e, e] to the shared tensors, in the order of `names`."""
         return tuple(self._compute(image_embeddings).values())
 
     def _compute(self, image_embeddings: Tensor) -> Shared:
@@ -77,7 +75,7 @@ class ImageSide(nn.Module):
             moments = [centred.square().mean(1)]
             for other in range(index + 1):
                 attention, onto = self.layers[other].cross_attn_image_to_token, centred
-                for between in self.layers[other:index][::-1]:  # what the norms since do to B, done to S instead
+                for between in self.layers[other:index][::-1]:  # the norms since act on B; here they act on S instead
                     onto = _centred(onto * between.norm4.weight)
                 overlap = onto @ attention.out_proj.weight / channels
                 shared[f"overlap_{index}_{other}"] = heads_apart(overlap, attention.num_heads).transpose(1, 2)
@@ -92,9 +90,9 @@ class ImageSide(nn.Module):
 
 
 class TokenSide(nn.Module):
-    """Prompts to predicted IoUs, and to what `Upscale` needs for the masks.
+    """Maps prompts to predicted IoUs, and to the state that `Upscale` needs for the masks.
 
-    The inputs after the prompts are the shared tensors named in `names`; `outputs` names what it returns.
+    The inputs after the prompts are the shared tensors named in `names`; `outputs` names the outputs.
     """
 
     def __init__(self, sam: Any, shared_names: tuple[str, ...]) -> None:
@@ -105,7 +103,7 @@ class TokenSide(nn.Module):
         self.outputs = ("pred_iou", "kernels", *_state_names(sam))
 
     def forward(self, point_coords: Tensor, point_labels: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """float32 [B, P, 2], [B, P] and the shared tensors.
+        """Take float32 [B, P, 2], [B, P] and the shared tensors.
 
         Returns:
             pred_iou [B, 3]; kernels [B, 3, C/8], a mask's weights of the upscaled channels; and the keys after the last
@@ -136,9 +134,9 @@ class TokenSide(nn.Module):
 
 
 class Upscale(nn.Module):
-    """The masks of prompts that passed: k of each prompt's three, the same k for every prompt of a call.
+    """Draws the masks of prompts that passed: k of each prompt's three, the same k for every prompt of a call.
 
-    `inputs` names what it takes.
+    `inputs` names the inputs.
     """
 
     bias: Tensor
@@ -154,7 +152,7 @@ class Upscale(nn.Module):
         self.inputs = ("pixels", "kernels", *_state_names(sam))
 
     def forward(self, pixels: Tensor, kernels: Tensor, gains: Tensor, *state: Tensor) -> Tensor:
-        """[N, C], [B, k, C/8] and the state that TokenSide returns -> low_res_masks float32 [B, k, 4e, 4e]."""
+        """Map [N, C], [B, k, C/8] and the state that TokenSide returns to low_res_masks float32 [B, k, 4e, 4e]."""
         shares, bases = state[: self.depth], state[self.depth :]
         # The bias is one row more: the product adds it for less than a pass over all pixels.
         rows = [*(gains[:, j : j + 1] * share for j, share in enumerate(shares)), torch.ones_like(gains[:, :1])]
@@ -162,7 +160,7 @@ class Upscale(nn.Module):
         x = gains[:, :1].transpose(1, 2) * pixels + torch.cat(rows, 1).transpose(1, 2) @ torch.cat(basis, 1)
         x = x.reshape(-1, self.norm.weight.shape[0])  # one row for each of the 2 x 2 pixels of a place
         x = functional.gelu(functional.layer_norm(x, x.shape[-1:], self.norm.weight, self.norm.bias, self.norm.eps))
-        # Of two dimensions, so that the export has one operator for product and bias.
+        # In two dimensions, so that the export has one operator for product and bias.
         x = functional.gelu(functional.linear(x, _as_matrix(self.second).T, self.second.bias.repeat(4)))
         x = x.reshape(gains.shape[0], -1, kernels.shape[2])
         masks = (kernels @ x.transpose(1, 2)).reshape(-1, kernels.shape[1], self.side, self.side, 2, 2, 2, 2)
@@ -185,7 +183,7 @@ class _Keys:
         self.bases: list[Tensor] = []
 
     def read(self, attention: Any, queries: Tensor) -> Tensor:
-        """Attention of the tokens to the image, [B, T, C]."""
+        """Return the attention of the tokens to the image, [B, T, C]."""
         heads, index, weight = attention.num_heads, len(self.gains), attention.v_proj.weight.T
         name = str(index) if index < len(self._layers) else "final"
         vectors = heads_apart(attention.q_proj(queries), heads)
@@ -199,11 +197,11 @@ class _Keys:
                 summed = summed.reshape(*attended.shape[:3], -1)
                 found = found + summed @ heads_apart(basis @ weight, heads)
         bias = _constant(self._layers, index) @ weight + attention.v_proj.bias
-        seen: Tensor = attention.out_proj(found.transpose(1, 2).flatten(2) + bias)  # what is attended to sums to one
+        seen: Tensor = attention.out_proj(found.transpose(1, 2).flatten(2) + bias)  # the shares sum to one
         return seen
 
     def write(self, layer: Any, queries: Tensor, tokens: Tensor) -> None:
-        """Attention of the image to the tokens, and norm4."""
+        """Apply the attention of the image to the tokens, and norm4."""
         attention, norm, index = layer.cross_attn_image_to_token, layer.norm4, len(self.gains)
         vectors = heads_apart(attention.k_proj(queries + tokens), attention.num_heads)
         shares = _softmax_over_tokens(self._against(vectors, attention.q_proj, f"query_{index}")).flatten(1, 2)
@@ -218,7 +216,7 @@ class _Keys:
         self.bases = [basis * norm.weight for basis in self.bases]
 
     def _against(self, vectors: Tensor, projection: nn.Linear, name: str) -> Tensor:
-        """[B, h, T, d] against the projected keys plus their places, over sqrt(d): [B, h, T, N]."""
+        """Multiply [B, h, T, d] with the projected keys plus their places, over sqrt(d): [B, h, T, N]."""
         vectors, weight = vectors / math.sqrt(vectors.shape[-1]), projection.weight.T
         scores = vectors @ self._shared[name]
         for index, (gain, shares, basis) in enumerate(zip(self.gains, self.shares, self.bases, strict=True)):
@@ -228,7 +226,7 @@ class _Keys:
         return scores + vectors @ self._shared[name.replace("_", "_place_")] if self.gains else scores
 
     def _mean_square(self) -> Tensor:
-        """Over channels, of the keys with a new layer written and the mean taken off: [B, 1, N]."""
+        """Return the keys' mean square over channels, with a new layer written and the mean taken off: [B, 1, N]."""
         moments = self._shared[f"moments_{len(self.gains)}"]
         gains: list[Tensor | None] = [*self.gains, None]  # that of the new layer is one
         total = _times(_times(moments[0], gains[0]), gains[0])
@@ -248,14 +246,14 @@ class _Keys:
         return total
 
     def _gram(self, row: int, column: int) -> Tensor:
-        """Mean products over channels of two layers' bases, [B, J, J]."""
+        """Return the mean products over channels of two layers' bases, [B, J, J]."""
         return self.bases[row] @ self.bases[column].transpose(1, 2) / self.bases[row].shape[2]
 
 
 def _project(
     shared: Shared, name: str, linear: nn.Linear, heads: int, embedding: Tensor, place: Tensor, together: bool
 ) -> None:
-    """Projections of the embedding and of its place, [h, d, N]: `together` as long as the embedding has no gain."""
+    """Project the embedding and its place, [h, d, N]: `together` as long as the embedding has no gain."""
     weight = linear.weight.T  # transposed once: the export keeps one copy
     projected, places = embedding @ weight, place @ weight + linear.bias
     if together:
@@ -266,39 +264,39 @@ def _project(
 
 
 def _state_names(sam: Any) -> tuple[str, ...]:
-    """Of what `TokenSide` hands to `Upscale`."""
+    """Return the names of the state that `TokenSide` hands to `Upscale`."""
     layers = range(len(sam.mask_decoder.transformer.layers))
     return "gains", *(f"shares_{index}" for index in layers), *(f"basis_{index}" for index in layers)
 
 
 def _constant(layers: Layers, index: int) -> Tensor:
-    """What every key has in common before a layer, [C]."""
+    """Return the constant that all keys share before a layer, [C]."""
     bias: Tensor = layers[index - 1].norm4.bias if index else torch.zeros_like(layers[0].norm4.bias)
     return bias
 
 
 def _written_constant(layers: Layers, index: int) -> Tensor:
-    """What the attention of a layer's image side adds to every key, with what the keys had in common before: [C]."""
+    """Return the constant that a layer's image attention adds to every key, plus the one they shared before: [C]."""
     constant: Tensor = _constant(layers, index) + layers[index].cross_attn_image_to_token.out_proj.bias
     return constant
 
 
 def _centred(rows: Tensor) -> Tensor:
-    """With the mean over channels, the last axis, taken off."""
+    """Take off the mean over channels, the last axis."""
     return rows - rows.mean(-1, keepdim=True)
 
 
 def _softmax_over_tokens(scores: Tensor) -> Tensor:
-    """[B, h, T, N]; ONNX Runtime's own, over an axis other than the last, takes three times as long."""
+    """Return the softmax over axis T of [B, h, T, N]. ONNX Runtime's own takes three times as long on an inner axis."""
     exponentials = (scores - scores.amax(2, keepdim=True)).exp()
     return exponentials / exponentials.sum(2, keepdim=True)
 
 
 def _times(x: Tensor, gain: Tensor | None) -> Tensor:
-    """None is a gain of one."""
+    """Multiply by a gain; None is a gain of one."""
     return x if gain is None else x * gain
 
 
 def _as_matrix(convolution: nn.ConvTranspose2d) -> Tensor:
-    """[in, 4 * out] of a transposed convolution with kernel and stride 2: what a pixel adds to its 2 x 2 square."""
+    """Return [in, 4 * out] of a transposed convolution with kernel and stride 2: a pixel's part in its 2 x 2 square."""
     return convolution.weight.permute(0, 2, 3, 1).flatten(1)

@@ -1,6 +1,7 @@
 """Records of what a pipeline's networks are fed with and what they answer, to make or check another precision."""
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from maskrt.runtime.engines.session import Array, Session
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a session: name -> array."""
+    """One run of a session: name -> array, and how long it took, in seconds."""
 
     feeds: dict[str, Array]
     outputs: dict[str, Array]
+    seconds: float = 0.0
 
 
 class Recorder:
@@ -34,7 +36,7 @@ class Recorder:
         self._random = np.random.default_rng(seed)
         self._lock = threading.Lock()
 
-    def watch(self, role: str, session: Session) -> Session:
+    def wrap_session(self, role: str, session: Session) -> Session:
         """Return a session that is recorded under its role."""
         return recorded_session(role, session, self)
 
@@ -81,8 +83,10 @@ class _RecordedSession(Closeable):
 
         What stays on a device is copied for the record, since its memory is soon used again.
         """
+        start = time.perf_counter()
         outputs = self._session.run(feeds, check, keep_on_device=keep_on_device)
-        self._sink.add(self._role, Run(_on_host(feeds), _on_host(outputs)))
+        seconds = time.perf_counter() - start
+        self._sink.add(self._role, Run(_on_host(feeds), _on_host(outputs), seconds))
         return outputs
 
     def close(self) -> None:

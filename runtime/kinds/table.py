@@ -35,11 +35,14 @@ class OpenPipeline(Protocol):
 class PipelineKind:
     """What maskrt knows of one kind of bundle.
 
-    manifest: the struct of its bundle.json, whose tag is the kind's name. open: makes a pipeline that needs nothing but
-    frames; None where the kind needs more, such as rough masks or clicks. load: loads every model once, which is what
-    `maskrt verify` does without pictures. sizes: role -> the sizes that its graph is run at, for engines and for what
-    `maskrt inspect` counts. verify: compares its fast path with its plain one on a picture. evaluate: what `maskrt eval`
-    scores. answers: what `maskrt export precisions` compares with float32. clicks: it is opened by open_interactive.
+    manifest: the struct of its bundle.json, whose tag is the kind's name.
+    open: makes a pipeline that needs nothing but frames; None where the kind needs more, as rough masks or clicks.
+    load: loads every model once, which is what `maskrt verify` does without pictures.
+    sizes: role -> the sizes that its graph is run at, for engines and for what `maskrt inspect` counts.
+    verify: compares its fast path with its plain one on a picture; None where there is nothing to compare.
+    evaluate: what `maskrt eval` scores; None where it scores nothing.
+    answers: what `maskrt export precisions` compares with float32; None where it makes no other precision.
+    clicks: whether it is opened by open_interactive.
     """
 
     manifest: type[Manifest]

@@ -47,6 +47,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     role: str
     number: int
     file: str | None
+    seconds: float
     inputs: dict[str, ArraySummary]
     outputs: dict[str, ArraySummary]
 
@@ -63,7 +64,10 @@ class FrameTrace(msgspec.Struct, frozen=True):
 
 
 class Tracer:
-    """Collects the runs of one frame at a time; `wrap_session` goes to the pipeline, `TracedPipeline` says which frame."""
+    """Collects the runs of one frame at a time.
+
+    `wrap_session` goes to the pipeline; a TracedPipeline says which frame it works on.
+    """
 
     def __init__(self, folder: Path) -> None:
         """folder: new or empty.
@@ -102,7 +106,7 @@ class Tracer:
             self._write(file, arrays)
         inputs, outputs = ({name: summary(value) for name, value in side.items()} for side in (run.feeds, run.outputs))
         with self._lock:
-            self._runs.append(RunSummary(role, number, file, inputs, outputs))
+            self._runs.append(RunSummary(role, number, file, round(run.seconds, 6), inputs, outputs))
 
     def end(self, view: View | None, found: Result | MaskrtError) -> None:
         """Write the frame's picture, its result and index.json.

@@ -86,7 +86,8 @@ def test_the_papers_table(maskrt: Maskrt, opener: FakeOpener, bundle: Path, fold
         (name, limit) for name in CONFIGURATIONS for limit in ("20@85", "30@90")
     ]
     rows = (folder / "out" / "table.md").read_text().splitlines()
-    assert rows[:3] == ["10 objects in 5 images", "", "| CA | RM | CM | NoC 20@85 | FR 20@85 | NoC 30@90 | FR 30@90 |"]
+    assert rows[0].startswith("10 objects in 5 images. CA: step after each click, ")
+    assert rows[1:3] == ["", "| CA | RM | CM | NoC 20@85 | FR 20@85 | NoC 30@90 | FR 30@90 |"]
     assert [tuple(cell.strip() for cell in row.split("|")[1:4]) for row in rows[4:]] == [
         ("", "", ""),
         ("R", "E", "x"),
@@ -163,7 +164,7 @@ def test_single_pictures_that_are_bad_are_left_out(
         (("--limits", "20"), "--limits 20: expected CLICKS@PERCENT, for example 20@85,30@90"),
         (("--limits", "0@85"), "limit 0@85: expected 1 or more clicks"),
         (("--limits", ","), "--limits is empty"),
-        (("--set", "click_mask=true"), "--set click_mask: what is learnt from is the configurations'"),
+        (("--set", "click_mask=true"), "--set click_mask: the configurations decide what is learnt from"),
         (("--min-area", "9999"), "no object to click on"),
         (("--truth", "nowhere"), "nowhere: no such folder"),
     ],

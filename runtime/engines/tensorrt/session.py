@@ -79,25 +79,25 @@ class TensorRtSession(BaseSession):
     def _infer(self, feeds: Mapping[str, Tensor], keep_on_device: Collection[str]) -> Sequence[Tensor]:
         if self._engine is None:
             raise ValueError("the session is closed")
-        lane = self._take()
+        context = self._take()
         try:
             if self._engine is None:
                 raise ValueError("the session was closed when its weights could not be set: open it again")
             self._cuda.select()
-            if lane is None:
-                lane = self._open_lane()
-            values = lane.run(feeds, self.outputs, keep_on_device)
+            if context is None:
+                context = self._open_context()
+            values = context.run(feeds, self.outputs, keep_on_device)
         except BaseException:  # what failed is not used again; the next run opens another
             try:
-                if lane is not None:
-                    lane.close()  # first: it may have work under way, which no refit may meet, and holds memory
+                if context is not None:
+                    context.close()  # first: it may have work under way, which no refit may meet, and holds memory
             finally:
                 self._give_back(None)
             raise
-        self._give_back(lane)
+        self._give_back(context)
         return values
 
-    def _open_lane(self) -> ExecutionContext:
+    def _open_context(self) -> ExecutionContext:
         assert self.place is not None
         return ExecutionContext(
             self._name, self._command, self._engine, self._cuda, self.place, self._messages, self._failure
@@ -107,13 +107,13 @@ class TensorRtSession(BaseSession):
         """Take a place that no caller has, first one that finds the memory of its outputs, and so its graph, again."""
         with self._changed:
             self._changed.wait_for(lambda: self._idle and not self._refits)
-            lane = min(self._idle, key=lambda lane: 1 if lane is None else 0 if lane.all_back else 2)
-            self._idle.remove(lane)
-            return lane
+            context = min(self._idle, key=lambda context: 1 if context is None else 0 if context.all_back else 2)
+            self._idle.remove(context)
+            return context
 
-    def _give_back(self, lane: ExecutionContext | None) -> None:
+    def _give_back(self, context: ExecutionContext | None) -> None:
         with self._changed:
-            self._idle.append(lane)
+            self._idle.append(context)
             self._changed.notify_all()
 
     def refit(self, model: Path) -> None:
@@ -177,9 +177,9 @@ class TensorRtSession(BaseSession):
                 self._changed.notify_all()
 
     def _commit(self, weights: Refit) -> None:
-        for lane in self._idle:
-            if lane is not None:
-                lane.drop_graph()
+        for context in self._idle:
+            if context is not None:
+                context.drop_graph()
         try:
             weights.commit()
         except NetworkError as error:
@@ -190,9 +190,9 @@ class TensorRtSession(BaseSession):
         """Free the contexts, then the engine. No caller may be running; remaining device tensors keep their memory."""
         self._cuda.select()
         with ExitStack() as stack, self._changed:
-            for lane in self._idle:
-                if lane is not None:
-                    stack.callback(lane.close)
+            for context in self._idle:
+                if context is not None:
+                    stack.callback(context.close)
             self._idle = [None] * len(self._idle)
         self._engine = self._runtime = None
 

@@ -38,7 +38,9 @@ def soss(
         str | None,
         typer.Option(metavar="R,G,B", help="Standard deviation of RGB / 255 in training; ImageNet's if left out."),
     ] = None,
-    classes: Annotated[str | None, typer.Option(metavar="A,B,...", help="Names in the order of the logits.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Class names in the order of the logits.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Mask, voting or refiner setting to write; may repeat."),
@@ -148,7 +150,9 @@ def two_stage(
     std: Annotated[
         str | None, typer.Option(metavar="R,G,B", help="Standard deviation of RGB / 255 in training; likewise.")
     ] = None,
-    classes: Annotated[str | None, typer.Option(metavar="A,B,...", help="Names in the order of the logits.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Class names in the order of the logits.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -270,10 +274,8 @@ def precisions(
 
     \b
     Example:
-      maskrt scenes --seed 900000 --count 2 --size 640x360 --out out/scenes
-      maskrt export precisions export/demo/bundle --precision int8 --calibrate out/scenes/images \\
-        --roi-from out/scenes/instances --out out/small
-      maskrt export precisions bundles/ward --precision fp16,int8 --calibrate ward/ --out bundles/ward-small
+      maskrt export precisions bundles/ward --precision fp16,int8 --calibrate ward/ --out bundles/small
+      maskrt run bundles/small recordings/ --out out/ward --precision int8
     """
     from maskrt.cli.options import parse_list, parse_region
     from maskrt.export.bundles.precisions import export_precisions

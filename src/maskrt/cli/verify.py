@@ -60,6 +60,7 @@ def command(
 
     from maskrt.cli.certificates import certify_images, print_bundle
     from maskrt.cli.options import on_device, parse_roi, parse_settings
+    from maskrt.cli.regions import advise_regions
     from maskrt.runtime.bundle.bundle import FP32, open_bundle
     from maskrt.runtime.bundle.settings import with_settings
     from maskrt.runtime.errors import InputError
@@ -83,6 +84,8 @@ def command(
     kind.load(opened, provider, threads)
     print_bundle(opened, provider)
     region = parse_roi(roi) if roi is not None else None
+    if image is not None and masks is None:
+        advise_regions(opened, region)
     certificates: list[Any] = []
     if image is not None and precision != FP32:
         assert kind.answers is not None  # otherwise the bundle has no other precision

@@ -144,7 +144,7 @@ def test_the_pipeline_answers_as_with_arrays(monkeypatch: pytest.MonkeyPatch, rn
             monkeypatch.setitem(DEVICE_MEMORY, "cpu", DeviceMemory("cpu", 64))
             assert not fed
         with SossPipeline(
-            with_settings(open_bundle(DEMO), options), threads=2, wrap_session=recorder.watch
+            with_settings(open_bundle(DEMO), options), threads=2, wrap_session=recorder.wrap_session
         ) as pipeline:
             found[how] = pipeline(rgb)
     with Sessions(open_bundle(DEMO), threads=1) as sessions:

@@ -15,7 +15,7 @@ def test_a_watched_session_is_the_session(tiny_bundle: Path, rng: np.random.Gene
     recorder = Recorder()
     feeds = {"image": rng.random((1, 3, 24, 32), dtype=np.float32)}
     session = open_session(tiny_bundle / "segmenter.onnx")
-    with recorder.watch("segmenter", session) as watched:
+    with recorder.wrap_session("segmenter", session) as watched:
         assert (watched.inputs, watched.outputs) == (session.inputs, session.outputs)
         answer = watched.run(feeds, check=())
     (run,) = recorder.runs["segmenter"]
@@ -25,7 +25,7 @@ def test_a_watched_session_is_the_session(tiny_bundle: Path, rng: np.random.Gene
 
 def test_every_network_of_a_pipeline_is_recorded(tiny_bundle: Path, rng: np.random.Generator) -> None:
     recorder, rgb = Recorder(size=3), rng.integers(0, 256, (40, 60, 3), np.uint8)
-    with SossPipeline(open_bundle(tiny_bundle), wrap_session=recorder.watch) as watched:
+    with SossPipeline(open_bundle(tiny_bundle), wrap_session=recorder.wrap_session) as watched:
         found = watched(rgb)
     with SossPipeline(open_bundle(tiny_bundle)) as plain:
         assert np.array_equal(plain(rgb).label, found.label)
