@@ -30,7 +30,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
     Raises:
         ModuleNotFoundError: a module of the extras is missing.
-        InputError: no provider, or a bundle that cannot be used.
+        InputError: there is no provider, or the bundle cannot be used.
         WorkerError: a provider is not there, or failed.
     """
     require(NEEDS)

@@ -34,7 +34,7 @@ Found = list[tuple[list[int], Rle]]  # box x0 y0 x1 y1, runs
 
 @dataclass(frozen=True)
 class Work:
-    """low_res: the file of maskrt.benchmarks.cases.logits.write_low_res."""
+    """The input of both sides. low_res: the file of maskrt.benchmarks.cases.logits.write_low_res."""
 
     low_res: Path
     placement: Placement

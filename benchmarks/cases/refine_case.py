@@ -36,7 +36,7 @@ TILES = {"full, one tile": 1 << 14, "full, tile 512": 512, "full, tile 128": 128
 SELECTIONS = ("bbox", "contour", "contour, eager", "strided:2", STRIDED, "strided:8", ADAPTIVE)
 LIMIT_MB = 3000  # at 6k
 SMALL = 128  # side of the corner that every contestant refines while it loads
-# Picture -> contestants beside ours with every pixel decoded; the larger ones leave out what takes many minutes.
+# Picture -> contestants besides ours with every pixel decoded; larger pictures leave out those that take many minutes.
 SIDES = {
     "2k": (*STEPS, *TILES, *SELECTIONS),
     "4k": ("contour", STRIDED, ADAPTIVE),
@@ -50,7 +50,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
     Raises:
         ModuleNotFoundError: PyTorch or another module of the extras is missing.
-        InputError: an unknown size or picture.
+        InputError: a size or picture is unknown.
         WorkerError: a side failed or died.
     """
     require(NEEDS)

@@ -33,7 +33,7 @@ def refine_models(size: str, work: Path, report: Report) -> dict[str, RefineMode
         work: folder in which random models are made and kept.
 
     Raises:
-        InputError: an unknown size.
+        InputError: the size is unknown.
     """
     if size not in (*SIZES, "all"):
         raise InputError(f"unknown size {size!r} of refine; known: {', '.join(SIZES)}, all")

@@ -32,7 +32,7 @@ from maskrt.runtime.rle import decode_rle, encode_rle
 from maskrt.runtime.types import Report, Roi
 
 OURS, PEER, LOOP = "maskrt", "pytorch_upstream", "onnxruntime_loop"
-HELD_OUT_SCENES = 20  # that guided prompts are compared with the grid on
+HELD_OUT_SCENES = 20  # on which guided prompts are compared with the grid
 NEEDS = ("torch", "segment_anything", "onnx", "onnxscript", "safetensors", "cv2", "onnxruntime")
 
 

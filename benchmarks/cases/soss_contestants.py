@@ -43,7 +43,7 @@ class OurContestant:
 
         work = self.work
         if work.threads > numba.config.NUMBA_NUM_THREADS:
-            raise InputError(f"--threads {work.threads}: Numba has {numba.config.NUMBA_NUM_THREADS} here")
+            raise InputError(f"--threads {work.threads}: Numba has {numba.config.NUMBA_NUM_THREADS} here, give no more")
         numba.set_num_threads(work.threads)
         pipeline = open_pipeline(work.bundle, threads=work.threads, settings={"points_per_side": work.points_per_side})
         rgb = np.load(work.frame)
@@ -52,7 +52,7 @@ class OurContestant:
             result = pipeline(rgb, work.roi)
             if "torch" in sys.modules:
                 raise MaskrtError(
-                    "PyTorch is loaded in maskrt's worker: the comparison would not be of the lean runtime"
+                    "PyTorch is loaded in maskrt's worker, so the lean runtime is not what is measured: report this"
                 )
             return result.timings_ms, (result.segments, result.label)
 

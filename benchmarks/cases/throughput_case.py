@@ -39,7 +39,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
 
     Raises:
         ModuleNotFoundError: a module of the extras is missing.
-        InputError: more processes than frames, or streams where kernels cannot run side by side.
+        InputError: there are more processes than frames, or streams where kernels cannot run in parallel.
         BundleError: the bundle cannot be used.
         WorkerError: the provider is not there, or failed.
     """
@@ -102,11 +102,11 @@ def check(options: BenchOptions) -> None:
     crews = asked(options)
     most = max((processes * streams * batch for processes, streams, batch in crews), default=1)
     if options.frames < most:
-        raise InputError(f"{options.frames} frames for up to {most} at a time: some would have none; set --frames")
+        raise InputError(f"{options.frames} frames are too few for {most} at a time: give --frames {most} or more")
     layers = examine(providers=()).numba_threading_layers
     if any(streams > 1 for _, streams, _ in crews) and not {"tbb", "omp"} & set(layers):
         raise InputError(
-            "kernels of several streams need Numba's TBB or OpenMP threads, which do not load: --streams 1"
+            "kernels of several streams need Numba's TBB or OpenMP threads, which do not load: use --streams 1"
         )
 
 

@@ -91,7 +91,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
     """
     require(NEEDS)
     if options.pairs < options.frames:
-        raise InputError(f"{options.pairs} pairs of {options.frames} frames: give --pairs {options.frames} or more")
+        raise InputError(f"{options.pairs} pairs for {options.frames} frames: give --pairs {options.frames} or more")
     bundle = open_bundle(options.bundle or BUNDLE)
     bundles = dict.fromkeys(SETTINGS, bundle) | {BASELINE: baseline_bundle(bundle, options.work / "two-stage", report)}
     threads = options.threads or usable_cpus()

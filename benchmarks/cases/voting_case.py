@@ -1,7 +1,7 @@
 """The case `voting`: the probabilities of the segmenter summed under every segment.
 
-Peer: the source document's way, one boolean index into dense masks per segment. Both get what a pipeline has at that
-point: ours run lengths, the peer masks that are dense already.
+The peer votes as the source document does, with one boolean index into dense masks per segment. Each gets the input
+that its pipeline has at that point: ours run lengths, the peer dense masks.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Votes = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Work:
-    """file: .npz with probabilities float32 [2, H, W] and masks bool [N, H, W]."""
+    """The input of both sides. file: .npz with probabilities float32 [2, H, W] and masks bool [N, H, W]."""
 
     file: Path
     threads: int

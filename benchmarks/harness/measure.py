@@ -115,7 +115,7 @@ def run_pairs(
 
     Raises:
         WorkerError: a contestant raised or died. All workers are ended, whatever happens.
-        ValueError: no contestants, or no pairs.
+        ValueError: there are no contestants or no pairs.
     """
     if not contestants or pairs < 1 or warmup < 0:
         raise ValueError(f"{len(contestants)} contestants, {pairs} pairs, {warmup} warm-ups: at least 1, 1 and 0")

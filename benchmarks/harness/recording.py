@@ -20,7 +20,7 @@ Labels = dict[int, NDArray[np.uint8]]  # frame -> label map [H, W]
 
 @dataclass(frozen=True)
 class Recording:
-    """frames: a .npy of uint8 [N, H, W, 3]; rois: the region of interest of each."""
+    """Frames on disk. frames: a .npy of uint8 [N, H, W, 3]; rois: the region of interest of each."""
 
     frames: Path
     rois: tuple[Roi, ...]

@@ -113,7 +113,7 @@ def read_report(path: Path) -> CaseReport:
     """Read what write_report wrote.
 
     Raises:
-        InputError: not a report.
+        InputError: the file is no report.
     """
     if not path.is_file() or path.stat().st_size > MAX_REPORT_BYTES:
         raise InputError(f"{path} is missing or too large for a report: measure it again with maskrt bench")

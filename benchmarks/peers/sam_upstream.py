@@ -3,8 +3,8 @@
 Its package imports torchvision for four small functions, and no working torchvision exists for the CPU build of
 PyTorch that export is pinned to (importing it fails with "operator torchvision::nms does not exist"). So where
 torchvision does not import, plain stand-ins for those four are in `sys.modules` while segment_anything is imported, and
-are taken out again, so that no other library mistakes them for the real one. Upstream's code itself runs unaltered.
-The stand-ins share no code with maskrt: they are part of what maskrt is compared with.
+are removed again, so that no other library mistakes them for the real one. Upstream's code itself runs unaltered. The
+stand-ins share no code with maskrt: they are part of its peer.
 """
 
 import importlib

@@ -82,7 +82,7 @@ def draw_novel(seed: int, size_wh: tuple[int, int] = NOVEL_WH, family: str | Non
     names = list(FAMILIES)
     name = names[seed % len(names)] if family is None else family
     if name not in FAMILIES:
-        raise InputError(f"family {name}: there are {', '.join(names)}")
+        raise InputError(f"unknown family {name!r}; known: {', '.join(names)}")
     rng = np.random.default_rng((seed, names.index(name)))
     look = rng.random(4)
     labels, bodies = _arrange(rng, FAMILIES[name], look, size_wh)

@@ -32,7 +32,7 @@ def load_state_dict(path: Path) -> StateDict:
         CheckpointError: the file is missing or truncated, holds pickled code, or is not a state dict.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist or is not a file")
+        raise CheckpointError(f"{path} does not exist or is not a file: check the path")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     return _without_prefix(_unwrapped(content, path))
 

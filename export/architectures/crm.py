@@ -202,7 +202,7 @@ def build_crm(config: CrmConfig) -> CrmNet:
         InputError: no network can have these sizes.
     """
     if min(config.width, config.hidden, config.layers, *config.blocks[:3]) < 1 or config.blocks[3] < 0:
-        raise InputError(f"CRM config: {config} has a size below 1")
+        raise InputError(f"CRM config: {config} has a size below 1: give 1 or more")
     if not config.scales or not all(0 < scale <= 1 for scale in config.scales):
         raise InputError(f"CRM config: scales {config.scales} must lie above 0 and up to 1")
     net = CrmNet(config)

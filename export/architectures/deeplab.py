@@ -142,7 +142,7 @@ def deeplabv3plus_for(encoder: str, state: Mapping[str, Tensor]) -> DeepLabV3Plu
 
     Raises:
         CheckpointError: the keys that give the sizes are missing, so this is not a DeepLabV3+ with that encoder.
-        InputError: unknown encoder.
+        InputError: the encoder is unknown.
     """
     _check_known(encoder)
     try:

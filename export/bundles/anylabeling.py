@@ -134,7 +134,7 @@ def export_anylabeling(
 
 
 def write_official_encoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:
-    """Export input_image float32 [h, w, 3] with max(h, w) == image_size -> image_embeddings [1, C, e, e].
+    """Export the graph from input_image float32 [h, w, 3], max(h, w) == image_size, to image_embeddings [1, C, e, e].
 
     Raises:
         ExportError: the graph differs from PyTorch.

@@ -44,7 +44,7 @@ def _check_free(out: Path, overwrite: bool, ours: Callable[[Path], bool]) -> Non
     if out.is_symlink() or not ours(out):
         raise InputError(f"{out} exists and was not made by this command: choose another path")
     if not overwrite:
-        raise InputError(f"{out} exists: choose another path, or allow overwriting")
+        raise InputError(f"{out} exists: choose another path, or use --overwrite")
 
 
 def _replace(work: Path, out: Path) -> None:

@@ -69,15 +69,15 @@ def export_precisions(
     with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
         _copy_files(opened, folder, precisions)
         recorder = Recorder()
-        asked = Question(opened, calibration, threads, wrap_session=recorder.wrap_session)
-        reference = answer(asked)
+        question = Question(opened, calibration, threads, wrap_session=recorder.wrap_session)
+        reference = answer(question)
         manifest = msgspec.structs.replace(opened.manifest, schema=SCHEMA, maskrt=maskrt_version())
         for precision in precisions:
             roles = [role for role in _roles(opened, precision) if role in recorder.runs and role not in keep]
             models = {role: _artifact(folder, opened, role, precision, recorder.runs[role], report) for role in roles}
             if not models:
                 raise InputError(
-                    f"{precision} would change no network of {bundle}: it has none for it but those of --keep"
+                    f"{precision} would change no network of {bundle}: give fewer to --keep, or another precision"
                 )
             rest = tuple(role for role in opened.manifest.models if role not in models)
             spec = PrecisionSpec(models, rest, {}, tolerance)
@@ -97,10 +97,12 @@ def export_precisions(
 def _check_options(bundle: Bundle, precisions: Sequence[str], keep: Sequence[str]) -> None:
     unknown = [precision for precision in precisions if precision not in LOWER]
     if unknown or not precisions:
-        raise InputError(f"--precision {','.join(precisions)}: choose of {', '.join(LOWER)}; {FP32} is there anyway")
+        raise InputError(
+            f"--precision {','.join(precisions)}: choose from {', '.join(LOWER)}; {FP32} is always in the bundle"
+        )
     strange = [role for role in keep if role not in bundle.manifest.models]
     if strange:
-        raise InputError(f"--keep {','.join(strange)}: {bundle.path} has {', '.join(bundle.manifest.models)}")
+        raise InputError(f"--keep {','.join(strange)}: {bundle.path} has only {', '.join(bundle.manifest.models)}")
 
 
 def _copy_files(bundle: Bundle, folder: Path, anew: Sequence[str]) -> None:

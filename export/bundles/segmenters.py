@@ -52,7 +52,9 @@ def write_network(
     )
     _, classes, *_ = output_shape(path, "logits")
     if classes is None:
-        raise ExportError(f"{path.name}: the number of classes is not fixed in the graph")
+        raise ExportError(
+            f"{path.name}: the number of classes is not fixed in the graph: report this with the checkpoint's kind"
+        )
     return classes, parity
 
 
@@ -78,14 +80,14 @@ def copy_checked(checkpoint: Path, path: Path) -> None:
         InputError: it is not one, or it is too large.
     """
     if not checkpoint.is_file():
-        raise InputError(f"{checkpoint} does not exist or is not a file")
+        raise InputError(f"{checkpoint} does not exist or is not a file: check the path")
     if checkpoint.stat().st_size > MAX_MODEL_BYTES:
-        raise InputError(f"{checkpoint} is larger than {MAX_MODEL_BYTES} bytes")
-    shutil.copyfile(checkpoint, path)  # first copied, then checked: what was checked is what is kept
+        raise InputError(f"{checkpoint} is larger than {MAX_MODEL_BYTES} bytes, the largest that maskrt takes")
+    shutil.copyfile(checkpoint, path)  # first copied, then checked: the checked file is the kept one
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError, or whatever its build raises
-        raise InputError(f"{checkpoint} is not an ONNX file or is truncated") from error
+        raise InputError(f"{checkpoint} is not an ONNX file or is truncated: export it again") from error
     if _has_external_data(model):
         raise InputError(
             f"{checkpoint} keeps weights in other files: save it as one with onnx.save(onnx.load(FILE), NEW)"
@@ -162,9 +164,9 @@ def check_batch(checkpoint: Path, session: Session, name: str, images: NDArray[n
         each = np.concatenate([value for image in images for value in session.run({name: image[None]}).values()])
         (both,) = session.run({name: images}).values()
         fits = both.shape == each.shape and np.abs(both - each).max() <= TOLERANCE * np.abs(each).max()
-        reason = "answers two pictures otherwise than each alone"
+        reason = "its answer to two pictures is not its answer to each alone"
     except NetworkError as error:
-        fits, reason = False, f"does not run on two pictures: {error}"
+        fits, reason = False, f"it does not run on two pictures: {error}"
     if not fits:
         raise InputError(
             f"{checkpoint} leaves the first axis of {name} open, but {reason}: fix that axis at 1 "

@@ -126,7 +126,7 @@ def _verify(bundle: Bundle, embedding_shape: tuple[int, ...]) -> None:
         with open_session(bundle.model_path(role)) as session:
             (answer,) = session.run({next(iter(session.inputs)): feed}).values()
         if answer.shape != expected:
-            raise ExportError(f"the {role} returns {answer.shape}, the bundle would declare {expected}")
+            raise ExportError(f"the {role} returns {answer.shape}, the bundle would declare {expected}: report this")
     random = np.random.default_rng(0)
     embeddings = random.standard_normal(embedding_shape, np.float32)
     coords = random.uniform(0, size, (3, 2, 2)).astype(np.float32)
@@ -140,7 +140,9 @@ def _verify(bundle: Bundle, embedding_shape: tuple[int, ...]) -> None:
     for name, ours, theirs in zip(("pred_iou", "low_res_masks"), parts, one, strict=True):
         difference = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
         if not difference <= TOLERANCE:
-            raise ExportError(f"the decoder's three graphs differ from the one by {difference:.1e} in {name}")
+            raise ExportError(
+                f"the decoder's three graphs differ from the one by {difference:.1e} in {name}: report this"
+            )
 
 
 def _decode(

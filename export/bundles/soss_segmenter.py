@@ -59,7 +59,7 @@ def write_segmenter(
         return _take_stages(checkpoint, folder, wanted, classes, report)
     std = wanted.std or IMAGENET_STD
     if min(std) <= 0:
-        raise InputError(f"std {std} must be positive")
+        raise InputError(f"std {std}: give numbers above 0")
     input_hw = wanted.input_hw or INPUT_HW
     path = folder / "segmenter.onnx"
     count, parity = SEGMENTERS[kind](checkpoint, path, input_hw, report)

@@ -66,7 +66,7 @@ def check_steps(sam: Any, config: SamConfig, session: Session, name: str, report
         )
         decisive = (single, row) if rate == min(RATES) else (single,)
         if not all(apart.ours <= max(TOLERANCE, 2 * apart.own) for apart in decisive):
-            raise ExportError(f"{name} learns otherwise than PyTorch: report this with the checkpoint's kind")
+            raise ExportError(f"{name} does not learn as PyTorch does: report this with the checkpoint's kind")
         worst = Parity(max_abs=max(worst.max_abs, max_abs), max_rel=max(worst.max_rel, single.ours))
     return worst
 

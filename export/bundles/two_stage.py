@@ -123,7 +123,7 @@ def spec_of(
     if (low.channels, low.logits) != (high.channels, high.logits):
         raise InputError(
             f"low takes {low.channels} channels and returns {low.logits} logits, high {high.channels} and "
-            f"{high.logits}: they must be of one task"
+            f"{high.logits}: give two networks of one task"
         )
     count = max(2, low.logits)
     if classes is None:

@@ -112,7 +112,7 @@ class _Walk:
         self._type_of: dict[str, str] = {}
         self._rank_of: dict[str, int] = {}
         self._constants: dict[str, TensorProto] = {}
-        # Of a tensor: the graph's inputs whose values its own follow from, and those that its size follows from.
+        # Tensor -> the graph's inputs from whose values its values follow, and those from which its size follows.
         self._values_from: dict[str, Sources] = {}
         self._size_from: dict[str, Sources] = {}
         self._untyped = 0

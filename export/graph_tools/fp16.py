@@ -28,7 +28,7 @@ KEPT = {
     *("GroupNormalization", "Resize", "GridSample"),
 }
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-# The walk from a statistic back to where its values come from ends here: learnt layers, and what is kept by itself.
+# The walk from a statistic back to the source of its values ends here, at learnt layers, and at nodes kept already.
 ENDS = {"Softmax", "Exp", "LayerNormalization"}
 
 

@@ -114,7 +114,9 @@ def compare(
             found = session.run({name: value.numpy() for name, value in zip(inputs, case, strict=True)})
             for name, reference in zip(outputs, wanted, strict=True):
                 if found[name].shape != reference.shape:
-                    raise ExportError(f"{path.name}: {name} is {found[name].shape}, PyTorch says {reference.shape}")
+                    raise ExportError(
+                        f"{path.name}: {name} is {found[name].shape}, PyTorch's is {reference.shape}: report this"
+                    )
                 difference = float(np.abs(found[name] - reference).max(initial=0))
                 scale = float(np.abs(reference).max(initial=0))
                 max_abs = max(max_abs, difference)
@@ -131,7 +133,9 @@ def check_equal(name: str, found: Sequence[Tensor], expected: Sequence[Tensor]) 
     for ours, theirs in zip(found, expected, strict=True):
         difference = float((ours - theirs).abs().max() / theirs.abs().max())
         if not difference <= TOLERANCE:
-            raise ExportError(f"{name} differs from the plain network by {difference:.2e}, above {TOLERANCE:.0e}")
+            raise ExportError(
+                f"{name} differs from the plain network by {difference:.2e}, above {TOLERANCE:.0e}: report this"
+            )
 
 
 def output_shape(path: Path, name: str) -> tuple[int | None, ...]:

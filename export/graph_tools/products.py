@@ -83,7 +83,9 @@ def _einsum(step: Step) -> int:
     if len(terms) == 1:
         return 0
     if len(terms) > 2:
-        raise CostUnknown(f"{step.label}: its products depend on the order of {len(terms)} operands: export it in twos")
+        raise CostUnknown(
+            f"{step.label}: its products depend on the order of {len(terms)} operands: export products of two"
+        )
     sizes: dict[str | int, int] = {}
     for index, term in enumerate(terms):
         value = _read(step, index)

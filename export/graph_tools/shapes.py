@@ -188,7 +188,7 @@ class _Walker:
             raise self._unknown(node, "values decide what it runs: export it without branches")
         missing = [name for name in node.input if name and name not in self._values]
         if missing:
-            raise self._unknown(node, f"nothing before it makes {missing[0]}")
+            raise self._unknown(node, f"nothing before it makes {missing[0]}: export the graph again")
         inputs = tuple(self._values[name] if name else None for name in node.input)
         given = [value for value in inputs if value is not None]
         constant = node.op_type == "Constant" or (bool(given) and all(value.constant for value in given))
@@ -204,7 +204,9 @@ class _Walker:
         given = {value.name: value for value in inputs if value is not None}
         types = {name: helper.make_tensor_type_proto(value.kind, value.shape) for name, value in given.items()}
         if node.domain not in STANDARD:
-            raise self._unknown(node, f"it is no operator of ONNX itself, but of {node.domain}")
+            raise self._unknown(
+                node, f"it is an operator of {node.domain}, not of ONNX itself: export it with ONNX's own"
+            )
         if node.op_type in LIKE_FIRST:
             return {node.output[0]: types[node.input[0]]}
         try:

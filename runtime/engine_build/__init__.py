@@ -1,1 +1,1 @@
-"""Builds TensorRT engines of a bundle, for the sizes that its pipeline asks for."""
+"""Builds TensorRT engines of a bundle, for the sizes that its pipeline uses."""

@@ -70,7 +70,7 @@ class Built:
 
 
 class EngineBuilder:
-    """Builds the engines of a bundle for one GPU of this machine, with one timing cache for all."""
+    """A builder of a bundle's engines for one GPU of this machine, with one timing cache for all."""
 
     def __init__(
         self, bundle: Bundle, settings: BuildSettings, *, device: int = 0, refit_from: Bundle | None = None
@@ -264,10 +264,10 @@ def _timing_cache(files: EngineFiles) -> bytes:
 
 
 def with_settings(bundle: Bundle, overrides: dict[str, Any]) -> Bundle:
-    """The bundle with other settings: engines for what `maskrt run --set` or `maskrt refine` will ask for.
+    """Return the bundle with other settings, to build engines for what `maskrt run --set` or `maskrt refine` uses.
 
     Raises:
-        BundleError: an unknown setting, or a value of the wrong type.
+        BundleError: a setting is unknown, or a value has the wrong type.
     """
     manifest = bundle.manifest
     sections = _sections(manifest)
@@ -275,14 +275,14 @@ def with_settings(bundle: Bundle, overrides: dict[str, Any]) -> Bundle:
     left = dict(overrides)
     for section in sections:
         spec = getattr(manifest, section)
-        last = section == sections[-1]  # it refuses what none knows
+        last = section == sections[-1]  # the last one refuses what no section knows
         own = {name: left.pop(name) for name in tuple(left) if last or name in spec.__struct_fields__}
         changed[section] = with_overrides(spec, own)
     return replace(bundle, manifest=msgspec.structs.replace(manifest, **changed))
 
 
 def _sections(manifest: Manifest) -> tuple[str, ...]:
-    """Where a bundle's settings stand; an option is of the first one that knows it."""
+    """Return the sections of a bundle's settings; an option belongs to the first one that knows it."""
     if isinstance(manifest, TwoStageManifest):
         return ("selection",)
     if isinstance(manifest, InteractiveManifest):

@@ -1,1 +1,1 @@
-"""How good an answer is: scores against truth, agreement of two answers, and certificates."""
+"""Measures how good an answer is: scores against truth, agreement of two answers, and certificates."""

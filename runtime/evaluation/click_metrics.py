@@ -31,7 +31,7 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 class ClickFigures(msgspec.Struct, frozen=True):
-    """Click figures of some objects; both are NaN without an object.
+    """Click figures of some objects; noc and fr_percent are NaN without an object.
 
     noc: the mean number of clicks, where a failure counts as all that were allowed; fr_percent: how many of a hundred
     objects failed.

@@ -1,1 +1,1 @@
-"""Interactive segmentation: clicks in, masks out, and a mask decoder that learns from both."""
+"""Interactive segmentation: clicks give masks, and the mask decoder learns from both."""

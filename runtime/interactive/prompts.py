@@ -48,6 +48,12 @@ def checked_box(box: Sequence[int], size_hw: tuple[int, int]) -> Box:
     return x0, y0, x1, y1
 
 
+def split_prompts(prompts: Sequence[Click | Box]) -> tuple[list[Click], Box | None]:
+    """Return the clicks among prompts, and the last box; None where there is no box."""
+    boxes = [prompt for prompt in prompts if not isinstance(prompt, Click)]
+    return [prompt for prompt in prompts if isinstance(prompt, Click)], boxes[-1] if boxes else None
+
+
 def prompt_feeds(
     clicks: Sequence[Click], box: Box | None, size_hw: tuple[int, int], input_hw: tuple[int, int]
 ) -> dict[str, Floats]:

@@ -1,7 +1,7 @@
 """Interactive segmentation: a person clicks, the mask decoder learns from it, and each class has its own decoder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,46 +18,21 @@ from maskrt.runtime.errors import InputError
 from maskrt.runtime.interactive.clicks import Click
 from maskrt.runtime.interactive.decoder_files import read_base, read_decoder, write_decoder
 from maskrt.runtime.interactive.embeddings import Embeddings
+from maskrt.runtime.interactive.examples import Answer, SessionImage, input_size, session_image
 from maskrt.runtime.interactive.learning import AdamState, AdamStep, TrainingExample
 from maskrt.runtime.interactive.networks import ClickNetworks, open_networks
 from maskrt.runtime.interactive.prompts import (
-    UNKNOWN,
     Box,
     checked_box,
     checked_click,
-    click_target,
-    clicked_pixels,
     prompt_feeds,
-    pruned,
+    split_prompts,
 )
 from maskrt.runtime.interactive.state import from_arrays, on_host, to_arrays
-from maskrt.runtime.region import checked_roi, fit_size_hw
-from maskrt.runtime.sam.interpolation import grid_weights, image_weights, interpolate
+from maskrt.runtime.region import checked_roi
 
 BASE = "base"
 SINGLE, AMBIGUOUS = 0, slice(1, 4)  # places of the masks among the decoder's four
-
-
-@dataclass(frozen=True, eq=False)
-class _Image:
-    """The current image: its sizes, its embedding, and the weights that bring a low-res mask to its grids."""
-
-    size_hw: tuple[int, int]
-    input_hw: tuple[int, int]
-    embedding: Tensor
-    rows: Floats
-    columns: Floats
-    grid_rows: Floats
-    grid_columns: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class _Answer:
-    """A prompt's answer: the decoder's inputs, the chosen mask's number, and that mask as low-res logits [l, l]."""
-
-    feeds: dict[str, Tensor]
-    choice: int
-    low_res: Floats
 
 
 class InteractiveSession(Closeable):
@@ -93,9 +68,9 @@ class InteractiveSession(Closeable):
         self._decoders = {BASE: AdamState.fresh(base)}
         self.decoder = BASE
         self._start = self._decoders[BASE]  # the state before this object
-        self._picture: _Image | None = None
+        self._image: SessionImage | None = None
         self._prompts: list[Click | Box] = []
-        self._answers: list[_Answer] = []
+        self._answers: list[Answer] = []
 
     @property
     def _state(self) -> AdamState:
@@ -123,7 +98,7 @@ class InteractiveSession(Closeable):
     @property
     def size_hw(self) -> tuple[int, int] | None:
         """Height and width of the image; None before the first."""
-        return None if self._picture is None else self._picture.size_hw
+        return None if self._image is None else self._image.size_hw
 
     @property
     def clicks(self) -> tuple[Click, ...]:
@@ -133,7 +108,7 @@ class InteractiveSession(Closeable):
     @property
     def mask(self) -> Mask | None:
         """Mask of the current object, bool [H, W]; None without a prompt."""
-        return self._drawn(self._answers[-1].low_res) if self._answers else None
+        return self._set().drawn(self._answers[-1].low_res) if self._answers else None
 
     def set_image(self, rgb: NDArray[np.uint8]) -> None:
         """Go on with another image; an object that was not accepted is dropped, with what was learnt from it.
@@ -145,16 +120,11 @@ class InteractiveSession(Closeable):
             InputError: rgb is something else.
             NetworkError: the encoder failed; the former image stays.
         """
-        checked_roi(rgb, None)
-        size_hw, square, low_res = rgb.shape[:2], self._sam.image_size, self._sam.low_res_hw[0]
-        input_hw = fit_size_hw((size_hw[0], size_hw[1]), (square, square))
+        _, _, width, height = checked_roi(rgb, None)
+        input_hw = input_size(self._sam, (height, width))
         embedding = self._embeddings.get(rgb, lambda image: self._networks.embed(image, input_hw))
         self.reset()
-        rows, columns = (
-            image_weights(low_res, square, length, size) for length, size in zip(input_hw, size_hw, strict=True)
-        )
-        grid_rows, grid_columns = (grid_weights(low_res, square, length) for length in input_hw)
-        self._picture = _Image((size_hw[0], size_hw[1]), input_hw, embedding, rows, columns, grid_rows, grid_columns)
+        self._image = session_image(self._sam, (height, width), embedding)
 
     def click(self, x: int, y: int, positive: bool = True) -> Mask:
         """Add a click and return the object's mask, bool [H, W]; the decoder then learns as the settings say.
@@ -190,7 +160,7 @@ class InteractiveSession(Closeable):
         checked_bounds = None if box is None else checked_box(box, size_hw)
         if not checked and checked_bounds is None:
             raise InputError("nothing to go by: give a click or a box")
-        return self._drawn(self._ask(checked, checked_bounds, None).low_res)
+        return self._set().drawn(self._ask(checked, checked_bounds, None).low_res)
 
     def undo(self) -> Mask | None:
         """Take the last prompt back, with what was learnt from it, and return the mask before it, or None.
@@ -299,43 +269,35 @@ class InteractiveSession(Closeable):
         self._embeddings.clear()
         self._networks.close()
 
-    def _set(self) -> _Image:
-        if self._picture is None:
+    def _set(self) -> SessionImage:
+        if self._image is None:
             raise InputError("there is no image: call set_image first")
-        return self._picture
+        return self._image
 
     def _prompt(self, prompt: Click | Box) -> Mask:
         prompts = [*self._prompts, prompt]
-        clicks, box = _apart(prompts)
+        clicks, box = split_prompts(prompts)
         answer = self._ask(clicks, box, self._answers[-1].low_res if self._answers else None)
         state = self._state
         if self.settings.click_adaptation != "off" and isinstance(prompt, Click):
-            state = self._step(state, self._click_example(answer, clicks), self.settings.learning_rate)
+            state = self._step(state, self._set().click_example(answer, clicks), self.settings.learning_rate)
         self._prompts, self._state = prompts, state
         self._answers.append(answer)
-        return self._drawn(answer.low_res)
+        return self._set().drawn(answer.low_res)
 
-    def _ask(self, clicks: Sequence[Click], box: Box | None, before: Floats | None) -> _Answer:
-        picture, side = self._set(), self._sam.low_res_hw
+    def _ask(self, clicks: Sequence[Click], box: Box | None, before: Floats | None) -> Answer:
+        image, side = self._set(), self._sam.low_res_hw
         mask = np.zeros((1, 1, *side), np.float32) if before is None else before[None, None]
         feeds: dict[str, Tensor] = {
-            "image_embeddings": picture.embedding,
-            **prompt_feeds(clicks, box, picture.size_hw, picture.input_hw),
+            "image_embeddings": image.embedding,
+            **prompt_feeds(clicks, box, image.size_hw, image.input_hw),
             "mask_input": np.ascontiguousarray(mask),
             "has_mask_input": np.array([before is not None], np.float32),
         }
         masks, pred_iou = self._networks.ask(self._state.weights, feeds)
         ambiguous = before is None and box is None and len(clicks) == 1
         choice = 1 + int(pred_iou[AMBIGUOUS].argmax()) if ambiguous else SINGLE
-        return _Answer(feeds, choice, masks[choice].copy())
-
-    def _click_example(self, answer: _Answer, clicks: Sequence[Click]) -> TrainingExample:
-        """Make a training example of all clicks so far, with only the grid's rows and columns that hold one."""
-        picture = self._set()
-        rows, columns, target = click_target(clicks, picture.size_hw, picture.input_hw)
-        return TrainingExample(
-            answer.feeds, answer.choice, picture.grid_rows[rows], picture.grid_columns[columns], target
-        )
+        return Answer(feeds, choice, masks[choice].copy())
 
     def _finish(self, result_mask: Literal["off", "E", "U"]) -> None:
         """Learn from the object as a whole, and forget its prompts."""
@@ -349,23 +311,11 @@ class InteractiveSession(Closeable):
 
     def _object_example(self, result_mask: Literal["off", "E", "U"]) -> TrainingExample | None:
         """Make one training example of the mask and the clicks; None where nothing is wanted or known."""
-        picture, answer, settings = self._set(), self._answers[-1], self.settings
+        image, answer, settings = self._set(), self._answers[-1], self.settings
         clicks = self.clicks if settings.click_mask else ()
         if result_mask == "off":
-            return self._click_example(answer, clicks) if clicks else None
-        logits = interpolate(picture.grid_rows, answer.low_res, picture.grid_columns)
-        inside = logits > self._sam.mask_threshold
-        target = pruned(inside, settings.erosions if result_mask == "E" else 0)
-        rows, columns, values = clicked_pixels(clicks, picture.size_hw, picture.input_hw)
-        target[rows, columns] = values
-        if (target == UNKNOWN).all():  # a step without a loss would still move along Adam's moments
-            return None
-        return TrainingExample(answer.feeds, answer.choice, picture.grid_rows, picture.grid_columns, target)
-
-    def _drawn(self, low_res: Floats) -> Mask:
-        picture = self._set()
-        drawn: Mask = interpolate(picture.rows, low_res, picture.columns) > self._sam.mask_threshold
-        return drawn
+            return image.click_example(answer, clicks) if clicks else None
+        return image.mask_example(answer, clicks, settings.erosions if result_mask == "E" else 0)
 
 
 def open_interactive(
@@ -395,9 +345,3 @@ def open_interactive(
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     opened.expect(InteractiveManifest)
     return InteractiveSession(with_settings(opened, settings or {}), provider, threads, cache_images, cache_dir)
-
-
-def _apart(prompts: Sequence[Click | Box]) -> tuple[list[Click], Box | None]:
-    """Split prompts into the clicks and the last box."""
-    boxes = [prompt for prompt in prompts if not isinstance(prompt, Click)]
-    return [prompt for prompt in prompts if isinstance(prompt, Click)], boxes[-1] if boxes else None

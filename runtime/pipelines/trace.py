@@ -1,4 +1,4 @@
-"""Traces: for every frame a folder with what each stage took and gave, to find where a mask goes wrong.
+"""Traces, which show where a mask goes wrong: a folder for every frame with what each network took and gave.
 
 DIR/FRAME/index.json      every run of a network in order: role, shapes, value ranges, seconds; the frame's timings, and
                           its error where it has one
@@ -6,7 +6,7 @@ DIR/FRAME/ROLE-001.npz    the arrays of the first runs of each network: `in.NAME
 DIR/FRAME/input.png       the region of interest as the pipeline saw it
 DIR/FRAME/result.npz      mask, label, probability
 
-A trace holds pictures. It is written only where it is asked for.
+A trace holds pictures. It is written only if the user asks for it.
 """
 
 import io
@@ -28,11 +28,11 @@ from maskrt.runtime.io.sinks import png_bytes
 from maskrt.runtime.pipelines.base import FramePipeline, Outcomes, View, view_of
 from maskrt.runtime.types import Frame, Result, Roi
 
-KEPT_RUNS = 4  # of each network and frame, with their arrays: SAM's decoder runs hundreds of times a frame
+KEPT_RUNS = 4  # runs of a network and frame whose arrays are kept: SAM's decoder runs hundreds of times a frame
 
 
 class ArraySummary(msgspec.Struct, frozen=True):
-    """One array; least, most and mean are None where it is empty."""
+    """The summary of an array; least, most and mean are None if it is empty."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -42,7 +42,7 @@ class ArraySummary(msgspec.Struct, frozen=True):
 
 
 class RunSummary(msgspec.Struct, frozen=True):
-    """One run of a network. file: its arrays, None where only the first runs of the network are kept."""
+    """The summary of one run of a network; file: its arrays, None if they are not kept."""
 
     role: str
     number: int
@@ -64,16 +64,16 @@ class FrameTrace(msgspec.Struct, frozen=True):
 
 
 class Tracer:
-    """Collects the runs of one frame at a time.
+    """A collector of the runs of one frame at a time.
 
     `wrap_session` goes to the pipeline; a TracedPipeline says which frame it works on.
     """
 
     def __init__(self, folder: Path) -> None:
-        """folder: new or empty.
+        """Take a new or empty folder.
 
         Raises:
-            InputError: it is a file, or holds something.
+            InputError: the folder is a file, or holds something.
         """
         if folder.exists() and (not folder.is_dir() or any(os.scandir(folder))):
             raise InputError(f"{folder} exists and is not an empty folder: choose a new one for --trace")
@@ -88,14 +88,14 @@ class Tracer:
         return recorded_session(role, session, self)
 
     def begin(self, name: str) -> None:
-        """Go on with the frame of a name."""
+        """Begin with the frame of a name."""
         self._name, self._runs, self._counts = name, [], {}
 
     def add(self, role: str, run: Run) -> None:
-        """Write down one run of the present frame; the threads of a decoder may call it at the same time.
+        """Record one run of the current frame; the threads of a decoder may call it at the same time.
 
         Raises:
-            MaskrtError: the disk does not take it.
+            MaskrtError: it cannot be written.
         """
         with self._lock:
             number = self._counts[role] = self._counts.get(role, 0) + 1
@@ -112,7 +112,7 @@ class Tracer:
         """Write the frame's picture, its result and index.json.
 
         Raises:
-            MaskrtError: the disk does not take them.
+            MaskrtError: they cannot be written.
         """
         result = found if isinstance(found, Result) else None
         if view is not None:
@@ -137,7 +137,7 @@ class Tracer:
 
 
 class TracedPipeline:
-    """A pipeline whose frames are traced, one after the other. It does not own the pipeline."""
+    """A pipeline whose frames are traced, one after the other; the caller closes the pipeline inside."""
 
     def __init__(self, pipeline: FramePipeline, tracer: Tracer) -> None:
         self._pipeline, self._tracer = pipeline, tracer

@@ -1,1 +1,1 @@
-"""The Segment Anything Model: every mask of a picture, and its decoder."""
+"""The Segment Anything Model: finds every mask of a picture, and draws masks for prompts."""

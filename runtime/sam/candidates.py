@@ -21,7 +21,7 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One mask that passed both gates: its box at full size and the low-res values inside it."""
+    """A mask that passed both gates: its box at full size, and the low-res values inside it."""
 
     window: Window
     box_xyxy: NDArray[np.int32]

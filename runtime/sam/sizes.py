@@ -1,4 +1,4 @@
-"""The sizes that SAM's graphs are run at, for engines that are built for some sizes only."""
+"""The sizes at which SAM's graphs run, for engines that are built for some sizes only."""
 
 from maskrt.runtime.bundle.specs import MasksSpec, SamSpec
 from maskrt.runtime.engines.axes import EVERY, Axes, Inputs, Range

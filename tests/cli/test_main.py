@@ -129,7 +129,7 @@ def test_novel_scenes(maskrt: Maskrt, tmp_path: Path) -> None:
     assert 2 <= labels.max() <= 5
     code, _, err = maskrt(*novel, "--family", "birds")
     assert code == 2
-    assert err.startswith("error: family birds: there are rosettes, ")
+    assert err.startswith("error: unknown family 'birds'; known: rosettes, ")
     code, _, err = maskrt("scenes", "--family", "rings", "--out", tmp_path)
     assert (code, err) == (2, "error: --family is an option of --domain novel: leave one out or give both\n")
 

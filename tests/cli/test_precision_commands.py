@@ -129,7 +129,7 @@ def test_refused(run: Run, tiny_bundle: Path, folders: Path, tmp_path: Path) -> 
     out = tmp_path / "out"
     command = ("export", "precisions", tiny_bundle, "--calibrate", folders / "images", "--out", out, "--precision")
     for more, message in (
-        (("fp8",), "error: --precision fp8: choose of fp16, int8; fp32 is there anyway"),
+        (("fp8",), "error: --precision fp8: choose from fp16, int8; fp32 is always in the bundle"),
         (("fp16", "--keep", "nose"), "error: --keep nose: "),
         (("fp16", "--roi", "1,1,5,5", "--roi-from", "x"), "error: --roi and --roi-from exclude each other"),
         (("fp16", "--max-megapixels", "0.001"), "error: bed_0: "),

@@ -101,7 +101,7 @@ def open_refiner(
         ProviderUnavailable: the provider is not on this machine.
     """
     spec, settings = refiner_of(bundle)
-    # Behind a segmenter it may be off in the file; this caller asks for a refinement. A user who says off is told.
+    # Behind a segmenter the file may say off; this caller asks for a refinement. A user who sets off gets an error.
     if settings.select == "off" and "select" not in bundle.overridden:
         settings = msgspec.structs.replace(settings, select="full")
     return Refiner(Sessions(bundle, provider, threads, wrap_session), spec, settings, kernels)

@@ -17,7 +17,7 @@ from maskrt.runtime.region import fit_size_hw
 
 
 class Segmenter:
-    """Runs a segmenter session as its bundle declares.
+    """A segmenter, which runs its session as the bundle declares.
 
     The ROI is resized to fit `input_hw`, padded with black on the right and below, normalised, and run. The softmax of
     the unpadded part is resized back to the ROI (bilinear, half-pixel centres).

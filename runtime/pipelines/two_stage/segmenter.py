@@ -43,7 +43,7 @@ class Look:
 
 
 class TwoStageSegmenter:
-    """Runs the two networks of a bundle on regions.
+    """A segmenter that runs the two networks of a bundle on regions.
 
     1. The region is resized (Pillow, bilinear) so that its longest side is `size`: the working picture. Resized to
        1 / shrink of that, padded with black on the right and below, it goes through `low`.

@@ -57,7 +57,7 @@ def certify_images(
                     bundle, item.name, item.rgb, rough, provider, threads, kernels
                 )
             else:
-                assert certify is not None  # or the command is refused
+                assert certify is not None  # require_command has refused other kinds
                 found = certify(bundle, item.name, item.rgb, region, provider, threads, kernels)
             print(f"{found.name}: {found.summary}; plain {found.plain_s:.1f} s, fast {found.fast_s:.1f} s")
             yield found

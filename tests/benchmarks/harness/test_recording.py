@@ -177,7 +177,7 @@ def test_p99_is_a_time_that_was_measured() -> None:
     [
         ("throughput", {"providers": ("cpu", "openvino")}, "one provider at a time, not cpu, openvino"),
         ("throughput", {"frames": 3}, "3 frames for up to 4 at a time"),
-        ("throughput", {"batch": (1, 2)}, "5 frames for up to 8 at a time: some would have none; set --frames"),
+        ("throughput", {"batch": (1, 2)}, "5 frames are too few for 8 at a time: give --frames 8 or more"),
         ("throughput", {"bundle": Path("nowhere")}, "nowhere is not a bundle"),
         ("latency", {"providers": ()}, "needs a provider"),
         ("latency", {"bundle": Path("nowhere")}, "nowhere is not a bundle"),
@@ -194,6 +194,6 @@ def test_streams_need_threads_that_are_safe(options: BenchOptions, monkeypatch: 
         throughput_case, "examine", lambda providers: type("R", (), {"numba_threading_layers": ["workqueue"]})
     )
     assert found.numba_threading_layers
-    with pytest.raises(InputError, match="TBB or OpenMP threads, which do not load: --streams 1"):
+    with pytest.raises(InputError, match="TBB or OpenMP threads, which do not load: use --streams 1"):
         throughput_case.check(options)
     throughput_case.check(replace(options, streams=(1,)))

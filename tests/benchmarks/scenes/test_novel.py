@@ -131,7 +131,7 @@ def test_arrays_follow_the_size(size: tuple[int, int], family: str) -> None:
         ((-1,), "seed -1: give 0 or more"),
         ((0, (63, 200)), "63x200: novel pictures have sides from 64 pixels, "),
         ((0, (100, 401)), "100x401: .* at most 4 times"),
-        ((0, SMALL, "birds"), "family birds: there are rosettes, amoebae, stars, rings, lichens, moths"),
+        ((0, SMALL, "birds"), "unknown family 'birds'; known: rosettes, amoebae, stars, rings, lichens, moths"),
     ],
 )
 def test_bad_input_is_refused(arguments: tuple[object, ...], message: str) -> None:

@@ -171,10 +171,10 @@ def test_pictures_that_cannot_be_used(tiny_bundle: Path, ward: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("names", "keep", "message"),
     [
-        (["fp8"], [], "--precision fp8: choose of fp16, int8; fp32 is there anyway"),
-        ([], [], "choose of fp16, int8"),
-        (["int8"], ["segmenter"], "int8 would change no network of .*: it has none for it but those of --keep"),
-        (["fp16"], ["teacher"], "--keep teacher: .* has segmenter, encoder, decoder"),
+        (["fp8"], [], "--precision fp8: choose from fp16, int8; fp32 is always in the bundle"),
+        ([], [], "choose from fp16, int8"),
+        (["int8"], ["segmenter"], "int8 would change no network of .*: give fewer to --keep"),
+        (["fp16"], ["teacher"], "--keep teacher: .* has only segmenter, encoder, decoder"),
     ],
 )
 def test_options(

@@ -152,7 +152,7 @@ def test_onnx_that_answers_a_number(make: Make) -> None:
     ("extra", "reason"),
     [
         (helper.make_node("Reshape", ["y", "sizes"], ["z"]), "does not run on two pictures: "),
-        (helper.make_node("ReduceMean", ["y"], ["z"], axes=[0]), "answers two pictures otherwise than each alone"),
+        (helper.make_node("ReduceMean", ["y"], ["z"], axes=[0]), "its answer to two pictures is not its answer"),
     ],
 )
 def test_onnx_whose_open_batch_axis_is_not_one(make: Make, extra: onnx.NodeProto, reason: str) -> None:

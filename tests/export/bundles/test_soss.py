@@ -225,7 +225,7 @@ def test_what_tensorrt_would_refuse_is_kept(tmp_path: Path) -> None:
 def test_overwriting(quick: str, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     export_soss(quick, "vit_b:none", out, input_hw=HW)
-    with pytest.raises(InputError, match="exists: choose another path, or allow overwriting"):
+    with pytest.raises(InputError, match="exists: choose another path, or use --overwrite"):
         export_soss(quick, "vit_b:none", out, input_hw=HW)
     replaced = export_soss(quick, "vit_b:none", out, input_hw=(32, 33), overwrite=True)
     assert replaced.path == out
@@ -238,7 +238,7 @@ def test_refusals(fails: Callable[..., None], segmenter: str, sam_spec: str) -> 
     fails(InputError, r"'a\.pth' is not KIND:FILE", segmenter="a.pth")
     fails(CheckpointError, "does not exist", segmenter="deeplabv3plus_resnet50:/nowhere/a.pth")
     fails(InputError, "multiples of 16", segmenter=segmenter, input_hw=(60, 60))
-    fails(InputError, r"std \(0\.0, 1\.0, 1\.0\) must be positive", std=(0.0, 1.0, 1.0))
+    fails(InputError, r"std \(0\.0, 1\.0, 1\.0\): give numbers above 0", std=(0.0, 1.0, 1.0))
     fails(InputError, r"3 class names given \(a, b, c\); the segmenter has 2 classes", classes=("a", "b", "c"))
     fails(InputError, "voting target 2 is not one of 2 classes", voting=VotingSpec(target=2))
     fails(InputError, "unknown SAM kind 'vit_x'", sam="vit_x:a.pth")

@@ -214,14 +214,14 @@ def test_an_open_batch_that_mixes_pictures_is_refused(tmp_path: Path) -> None:
     )
     file = tmp_path / "mixing.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
-    with pytest.raises(InputError, match=r"leaves the first axis of x open, but answers two .* 1,3,H,W"):
+    with pytest.raises(InputError, match=r"leaves the first axis of x open, but its answer to two .* 1,3,H,W"):
         export_two_stage(f"onnx:{file}", f"onnx:{file}", tmp_path / "b", size=512, **NORMAL)
     assert not (tmp_path / "b").exists()
 
 
 def test_networks_of_different_tasks_are_refused(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
     for other in ("grey", "four"):
-        with pytest.raises(InputError, match="they must be of one task"):
+        with pytest.raises(InputError, match="give two networks of one task"):
             export_two_stage(pairs["colour"][0], pairs[other][1], tmp_path / "b", size=SIZE, patch_selection=PATCHES)
 
 

@@ -132,7 +132,7 @@ UNKNOWN = {
         "(float[n] x) => (float[n] y) { y = Add(x, three) }",
         r"Add y: its inputs do not fit together \(x \[2\]\): choose sizes that do",
     ),
-    "foreign": ("(float[n] x) => (float[n] y) { y = other.Fast(x) }", "Fast y: it is no operator of ONNX itself"),
+    "foreign": ("(float[n] x) => (float[n] y) { y = other.Fast(x) }", "Fast y: it is an operator of other"),
     "newer": ("(float[n] x) => (float[n] y) { y = Swish(x) }", "Swish y: ONNX .* does not know it in opset 20"),
     "dangling": ("(float[n] x) => (float[n] y) { y = Add(x, z) }", "Add y: nothing before it makes z"),
     "branch": (
