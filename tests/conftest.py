@@ -1,8 +1,10 @@
 """Fixtures shared by all tests: images, and a SAM small enough to run in milliseconds."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
+from prebuilt import prebuilt
 
 # Kernels compile inside the first example, and a busy machine is no failure: examples have no time limit.
 settings.register_profile("maskrt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -223,64 +226,51 @@ def split_sessions() -> Callable[[Any], tuple[Any, Any, Any]]:
 
 @pytest.fixture(scope="session")
 def tiny_config() -> Any:
-    """The sizes of a SAM that is exported in seconds: global and windowed attention, windows of 3 that need padding."""
-    from maskrt.export.architectures.sam import SamConfig
+    """The sizes of a SAM that is exported in seconds."""
+    pytest.importorskip("torch", reason="needs maskrt[export]")
+    from tiny_sam import TINY_SAM
 
-    return SamConfig(
-        image_size=128,
-        embed_dim=32,
-        depth=2,
-        heads=2,
-        global_attn_indexes=(1,),
-        window_size=3,
-        prompt_dim=32,
-        decoder_mlp_dim=64,
-        decoder_heads=4,
-        iou_head_dim=32,
-    )
+    return TINY_SAM
 
 
 @pytest.fixture(scope="session")
-def tiny_interactive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, ...]]:
+def tiny_interactive() -> tuple[Path, tuple[str, ...]]:
     """A bundle that is clicked on, its checkpoint beside it, and what its export has said; do not change it."""
     pytest.importorskip("torch", reason="needs maskrt[export]")
-    from tiny_interactive import write_tiny_interactive
+    from tiny_interactive import SAID, write_tiny_interactive
 
-    return write_tiny_interactive(tmp_path_factory.mktemp("interactive"))
+    folder = prebuilt("interactive", write_tiny_interactive, "tiny_interactive.py")
+    return folder / "bundle", tuple(json.loads((folder / SAID).read_text()))
 
 
 @pytest.fixture(scope="session")
-def crm_spec(tmp_path_factory: pytest.TempPathFactory) -> str:
+def crm_spec() -> str:
     """KIND:FILE of a tiny refiner's checkpoint; the network is tiny_refiner.tiny_crm()."""
     pytest.importorskip("torch", reason="needs maskrt[export]")
-    from tiny_refiner import write_tiny_crm
+    from tiny_refiner import SOURCES, spec_in, write_tiny_refiner
 
-    return write_tiny_crm(tmp_path_factory.mktemp("crm"))
+    return spec_in(prebuilt("refiner", write_tiny_refiner, *SOURCES))
 
 
 @pytest.fixture(scope="session")
-def refiner_bundle(crm_spec: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def refiner_bundle(crm_spec: str) -> Path:
     """A bundle of that refiner; do not change it in place."""
-    from maskrt.export.bundles.refiner import export_refiner
-
-    return export_refiner(crm_spec, tmp_path_factory.mktemp("bundles") / "refiner").path
+    return Path(crm_spec.partition(":")[2]).parent / "bundle"
 
 
 @pytest.fixture(scope="session")
-def sure_crm_spec(tmp_path_factory: pytest.TempPathFactory) -> str:
+def sure_crm_spec() -> str:
     """As crm_spec, of a refiner that is sure of most pixels: selections decode a part of them."""
     pytest.importorskip("torch", reason="needs maskrt[export]")
-    from tiny_refiner import write_tiny_crm
+    from tiny_refiner import SOURCES, spec_in, write_tiny_refiner
 
-    return write_tiny_crm(tmp_path_factory.mktemp("sure_crm"), sureness=5)
+    return spec_in(prebuilt("sure-refiner", partial(write_tiny_refiner, sureness=5), *SOURCES))
 
 
 @pytest.fixture(scope="session")
-def sure_refiner_bundle(sure_crm_spec: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sure_refiner_bundle(sure_crm_spec: str) -> Path:
     """A bundle of that refiner; do not change it in place."""
-    from maskrt.export.bundles.refiner import export_refiner
-
-    return export_refiner(sure_crm_spec, tmp_path_factory.mktemp("bundles") / "sure_refiner").path
+    return Path(sure_crm_spec.partition(":")[2]).parent / "bundle"
 
 
 @contextmanager

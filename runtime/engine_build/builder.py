@@ -1,15 +1,11 @@
 """Builds TensorRT engines from ONNX graphs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
 from maskrt.runtime.bundle.bundle import Bundle
-from maskrt.runtime.bundle.manifest import InteractiveManifest, Manifest, SossManifest, TwoStageManifest
-from maskrt.runtime.bundle.settings import with_overrides
 from maskrt.runtime.engine_build.profiles import profile_of
 from maskrt.runtime.engines.tensorrt.library import Messages, load_tensorrt, logger_of, parser_errors
 from maskrt.runtime.engines.tensorrt.memory import Cuda
@@ -261,32 +257,3 @@ def _timing_cache(files: EngineFiles) -> bytes:
         return files.timings.read_bytes()
     except FileNotFoundError:
         return b""
-
-
-def with_settings(bundle: Bundle, overrides: dict[str, Any]) -> Bundle:
-    """Return the bundle with other settings, to build engines for what `maskrt run --set` or `maskrt refine` uses.
-
-    Raises:
-        BundleError: a setting is unknown, or a value has the wrong type.
-    """
-    manifest = bundle.manifest
-    sections = _sections(manifest)
-    changed: dict[str, Any] = {}
-    left = dict(overrides)
-    for section in sections:
-        spec = getattr(manifest, section)
-        last = section == sections[-1]  # the last one refuses what no section knows
-        own = {name: left.pop(name) for name in tuple(left) if last or name in spec.__struct_fields__}
-        changed[section] = with_overrides(spec, own)
-    return replace(bundle, manifest=msgspec.structs.replace(manifest, **changed))
-
-
-def _sections(manifest: Manifest) -> tuple[str, ...]:
-    """Return the sections of a bundle's settings; an option belongs to the first one that knows it."""
-    if isinstance(manifest, TwoStageManifest):
-        return ("selection",)
-    if isinstance(manifest, InteractiveManifest):
-        return ("adapt",)
-    if not isinstance(manifest, SossManifest):
-        return ("refine",)
-    return ("refine", "voting", "masks") if manifest.two_stage is None else ("refine", "voting", "selection", "masks")

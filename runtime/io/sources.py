@@ -2,7 +2,8 @@
 
 import glob
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -63,19 +64,47 @@ def open_source(spec: str, max_pixels: int = MAX_PIXELS) -> Source:
 
     Args:
         spec: an image; a folder, whose image files are taken in natural order (2 before 10), without hidden ones and
-            subfolders; a glob such as "ward/*/*.png"; or a video file.
+            subfolders; a glob such as "ward/*/*.png"; a video file; or what another row of SOURCES takes.
         max_pixels: larger frames become BadFrames.
 
     Raises:
         InputError: nothing is there, or two files would write the same outputs.
         MaskrtError: a video, and PyAV is not installed.
     """
-    path = Path(spec)
-    if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
-        from maskrt.runtime.io.video import VideoSource  # needs the extra `video`
+    return next(kind for kind in SOURCES.values() if kind.takes(spec)).open(spec, max_pixels)
 
-        return VideoSource(path, max_pixels)
+
+@dataclass(frozen=True)
+class SourceKind:
+    """One row of the table of sources.
+
+    takes: whether a text that a user gave names such a source; open: opens it, and gets the most pixels of a frame.
+    """
+
+    takes: Callable[[str], bool]
+    open: Callable[[str, int], Source]
+
+
+def _is_video(spec: str) -> bool:
+    path = Path(spec)
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+
+
+def _open_video(spec: str, max_pixels: int) -> Source:
+    from maskrt.runtime.io.video import VideoSource  # needs the extra `video`
+
+    return VideoSource(Path(spec), max_pixels)
+
+
+def _open_images(spec: str, max_pixels: int) -> Source:
     return ImageSource(image_files(spec), max_pixels)
+
+
+# Asked in this order; the last one takes whatever is left, and says what a source may be.
+SOURCES: dict[str, SourceKind] = {
+    "video": SourceKind(_is_video, _open_video),
+    "images": SourceKind(lambda spec: True, _open_images),
+}
 
 
 def image_files(spec: str) -> list[Path]:

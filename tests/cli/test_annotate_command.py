@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fake_annotator
+import interruptible
 import numpy as np
 import pytest
 from PIL import Image
@@ -109,7 +110,7 @@ def test_pictures_and_folders_that_are_refused(ward: Path, tmp_path: Path, asked
 def test_the_end_saves_what_was_learnt(end: signal.Signals, ward: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, fake_annotator.__file__, "annotate", "bundle", str(ward), "--out", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with interruptible.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         port, token = re.findall(r"http://127\.0\.0\.1:(\d+)/([\w-]+)/", process.stdout.readline())[0]
         connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)

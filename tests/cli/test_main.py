@@ -3,11 +3,12 @@
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+import interruptible
 import pytest
+from PIL import Image
 
 from maskrt.cli.main import COMMANDS, main
 from maskrt.cli.options import on_device, parse_counts, parse_list, parse_roi, parse_settings, parse_size, parse_triple
@@ -169,32 +170,44 @@ def test_wrong_option_values(call: Callable[[], object], message: str) -> None:
         call()
 
 
+# `maskrt` that says when its second frame is written, and then works until Ctrl-C comes.
+RUN_UNTIL_CTRL_C = """
+import sys, threading
+from maskrt.cli.main import main
+from maskrt.runtime.io import sinks
+
+write, written = sinks.FolderSink.write, []
+
+def told(self, frame, result):
+    write(self, frame, result)
+    written.append(frame.name)
+    if len(written) == 2:
+        print("two are written", flush=True)
+        threading.Event().wait()
+
+sinks.FolderSink.write = told
+main(sys.argv[1:])
+"""
+
+
 def test_ctrl_c_in_a_run_says_what_is_kept_and_resume_does_the_rest(
     maskrt: Maskrt, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    from PIL import Image
-
     (tmp_path / "ward").mkdir()
-    # So many that the run is not done before a busy machine sees its first frame.
-    for index in range(600):
-        Image.new("RGB", (200, 150), (index % 256, 90, 90)).save(tmp_path / f"ward/{index}.png")
+    for index in range(5):
+        Image.new("RGB", (200, 150), (50 * index, 90, 90)).save(tmp_path / f"ward/{index}.png")
     out = tmp_path / "out"
     arguments = ["run", tiny_bundle, tmp_path / "ward", "--out", out]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "maskrt.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 300
-    while process.poll() is None and time.monotonic() < deadline:
-        if (out / "results.jsonl").exists() and (out / "results.jsonl").stat().st_size > 0:
-            process.send_signal(signal.SIGINT)
-            break
-        time.sleep(0.01)
-    _, err = process.communicate(timeout=120)
+    command = [sys.executable, "-c", RUN_UNTIL_CTRL_C, *arguments]
+    with interruptible.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "two are written\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    kept = len(list((out / "mask").glob("*.png")))
-    assert 0 < kept < 600
+    assert len(list((out / "mask").glob("*.png"))) == 2
     assert f"frames are in {out}; the same command with --resume does the rest" in err
     code, stdout, _ = maskrt(*arguments, "--resume")
     assert code == 0
     assert stdout.endswith(f"0 failed: {out}\n")
-    assert len(list((out / "mask").glob("*.png"))) == 600
+    assert len(list((out / "mask").glob("*.png"))) == 5

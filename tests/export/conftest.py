@@ -4,24 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
+from prebuilt import prebuilt
 from scrambled import scrambled_weights
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
+import tiny_sam
+
 from maskrt.export.architectures.deeplab import build_deeplabv3plus
-from maskrt.export.architectures.sam import SamConfig, build_sam
-from maskrt.export.bundles.sams import write_decoder, write_encoder
+from maskrt.export.architectures.sam import SamConfig
+from maskrt.export.bundles.sams import WRITERS
 
 SamWriter = Callable[[Path, SamConfig], str]
-
-
-def _write_sam(folder: Path, config: SamConfig) -> str:
-    torch.manual_seed(0)
-    torch.save(scrambled_weights(build_sam(config)).state_dict(), folder / "sam.pth")
-    (folder / "sam.json").write_bytes(msgspec.json.encode(config))
-    return f"custom:{folder / 'sam.pth'}"
 
 
 @pytest.fixture(scope="session")
@@ -33,34 +28,36 @@ def scrambled() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def write_sam() -> SamWriter:
     """write_sam(folder, config) writes a checkpoint with its config beside it; returns KIND:FILE."""
-    return _write_sam
+    return tiny_sam.write_checkpoint
 
 
 @pytest.fixture(scope="session")
 def small_sam(tiny_config: SamConfig) -> Any:
-    torch.manual_seed(0)
-    return scrambled_weights(build_sam(tiny_config))
+    return tiny_sam.build_scrambled(tiny_config)
 
 
 @pytest.fixture(scope="session")
 def sam_spec(tiny_config: SamConfig, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return _write_sam(tmp_path_factory.mktemp("sam"), tiny_config)
+    return tiny_sam.write_checkpoint(tmp_path_factory.mktemp("sam"), tiny_config)
 
 
 @pytest.fixture(scope="session")
-def encoder_file(small_sam: Any, tiny_config: SamConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sam_graphs() -> dict[str, Path]:
+    """Role -> graph of `small_sam`; do not write beside them."""
+    folder = prebuilt("sam", tiny_sam.write_graphs, *tiny_sam.SOURCES)
+    return {role: folder / f"{role}.onnx" for role in WRITERS}
+
+
+@pytest.fixture(scope="session")
+def encoder_file(sam_graphs: dict[str, Path]) -> Path:
     """The encoder of `small_sam`."""
-    path = tmp_path_factory.mktemp("encoder") / "encoder.onnx"
-    write_encoder(small_sam, tiny_config, path, lambda _: None)
-    return path
+    return sam_graphs["encoder"]
 
 
 @pytest.fixture(scope="session")
-def decoder_file(small_sam: Any, tiny_config: SamConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def decoder_file(sam_graphs: dict[str, Path]) -> Path:
     """The decoder of `small_sam` in one graph."""
-    path = tmp_path_factory.mktemp("decoder") / "decoder.onnx"
-    write_decoder(small_sam, tiny_config, path, lambda _: None)
-    return path
+    return sam_graphs["decoder"]
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,20 @@
 import os
 import signal
 import sys
-import time
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from maskrt.benchmarks.harness import measure
+
 
 @dataclass(frozen=True)
-class Sleeper:
-    """Sleeps, and reports the process and how often it was called."""
+class Timed:
+    """Takes `seconds` of a clock that it moves itself, and reports the process and how often it was called."""
 
     seconds: float
     ballast_mb: int = 0
@@ -21,12 +24,25 @@ class Sleeper:
     def __call__(self) -> Callable[[], tuple[dict[str, float], Any]]:
         ballast = np.ones(self.ballast_mb * 10**6, np.uint8)
         calls = 0
+        # The worker's own process: nobody else reads this clock.
+        measure.time = SimpleNamespace(perf_counter=lambda: calls * self.seconds)  # type: ignore[assignment]
 
         def iterate() -> tuple[dict[str, float], Any]:
             nonlocal calls
             calls += 1
-            time.sleep(self.seconds)
-            return {"sleep": float(calls)}, (os.getpid(), calls, ballast.size, "torch" in sys.modules)
+            return {"count": float(calls)}, (os.getpid(), calls, ballast.size, "torch" in sys.modules)
+
+        return iterate
+
+
+@dataclass(frozen=True)
+class Endless:
+    """Never finishes an iteration."""
+
+    def __call__(self) -> Callable[[], tuple[dict[str, float], Any]]:
+        def iterate() -> tuple[dict[str, float], Any]:
+            threading.Event().wait()
+            raise AssertionError("nobody sets it")
 
         return iterate
 

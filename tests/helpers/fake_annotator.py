@@ -47,7 +47,7 @@ class FakeAnnotator:
         self.learnt = {"base": 0}
         self.images = 0
         self.fail: dict[str, Exception] = {}
-        self.before: Callable[[], None] = lambda: None
+        self.before: Callable[[], object] = lambda: None
         self._prompts: list[Any] = []
 
     @property

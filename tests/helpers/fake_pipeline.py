@@ -1,9 +1,12 @@
 """A pipeline without networks: bright pixels are the mask, and one segment covers them. Run as a program it is a
-batch that can be killed: python fake_pipeline.py SOURCE OUT [resume]."""
+batch that kills itself at the Nth thing it does to a file: python fake_pipeline.py SOURCE OUT N. With an N of 0 it ends
+and prints how many there are."""
 
+import itertools
+import os
+import signal
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,8 +28,7 @@ SETTINGS = RunSettings("f" * 64, ("background", "occlusion"), {"provider": "cpu"
 class FakePipeline:
     """Counts its calls; fails on a frame whose first pixel is 13, and on a whole batch with one whose first is 214."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
+    def __init__(self) -> None:
         self.calls: list[str] = []
         self.batches: list[int] = []
 
@@ -38,7 +40,6 @@ class FakePipeline:
 
     def __call__(self, frame: Frame, roi: Roi | None = None) -> Result:
         self.calls.append(frame.name)
-        time.sleep(self.seconds)
         if frame.rgb[0, 0, 0] == 13:
             raise NetworkError("decoder.onnx returned NaN or infinity in low_res_masks: check the input")
         roi = checked_roi(frame.rgb, roi)
@@ -62,11 +63,43 @@ class FakePipeline:
         return Result(mask, mask.astype(np.uint8), grey / 255, roi, segments, classes, {"fake": 1.23456})
 
 
-def run_fake(source: Path, out: Path, resume: bool, seconds: float) -> None:
+def run_fake(source: Path, out: Path, resume: bool) -> None:
     """A batch that writes everything."""
     with open_source(str(source)) as frames, FolderSink(out, tuple(WRITERS), SETTINGS, resume) as sink:
-        run_batch(FakePipeline(seconds), frames, sink, resume=resume)
+        run_batch(FakePipeline(), frames, sink, resume=resume)
+
+
+def count_operations(out: Path, fatal: int) -> Iterator[int]:
+    """Count what this process does to files under `out`, and kill it before the operation of number `fatal`.
+
+    A write that is fatal is half done. Returns the counter: its next value is one more than what was counted.
+    """
+    counter, write, fsync = itertools.count(1), os.write, os.fsync
+
+    def die(now: bool) -> None:
+        if now:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def audited(event: str, arguments: tuple[object, ...]) -> None:
+        if event in ("open", "os.rename", "os.remove", "os.mkdir") and str(arguments[0]).startswith(str(out)):
+            die(next(counter) == fatal)
+
+    def half_written(descriptor: int, data: bytes) -> int:
+        if next(counter) == fatal:
+            write(descriptor, data[: len(data) // 2])
+            die(True)
+        return write(descriptor, data)
+
+    def synced(descriptor: int) -> None:
+        die(next(counter) == fatal)
+        fsync(descriptor)
+
+    os.write, os.fsync = half_written, synced
+    sys.addaudithook(audited)
+    return counter
 
 
 if __name__ == "__main__":
-    run_fake(Path(sys.argv[1]), Path(sys.argv[2]), resume="resume" in sys.argv, seconds=0.002)
+    counter = count_operations(Path(sys.argv[2]), int(sys.argv[3]))
+    run_fake(Path(sys.argv[1]), Path(sys.argv[2]), resume=False)
+    print(next(counter) - 1)

@@ -1,5 +1,6 @@
 """A bundle of a tiny SAM with random weights, exported for real: encoder, click decoder, and step."""
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 from maskrt.export.architectures.sam import SamConfig, build_sam
 from maskrt.export.bundles.interactive import export_interactive
 
+SAID = "said.json"
 TINY = SamConfig(
     image_size=64,
     prompt_dim=32,
@@ -32,8 +34,8 @@ def write_tiny_sam(folder: Path, seed: int = 0) -> str:
     return f"custom:{file}"
 
 
-def write_tiny_interactive(folder: Path, seed: int = 0) -> tuple[Path, tuple[str, ...]]:
-    """The bundle, at FOLDER/bundle, and what the export has said."""
+def write_tiny_interactive(folder: Path) -> None:
+    """Write FOLDER/bundle, its checkpoint, and FOLDER/SAID: the lines that the export has said."""
     lines: list[str] = []
-    export_interactive(write_tiny_sam(folder, seed), folder / "bundle", report=lines.append)
-    return folder / "bundle", tuple(lines)
+    export_interactive(write_tiny_sam(folder), folder / "bundle", report=lines.append)
+    (folder / SAID).write_text(json.dumps(lines))

@@ -8,6 +8,8 @@ from scrambled import scrambled_weights
 
 from maskrt.benchmarks.cases.refine_models import carry_mask
 
+SOURCES = ("tiny_refiner.py", "scrambled.py", "benchmarks/cases/refine_models.py")  # decide the files
+
 
 def tiny_crm(seed: int = 0, sureness: float | None = None) -> Any:
     """A CrmNet whose probabilities lie on both sides of a half and follow the picture and the mask.
@@ -47,11 +49,18 @@ def tiny_crm(seed: int = 0, sureness: float | None = None) -> Any:
     return net
 
 
-def write_tiny_crm(folder: Path, sureness: float | None = None) -> str:
-    """Write the checkpoint, its names as in public ones, with its config beside it; returns KIND:FILE."""
+def write_tiny_refiner(folder: Path, sureness: float | None = None) -> None:
+    """Write the checkpoint, its names as in public ones, with its config beside it, and FOLDER/bundle."""
     import torch
+
+    from maskrt.export.bundles.refiner import export_refiner
 
     net = tiny_crm(sureness=sureness)
     torch.save({f"module.{name}": value for name, value in net.state_dict().items()}, folder / "crm.pth")
     (folder / "crm.json").write_bytes(msgspec.json.encode(net.config))
+    export_refiner(spec_in(folder), folder / "bundle")
+
+
+def spec_in(folder: Path) -> str:
+    """Return the KIND:FILE of the checkpoint in a folder that write_tiny_refiner has filled."""
     return f"custom:{folder / 'crm.pth'}"

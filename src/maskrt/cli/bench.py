@@ -45,7 +45,9 @@ def command(
     batch: Annotated[str | None, typer.Option(help="throughput: frames at a time in each thread, with commas.")] = None,
     work: Annotated[Path, typer.Option(help="Folder for models that a case makes; they are kept.")] = Path("out/bench"),
 ) -> None:
-    """Measure maskrt against other implementations, and compare the answers in the same run.
+    """Measure maskrt against other implementations.
+
+    The answers are compared in the same run.
 
     \b
     Case        measures

@@ -30,12 +30,13 @@ def command(
     precision: Precision = "fp32",
     settings: Settings = None,
 ) -> None:
-    """Build a bundle's engines for a GPU of this machine, for use with --provider tensorrt.
+    """Build a bundle's TensorRT engines.
 
-    An engine is code for one GPU, driver and TensorRT: build it on the machine where it will run, and again when one of
-    them changes. Engines that exist already are kept. They take the sizes that follow from the bundle's settings, so
-    give --batch and --set points_per_batch, tile or patches here as you will give them to maskrt run and maskrt refine.
-    Engines are written to BUNDLE/engines/TARGET, or to your cache if that cannot be written; only you can read them.
+    They serve --provider tensorrt on a GPU of this machine. An engine is code for one GPU, driver and TensorRT: build
+    it on the machine where it will run, and again when one of them changes. Engines that exist already are kept. They
+    take the sizes that follow from the bundle's settings, so give --batch and --set points_per_batch, tile or patches
+    here as you will give them to maskrt run and maskrt refine. Engines are written to BUNDLE/engines/TARGET, or to your
+    cache if that cannot be written; only you can read them.
 
     After further training of a decoder, --refit-from takes the engines of the older bundle and gives them the new
     weights, which is faster than a build. An engine that cannot be refitted is built, and its line says why.

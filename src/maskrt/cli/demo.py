@@ -16,12 +16,12 @@ def command(
     bundle: Annotated[Path | None, typer.Option(help="Bundle to show in place of the demo's own.")] = None,
     threads: Threads = None,
 ) -> None:
-    """Show SOSS on drawn bedside scenes with known truth, and its segments on a photograph.
+    """Show SOSS on drawn scenes and a photograph.
 
-    Writes OUT/report.html, which shows it all; OUT/mask, OUT/overlay and OUT/contact_sheet.png with the scenes;
-    OUT/photograph.png; and OUT/summary.json with the scores of the segmenter alone, hard voting and SOSS, which are
-    printed too. Needs maskrt[cpu,demo]. Exit codes: 0 done, 1 failed, 2 unusable input or options, 130 stopped with
-    Ctrl-C.
+    The scenes are drawn bedsides with known truth; of the photograph it shows SAM's segments. Writes OUT/report.html,
+    which shows it all; OUT/mask, OUT/overlay and OUT/contact_sheet.png with the scenes; OUT/photograph.png; and
+    OUT/summary.json with the scores of the segmenter alone, hard voting and SOSS, which are printed too. Needs
+    maskrt[cpu,demo]. Exit codes: 0 done, 1 failed, 2 unusable input or options, 130 stopped with Ctrl-C.
 
     \b
     Example:

@@ -12,7 +12,9 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what this machine has, which commands are ready, and what to install for the others.
+    """Say what this machine has and which commands are ready.
+
+    For the others it says what to install.
 
     With a bundle: check its files against their sha256, and say what kind it is and which commands take it.
     Exit code 1: the runtime itself cannot run. Exit code 2: the bundle cannot be used.

@@ -47,10 +47,10 @@ def command(
     settings: Settings = None,
     max_megapixels: MaxMegapixels = 50,
 ) -> None:
-    """Measure how many clicks objects take, with and without learning.
+    """Measure how many clicks objects take.
 
-    A simulated user segments all objects in a row, with a fresh decoder for every configuration and limit. The results
-    are the number of clicks (NoC) and the failure rate (FR, percent).
+    A simulated user segments all objects in a row, with and without learning, with a fresh decoder for every
+    configuration and limit. The results are the number of clicks (NoC) and the failure rate (FR, percent).
 
     \b
     Letter  the decoder learns from

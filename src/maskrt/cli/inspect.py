@@ -22,13 +22,13 @@ def command(
     ] = None,
     settings: Settings = None,
 ) -> None:
-    """Say what a bundle holds, and what each of its graphs costs in one run.
+    """Say what a bundle holds and what it costs.
 
-    The costs are counted from the ONNX files, and no graph runs. GFLOPs are 2 x multiply-adds / 1e9. Peak is the most
-    bytes of activations that live at once, without weights, if the nodes run in the file's order and none in place; an
-    engine may take less, or more for its own workspace. Dynamic axes have the usual sizes of maskrt build, which follow
-    --set. Totals count each graph once, so they are not the cost of a frame: SOSS runs token_side for every batch of
-    prompts.
+    The costs are those of one run of each graph. They are counted from the ONNX files, and no graph runs. GFLOPs are 2
+    x multiply-adds / 1e9. Peak is the most bytes of activations that live at once, without weights, if the nodes run in
+    the file's order and none in place; an engine may take less, or more for its own workspace. Dynamic axes have the
+    usual sizes of maskrt build, which follow --set. Totals count each graph once, so they are not the cost of a frame:
+    SOSS runs token_side for every batch of prompts.
 
     The result is printed; --json writes it too. The costs need maskrt[export]. Exit codes: 0 done, 1 failed or the cost
     of a graph does not follow from its input sizes (its node is named, and the rest is printed), 2 unusable input or

@@ -42,10 +42,11 @@ def command(
     threads: Threads = None,
     max_megapixels: MaxMegapixels = 50,
 ) -> None:
-    """Refine rough masks at full resolution with a bundle that holds a refiner.
+    """Refine rough masks at full resolution.
 
-    A rough mask is a grey picture: 0 is background, 255 is the object, and values between are probabilities. Writes
-    OUT/mask/STEM.png and what else --write names, and OUT/results.jsonl with one line per image.
+    The bundle must hold a refiner. A rough mask is a grey picture: 0 is background, 255 is the object, and values
+    between are probabilities. Writes OUT/mask/STEM.png and what else --write names, and OUT/results.jsonl with one line
+    per image.
 
     Only --select full gives the network's own answer. The other selections are faster and change it a little (see
     maskrt bench refine): bbox decodes boxes around the mask's regions, contour a band around its outline, strided:N

@@ -23,15 +23,16 @@ from maskrt.cli.shared import (
 def command(
     bundle: BundlePath,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Image, folder, 'glob*' in quotes, or video.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results, new or empty.")],
     write: Annotated[
-        str, typer.Option(help="Of mask, overlay, segments, probability, label. overlay contains the image.")
+        str,
+        typer.Option(help="Files to write: mask, overlay, segments, probability, label. overlay contains the image."),
     ] = "mask",
     roi: Region = None,
     roi_from: RegionFrom = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run; what is done stays.")] = False,
     batch: Annotated[
-        int, typer.Option("--batch", metavar="N", min=1, help="Frames that segmenter and encoder take at a time.")
+        int, typer.Option("--batch", metavar="N", min=1, help="Frames that the networks take at a time.")
     ] = 1,
     trace: Annotated[
         Path | None,
@@ -50,17 +51,21 @@ def command(
     """Segment images or a video with a bundle.
 
     Writes OUT/mask/STEM.png and so on, and OUT/results.jsonl with one line per frame. No image is written unless
-    --write names overlay or --trace is given. Exit code 3: some frames failed. Settings (--set) of
-    a two-stage bundle: patches along the longest side; how many are looked at again, by one of patch_count,
-    patch_fraction and uncertainty; rank (probability, logit); windows (grid, sliding, off); target.
+    --write names overlay or --trace is given. Exit code 3: some frames failed.
+
+    --set changes a setting of the bundle for this run; a key that the bundle does not have lists all that it has.
+    SOSS: points_per_side, prompts, uncovered and others. Two stages: patches; one of patch_count, patch_fraction and
+    uncertainty; rank; windows; target.
 
     With --batch, N frames are read, segmented and written at a time. The encoder takes regions of one shape together.
-    Memory grows with N; an engine may round otherwise for N frames than for one, which single pixels may show.
-    Engines for --provider tensorrt are built with it too.
+    Memory grows with N. Batched results can differ by rounding. Build engines for --provider tensorrt with the same
+    --batch.
 
     \b
     Example:
-      maskrt run bundles/demo ward/ --out out/ward --roi 400,200,640,480 --write mask,segments --set points_per_side=20
+      maskrt scenes --seed 900000 --count 2 --size 640x360 --out out/scenes
+      maskrt run export/demo/bundle out/scenes/images --out out/first --roi-from out/scenes/instances
+      maskrt run bundles/ward ward/ --out out/ward --roi 400,200,640,480 --write mask,segments --set points_per_side=20
       maskrt run bundles/retina fundus/ --out out/retina --set patches=4 --set windows=sliding
     """
     from maskrt.cli.batch import run_with_progress

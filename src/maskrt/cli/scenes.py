@@ -26,12 +26,13 @@ def command(
         str | None, typer.Option(help="With --domain novel: draw this kind of thing only; each in turn if left out.")
     ] = None,
 ) -> None:
-    """Draw scenes with exact ground truth, for tests and measurements without patients.
+    """Draw scenes with exact ground truth.
 
-    Writes OUT/images and OUT/truth; for bedside scenes also OUT/instances and OUT/depth. A number gives the same scene
-    on every machine. Bedside scene N is scene_00000N; its truth is 255 where an occlusion is, and its region of
-    interest is in OUT/instances: maskrt run ... --roi-from OUT/instances. Novel scene N is novel_00000N and shows two
-    to five things of one kind; its truth is 0 on the ground and 1, 2, ... on the things.
+    They serve tests and measurements without patients. Writes OUT/images and OUT/truth; for bedside scenes also
+    OUT/instances and OUT/depth. A number gives the same scene on every machine. Bedside scene N is scene_00000N; its
+    truth is 255 where an occlusion is, and its region of interest is in OUT/instances: maskrt run ... --roi-from
+    OUT/instances. Novel scene N is novel_00000N and shows two to five things of one kind; its truth is 0 on the ground
+    and 1, 2, ... on the things.
 
     Needs maskrt[demo]. Exit codes: 0 done, 1 failed, 2 unusable input or options, 130 stopped with Ctrl-C.
 

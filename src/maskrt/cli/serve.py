@@ -38,12 +38,12 @@ def command(
         float, typer.Option(min=0.001, help="Refuse requests and files with more megabytes.")
     ] = 64,
 ) -> None:
-    """Answer clicks and boxes from X-AnyLabeling and Label Studio with masks.
+    """Serve masks to X-AnyLabeling and Label Studio.
 
-    The bundle is one of maskrt export interactive. X-AnyLabeling: choose Remote-Server, and give it the URL, and the
-    token as its API key. Masks come as polygons without holes, at most 1 pixel beside the outline. Label Studio:
-    connect a model with the URL, any user name, and the token as its password; the labeling configuration needs
-    BrushLabels, and smart KeyPointLabels or RectangleLabels.
+    The tools send clicks and boxes. The bundle is one of maskrt export interactive. X-AnyLabeling: choose
+    Remote-Server, and give it the URL, and the token as its API key. Masks come as polygons without holes, at most 1
+    pixel beside the outline. Label Studio: connect a model with the URL, any user name, and the token as its password;
+    the labeling configuration needs BrushLabels, and smart KeyPointLabels or RectangleLabels.
 
     The decoder learns nothing from these tools, and nothing is written. Tokens and pictures travel unencrypted: beyond
     this machine, use a network that you trust. Exit codes: 1 failed, 2 unusable input or options, 130 ended with

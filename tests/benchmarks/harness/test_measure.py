@@ -3,11 +3,10 @@
 import multiprocessing
 import os
 import pickle
-import time
 
 import numpy as np
 import pytest
-from contestants import Failing, Sleeper
+from contestants import Endless, Failing, Timed
 
 from maskrt.benchmarks.harness import measure
 from maskrt.benchmarks.harness.measure import WorkerError, run_pairs
@@ -20,14 +19,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_rows_ratios_and_values() -> None:
     lines: list[str] = []
-    measured = run_pairs({"ours": Sleeper(0.01), "peer": Sleeper(0.05, ballast_mb=200)}, 3, 1, lines.append)
+    measured = run_pairs({"ours": Timed(0.01), "peer": Timed(0.05, ballast_mb=200)}, 3, 1, lines.append)
     ours, peer = measured.rows
     assert (ours.name, peer.name, ours.runs, peer.runs) == ("ours", "peer", 3, 3)
-    assert 0.01 <= ours.median_s <= ours.p95_s < peer.median_s
-    assert ours.stages_ms == {"sleep": 3.0}  # calls 2, 3 and 4: the warm-up is not in it
+    assert (ours.median_s, ours.p95_s, peer.median_s) == pytest.approx((0.01, 0.01, 0.05))
+    assert ours.stages_ms == {"count": 3.0}  # calls 2, 3 and 4: the warm-up is not in it
     ratio = measured.ratios["peer"]
     assert list(measured.ratios) == ["peer"]
-    assert 1 < ratio.min <= ratio.median <= ratio.max
+    assert (ratio.min, ratio.median, ratio.max) == pytest.approx((5, 5, 5))
     assert measured.values["ours"][1:] == (4, 0, False)
     assert len({os.getpid(), measured.values["ours"][0], measured.values["peer"][0]}) == 3
     assert peer.peak_rss_mb - ours.peak_rss_mb == pytest.approx(200, abs=40)
@@ -35,10 +34,10 @@ def test_rows_ratios_and_values() -> None:
 
 
 def test_a_team_is_as_slow_as_its_last_member() -> None:
-    team = [Sleeper(0.01, ballast_mb=100), Sleeper(0.06, ballast_mb=100)]
-    measured = run_pairs({"ours": Sleeper(0.0), "team": team, "team of one": team[:1]}, 2, 1)
+    team = [Timed(0.01, ballast_mb=100), Timed(0.06, ballast_mb=100)]
+    measured = run_pairs({"ours": Timed(0.0), "team": team, "team of one": team[:1]}, 2, 1)
     ours, both, one = measured.rows
-    assert both.median_s >= 0.06 > one.median_s
+    assert (both.median_s, one.median_s) == pytest.approx((0.06, 0.01))
     first, second = measured.values["team"]
     assert first[0] != second[0]  # two processes
     assert first[1] == second[1] == 3  # one warm-up and two pairs each
@@ -49,13 +48,13 @@ def test_a_team_is_as_slow_as_its_last_member() -> None:
 
 def test_a_team_fails_with_any_member() -> None:
     with pytest.raises(WorkerError, match="team failed: ValueError: the reason"):
-        run_pairs({"team": [Sleeper(0.0), Failing("raise", "iteration")]}, 2, 0)
+        run_pairs({"team": [Timed(0.0), Failing("raise", "iteration")]}, 2, 0)
     assert multiprocessing.active_children() == []
 
 
 def test_peak_memory_is_the_workers_own() -> None:
     ballast = np.ones(600 * 10**6, np.uint8)  # ru_maxrss would carry this over into a spawned process
-    (row,) = run_pairs({"ours": Sleeper(0.0)}, 1, 0).rows
+    (row,) = run_pairs({"ours": Timed(0.0)}, 1, 0).rows
     assert ballast.size / 1e6 > row.peak_rss_mb > 10
 
 
@@ -71,7 +70,7 @@ def test_peak_memory_is_the_workers_own() -> None:
 )
 def test_failures_are_told_and_leave_no_worker(how: str, when: str, message: str) -> None:
     with pytest.raises(WorkerError) as caught:
-        run_pairs({"ours": Sleeper(0.0), "peer": Failing(how, when)}, 3, 0)
+        run_pairs({"ours": Timed(0.0), "peer": Failing(how, when)}, 3, 0)
     assert str(caught.value) == message
     assert ("in fail" in "".join(getattr(caught.value, "__notes__", []))) is (how in ("raise", "exit"))
     assert multiprocessing.active_children() == []
@@ -82,10 +81,8 @@ def test_an_interrupt_ends_a_worker_that_is_busy() -> None:
         if line.startswith("ours: warm-up"):
             raise KeyboardInterrupt
 
-    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run_pairs({"ours": Sleeper(0.0), "peer": Sleeper(60.0)}, 1, 1, interrupt)
-    assert time.monotonic() - start < 30
+        run_pairs({"ours": Timed(0.0), "peer": Endless()}, 1, 1, interrupt)
     assert multiprocessing.active_children() == []
 
 
@@ -98,4 +95,4 @@ def test_a_factory_that_cannot_be_sent_is_an_error() -> None:
 @pytest.mark.parametrize(("count", "pairs", "warmup"), [(0, 1, 0), (1, 0, 0), (1, 1, -1)])
 def test_senseless_numbers_are_refused(count: int, pairs: int, warmup: int) -> None:
     with pytest.raises(ValueError, match="at least"):
-        run_pairs({"ours": Sleeper(0.0)} if count else {}, pairs, warmup)
+        run_pairs({"ours": Timed(0.0)} if count else {}, pairs, warmup)

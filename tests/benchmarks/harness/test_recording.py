@@ -176,7 +176,7 @@ def test_p99_is_a_time_that_was_measured() -> None:
     ("case", "given", "message"),
     [
         ("throughput", {"providers": ("cpu", "openvino")}, "one provider at a time, not cpu, openvino"),
-        ("throughput", {"frames": 3}, "3 frames for up to 4 at a time"),
+        ("throughput", {"frames": 3}, "3 frames are too few for 4 at a time"),
         ("throughput", {"batch": (1, 2)}, "5 frames are too few for 8 at a time: give --frames 8 or more"),
         ("throughput", {"bundle": Path("nowhere")}, "nowhere is not a bundle"),
         ("latency", {"providers": ()}, "needs a provider"),

@@ -8,7 +8,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from maskrt.export.bundles.sams import WRITERS
 from maskrt.export.graph_tools.fp16 import KEPT, PLACES, STATISTICS, convert_fp16, write_rounded
 from maskrt.runtime.engines.providers import open_session
 
@@ -144,14 +143,6 @@ def test_rounded_where_a_cpu_would_not(tmp_path: Path, rng: np.random.Generator)
     assert np.array_equal(halved(answers(rounded, {"x": x})["y"]), answers(rounded, {"x": x})["y"])
 
 
-@pytest.fixture(scope="module")
-def sam_graphs(small_sam: Any, tiny_config: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("graphs")
-    for role, write in WRITERS.items():
-        write(small_sam, tiny_config, folder / f"{role}.onnx", lambda _: None)
-    return {role: folder / f"{role}.onnx" for role in WRITERS}
-
-
 @pytest.fixture
 def sam_feeds(sam_graphs: dict[str, Path], rng: np.random.Generator) -> dict[str, dict[str, Array]]:
     """Of every graph, what the one before it answers."""
@@ -168,9 +159,11 @@ def sam_feeds(sam_graphs: dict[str, Path], rng: np.random.Generator) -> dict[str
 
 
 @pytest.mark.parametrize("role", ["encoder", "decoder", "token_side", "upscale"])
-def test_networks(sam_graphs: dict[str, Path], sam_feeds: dict[str, dict[str, Array]], role: str) -> None:
+def test_networks(
+    sam_graphs: dict[str, Path], sam_feeds: dict[str, dict[str, Array]], role: str, tmp_path: Path
+) -> None:
     path, feeds = sam_graphs[role], sam_feeds[role]
-    target = path.with_name(f"{role}.fp16.onnx")
+    target = tmp_path / "fp16.onnx"
     convert_fp16(path, target)
     nodes, known = types(target)
     for node in nodes:
@@ -179,7 +172,7 @@ def test_networks(sam_graphs: dict[str, Path], sam_feeds: dict[str, dict[str, Ar
             assert known[node.input[0]] == FLOAT, node.op_type
     products = [node for node in nodes if node.op_type in ("MatMul", "Gemm", "Conv")]
     assert sum(known[node.output[0]] == FLOAT16 for node in products) >= len(products) / 3
-    rounded = path.with_name(f"{role}.rounded.onnx")
+    rounded = tmp_path / "rounded.onnx"
     write_rounded(target, rounded)
     found, expected = answers(rounded, feeds), answers(path, feeds)
     for name, value in expected.items():

@@ -10,7 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.export.architectures.sam import SAM_CONFIGS, SamConfig, build_sam
+import tiny_sam
+from prebuilt import prebuilt
+
+from maskrt.export.architectures.sam import SamConfig, build_sam
 from maskrt.export.bundles.sams import write_decoder
 from maskrt.export.graphs.decoder import DecoderGraph, PlainDecoderGraph
 from maskrt.runtime.bundle.specs import SamSpec
@@ -21,8 +24,6 @@ MASKS = 1e-5  # of the largest logit
 # At the official size upstream's own float32 is as far as 1.3e-6 from its float64, and so is ours.
 PRED_IOU = {"small": 1e-6, "official": 3e-6}
 EXACT = 1e-12  # in float64
-# The three official sizes share one decoder; their encoders are not needed here.
-OFFICIAL = msgspec.structs.replace(SAM_CONFIGS["vit_b"], encoder="resnet", width_mult=0.125, feature_channels=8)
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,6 @@ def sides(
     small_sam: Any,
     tiny_config: SamConfig,
     decoder_file: Path,
-    scrambled: Any,
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Sides:
     from maskrt.benchmarks.peers.sam_upstream import torchvision_or_stand_ins
 
@@ -50,10 +49,8 @@ def sides(
         from segment_anything.predictor import SamPredictor
     sam, config, path = small_sam, tiny_config, decoder_file
     if request.param == "official":
-        torch.manual_seed(3)
-        sam, config = scrambled(build_sam(OFFICIAL), seed=3), OFFICIAL
-        path = tmp_path_factory.mktemp("official") / "decoder.onnx"
-        write_decoder(sam, config, path, lambda _: None)
+        sam, config = tiny_sam.build_scrambled(tiny_sam.OFFICIAL, 3), tiny_sam.OFFICIAL
+        path = prebuilt("official-decoder", tiny_sam.write_official_size, *tiny_sam.SOURCES) / "decoder.onnx"
     predictor = SamPredictor(sam)
     # What set_torch_image leaves, without an encoder's run; masks at the picture's size are not looked at.
     predictor.features = torch.randn(config.embedding_shape, generator=torch.Generator().manual_seed(4))

@@ -9,8 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
-from maskrt.export.architectures.sam import SAM_CONFIGS, SamConfig, build_sam
-from maskrt.export.bundles.sams import WRITERS
+from tiny_sam import OFFICIAL
+
+from maskrt.export.architectures.sam import SamConfig, build_sam
 from maskrt.export.demo.model import DEMO_SAM
 from maskrt.export.graph_tools.graph import check_equal
 from maskrt.export.graphs.decoder import DecoderGraph
@@ -19,9 +20,6 @@ from maskrt.runtime.bundle.specs import SamSpec
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import ExportError
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, SplitDecoder, WholeDecoder
-
-# The three official sizes share one decoder; their encoders are not needed here.
-OFFICIAL = msgspec.structs.replace(SAM_CONFIGS["vit_b"], encoder="resnet", width_mult=0.125, feature_channels=8)
 
 
 def prompts(config: SamConfig, count: int, points: int, seed: int) -> tuple[Any, Any, Any]:
@@ -69,17 +67,8 @@ def test_sizes_that_are_deployed(config: SamConfig, scrambled: Any) -> None:
         assert (found[1] - expected[1]).abs().max() < 1e-6
 
 
-@pytest.fixture(scope="module")
-def graphs(small_sam: Any, tiny_config: SamConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("split")
-    for role in ("decoder", *SPLIT_DECODER):
-        parity = WRITERS[role](small_sam, tiny_config, folder / f"{role}.onnx", lambda _: None)
-        assert parity.max_rel < 1e-5
-    return folder
-
-
 @pytest.mark.parametrize(("count", "points"), [(1, 1), (2, 4), (9, 2)])
-def test_graphs_in_the_runtime(graphs: Path, tiny_config: SamConfig, count: int, points: int) -> None:
+def test_graphs_in_the_runtime(sam_graphs: dict[str, Path], tiny_config: SamConfig, count: int, points: int) -> None:
     """The wanted masks only, of every prompt those that are asked for."""
     spec = SamSpec(tiny_config.image_size, (tiny_config.low_res_size, tiny_config.low_res_size))
     wanted = np.random.default_rng(count).random((count, 3)) < 0.5
@@ -87,8 +76,8 @@ def test_graphs_in_the_runtime(graphs: Path, tiny_config: SamConfig, count: int,
     embeddings, coords, labels = (value.numpy() for value in prompts(tiny_config, count, points, seed=count))
     found = []
     for decoder in (
-        SplitDecoder(*(open_session(graphs / f"{role}.onnx") for role in SPLIT_DECODER), spec),
-        WholeDecoder(open_session(graphs / "decoder.onnx"), spec),
+        SplitDecoder(*(open_session(sam_graphs[role]) for role in SPLIT_DECODER), spec),
+        WholeDecoder(open_session(sam_graphs["decoder"]), spec),
     ):
         image = decoder.prepare(embeddings)
         prompted = decoder.prompt(image, coords, labels)

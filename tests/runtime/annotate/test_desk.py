@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from io import BytesIO
 from pathlib import Path
 
@@ -104,31 +103,53 @@ def test_a_stale_turn_does_nothing(desk: Desk) -> None:
         desk.picture(0)
 
 
-def test_only_one_of_many_browsers_is_first(desk: Desk, session: FakeAnnotator) -> None:
-    turn, barrier, at_work, together = desk.state().turn, threading.Barrier(6), threading.Lock(), []
+class Queue:
+    """A lock that knows how many threads wait for it."""
+
+    def __init__(self) -> None:
+        self._lock, self._changed, self._waiting = threading.Lock(), threading.Condition(), 0
+
+    def __enter__(self) -> None:
+        self._count(1)
+        self._lock.acquire()
+        self._count(-1)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _count(self, more: int) -> None:
+        with self._changed:
+            self._waiting += more
+            self._changed.notify_all()
+
+    def holds(self, waiting: int) -> bool:
+        """Wait until so many threads wait; false if that takes a minute."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._waiting == waiting, timeout=60)
+
+
+def test_only_one_of_many_browsers_is_first(
+    desk: Desk, session: FakeAnnotator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn, queue = desk.state().turn, Queue()
+    monkeypatch.setattr(desk, "_lock", queue)
+    entered: list[bool] = []
     stale: list[int] = []
 
-    def alone() -> None:
-        if not at_work.acquire(blocking=False):
-            together.append("two threads are in the session")
-            return
-        time.sleep(0.05)
-        at_work.release()
-
     def click(x: int) -> None:
-        barrier.wait()
         try:
             desk.act(states.Request(turn, states.Click(x, 5)))
         except StaleTurn:
             stale.append(x)
 
-    session.before = alone
+    # Whoever is in the session stays until all others wait for the desk.
+    session.before = lambda: entered.append(queue.holds(5))
     threads = [threading.Thread(target=click, args=(x,)) for x in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert together == []
+    assert entered == [True]
     assert len(stale) == 5
     assert len(desk.state().clicks) == 1
 

@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import fake_pipeline
 import msgspec
 import numpy as np
 import pytest
@@ -185,36 +185,38 @@ def test_a_full_disk_stops_the_run(ward: Path, tmp_path: Path, monkeypatch: pyte
         run(ward, tmp_path / "out")
 
 
-def killed_runs(ward: Path, expected: Path, tmp_path: Path, kills: int) -> None:
-    """Kill a run after random times, check every file, and resume it to the end."""
-    script = Path(__file__).parents[2] / "helpers" / "fake_pipeline.py"
-    wait = np.random.default_rng(5)
-    for number in range(kills):
-        out = tmp_path / f"killed_{number}"
-        process = subprocess.Popen([sys.executable, script, ward, out])
-        deadline = time.monotonic() + 300
-        while not (out / "results.jsonl").exists() and time.monotonic() < deadline:
-            time.sleep(0.001)
-        time.sleep(wait.uniform(0, 0.15))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+def killed_run(ward: Path, out: Path, fatal: int) -> subprocess.CompletedProcess[str]:
+    """Run a batch that kills itself at its operation of that number on files; 0 is never."""
+    command = [sys.executable, fake_pipeline.__file__, ward, out, str(fatal)]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300)
+
+
+def check_killed_runs(ward: Path, tmp_path: Path, points: Callable[[int], Iterable[int]]) -> None:
+    """Kill a run at the points that are chosen of so many, check every file, and resume it to the end."""
+    expected = tmp_path / "expected"
+    operations = int(killed_run(ward, expected, 0).stdout)
+    whole = outputs(expected)
+    assert len(whole) == 12 * len(WRITERS)
+    assert operations > 3 * len(whole)  # each is opened, synced and renamed
+    for fatal in points(operations):
+        out = tmp_path / f"killed_{fatal}"
+        assert killed_run(ward, out, fatal).returncode == -signal.SIGKILL
         for path, data in outputs(out).items():
-            assert path.endswith(".tmp") or data == outputs(expected)[path]
-        run_fake(ward, out, resume=True, seconds=0)
-        assert outputs(out) == outputs(expected)
+            assert path.endswith(".tmp") or data == whole[path]
+        run_fake(ward, out, resume=True)
+        assert outputs(out) == whole
         records = Records(out / "results.jsonl")
         records.close()
         assert {record.status for record in records.latest.values()} == {"ok"}
         assert len(records.latest) == 12
 
 
-def test_sigkill_leaves_whole_files_and_a_resumed_run_is_identical(ward: Path, tmp_path: Path) -> None:
-    run_fake(ward, tmp_path / "expected", resume=False, seconds=0)
-    assert len(outputs(tmp_path / "expected")) == 12 * len(WRITERS)
-    killed_runs(ward, tmp_path / "expected", tmp_path, kills=3)
+def test_sigkill_leaves_whole_files_and_a_resumed_run_is_identical(
+    ward: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    check_killed_runs(ward, tmp_path, lambda operations: rng.integers(1, operations + 1, 3).tolist())
 
 
 @pytest.mark.slow
-def test_sigkill_at_200_points(ward: Path, tmp_path: Path) -> None:
-    run_fake(ward, tmp_path / "expected", resume=False, seconds=0)
-    killed_runs(ward, tmp_path / "expected", tmp_path, kills=200)
+def test_sigkill_at_every_operation(ward: Path, tmp_path: Path) -> None:
+    check_killed_runs(ward, tmp_path, lambda operations: range(1, operations + 1))

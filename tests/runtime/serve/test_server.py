@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import interruptible
 import numpy as np
 import pytest
 from serve_session import FakeSession, png
@@ -47,7 +48,7 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 def served(bundle: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
     """A running server, its URL and its token."""
     command = [sys.executable, "-c", SCRIPT.format(tests=str(TESTS)), "serve", str(bundle), "--port", "0", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = interruptible.start(command, stderr=subprocess.PIPE)
     assert process.stderr is not None
     try:
         said = process.stderr.readline()

@@ -220,7 +220,9 @@ def test_the_pipeline(tensorrt_machine: Any, tmp_path: Path, rng: np.random.Gene
     gates = {"pred_iou_thresh": 0.2, "stability_score_thresh": 0.0, "box_nms_thresh": 0.95}
     options = {"points_per_side": 4, "select": "off", **gates}
     recorder, found = Recorder(size=1000), {}
-    with SossPipeline(with_settings(open_bundle(bundle), options), threads=2, wrap_session=recorder.wrap_session) as pipeline:
+    with SossPipeline(
+        with_settings(open_bundle(bundle), options), threads=2, wrap_session=recorder.wrap_session
+    ) as pipeline:
         found["cpu"] = pipeline(rgb)
     with SossPipeline(with_settings(open_bundle(bundle), options), "tensorrt", threads=2) as pipeline:
         found["tensorrt"] = pipeline(rgb)

@@ -249,7 +249,7 @@ def test_settings_that_engines_are_built_for(tiny_bundle: Path) -> None:
     manifest = with_settings(open_bundle(tiny_bundle), {"points_per_batch": 2, "tile": 64, "vote": "hard"}).manifest
     assert (manifest.masks.points_per_batch, manifest.refinement.tile, manifest.voting.vote) == (2, 64, "hard")
     assert manifest.masks.points_per_side == open_bundle(tiny_bundle).manifest.masks.points_per_side
-    with pytest.raises(BundleError, match="there is no setting points_per_batches: .*, of kind soss, has these"):
+    with pytest.raises(BundleError, match=r"there is no setting points_per_batches: .*, of kind soss, has these"):
         with_settings(open_bundle(tiny_bundle), {"points_per_batches": 2})
 
 

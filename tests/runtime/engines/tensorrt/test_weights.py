@@ -301,7 +301,7 @@ def test_settings_of_a_bundle_that_is_clicked_on(tensorrt_device: Any, clicks: P
     bundle = with_settings(open_bundle(clicks), {"click_adaptation": "C"})
     assert bundle.manifest.adaptation.click_adaptation == "C"
     assert set(EngineBuilder(bundle, BuildSettings()).roles) == {"encoder", "click_decoder"}
-    with pytest.raises(BundleError, match="there is no setting points_per_batch: .*, of kind interactive, has these"):
+    with pytest.raises(BundleError, match=r"there is no setting points_per_batch: .*, of kind interactive, has these"):
         with_settings(open_bundle(clicks), {"points_per_batch": 2})
 
 

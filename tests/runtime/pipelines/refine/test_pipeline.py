@@ -246,7 +246,7 @@ def test_settings_that_a_bundle_without_refiner_has_not(tiny_bundle: Path, soss_
         open_pipeline(soss_bundle, settings={"select": "strided:1"})
     with open_refiner(open_bundle(soss_bundle)) as refiner:  # off after SOSS, but here it was asked for
         assert refiner.settings.select == "full"
-    with pytest.raises(BundleError, match="there is no setting tiles: .*"):
+    with pytest.raises(BundleError, match=r"there is no setting tiles: .*"):
         open_refiner(with_settings(open_bundle(soss_bundle), {"tiles": 3}))
     with pytest.raises(BundleError, match=r"option not understood: .*>= 16"):
         open_refiner(with_settings(open_bundle(soss_bundle), {"select": "full", "tile": 15}))
@@ -275,5 +275,5 @@ def test_bundles_of_either_kind(refiner_bundle: Path, soss_bundle: Path, tmp_pat
     ):
         assert old in text
         (tmp_path / MANIFEST).write_text(text.replace(old, new))
-        with pytest.raises(BundleError, match="export the bundle again|kind 'sharpen', .*: update maskrt"):
+        with pytest.raises(BundleError, match=r"export the bundle again|kind 'sharpen', .*: update maskrt"):
             open_bundle(tmp_path)

@@ -233,7 +233,7 @@ def test_what_is_not_for_this_kind(two_stage: Path, tiny_bundle: Path) -> None:
         SossPipeline(bundle)
     with pytest.raises(BundleError, match="no refiner: export one"):
         open_refiner(bundle)
-    with pytest.raises(BundleError, match="of kind soss and holds .*; this needs a two-stage segmenter"):
+    with pytest.raises(BundleError, match=r"of kind soss and holds .*; this needs a two-stage segmenter"):
         TwoStagePipeline(open_bundle(tiny_bundle))
     assert open_bundle(tiny_bundle).manifest.two_stage_specs is None
 
