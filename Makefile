@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test slow check bench demo-models demo-bundle demo-unets demo-two-stage demo-clicks demo-interactive clean
+.PHONY: demo test slow check bench demo-models demo-bundle demo-unets demo-two-stage demo-clicks demo-interactive docs clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/maskrt demo --out out/demo
@@ -115,8 +115,12 @@ demo-interactive: .venv/ready
 	    --sam custom:export/demo/weights/sam_clicks.safetensors \
 	    --note "Demo models, trained on drawn scenes only: no claim about real images."
 
+# The site goes to out/site; a broken link or a page that is in no menu is an error.
+docs: .venv-docs/ready
+	.venv-docs/bin/mkdocs build --strict
+
 clean:
-	rm -rf .venv .venv-demo out build dist
+	rm -rf .venv .venv-demo .venv-docs out build dist
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -128,4 +132,9 @@ clean:
 .venv-demo/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-demo
 	.venv-demo/bin/python -m pip install -q -e ".[cpu,demo]"
+	touch $@
+
+.venv-docs/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install -q -e ".[cpu,docs]"
 	touch $@

@@ -227,6 +227,7 @@ def test_eval_scores_a_refiner(run: Run, folders: Path, sure_refiner_bundle: Pat
     assert (report["images"], report["decoded_fraction"]) == (0, None)
 
 
+@pytest.mark.export
 def test_export(run: Run, crm_spec: str, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     code, told, err = run(

@@ -1,6 +1,7 @@
 """`maskrt run` on a bundle of tiny networks: everything a folder of pictures can do to it."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -184,7 +185,6 @@ def test_a_region_per_image(run: Run, tmp_path: Path) -> None:
         (("--roi", "1,2"), 2, "expected X,Y,WIDTH,HEIGHT"),
         (("--roi", "0,0,5,5", "--roi-from", "."), 2, "exclude each other"),
         (("--roi-from", "nowhere"), 2, "nowhere: no such folder"),
-        (("--set", "points=3"), 2, "there is no setting points"),
         (("--set", "vote=loud"), 2, "Invalid enum value 'loud'"),
         (("--set", "target=2"), 2, "target 2 is not one of 2 classes"),
         (("--write", "mask,video"), 2, "cannot write video; maskrt writes: mask"),
@@ -199,6 +199,17 @@ def test_options_that_cannot_be_used(
     assert (found, out) == (code, "")
     assert message in err
     assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_setting_lists_those_of_the_bundle(run: Run, ward: Path, tmp_path: Path) -> None:
+    found, out, err = run("--set", "points=3")
+    assert (found, out) == (2, "")
+    first, *known = err.splitlines()
+    assert "there is no setting points" in first
+    assert len(known) > 10
+    assert all(re.fullmatch(r"  [a-z_]+=\S+: \S.*", line) for line in known), known
+    assert any(line.startswith("  points_per_side=4: ") for line in known)
     assert not (tmp_path / "out").exists()
 
 

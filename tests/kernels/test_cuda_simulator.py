@@ -69,6 +69,7 @@ def test_asking_for_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_nobody_imports_it_unasked() -> None:
-    code = "import sys, maskrt.kernels.sets, maskrt.runtime.pipelines.soss.pipeline; print([m for m in sys.modules if m == 'numba.cuda'])"
+    modules = "maskrt.kernels.sets, maskrt.runtime.pipelines.soss.pipeline"
+    code = f"import sys, {modules}; print([m for m in sys.modules if m == 'numba.cuda'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -26,7 +26,7 @@ def command(
     out: Annotated[Path, typer.Option("--out", help="Folder for the results, new or empty.")],
     write: Annotated[
         str,
-        typer.Option(help="Files to write: mask, overlay, segments, probability, label. overlay contains the image."),
+        typer.Option(help="Files to write: mask, overlay, segments, probability, label. overlay holds the image."),
     ] = "mask",
     roi: Region = None,
     roi_from: RegionFrom = None,

@@ -12,6 +12,7 @@ from maskrt.benchmarks.harness.report_json import CaseReport
 from maskrt.runtime.errors import InputError
 
 
+@pytest.mark.bench
 def test_every_contestant_and_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adaptation_case, "_configs", lambda: {"demo": TINY})
     found = run_case("adaptation", BenchOptions(pairs=2, warmup=0, threads=1), lambda _: None)

@@ -8,6 +8,8 @@ import pytest
 
 from maskrt.benchmarks.reports.demo import BUNDLE
 
+pytestmark = pytest.mark.bench
+
 WORK = """
 import json, sys
 import numpy as np

@@ -11,6 +11,8 @@ from maskrt.benchmarks.cases import decoder_case, masks_case, precision_case, so
 from maskrt.benchmarks.harness import measure
 from maskrt.benchmarks.harness.registry import BenchOptions, run_case
 
+pytestmark = pytest.mark.bench
+
 OPTIONS = BenchOptions(size="tiny", pairs=1, warmup=0, points_per_side=8, threads=1)
 
 

@@ -170,6 +170,7 @@ def test_scores_where_the_models_mean_something(models: RefineModels) -> None:
     assert (full.iou, full.mba, full.decoded_fraction) == (None, None, 1.0)
 
 
+@pytest.mark.bench
 def test_the_whole_case(models: RefineModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every contestant once, in workers of their own, which get scene and models as data."""
     monkeypatch.setattr(measure, "SETTLE_S", 0.0)

@@ -48,6 +48,7 @@ def replace_thresholds(settings: MasksSpec, pred_iou: float, stability: float) -
     return msgspec.structs.replace(settings, pred_iou_thresh=pred_iou, stability_score_thresh=stability)
 
 
+@pytest.mark.bench
 def test_the_whole_case(tiny_models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "SETTLE_S", 0.0)
     monkeypatch.setattr(soss_case, "HELD_OUT_SCENES", 2)
@@ -79,6 +80,7 @@ def test_the_whole_case(tiny_models: Models, tmp_path: Path, monkeypatch: pytest
     assert read_report(tmp_path / "soss.json") == report
 
 
+@pytest.mark.bench
 def test_guided_prompts_are_measured_as_asked(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The grid first, which is what the ratio is of, and both with the case's own points and threads."""
     given: dict[str, dict[str, Any]] = {}
@@ -109,6 +111,7 @@ def _own_threads() -> Iterator[None]:
     cv2.setNumThreads(before[1])
 
 
+@pytest.mark.bench
 @pytest.mark.usefixtures("_own_threads")
 def test_the_onnxruntime_loop_gives_upstreams_masks(tiny_models: Models, tmp_path: Path) -> None:
     """The peer must do the whole work, or its time means nothing."""
@@ -122,6 +125,7 @@ def test_the_onnxruntime_loop_gives_upstreams_masks(tiny_models: Models, tmp_pat
     assert (label == same_label).all()
 
 
+@pytest.mark.bench
 def test_models_are_kept_and_checked(tiny_models: Models, rgb: np.ndarray) -> None:
     folder = tiny_models.bundle.parent
     before = (tiny_models.bundle / "encoder.onnx").stat().st_mtime_ns

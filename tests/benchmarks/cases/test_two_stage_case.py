@@ -73,6 +73,7 @@ def test_a_row_has_the_mean_of_its_frames(bundle: Bundle, rng: np.random.Generat
     assert row.gflops == pytest.approx((flops_of(64, 64) + 2 * high + flops_of(32, 64) + 4 * high) / 2e9)
 
 
+@pytest.mark.bench
 def test_the_case(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def small(first_seed: int, count: int, file: Path) -> Recording:
         return draw_recording(first_seed, count, file, SIZE_WH)

@@ -35,6 +35,7 @@ def setup(tiny_bundle: Path, tmp_path: Path) -> Setup:
     return Setup(tiny_bundle, draw_recording(7, 3, tmp_path / "frames.npy", SIZE_WH), "cpu", 1)
 
 
+@pytest.mark.bench
 def test_throughput(options: BenchOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines: list[str] = []
     report = run_case("throughput", options, lines.append)
@@ -58,6 +59,7 @@ def test_throughput(options: BenchOptions, tmp_path: Path, capsys: pytest.Captur
     assert "frames/s" in capsys.readouterr().out
 
 
+@pytest.mark.bench
 def test_batches(options: BenchOptions, capsys: pytest.CaptureFixture[str]) -> None:
     options = replace(options, processes=(), streams=(1, 2), batch=(1, 2), frames=5)
     report = run_case("throughput", options, lambda _: None)
@@ -90,6 +92,7 @@ def test_what_is_measured(given: dict[str, tuple[int, ...]], expected: tuple[thr
     assert throughput_case.asked(BenchOptions(**given)) == expected
 
 
+@pytest.mark.bench
 def test_latency(options: BenchOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = replace(options, pairs=4, providers=("cpu", "openvino"))
     report = run_case("latency", options, lambda _: None)

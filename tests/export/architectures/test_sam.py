@@ -66,6 +66,7 @@ def test_no_control_flow_and_no_notes(encoder_file: Path, decoder_file: Path) ->
         assert str(Path(__file__).parents[3]).encode() not in file.read_bytes()
 
 
+@pytest.mark.export
 def test_resnet_encoder(tmp_path: Path, resnet_config: SamConfig, write_sam: SamWriter) -> None:
     sam, config = read_sam(write_sam(tmp_path, resnet_config))
     assert config == resnet_config
@@ -88,6 +89,7 @@ def test_a_resnet_encoder_starts_from_a_segmenter(resnet_config: SamConfig) -> N
     assert {key.partition(".")[0] for key in missing} == {"fine", "coarse", "rows", "columns", "neck"}
 
 
+@pytest.mark.export
 def test_an_embedding_of_another_size_is_refused(tmp_path: Path, resnet_config: SamConfig) -> None:
     sam = build_sam(resnet_config)
     wrong = msgspec.structs.replace(resnet_config, prompt_dim=64)

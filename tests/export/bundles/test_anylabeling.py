@@ -16,6 +16,8 @@ from maskrt.export.graph_tools.fitness import findings
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import InputError
 
+pytestmark = pytest.mark.export
+
 TOLERANCE = 1e-4  # resizing twice to sizes known at run time: ONNX Runtime's coordinates are float32
 
 

@@ -18,6 +18,8 @@ from maskrt.export.bundles.segmenters import SEGMENTERS
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import BundleError, InputError
 
+pytestmark = pytest.mark.export
+
 HW = (32, 48)
 
 

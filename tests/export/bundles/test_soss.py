@@ -34,6 +34,8 @@ from maskrt.runtime.errors import BundleError, CheckpointError, ExportError, Inp
 from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, SplitDecoder
 
+pytestmark = pytest.mark.export
+
 HW = (64, 96)
 
 

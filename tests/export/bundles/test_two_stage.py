@@ -28,6 +28,8 @@ from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec
 from maskrt.runtime.errors import CheckpointError, ExportError, InputError
 from maskrt.runtime.kinds.open import open_pipeline
 
+pytestmark = pytest.mark.export
+
 SIZE, PATCHES = 256, PatchSelectionSpec(patches=4)
 # Of the public code, from a checkpoint that its training would write, width 64 and three channels.
 PUBLIC = {

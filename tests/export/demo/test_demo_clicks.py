@@ -229,6 +229,7 @@ def test_the_single_mask_starts_as_one_of_the_three(first):
     assert train_clicks.most_chosen(sam, drawn) in (1, 2, 3)
 
 
+@pytest.mark.export
 def test_everything_learns_but_the_batch_statistics(rng, monkeypatch):
     sam, _ = tiny_sam()
     drawn, seconds, saved = draw_batch(SceneViews([scene()], SIZE), ["body", "sheet", "toy"], 2, 4, (0, 0)), count(), []
@@ -275,6 +276,7 @@ def test_the_answer_is_chosen_as_the_runtime_does(monkeypatch, rng):
     assert not second.logits.any()
 
 
+@pytest.mark.export
 def test_training_writes_a_sam_that_loads(tmp_path, monkeypatch):
     sam, config = tiny_sam()
     save_half(sam, tmp_path / "sam.safetensors")

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from maskrt.export.graph_tools import graph
 from maskrt.runtime.errors import ExportError
 
+pytestmark = pytest.mark.export
+
 
 class Scale(nn.Module):
     """Returns another answer at every call after the first ones, as a graph that came out wrong would."""

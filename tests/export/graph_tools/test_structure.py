@@ -126,6 +126,7 @@ def test_entries_have_it(tmp_path: Path) -> None:
     assert model_entry(archive, "sam", archive, None).structure_sha256 == ""
 
 
+@pytest.mark.export
 def test_sam_decoders_of_two_checkpoints(tmp_path: Path, tiny_config: Any, scrambled: Callable[..., Any]) -> None:
     """As the exporter writes them: what is refitted after a decoder has learnt."""
     found: list[dict[str, tuple[str, str]]] = []

@@ -181,6 +181,7 @@ def test_ports(decoder_file: Path) -> None:
         }
 
 
+@pytest.mark.export
 def test_export_twice_gives_the_same_bytes(
     decoder_file: Path, small_sam: Any, tiny_config: SamConfig, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ def test_a_part_is_what_the_whole_says(rows: Sequence[int], columns: Sequence[in
         torch.testing.assert_close(part, whole, rtol=1e-5, atol=1e-5 * float(whole.abs().max()))
 
 
+@pytest.mark.export
 def test_the_exported_gradient_is_autograds(tmp_path: Path) -> None:
     """Of every grid; after the first step the first moment is a tenth of the gradient."""
     torch.manual_seed(0)
