@@ -28,11 +28,11 @@ def open_pipeline(
         bundle: the bundle's folder, or what open_bundle returned for it.
         provider: "cpu", "cuda", "ort-tensorrt", "openvino", or "openvino-bf16", whose answer differs a little; "cuda:1"
             is the second GPU; "tensorrt" runs the engines of maskrt build. An absent one raises, nothing falls back.
-        threads: of a network or a kernel while it runs; None leaves the choice to each.
+        threads: threads that each network and kernel may use; None leaves the choice to each.
         kernels: "cpu", or "cuda" for an NVIDIA GPU; the answer is the same.
-        precision: "fp32", or one that maskrt export precisions put into the bundle; None is the opened bundle's own,
-            "fp32" for a folder.
-        settings: override the bundle's, as {"points_per_side": 20}.
+        precision: "fp32", or one that maskrt export precisions put into the bundle. None is the precision that the
+            bundle was opened in, "fp32" for a folder.
+        settings: values in place of the bundle's, such as {"points_per_side": 20}.
         wrap_session: is given the role and the session of every network, and returns what the pipeline uses instead.
 
     Raises:

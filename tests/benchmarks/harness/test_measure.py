@@ -35,7 +35,7 @@ def test_rows_ratios_and_values() -> None:
 
 def test_a_team_is_as_slow_as_its_last_member() -> None:
     team = [Timed(0.01, ballast_mb=100), Timed(0.06, ballast_mb=100)]
-    measured = run_pairs({"ours": Timed(0.0), "team": team, "team of one": team[:1]}, 2, 1)
+    measured = run_pairs({"ours": Timed(0.01), "team": team, "team of one": team[:1]}, 2, 1)
     ours, both, one = measured.rows
     assert (both.median_s, one.median_s) == pytest.approx((0.06, 0.01))
     first, second = measured.values["team"]
