@@ -2,16 +2,30 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test slow check bench demo-models demo-bundle demo-unets demo-two-stage demo-clicks demo-interactive docs clean
+.PHONY: demo test test-all test-rest slow coverage check bench demo-models demo-bundle demo-unets demo-two-stage demo-clicks demo-interactive docs clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/maskrt demo --out out/demo
 
+# The tests that need no new export, no whole benchmark case and no browser: pyproject.toml deselects the others. What
+# PyTorch exports for them is made once, into .test-cache.
+PYTEST = $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal --durations 25
 test: .venv/ready
-	$(BIN)/pytest
+	$(PYTEST)
+
+# The others too; test-rest is the difference. Tests that click in a browser are skipped where Chromium is missing.
+test-all: .venv/ready
+	$(PYTEST) -m "not slow and not gpu"
+
+test-rest: .venv/ready
+	$(PYTEST) -m "(export or bench or browser or docs) and not slow and not gpu"
 
 slow: .venv/ready
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow --durations 25
+
+# The bodies of Numba kernels are compiled and never count, unless NUMBA_DISABLE_JIT=1 is set.
+coverage: .venv/ready
+	$(PYTEST) --cov maskrt.runtime --cov maskrt.kernels --cov maskrt.cli --cov-report term --cov-report html
 
 check: .venv/ready
 	$(BIN)/ruff check .
@@ -120,7 +134,7 @@ docs: .venv-docs/ready
 	.venv-docs/bin/mkdocs build --strict
 
 clean:
-	rm -rf .venv .venv-demo .venv-docs out build dist
+	rm -rf .venv .venv-demo .venv-docs .test-cache out build dist
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -118,7 +118,7 @@ def test_frames_come_one_after_the_other_and_again(setup: Setup, monkeypatch: py
             assert roi in setup.recording.rois
             return type("Result", (), {"timings_ms": {"all": 1.0}})
 
-    monkeypatch.setattr("maskrt.runtime.kinds.open.open_pipeline", lambda *_: Pipeline())
+    monkeypatch.setattr("maskrt.runtime.kinds.open.open_pipeline", lambda *_, **__: Pipeline())
     iterate = FrameByFrame(setup)()
     assert [iterate() for _ in range(4)] == [({"all": 1.0}, None)] * 4
     assert all((seen[0] == seen[3]).ravel())

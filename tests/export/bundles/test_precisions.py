@@ -16,6 +16,7 @@ from maskrt.export.bundles import precisions
 from maskrt.export.bundles.precisions import export_precisions
 from maskrt.export.graph_tools.structure import structure_sha256
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
+from maskrt.runtime.bundle.manifest import SCHEMA
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.evaluation.answers import Calibration
 from maskrt.runtime.kinds.open import open_pipeline
@@ -45,7 +46,7 @@ def test_what_is_written(lower: tuple[Path, list[str]], tiny_bundle: Path) -> No
     out, lines = lower
     manifest, before = open_bundle(out).manifest, open_bundle(tiny_bundle).manifest
     assert manifest.models == before.models
-    assert (manifest.schema, manifest.segmenter, manifest.masks) == (3, before.segmenter, before.masks)
+    assert (manifest.schema, manifest.segmenter, manifest.masks) == (SCHEMA, before.segmenter, before.masks)
     names = {"segmenter.onnx", "encoder.onnx", "decoder.onnx", MANIFEST, "segmenter.int8.onnx"}
     names |= {"segmenter.fp16.onnx", "encoder.fp16.onnx", "decoder.fp16.onnx"}
     assert {path.name for path in out.iterdir()} == names
@@ -91,7 +92,7 @@ def test_measured_is_what_runs(lower: tuple[Path, list[str]], ward: Path) -> Non
 
 
 def test_one_more_precision_and_one_anew(lower: tuple[Path, list[str]], ward: Path, tmp_path: Path) -> None:
-    first = export_precisions(lower[0], tmp_path / "a", ["fp16"], Calibration(str(ward)), keep_on_device=["decoder"])
+    first = export_precisions(lower[0], tmp_path / "a", ["fp16"], Calibration(str(ward)), keep=["decoder"])
     assert first.manifest.precisions["int8"] == open_bundle(lower[0]).manifest.precisions["int8"]
     assert first.manifest.precisions["fp16"].float32 == ("decoder",)
     assert not (first.path / "decoder.fp16.onnx").exists()
@@ -115,9 +116,7 @@ def test_what_loses_too_much_is_refused(
         export_precisions(tiny_bundle, tmp_path / "out", ["fp16"], Calibration(str(ward)))
     assert "the tolerance 0.98; leave graphs in float32 (--keep segmenter, which is off by" in str(error.value)
     assert not list(tmp_path.iterdir())
-    kept = export_precisions(
-        tiny_bundle, tmp_path / "kept", ["fp16"], Calibration(str(ward)), keep_on_device=["segmenter"]
-    )
+    kept = export_precisions(tiny_bundle, tmp_path / "kept", ["fp16"], Calibration(str(ward)), keep=["segmenter"])
     assert kept.manifest.precisions["fp16"].agreement["soss"].mean_iou == 1
     loose = export_precisions(tiny_bundle, tmp_path / "loose", ["fp16"], Calibration(str(ward)), tolerance=0)
     assert loose.manifest.precisions["fp16"].agreement["soss"].worst_iou < 0.98
@@ -181,7 +180,7 @@ def test_options(
     tiny_bundle: Path, ward: Path, tmp_path: Path, names: list[str], keep: list[str], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        export_precisions(tiny_bundle, tmp_path / "out", names, Calibration(str(ward)), keep_on_device=keep)
+        export_precisions(tiny_bundle, tmp_path / "out", names, Calibration(str(ward)), keep=keep)
     assert not (tmp_path / "out").exists()
 
 

@@ -91,7 +91,7 @@ def test_bundles_that_will_not_do(stages: Path, tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="1 class names given"):
         write(stages, ("a",))
-    with pytest.raises(BundleError, match="is no two-stage segmenter"):
+    with pytest.raises(BundleError, match=r"of kind soss and holds .*; this needs a two-stage segmenter"):
         write(write_tiny_bundle(tmp_path / "soss"))
     with pytest.raises(BundleError, match="is not a bundle"):
         write(tmp_path / "nothing")
