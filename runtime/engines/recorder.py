@@ -12,15 +12,17 @@ import numpy as np
 from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.engines.device_tensor import DeviceTensor, Tensor
 from maskrt.runtime.engines.session import Array, Session
+from maskrt.runtime.errors import NetworkError
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a session: name -> array, and how long it took, in seconds."""
+    """One run of a session: name -> array, how long it took, in seconds, and its error, where there are no outputs."""
 
     feeds: dict[str, Array]
     outputs: dict[str, Array]
     seconds: float = 0.0
+    error: str | None = None
 
 
 class Recorder:
@@ -42,6 +44,8 @@ class Recorder:
 
     def add(self, role: str, run: Run) -> None:
         """Add a run by reservoir sampling: the n-th run takes a kept one's place with probability size / n."""
+        if run.error is not None:  # it has no outputs to compare with
+            return
         with self._lock:
             self._seen[role] += 1
             if len(self.runs[role]) < self._size:
@@ -79,12 +83,16 @@ class _RecordedSession(Closeable):
     def run(
         self, feeds: Mapping[str, Tensor], check: Collection[str] | None = None, *, keep_on_device: Collection[str] = ()
     ) -> dict[str, Any]:
-        """Run the session, and record the run; see Session.
+        """Run the session, and record the run, also where it fails; see Session.
 
         What stays on a device is copied for the record, since its memory is soon used again.
         """
         start = time.perf_counter()
-        outputs = self._session.run(feeds, check, keep_on_device=keep_on_device)
+        try:
+            outputs = self._session.run(feeds, check, keep_on_device=keep_on_device)
+        except NetworkError as error:
+            self._sink.add(self._role, Run(_on_host(feeds), {}, time.perf_counter() - start, str(error)))
+            raise
         seconds = time.perf_counter() - start
         self._sink.add(self._role, Run(_on_host(feeds), _on_host(outputs), seconds))
         return outputs

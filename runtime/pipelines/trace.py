@@ -1,7 +1,7 @@
 """Traces, which show where a mask goes wrong: a folder for every frame with what each network took and gave.
 
-DIR/FRAME/index.json      every run of a network in order: role, shapes, value ranges, seconds; the frame's timings, and
-                          its error where it has one
+DIR/FRAME/index.json      every run of a network in order: role, shapes, value ranges, seconds, error; the frame's
+                          timings, and its error where it has one
 DIR/FRAME/ROLE-001.npz    the arrays of the first runs of each network: `in.NAME` and `out.NAME`
 DIR/FRAME/input.png       the region of interest as the pipeline saw it
 DIR/FRAME/result.npz      mask, label, probability
@@ -42,12 +42,13 @@ class ArraySummary(msgspec.Struct, frozen=True):
 
 
 class RunSummary(msgspec.Struct, frozen=True):
-    """The summary of one run of a network; file: its arrays, None if they are not kept."""
+    """The summary of one run of a network; file: its arrays, None if they are not kept; error: None if it went well."""
 
     role: str
     number: int
     file: str | None
     seconds: float
+    error: str | None
     inputs: dict[str, ArraySummary]
     outputs: dict[str, ArraySummary]
 
@@ -106,7 +107,7 @@ class Tracer:
             self._write(file, arrays)
         inputs, outputs = ({name: summary(value) for name, value in side.items()} for side in (run.feeds, run.outputs))
         with self._lock:
-            self._runs.append(RunSummary(role, number, file, round(run.seconds, 6), inputs, outputs))
+            self._runs.append(RunSummary(role, number, file, round(run.seconds, 6), run.error, inputs, outputs))
 
     def end(self, view: View | None, found: Result | MaskrtError) -> None:
         """Write the frame's picture, its result and index.json.
@@ -148,12 +149,16 @@ class TracedPipeline:
 
     def _traced(self, frame: Frame | NDArray[np.uint8], roi: Roi | None) -> Any:
         named = frame if isinstance(frame, Frame) else Frame(frame)
-        self._tracer.begin(named.name)
-        found = self._pipeline.batch([named], [roi])[0]
         try:
             view = view_of(named, roi)
         except InputError:
             view = None
+        self._tracer.begin(named.name)
+        try:
+            found = self._pipeline.batch([named], [roi])[0]
+        except MaskrtError as error:  # it ends the whole run, and is what the trace is to show
+            self._tracer.end(view, error)
+            raise
         self._tracer.end(view, found)
         return found
 
