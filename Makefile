@@ -37,7 +37,7 @@ check: .venv/ready
 CLICKS = $(BIN)/maskrt eval-interactive export/demo/interactive out/novel/images --truth out/novel/truth \
     --set learning_rate=1e-4 --set mask_learning_rate=1e-5 --set erosions=25
 
-# Measures, then writes README's tables: two hours on two quiet cores, most of it PyTorch at the published sizes.
+# Measures, then writes the tables of README and docs: two hours on two quiet cores, most of it PyTorch at the published sizes.
 bench: .venv/ready
 	$(BIN)/maskrt bench soss --size demo --pairs 3 --json benchmarks/results/soss-demo.json
 	$(BIN)/maskrt bench decoder --size demo --pairs 2 --json benchmarks/results/decoder-demo.json
@@ -69,8 +69,8 @@ bench: .venv/ready
 	$(CLICKS) --out out/novel-clicks --failed give-up --table --json benchmarks/results/clicks.json
 	$(CLICKS) --out out/novel-accepted --configs none,R+E+x,E,R+U+x --limits 20@85 \
 	    --json benchmarks/results/clicks-accepted.json
-	$(BIN)/maskrt bench latency --pairs 100 --provider cpu,openvino --json benchmarks/results/latency.json
-	$(BIN)/maskrt bench throughput --pairs 3 --json benchmarks/results/throughput.json
+	$(BIN)/maskrt bench latency --frames 8 --pairs 100 --provider cpu,openvino --json benchmarks/results/latency.json
+	$(BIN)/maskrt bench throughput --frames 8 --pairs 3 --json benchmarks/results/throughput.json
 	$(BIN)/python -m maskrt.benchmarks.harness.tables
 
 # Trains the demo models again from nothing: five hours, by the times set. As in the field, SAM learns for longer than

@@ -17,13 +17,17 @@ def checked_roi(rgb: NDArray[np.uint8], roi: Roi | None) -> Roi:
     """Check the ROI and return it, or the whole frame for None.
 
     Raises:
-        InputError: the frame is not uint8 [H, W, 3], or the ROI is empty or leaves the frame.
+        InputError: the frame is not uint8 [H, W, 3], or the ROI is not four integers, is empty or leaves the frame.
     """
+    if not isinstance(rgb, np.ndarray):
+        raise InputError(f"expected an RGB frame, uint8 [H, W, 3], got {type(rgb).__name__}")
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
         raise InputError(f"expected an RGB frame, uint8 [H, W, 3], got {rgb.dtype} {list(rgb.shape)}")
     height, width = rgb.shape[:2]
     if roi is None:
         return 0, 0, width, height
+    if len(roi) != 4 or not all(isinstance(value, int | np.integer) for value in roi):
+        raise InputError(f"ROI {roi}: expected four integers, x, y, width and height in pixels")
     x, y, w, h = roi
     if w < 1 or h < 1 or x < 0 or y < 0 or x + w > width or y + h > height:
         raise InputError(f"ROI x={x} y={y} width={w} height={h} does not lie in the {width} x {height} frame")

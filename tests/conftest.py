@@ -273,6 +273,20 @@ def sure_refiner_bundle(sure_crm_spec: str) -> Path:
     return Path(sure_crm_spec.partition(":")[2]).parent / "bundle"
 
 
+@pytest.fixture(scope="session")
+def tiny_bundles(
+    tiny_bundle: Path,
+    refiner_bundle: Path,
+    tiny_interactive: tuple[Path, tuple[str, ...]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Path]:
+    """Kind -> a bundle of that kind; do not change them in place."""
+    from tiny_two_stage import write_tiny_two_stage
+
+    two_stage = write_tiny_two_stage(tmp_path_factory.mktemp("bundles") / "two_stage")
+    return {"soss": tiny_bundle, "refine": refiner_bundle, "two_stage": two_stage, "interactive": tiny_interactive[0]}
+
+
 @contextmanager
 def _standin(version: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """`tensorrt` of a version, and CUDA, on a stand-in's GPU, on which nothing may be left in the end."""

@@ -1,4 +1,4 @@
-"""What is shipped: links that resolve, a wheel with every module, a runtime that needs nothing of the export side."""
+"""The shipped project: links that resolve, a wheel with every module, a runtime without the export side."""
 
 import shutil
 import subprocess
@@ -109,7 +109,7 @@ def test_the_wheel_holds_every_module(tmp_path: Path) -> None:
     for path in source_files():
         (copy / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / path, copy / path, follow_symlinks=False)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, copy]
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(copy)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = tmp_path.glob("*.whl")

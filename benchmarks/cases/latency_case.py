@@ -15,7 +15,7 @@ from maskrt.benchmarks.harness.measure import Row, run_pairs
 from maskrt.benchmarks.harness.recording import FrameByFrame, Setup, draw_recording
 from maskrt.benchmarks.harness.registry import BenchOptions
 from maskrt.benchmarks.harness.report_json import CaseReport, environment, total
-from maskrt.benchmarks.reports.demo import BUNDLE, HELD_OUT
+from maskrt.benchmarks.reports.demo import HELD_OUT, demo_bundle
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.bundle.manifest import SossManifest
 from maskrt.runtime.cpus import usable_cpus
@@ -36,7 +36,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
     require(NEEDS)
     if not options.providers:
         raise InputError("latency needs a provider: --provider cpu")
-    bundle = options.bundle or BUNDLE
+    bundle = options.bundle or demo_bundle()
     open_bundle(bundle).expect(SossManifest)
     with TemporaryDirectory(prefix="maskrt-bench-") as folder:
         recording = draw_recording(HELD_OUT, options.frames, Path(folder) / "frames.npy")

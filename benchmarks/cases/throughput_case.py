@@ -19,7 +19,7 @@ from maskrt.benchmarks.harness.measure import Measured, Spread, run_pairs
 from maskrt.benchmarks.harness.recording import Labels, Recording, Setup, Share, draw_recording, of_one_size
 from maskrt.benchmarks.harness.registry import BenchOptions
 from maskrt.benchmarks.harness.report_json import CaseReport, EqualityCounts, environment, total
-from maskrt.benchmarks.reports.demo import BUNDLE, HELD_OUT
+from maskrt.benchmarks.reports.demo import HELD_OUT, demo_bundle
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.bundle.manifest import SossManifest
 from maskrt.runtime.cpus import usable_cpus
@@ -44,7 +44,7 @@ def run(options: BenchOptions, report: Report) -> CaseReport:
         WorkerError: the provider is not there, or failed.
     """
     require(NEEDS)
-    bundle = options.bundle or BUNDLE
+    bundle = options.bundle or demo_bundle()
     open_bundle(bundle).expect(SossManifest)
     check(options)
     with TemporaryDirectory(prefix="maskrt-bench-") as folder:

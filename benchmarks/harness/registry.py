@@ -45,7 +45,7 @@ class BenchOptions:
     pictures: tuple[str, ...] = ("2k",)
     sides: tuple[str, ...] = ()
     bundle: Path | None = None
-    frames: int = 8
+    frames: int = 4
     providers: tuple[str, ...] = ("cpu",)
     processes: tuple[int, ...] = ()
     streams: tuple[int, ...] = ()

@@ -14,6 +14,7 @@ from maskrt.benchmarks.reports.demo_report import DemoReport, write_report
 from maskrt.benchmarks.scenes.bedside import draw_scene
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.compare import MethodsComparison, Scores, compare_methods
 from maskrt.runtime.evaluation.figures import comparison, row, stack
 from maskrt.runtime.files import write_bytes
@@ -27,6 +28,20 @@ HELD_OUT = 900_000  # the training scenes have the seeds 100,000 to 102,879
 
 # The demo SAM has never seen a photograph. It is so unsure of them that the bundle's own gates let nothing through.
 PHOTOGRAPH_GATES = {"pred_iou_thresh": 0.5, "stability_score_thresh": 0.7}
+
+
+def demo_bundle() -> Path:
+    """Return the folder of the demo bundle.
+
+    Raises:
+        InputError: this installation has no demo models, which are too large for a wheel.
+    """
+    if not any(BUNDLE.glob("*.onnx")):
+        raise InputError(
+            "this installation has no demo models: install from a checkout with pip install -e '.[cpu,demo]', "
+            "or name a bundle with --bundle"
+        )
+    return BUNDLE
 
 
 @dataclass

@@ -141,6 +141,8 @@ def _read_manifest(folder: Path) -> Manifest:
     schema, kind = raw.get("schema"), raw.get("kind")
     if isinstance(schema, int) and schema > SCHEMA:
         raise BundleError(f"{file} has schema {schema}, this maskrt reads up to {SCHEMA}: update maskrt")
+    if isinstance(schema, int) and schema < 1:
+        raise BundleError(f"{file} has schema {schema}, which there never was: export the bundle again")
     if not isinstance(kind, str):
         raise BundleError(f"{file} does not name a kind: export the bundle again")
     if kind not in MANIFESTS:

@@ -101,8 +101,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     such a bundle is and which command takes it.
     """
 
-    holds: ClassVar[str] = "a bundle"
-    used_with: ClassVar[str] = "maskrt run"
+    holds: ClassVar[str] = "networks of its own kind"
+    used_with: ClassVar[str] = "the program that made it"
 
     schema: int
     maskrt: str

@@ -1,5 +1,6 @@
 """Settings of a bundle: which there are, what they mean, and how a user overrides them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from types import UnionType
@@ -58,11 +59,14 @@ def with_overrides(spec: SpecT, overrides: Mapping[str, Any]) -> SpecT:
     Raises:
         BundleError: an unknown field, or a value of the wrong type.
     """
+    for name, value in overrides.items():  # a file cannot hold them: JSON has no such numbers
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BundleError(f"setting not understood: {name}={value}: give a finite number")
     try:
         return msgspec.convert(msgspec.to_builtins(spec) | dict(overrides), type(spec))
     except msgspec.ValidationError as error:
         known = ", ".join(field.name for field in msgspec.structs.fields(spec))
-        raise BundleError(f"option not understood: {error}; known: {known}") from error
+        raise BundleError(f"setting not understood: {error}; there are: {known}") from error
 
 
 def setting_lines(sections: Mapping[str, msgspec.Struct]) -> list[str]:

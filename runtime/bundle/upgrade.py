@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from maskrt.runtime.errors import BundleError
+
 # Kind -> section: its name in schema 1 to 3 -> its name today.
 SECTIONS = {
     "soss": {"selection": "patch_selection", "refine": "refinement"},
@@ -14,7 +16,11 @@ PATCH_SELECTION = {"undecided": "uncertainty"}
 
 
 def upgraded(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a bundle.json of schema 1 to 3 under the names of schema 4; the values stay."""
+    """Return the content of a bundle.json of schema 1 to 3 under the names of schema 4; the values stay.
+
+    Raises:
+        BundleError: it has a field twice, under its old name and its new one.
+    """
     found: dict[str, Any] = _renamed(raw, SECTIONS.get(str(raw.get("kind")), {}))
     models = found.get("models")
     if isinstance(models, dict):
@@ -25,4 +31,8 @@ def upgraded(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(fields: Any, names: dict[str, str]) -> Any:
-    return {names.get(name, name): value for name, value in fields.items()} if isinstance(fields, dict) else fields
+    if not isinstance(fields, dict):
+        return fields
+    if twice := [f"{old} and {new}" for old, new in names.items() if old in fields and new in fields]:
+        raise BundleError(f"bundle.json has both {', '.join(twice)}, which are one field: export the bundle again")
+    return {names.get(name, name): value for name, value in fields.items()}

@@ -23,6 +23,7 @@ from maskrt.runtime.engines.tensorrt.store import (
     write_private,
 )
 from maskrt.runtime.errors import BundleError, InputError, NetworkError
+from maskrt.runtime.kinds.table import kind_of
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER
 
 Tell = Callable[[str, int, int], None]  # phase, steps done, steps in all
@@ -30,7 +31,6 @@ Tell = Callable[[str, int, int], None]  # phase, steps done, steps in all
 REFIT = "REFIT"  # the builder's flag for engines that can get new weights; it leaves fewer kernels to choose from
 # Roles that are trained further, or learn while they are used; the rest of SAM stays as it is.
 REFITTABLE = ("decoder", *SPLIT_DECODER, "click_decoder")
-NOT_BUILT = ("step",)  # it changes weights, so they are its inputs, while an engine holds its weights as constants
 # Versions whose engines with REFIT may be wrong even before a refit: a bias of a matrix product may be lost.
 # Source: TensorRT 11.3.0's documentation, "Refitting an Engine".
 UNSOUND_REFIT = ("11.3",)
@@ -89,8 +89,8 @@ class EngineBuilder:
         self.target = target_of(self._tensorrt, cuda)
         self._logger, self._messages = logger_of(self._tensorrt)
         self._bundle, self._settings, self._refit_from = bundle, settings, refit_from
-        models = bundle.manifest.models.items()
-        self.roles = tuple(role for role, entry in models if entry.file.endswith(".onnx") and role not in NOT_BUILT)
+        models, left_out = bundle.manifest.models.items(), kind_of(bundle).no_engine
+        self.roles = tuple(role for role, entry in models if entry.file.endswith(".onnx") and role not in left_out)
 
     def build(self, role: str, tell: Tell) -> Built:
         """Build one engine, or refit an older one, unless it exists already.

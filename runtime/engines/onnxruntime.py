@@ -62,6 +62,7 @@ class OnnxRuntimeSession(BaseSession):
 
     def close(self) -> None:
         """Free the model's memory. Remaining device tensors keep theirs, and with it the session's arena."""
+        super().close()
         self._session = self._binding = None
 
 

@@ -57,6 +57,7 @@ class OpenVinoSession(BaseSession):
 
     def close(self) -> None:
         """Free the model's memory."""
+        super().close()
         self._compiled, self._requests = None, threading.local()
 
 

@@ -10,7 +10,7 @@ from maskrt.runtime.engines.onnxruntime_options import EXTRA
 from maskrt.runtime.engines.openvino import OpenVinoSession
 from maskrt.runtime.engines.session import BaseSession
 from maskrt.runtime.engines.tensorrt.session import TensorRtSession
-from maskrt.runtime.errors import InputError, ProviderUnavailable
+from maskrt.runtime.errors import InputError
 
 TENSORRT = "tensorrt"  # the provider of TensorRT's own engines
 
@@ -74,12 +74,11 @@ def provider_of(text: str) -> Provider:
     """Return the row of a provider, such as "cuda" or "cuda:1".
 
     Raises:
-        ProviderUnavailable: maskrt has no such provider.
-        InputError: see split_device.
+        InputError: maskrt has no such provider; or see split_device.
     """
     name, _ = split_device(text)
     if name not in PROVIDERS:
-        raise ProviderUnavailable(f"unknown provider {text!r}; maskrt knows: {', '.join(PROVIDERS)}")
+        raise InputError(f"unknown provider {text!r}; maskrt knows: {', '.join(PROVIDERS)}")
     return PROVIDERS[name]
 
 

@@ -57,7 +57,7 @@ class BaseSession(Closeable):
     place: Place | None = None
 
     def __init__(self, name: str, inputs: Ports, outputs: Ports, optional: Ports | None = None) -> None:
-        self._name = name
+        self._name, self._closed = name, False
         self.inputs = inputs
         self.optional = optional or {}
         self.outputs = outputs
@@ -82,10 +82,12 @@ class BaseSession(Closeable):
             keep_on_device: outputs that stay where the engine computes them: device tensors on a GPU, arrays on a CPU.
 
         Raises:
-            NetworkError: the engine failed, or a feed lies on another device.
+            NetworkError: the engine failed, a feed lies on another device, or the session is closed.
             NotFinite: a floating-point output holds NaN or infinity.
             OutOfMemory: it failed for lack of memory.
         """
+        if self._closed:
+            raise NetworkError(f"{self._name}: the session is closed: use it inside its `with` block, or open it again")
         try:
             self._check(feeds, keep_on_device)
             values = self._infer(feeds, keep_on_device)
@@ -103,6 +105,10 @@ class BaseSession(Closeable):
             if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value.sum(dtype=np.float64)):
                 raise NotFinite(f"{self._name} returned NaN or infinity in {name}: check the input and the export")
         return outputs
+
+    def close(self) -> None:
+        """Refuse further runs; an engine also frees its memory."""
+        self._closed = True
 
     def _check(self, feeds: Mapping[str, Tensor], keep_on_device: Collection[str]) -> None:
         """Raise ValueError unless names and places fit.

@@ -77,5 +77,6 @@ BUILTIN = (
             "step": lambda bundle: step_inputs(bundle.expect(InteractiveManifest).sam),
         },
         clicks=True,
+        no_engine=frozenset({"step"}),
     ),
 )

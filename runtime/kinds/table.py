@@ -43,6 +43,7 @@ class PipelineKind:
     evaluate: what `maskrt eval` scores; None where it scores nothing.
     answers: what `maskrt export precisions` compares with float32; None where it makes no other precision.
     clicks: whether it is opened by open_interactive.
+    no_engine: roles that TensorRT never runs, since the graph changes weights and an engine holds its own.
     """
 
     manifest: type[Manifest]
@@ -53,6 +54,7 @@ class PipelineKind:
     evaluate: Evaluation | None = None
     answers: Answer | None = None
     clicks: bool = False
+    no_engine: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -67,8 +69,11 @@ def register_kind(kind: PipelineKind) -> None:
     """Add a kind to the table; bundles of it can then be opened, and every command knows what to do with them.
 
     Raises:
-        InputError: there is a kind of this name already.
+        InputError: its manifest has no tag to tell its bundles by, or there is a kind of this name already.
     """
+    config = kind.manifest.__struct_config__
+    if not (isinstance(config.tag, str) and config.tag and config.tag_field == "kind"):
+        raise InputError(f'{kind.manifest.__name__} has no tag to tell its bundles by: declare it with tag="your_kind"')
     if kind.name in KINDS:
         raise InputError(f"there is a kind {kind.name} already: choose another tag for {kind.manifest.__name__}")
     KINDS[kind.name] = kind

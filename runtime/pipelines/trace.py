@@ -20,10 +20,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrt.runtime.batching import attempt
 from maskrt.runtime.engines.recorder import Run, recorded_session
 from maskrt.runtime.engines.session import Array, Session
 from maskrt.runtime.errors import InputError, MaskrtError
-from maskrt.runtime.files import write_bytes
+from maskrt.runtime.files import cannot_write, write_bytes
 from maskrt.runtime.io.sinks import png_bytes
 from maskrt.runtime.pipelines.base import FramePipeline, Outcomes, View, view_of
 from maskrt.runtime.types import Frame, Result, Roi
@@ -89,8 +90,19 @@ class Tracer:
         return recorded_session(role, session, self)
 
     def begin(self, name: str) -> None:
-        """Begin with the frame of a name."""
+        """Begin with the frame of a name.
+
+        Raises:
+            MaskrtError: its folder is there, since another run writes to the same place, or it cannot be made.
+        """
         self._name, self._runs, self._counts = name, [], {}
+        folder = self._folder / name
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError as error:
+            raise MaskrtError(f"{folder} exists: another run writes there, choose another --trace") from error
+        except OSError as error:
+            raise cannot_write(folder, error) from error
 
     def add(self, role: str, run: Run) -> None:
         """Record one run of the current frame; the threads of a decoder may call it at the same time.
@@ -106,7 +118,7 @@ class Tracer:
             arrays |= {f"out.{name}": value for name, value in run.outputs.items()}
             self._write(file, arrays)
         inputs, outputs = ({name: summary(value) for name, value in side.items()} for side in (run.feeds, run.outputs))
-        with self._lock:
+        with self._lock:  # in the order in which they ended
             self._runs.append(RunSummary(role, number, file, round(run.seconds, 6), run.error, inputs, outputs))
 
     def end(self, view: View | None, found: Result | MaskrtError) -> None:
@@ -126,7 +138,7 @@ class Tracer:
             error=None if result is not None else str(found),
             timings_ms={} if result is None else result.timings_ms,
             segments=None if result is None else len(result.segments),
-            runs=tuple(sorted(self._runs, key=lambda run: (run.role, run.number))),
+            runs=tuple(self._runs),
         )
         text = msgspec.json.format(msgspec.json.encode(trace), indent=2) + b"\n"
         write_bytes(self._folder / self._name / "index.json", text)
@@ -154,11 +166,7 @@ class TracedPipeline:
         except InputError:
             view = None
         self._tracer.begin(named.name)
-        try:
-            found = self._pipeline.batch([named], [roi])[0]
-        except MaskrtError as error:  # it ends the whole run, and is what the trace is to show
-            self._tracer.end(view, error)
-            raise
+        found = attempt(lambda: self._pipeline.batch([named], [roi])[0])  # its error is not that of the next frame
         self._tracer.end(view, found)
         return found
 

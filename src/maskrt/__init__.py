@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         OutOfMemory,
         ProviderUnavailable,
     )
+    from maskrt.runtime.interactive.clicks import Click
     from maskrt.runtime.interactive.session import open_interactive
     from maskrt.runtime.kinds.open import open_pipeline
     from maskrt.runtime.kinds.table import PipelineKind, register_kind
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "open_pipeline": "maskrt.runtime.kinds.open",
     "open_interactive": "maskrt.runtime.interactive.session",
+    "Click": "maskrt.runtime.interactive.clicks",
     "open_bundle": "maskrt.runtime.bundle.bundle",
     "Bundle": "maskrt.runtime.bundle.bundle",
     "PipelineKind": "maskrt.runtime.kinds.table",
@@ -53,6 +55,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "CheckpointError",
+    "Click",
     "CostUnknown",
     "ExportError",
     "Frame",
@@ -82,3 +85,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

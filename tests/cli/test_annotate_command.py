@@ -30,7 +30,7 @@ def ward(tmp_path: Path, rng: np.random.Generator) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the command asks for; its server ends at once."""
+    """The arguments that the command opens a session with; its server ends at once."""
     asked: dict[str, Any] = {}
     session = fake_annotator.FakeAnnotator()
     module = fake_annotator.stand_in(session, asked)

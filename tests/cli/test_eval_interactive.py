@@ -20,7 +20,7 @@ Maskrt = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def opener(monkeypatch: pytest.MonkeyPatch) -> FakeOpener:
-    """What the command opens in place of sessions, in this test alone."""
+    """A stand-in that the command opens in place of sessions, in this test alone."""
     opener = FakeOpener()
     monkeypatch.setitem(sys.modules, "maskrt.runtime.interactive.session", SimpleNamespace(open_interactive=opener))
     # Set first, so that the module with the stand-in is forgotten in the end, whatever was there before.

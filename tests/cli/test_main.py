@@ -27,7 +27,7 @@ def maskrt(capfd: pytest.CaptureFixture[str]) -> Maskrt:
         with pytest.raises(SystemExit) as stopped:
             main([str(argument) for argument in arguments])
         output = capfd.readouterr()
-        return stopped.value.code or 0, output.out, output.err
+        return int(stopped.value.code or 0), output.out, output.err
 
     return call
 
@@ -197,7 +197,7 @@ def test_ctrl_c_in_a_run_says_what_is_kept_and_resume_does_the_rest(
     for index in range(5):
         Image.new("RGB", (200, 150), (50 * index, 90, 90)).save(tmp_path / f"ward/{index}.png")
     out = tmp_path / "out"
-    arguments = ["run", tiny_bundle, tmp_path / "ward", "--out", out]
+    arguments = ["run", str(tiny_bundle), str(tmp_path / "ward"), "--out", str(out)]
     command = [sys.executable, "-c", RUN_UNTIL_CTRL_C, *arguments]
     with interruptible.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

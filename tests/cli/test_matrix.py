@@ -12,8 +12,8 @@ from kind_bundles import FOLDERS, write_refine_bundle
 from PIL import Image
 
 from maskrt.benchmarks.scenes.bedside import draw_scene, write_scene
-from maskrt.runtime.bundle.bundle import MANIFEST
-from maskrt.runtime.kinds.commands import COMMANDS
+from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
+from maskrt.runtime.kinds.commands import COMMANDS, refusal
 from maskrt.runtime.kinds.table import KINDS
 
 Maskrt = Callable[..., tuple[int, str, str]]
@@ -146,3 +146,21 @@ def test_the_table_of_commands_says_what_the_commands_do() -> None:
     """What doctor and the documents print comes from that table."""
     assert set(CASES) | {"build"} == set(COMMANDS)
     assert set(KINDS) == ALL
+
+
+def test_the_page_says_what_the_commands_do(ward: Ward) -> None:
+    """docs/matrix.md, row by row."""
+    lines = (Path(__file__).resolve().parents[2] / "docs" / "matrix.md").read_text().splitlines()
+    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[:1] == "|")
+    kinds = [cell.strip("`") for cell in header[1:]]
+    assert set(kinds) == ALL
+    seen = set()
+    for row in rows[: next(index for index, row in enumerate(rows) if row[0].startswith("**"))]:
+        for command in (name.strip(" `").replace("--image --masks", "--masks") for name in row[0].split(",")):
+            seen.add(command)
+            for kind, cell in zip(kinds, row[1:], strict=True):
+                if cell.startswith(("works", "with a refiner")):
+                    assert refusal(open_bundle(ward.bundles[kind]), command) == "", (command, kind)
+                if cell.startswith("refused"):
+                    assert refusal(open_bundle(ward.bundles[kind]), command), (command, kind)
+    assert seen == set(COMMANDS)

@@ -1,4 +1,4 @@
-"""What is built on sessions, on a real one: an exported SAM of random weights, whose masks mean nothing."""
+"""Everything that is built on sessions, on a real one: an exported SAM of random weights, whose masks mean nothing."""
 
 import json
 import shutil

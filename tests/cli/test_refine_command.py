@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from maskrt.cli.main import main
 from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.manifest import RefineManifest
 from maskrt.runtime.bundle.specs import RefinementSpec
 from maskrt.runtime.evaluation.refine_metrics import RefineScores
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner, refine_labels
@@ -235,7 +237,7 @@ def test_export(run: Run, crm_spec: str, tmp_path: Path) -> None:
     )
     assert (code, err) == (0, "")
     assert "the cascade differs from PyTorch by at most" in told
-    manifest = open_bundle(out).manifest
+    manifest = open_bundle(out).expect(RefineManifest)
     assert (manifest.refinement, manifest.note) == (RefinementSpec("adaptive"), "a note")
     assert run("export", "refiner", "--crm", crm_spec, "--out", out)[0] == 2
     for setting, message in (("points=3", "unknown field `points`"), ("select=x", "expected full, bbox")):
@@ -275,7 +277,8 @@ def test_verify_sees_a_refiner_that_differs(
 
     def wrong(*arguments: object) -> None:
         original(*arguments)
-        np.subtract(1, arguments[-1], out=arguments[-1])
+        out: Any = arguments[-1]
+        np.subtract(1, out, out=out)
 
     monkeypatch.setattr(sets, "CPU", replace(sets.CPU, decode_pixels=wrong))
     monkeypatch.setattr(Refiner.__init__, "__defaults__", ("cpu", None, sets.CPU, True))

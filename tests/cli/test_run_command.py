@@ -24,7 +24,7 @@ def run(tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
         with pytest.raises(SystemExit) as stopped:
             main([str(part) for part in ("run", bundle, source, "--out", tmp_path / "out", *options)])
         output = capfd.readouterr()
-        return stopped.value.code or 0, output.out, output.err
+        return int(stopped.value.code or 0), output.out, output.err
 
     return call
 

@@ -54,6 +54,7 @@ def test_run(two_stage: Path, folder: Path, maskrt: Maskrt) -> None:
             # 90 x 150 becomes 77 x 128, patches of 32 pad that to 96 x 128.
             assert record["stages"]["working_hw"] == [77, 128]
             assert record["stages"]["padded_hw"] == [96, 128]
+            assert result.stages is not None
             assert [tuple(window) for window in record["stages"]["windows_xywh"]] == list(result.stages.windows_xywh)
             assert (len(record["stages"]["windows_xywh"]), record["segments"]) == (6, 0)
     assert maskrt(*common, "--set", "patch_fraction=0.5", "--resume")[1].startswith("0 done, 2 skipped")

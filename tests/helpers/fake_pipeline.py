@@ -60,7 +60,9 @@ class FakePipeline:
             area=np.array([mask.sum()] * found, np.int64),
         )
         classes = np.ones(found, np.int64)
-        return Result(mask, mask.astype(np.uint8), grey / 255, roi, segments, classes, {"fake": 1.23456})
+        return Result(
+            mask, mask.astype(np.uint8), (grey / 255).astype(np.float32), roi, segments, classes, {"fake": 1.23456}
+        )
 
 
 def run_fake(source: Path, out: Path, resume: bool) -> None:
@@ -94,7 +96,7 @@ def count_operations(out: Path, fatal: int) -> Iterator[int]:
         die(next(counter) == fatal)
         fsync(descriptor)
 
-    os.write, os.fsync = half_written, synced
+    vars(os).update(write=half_written, fsync=synced)
     sys.addaudithook(audited)
     return counter
 

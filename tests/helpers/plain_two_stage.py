@@ -12,7 +12,7 @@ from maskrt.runtime.bundle.bundle import open_bundle
 
 def plain_two_stage(bundle: Path, rgb: np.ndarray, **options: Any) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Probabilities float64 [C, h, w], and row and column of the patches looked at again, the least decided first."""
-    manifest = open_bundle(bundle).manifest
+    manifest: Any = open_bundle(bundle).manifest
     spec, settings = manifest.two_stage, {**_builtins(manifest.patch_selection), **options}
     sessions = {role: onnxruntime.InferenceSession(bundle / f"{role}.onnx") for role in ("low", "high")}
     scale = spec.size / max(rgb.shape[:2])

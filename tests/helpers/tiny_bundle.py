@@ -4,6 +4,7 @@ The segmenter calls bright pixels class 1. The decoder draws three discs around 
 0.97, 0.94 and 0.5 for radii 5, 9 and 14 in pixels of a 64-pixel input, so that masks are real and differ.
 """
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def _encoder() -> onnx.GraphProto:
         helper.make_node("Concat", ["planes", "size"], ["sizes"], axis=0),
         helper.make_node("Resize", ["channels_first", "", "", "sizes"], ["image_embeddings"], mode="linear"),
     ]
-    outputs = {"image_embeddings": ["B", 3, EMBEDDING, EMBEDDING]}
+    outputs: dict[str, list[int | str]] = {"image_embeddings": ["B", 3, EMBEDDING, EMBEDDING]}
     graph = _graph("encoder", nodes, {"image": ["B", "h", "w", 3]}, outputs, constants)
     graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     return graph
@@ -94,7 +95,7 @@ def _encoder() -> onnx.GraphProto:
 def _decoder(radii: tuple[float, ...]) -> onnx.GraphProto:
     """low_res_masks = radius^2 - distance^2 to the first point; boundaries are so steep that every disc is stable."""
     centres = ((np.arange(LOW_RES) + 0.5) * IMAGE_SIZE / LOW_RES).astype(np.float32)
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "grid_x": centres[None, None, None, :],
         "grid_y": centres[None, None, :, None],
         "squares": (np.array(radii, np.float32) ** 2)[None, :, None, None],
@@ -129,23 +130,23 @@ def _decoder(radii: tuple[float, ...]) -> onnx.GraphProto:
         helper.make_node("Mul", ["x_row", "nothing"], ["zeros"]),
         helper.make_node("Add", ["zeros", "quality"], ["pred_iou"]),
     ]
-    inputs = {
+    inputs: dict[str, list[int | str]] = {
         "image_embeddings": [1, 3, EMBEDDING, EMBEDDING],
         "point_coords": ["B", "P", 2],
         "point_labels": ["B", "P"],
         "mask_input": ["M", 1, LOW_RES, LOW_RES],
         "has_mask_input": [1],
     }
-    outputs = {"low_res_masks": ["B", 3, LOW_RES, LOW_RES], "pred_iou": ["B", 3]}
+    outputs: dict[str, list[int | str]] = {"low_res_masks": ["B", 3, LOW_RES, LOW_RES], "pred_iou": ["B", 3]}
     return _graph("decoder", nodes, inputs, outputs, constants)
 
 
 def _graph(
     name: str,
     nodes: list[onnx.NodeProto],
-    inputs: dict[str, list[int | str]],
-    outputs: dict[str, list[int | str]],
-    constants: dict[str, np.ndarray],
+    inputs: Mapping[str, Sequence[int | str]],
+    outputs: Mapping[str, Sequence[int | str]],
+    constants: Mapping[str, np.ndarray],
 ) -> onnx.GraphProto:
     return helper.make_graph(
         nodes,

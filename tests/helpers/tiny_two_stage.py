@@ -4,6 +4,7 @@
 pointwise convolution: odd sides would not come back. Both call bright pixels the second class; `high` sees more edges.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def write_tiny_two_stage(
     shrink: int = 8,
     multiple: int = 32,
     patch_selection: PatchSelectionSpec | None = None,
-    shapes: dict[str, tuple[int | str, ...]] | None = None,
+    shapes: Mapping[str, tuple[int | str, ...]] | None = None,
     bias: dict[str, float] | None = None,
     gain: float = 1.0,
 ) -> Path:
@@ -69,7 +70,7 @@ def write_tiny_two_stage(
     return folder
 
 
-def spec_of(classes: int = 2, channels: int = 3, **sizes: int) -> TwoStageSpec:
+def spec_of(classes: int = 2, channels: Any = 3, **sizes: int) -> TwoStageSpec:
     """The spec of such a bundle; unequal means, so that exchanged channels are noticed."""
     mean, std = ((0.5, 0.45, 0.4), (0.25, 0.3, 0.2)) if channels == 3 else ((0.45,), (0.25,))
     return TwoStageSpec(**sizes, channels=channels, mean=mean, std=std, classes=CLASSES[:classes])
@@ -119,7 +120,8 @@ class Network:
             {"x": ("tensor(float)", shape)},
             {"y": ("tensor(float)", (None, logits, None, None))},
         )
-        self.answer, self.shapes = answer, []
+        self.answer = answer
+        self.shapes: list[tuple[int, ...]] = []
 
     def run(self, feeds: dict[str, np.ndarray], check: Any = None) -> dict[str, np.ndarray]:
         self.shapes.append(feeds["x"].shape)

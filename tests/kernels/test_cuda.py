@@ -61,8 +61,8 @@ def random_taps(rng: np.random.Generator, size: int, places: int) -> Taps:
     """Any two values blended, in any order; one place in four is outside."""
     low, high = rng.integers(0, size, (2, places))
     outside = rng.random(places) < 0.25
-    index = (np.where(outside, OUTSIDE, at) for at in (low, high))
-    return Taps(*index, rng.random(places).astype(np.float32))
+    low, high = (np.where(outside, OUTSIDE, at) for at in (low, high))
+    return Taps(low, high, rng.random(places).astype(np.float32))
 
 
 def decoder(rng: np.random.Generator, channels: int, layers: int) -> DecoderWeights:
@@ -204,7 +204,7 @@ def test_settle_squares(
 def test_sample_bilinear(gpu: KernelSet, rng: np.random.Generator, dtype: type) -> None:
     for _ in range(8):
         channels, height, width = (int(size) for size in rng.integers(1, (4, 30, 30)))
-        planes = rng.uniform(0, 255, (height + 2, width, channels)).astype(dtype)[1:-1].transpose(2, 0, 1)
+        planes: np.ndarray = rng.uniform(0, 255, (height + 2, width, channels)).astype(dtype)[1:-1].transpose(2, 0, 1)
         rows, columns = random_taps(rng, height, int(rng.integers(1, 20))), random_taps(rng, width, 11)
         scale, offset = rng.uniform(0.01, 2, channels).astype(np.float32), rng.normal(size=channels).astype(np.float32)
         found, expected = np.full((2, channels, rows.low.size, columns.low.size), np.nan, np.float32)

@@ -72,6 +72,7 @@ def test_two_stages(gpu: KernelSet, rng: np.random.Generator, tmp_path: Path) ->
                 results.append(pipeline(rgb))
         found, expected = results
         assert found.stages == expected.stages
+        assert found.stages is not None
         assert found.stages.windows_xywh
         np.testing.assert_allclose(found.probability, expected.probability, rtol=0, atol=1e-5)
 

@@ -126,10 +126,10 @@ def test_blend_patches_written_out(module: ModuleType) -> None:
     out = np.full((1, 1, 6), 10, np.float32)
     module.blend_patches(patches, corners, 2, out)
     # Weights 1 1 .75 .25 and .25 .75 1 1: they sum to 1 where the two overlap.
-    np.testing.assert_array_equal(out, np.float32([[[1, 1, 1.5, 2.5, 3, 3]]]))
+    np.testing.assert_array_equal(out, np.array([[[1, 1, 1.5, 2.5, 3, 3]]], np.float32))
     alone = np.full((1, 1, 6), 10, np.float32)
     module.blend_patches(patches[:1], corners[:1], 2, alone)
-    np.testing.assert_array_equal(alone, np.float32([[[1, 1, 0.75 + 2.5, 0.25 + 7.5, 10, 10]]]))
+    np.testing.assert_array_equal(alone, np.array([[[1, 1, 0.75 + 2.5, 0.25 + 7.5, 10, 10]]], np.float32))
 
 
 def test_weights_fall_towards_borders_inside_only() -> None:

@@ -152,7 +152,7 @@ def test_refuses_wrong_arguments(module: ModuleType) -> None:
 
 @pytest.mark.parametrize("size_hw", [(5, 7), (1, 1), (2, 9), (30, 3)])
 def test_shifted_sums_are_a_convolution(rng: np.random.Generator, size_hw: tuple[int, int]) -> None:
-    """Of the map scaled up by PyTorch, padded with zeros; in windows at every edge and within."""
+    """The reference is the map scaled up by PyTorch, padded with zeros; windows lie at every edge and within."""
     torch = pytest.importorskip("torch", reason="needs maskrt[export]")
     functional = torch.nn.functional
     weight = rng.standard_normal((6, 4, 3, 3)).astype(np.float32)

@@ -58,7 +58,7 @@ def no_collection() -> Iterator[None]:
 
 @pytest.fixture
 def prompts(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Of the tiny decoder."""
+    """Inputs of the tiny decoder."""
     return {
         "image_embeddings": rng.standard_normal((1, 3, 4, 4), np.float32),
         "point_coords": rng.uniform(0, 64, (5, 2, 2)).astype(np.float32),

@@ -49,9 +49,9 @@ def test_only_a_frames_own_errors_are_values() -> None:
         assert attempt(lambda: fail(error)) is error  # noqa: B023
         with pytest.raises(type(error)):
             unwrap(error)
-    for error in (MaskrtError("the disk is full"), KeyError("bug")):
-        with pytest.raises(type(error)):
-            attempt(lambda: fail(error))  # noqa: B023
+    for other in (MaskrtError("the disk is full"), KeyError("bug")):
+        with pytest.raises(type(other)):
+            attempt(lambda: fail(other))  # noqa: B023
     assert unwrap([1]) == [1]
 
 

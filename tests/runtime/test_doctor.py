@@ -1,4 +1,4 @@
-"""What doctor says, here and on a machine where things are missing."""
+"""The words of doctor, here and on a machine where things are missing."""
 
 import importlib.util
 import json
@@ -17,14 +17,14 @@ def without(monkeypatch: pytest.MonkeyPatch) -> object:
 
     def hide(*names: str) -> None:
         found, imported = importlib.util.find_spec, importlib.import_module
-        monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None if name in names else found(name))
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in names else found(name))
 
         def load(name: str) -> object:
             if name in names:
                 raise ImportError(f"No module named '{name}'")
             return imported(name)
 
-        monkeypatch.setattr(doctor.importlib, "import_module", load)
+        monkeypatch.setattr(importlib, "import_module", load)
 
     return hide
 
@@ -65,7 +65,7 @@ def test_without_an_engine_nothing_runs(without, monkeypatch: pytest.MonkeyPatch
 def test_a_broken_engine(monkeypatch: pytest.MonkeyPatch, without) -> None:
     found = importlib.util.find_spec
     without("onnxruntime")
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", found)
+    monkeypatch.setattr(importlib.util, "find_spec", found)
     (problem,) = doctor.examine(providers=()).problems
     assert "cannot be imported" in problem
 

@@ -188,6 +188,7 @@ class TensorRtSession(BaseSession):
 
     def close(self) -> None:
         """Free the contexts, then the engine. No caller may be running; remaining device tensors keep their memory."""
+        super().close()
         self._cuda.select()
         with ExitStack() as stack, self._changed:
             for context in self._idle:

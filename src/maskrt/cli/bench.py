@@ -37,7 +37,7 @@ def command(
     provider: Annotated[
         str, typer.Option(help="latency: providers, with commas; throughput: one. cuda:1 is the second GPU.")
     ] = "cpu",
-    frames: Annotated[int, typer.Option(min=1, help="two-stage, latency, throughput: how many scenes to draw.")] = 8,
+    frames: Annotated[int, typer.Option(min=1, help="two-stage, latency, throughput: how many scenes to draw.")] = 4,
     processes: Annotated[
         str | None, typer.Option(help="throughput: numbers of processes at a time, with commas.")
     ] = None,

@@ -23,7 +23,7 @@ def print_bundle(bundle: Bundle, provider: str) -> None:
         entry = bundle.model(role)
         parity = entry.error if isinstance(entry, Artifact) else entry.parity
         print(f"  {role}: {'as given' if parity is None else f'max relative error {parity.max_rel:.1e} at export'}")
-        for finding in models[role].tensorrt:
+        for finding in () if role in kind_of(bundle).no_engine else models[role].tensorrt:
             print(f"    TensorRT would refuse: {finding}")
     if bundle.precision != FP32:
         lower = bundle.manifest.precisions[bundle.precision]

@@ -27,9 +27,9 @@ def command(
     Example:
       maskrt demo --out out/demo --scenes 2
     """
-    from maskrt.benchmarks.reports.demo import BUNDLE, print_line, run_demo
+    from maskrt.benchmarks.reports.demo import demo_bundle, print_line, run_demo
     from maskrt.cli.scores import print_scores
 
-    scores = run_demo(bundle or BUNDLE, out, scenes, threads, print_line)
+    scores = run_demo(bundle or demo_bundle(), out, scenes, threads, print_line)
     print_scores(scores)
     print(f"look at {out / 'report.html'}, {out / 'contact_sheet.png'} and {out / 'overlay'}")

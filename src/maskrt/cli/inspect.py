@@ -1,5 +1,7 @@
 """`maskrt inspect`."""
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -30,9 +32,9 @@ def command(
     usual sizes of maskrt build, which follow --set. Totals count each graph once, so they are not the cost of a frame:
     SOSS runs token_side for every batch of prompts.
 
-    The result is printed; --json writes it too. The costs need maskrt[export]. Exit codes: 0 done, 1 failed or the cost
-    of a graph does not follow from its input sizes (its node is named, and the rest is printed), 2 unusable input or
-    options.
+    The result is printed; --json writes it too. The costs need maskrt[export]: without it, what the bundle holds is
+    printed and written, and --size and --ops are refused. Exit codes: 0 done, 1 failed or the cost of a graph does not
+    follow from its input sizes (its node is named, and the rest is printed), 2 unusable input or options.
 
     \b
     Example:
@@ -52,16 +54,20 @@ def command(
     description = describe(opened)
     print(f"{bundle}:", *description_lines(description), sep="\n  ", flush=True)
 
-    # Imported here, so that a machine without onnx prints first what the bundle holds.
-    from maskrt.cli.costs import print_costs, print_operators
-    from maskrt.export.bundles.inspection import graph_reports, totals_of
+    found: dict[str, object] = {"bundle": description}
+    code = 0
+    if find_spec("onnx") is None and not (ops or chosen):
+        print("the costs are not counted: they need onnx: pip install 'maskrt[export]'", file=sys.stderr)
+    else:
+        from maskrt.cli.costs import print_costs, print_operators
+        from maskrt.export.bundles.inspection import graph_reports, totals_of
 
-    reports = graph_reports(opened, chosen)
-    totals = totals_of(opened, reports)
-    print_costs(reports, totals)
-    if ops:
-        print_operators(reports)
+        reports = graph_reports(opened, chosen)
+        found["graphs"], found["totals"] = reports, (totals := totals_of(opened, reports))
+        print_costs(reports, totals)
+        if ops:
+            print_operators(reports)
+        code = 0 if all(report.cost is not None for report in reports) else 1
     if json is not None:
-        found = {"bundle": description, "graphs": reports, "totals": totals}
         write_bytes(json, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
-    raise typer.Exit(0 if all(report.cost is not None for report in reports) else 1)
+    raise typer.Exit(code)

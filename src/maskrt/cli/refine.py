@@ -65,11 +65,13 @@ def command(
     from maskrt.cli.options import on_device, parse_list, refine_options
     from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
     from maskrt.runtime.bundle.settings import with_settings
+    from maskrt.runtime.errors import InputError
     from maskrt.runtime.files import sha256_of
     from maskrt.runtime.io.records import RunSettings
     from maskrt.runtime.io.sinks import FolderSink
     from maskrt.runtime.io.sources import open_source
     from maskrt.runtime.kinds.commands import require_command
+    from maskrt.runtime.pipelines.base import kernel_set
     from maskrt.runtime.pipelines.refine.pipeline import RefinePipeline, rough_reader, sha256_of_masks
 
     max_pixels = int(max_megapixels * 1e6)
@@ -77,14 +79,18 @@ def command(
     rough_of = rough_reader(masks, labels, max_pixels)
     opened = open_bundle(bundle, precision)
     require_command(opened, "refine")
+    own_kernels = kernel_set(kernels)
+    kinds = parse_list(write)
+    if "segments" in kinds:
+        raise InputError("a refined mask has no segments: leave segments out of --write")
     recorded = {**options, "provider": provider, "precision": precision, "labels": labels}
     recorded["masks_sha256"] = sha256_of_masks(masks)
     settings = RunSettings(sha256_of(bundle / MANIFEST), (), recorded)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(images, max_pixels))
         pipeline = stack.enter_context(
-            RefinePipeline(with_settings(opened, options), rough_of, on_device(provider, device), threads)
+            RefinePipeline(with_settings(opened, options), rough_of, on_device(provider, device), threads, own_kernels)
         )
-        sink = stack.enter_context(FolderSink(out, parse_list(write), settings, resume))
+        sink = stack.enter_context(FolderSink(out, kinds, settings, resume))
         code = run_with_progress(pipeline, source, sink, out, None, resume, "images")
     raise typer.Exit(code)

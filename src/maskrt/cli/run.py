@@ -86,7 +86,6 @@ def command(
     overrides = parse_settings(settings or [])
     opened = open_bundle(bundle, precision)
     require_command(opened, "run")
-    advise_regions(opened, region)
     recorded = {**overrides, "provider": provider, "precision": precision}
     run_settings = RunSettings(sha256_of(bundle / MANIFEST), opened.manifest.classes, recorded)
     with ExitStack() as stack:
@@ -98,5 +97,6 @@ def command(
         loaded = stack.enter_context(opening)
         pipeline: Pipeline = loaded if tracer is None else TracedPipeline(loaded, tracer)
         sink = stack.enter_context(FolderSink(out, parse_list(write), run_settings, resume))
+        advise_regions(opened, region)
         code = run_with_progress(pipeline, frames, sink, out, region, resume, "frames", batch)
     raise typer.Exit(code)

@@ -76,6 +76,8 @@ def command(
     kind = kind_of(opened)
     if masks is not None and image is None:
         raise InputError("--masks holds rough masks of images: name the images with --image")
+    if masks is not None and roi is not None and precision == FP32:
+        raise InputError("a refiner is checked on whole images: leave --roi or --masks out")
     if masks is not None:
         require_command(opened, "verify --masks")
     elif image is not None and precision == FP32:

@@ -60,7 +60,7 @@ def test_encoder_leaves_out_what_the_cpu_lacks(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    scenes = precision_case.draw_scene
+    scenes = precision_case.draw_scene  # type: ignore[attr-defined]
     monkeypatch.setattr(precision_case, "draw_scene", lambda number: scenes(number, (192, 108)))
     report = run_case("precision", replace(OPTIONS, work=tmp_path), lambda _: None)
     names = ["int8 (tiny_segmenter)", "fp32 (tiny_segmenter)", "int8 (tiny_encoder)", "fp32 (tiny_encoder)"]

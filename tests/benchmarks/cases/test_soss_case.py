@@ -86,15 +86,16 @@ def test_guided_prompts_are_measured_as_asked(tiny_bundle: Path, monkeypatch: py
     given: dict[str, dict[str, Any]] = {}
 
     def open_pipeline(bundle: Path, **options: Any) -> Any:
-        given[options["prompts"]] = options
-        return pipeline.open_pipeline(bundle, settings=options)
+        given[options["settings"]["prompts"]] = options
+        return pipeline.open_pipeline(bundle, **options)
 
     monkeypatch.setattr(soss_case, "open_pipeline", open_pipeline)
     monkeypatch.setattr(soss_case, "HELD_OUT_SCENES", 1)
     models = Models(tiny_bundle, "", "", np.zeros((2, 2, 3), np.uint8), (0, 0, 2, 2), "", trained=True)
     found = soss_case.measure_guided("tiny", models, OPTIONS, lambda _: None)
     assert list(given) == [row.name for row in found.rows] == ["grid", "guided"]
-    assert all(options["points_per_side"] == 4 and options["threads"] == 1 for options in given.values())
+    assert all(options["threads"] == 1 for options in given.values())
+    assert all(options["settings"]["points_per_side"] == 4 for options in given.values())
     ratio = found.rows[1].grid_time_ratio
     assert soss_case.guided_ratios({"demo": found}, "demo") == {"guided_vs_grid_demo": ratio, "guided_vs_grid": ratio}
     # Without a size it would be taken for that of the largest one, which is not trained.

@@ -1,4 +1,4 @@
-"""What prompt policies change, on a tiny bundle."""
+"""Prompt policies: what each changes, on a tiny bundle."""
 
 import dataclasses
 import sys

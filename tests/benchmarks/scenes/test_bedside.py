@@ -99,12 +99,16 @@ def test_most_scenes_have_cables_and_many_occlusions(scenes: list[Scene]) -> Non
 def test_written_files_read_back(scenes: list[Scene], tmp_path: Path) -> None:
     scene = scenes[0]
     write_scene(scene, "a", tmp_path)
-    rgb = cv2.imread(str(tmp_path / "images/a.png"))[..., ::-1]
+    bgr = cv2.imread(str(tmp_path / "images/a.png"))
+    assert bgr is not None
+    rgb = bgr[..., ::-1]
     assert np.array_equal(rgb, scene.rgb)
     truth = cv2.imread(str(tmp_path / "truth/a.png"), cv2.IMREAD_UNCHANGED)
+    assert truth is not None
     assert np.array_equal(truth, scene.truth * np.uint8(255))
     for folder, want in (("instances", scene.instances), ("depth", scene.depth_mm)):
         got = cv2.imread(str(tmp_path / folder / "a.png"), cv2.IMREAD_UNCHANGED)
+        assert got is not None
         assert got.dtype == np.uint16
         assert np.array_equal(got, want)
     assert read_objects(tmp_path / "instances/a.json") == (scene.roi_xywh, scene.objects)

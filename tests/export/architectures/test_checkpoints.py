@@ -1,4 +1,4 @@
-"""What a checkpoint may look like, and what is said about one that cannot be used."""
+"""Checkpoints: the forms that are read, and the errors for those that cannot be used."""
 
 import os
 import warnings

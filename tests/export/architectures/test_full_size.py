@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 from maskrt.export.architectures.sam import SAM_CONFIGS, build_sam
 from maskrt.export.bundles.soss import export_soss
+from maskrt.runtime.bundle.manifest import SossManifest
 
 # Peak resident memory of an export of ViT-B was measured at 4.6 GB; allow several times ViT-H's 2.5 GB of weights.
 SIZES = [
@@ -37,4 +38,4 @@ def test_published_size(
     assert len(encoder.data) == data_files
     assert encoder.parity is not None
     assert encoder.parity.max_rel < 2e-5
-    assert bundle.manifest.sam.low_res_hw == (256, 256)
+    assert bundle.expect(SossManifest).sam.low_res_hw == (256, 256)

@@ -80,7 +80,7 @@ def test_resnet_encoder(tmp_path: Path, resnet_config: SamConfig, write_sam: Sam
 
 
 def test_a_resnet_encoder_starts_from_a_segmenter(resnet_config: SamConfig) -> None:
-    """What the demo's training relies on: the keys and shapes are a DeepLabV3+'s."""
+    """The keys and shapes are a DeepLabV3+'s, which the demo's training relies on."""
     segmenter = build_deeplabv3plus("resnet50", 2, decoder_channels=8, width_mult=0.125)
     state = {key: value for key, value in segmenter.state_dict().items() if not key.startswith("segmentation_head.")}
     encoder = build_sam(resnet_config).image_encoder

@@ -5,6 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from typing import Any
+
 from maskrt.export.architectures.sam import SamConfig, build_sam
 from maskrt.export.architectures.vit_encoder import BandedViT
 
@@ -16,7 +18,7 @@ TOLERANCE = 1e-5
 @pytest.mark.parametrize("max_scores", [1, 2000, 1 << 24])  # a row at a time, some rows, all in one
 def test_equals_upstream(image_size: int, window_size: int, max_scores: int) -> None:
     torch.manual_seed(image_size + window_size)
-    sizes = {"prompt_dim": 32, "embed_dim": 48, "depth": 3, "heads": 3, "global_attn_indexes": (1,)}
+    sizes: dict[str, Any] = {"prompt_dim": 32, "embed_dim": 48, "depth": 3, "heads": 3, "global_attn_indexes": (1,)}
     config = SamConfig(image_size=image_size, window_size=window_size, decoder_heads=2, **sizes)
     encoder = build_sam(config).image_encoder
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What AnyLabeling does with the files, step for step, gives upstream's masks."""
+"""AnyLabeling's own steps with the files give upstream's masks."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -16,7 +16,7 @@ from maskrt.export.bundles import precisions
 from maskrt.export.bundles.precisions import export_precisions
 from maskrt.export.graph_tools.structure import structure_sha256
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
-from maskrt.runtime.bundle.manifest import SCHEMA
+from maskrt.runtime.bundle.manifest import SCHEMA, RefineManifest, SossManifest, encode_manifest
 from maskrt.runtime.errors import ExportError, InputError
 from maskrt.runtime.evaluation.answers import Calibration
 from maskrt.runtime.kinds.open import open_pipeline
@@ -37,14 +37,15 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def lower(tiny_bundle: Path, ward: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The tiny bundle with both precisions, and what was reported."""
-    out, lines = tmp_path_factory.mktemp("out") / "lower", []
+    out = tmp_path_factory.mktemp("out") / "lower"
+    lines: list[str] = []
     export_precisions(tiny_bundle, out, ("fp16", "int8"), Calibration(str(ward)), report=lines.append)
     return out, lines
 
 
 def test_what_is_written(lower: tuple[Path, list[str]], tiny_bundle: Path) -> None:
     out, lines = lower
-    manifest, before = open_bundle(out).manifest, open_bundle(tiny_bundle).manifest
+    manifest, before = open_bundle(out).expect(SossManifest), open_bundle(tiny_bundle).expect(SossManifest)
     assert manifest.models == before.models
     assert (manifest.schema, manifest.segmenter, manifest.masks) == (SCHEMA, before.segmenter, before.masks)
     names = {"segmenter.onnx", "encoder.onnx", "decoder.onnx", MANIFEST, "segmenter.int8.onnx"}
@@ -59,6 +60,7 @@ def test_what_is_written(lower: tuple[Path, list[str]], tiny_bundle: Path) -> No
         found = spec.agreement["soss"]
         assert found.frames == 3
         assert 0.98 <= found.worst_iou <= found.mean_iou <= 1
+        assert found.segments_iou is not None
         assert found.segments_iou > 0.9
         for artifact in spec.models.values():
             assert artifact.structure_sha256 == structure_sha256(out / artifact.file)
@@ -220,11 +222,12 @@ def test_a_refiner_alone(sure_refiner_bundle: Path, ward: Path, rough: Path, tmp
 
 def test_soss_with_a_refiner(tiny_bundle: Path, sure_refiner_bundle: Path, ward: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "both"))
-    own, more = open_bundle(tiny_bundle).manifest, open_bundle(sure_refiner_bundle).manifest
+    own = open_bundle(tiny_bundle).expect(SossManifest)
+    more = open_bundle(sure_refiner_bundle).expect(RefineManifest)
     for entry in more.models.values():
         shutil.copyfile(sure_refiner_bundle / entry.file, folder / entry.file)
     manifest: Any = msgspec.structs.replace(own, models=own.models | more.models, refiner=more.refiner)
-    (folder / MANIFEST).write_bytes(precisions.encode_manifest(manifest))
+    (folder / MANIFEST).write_bytes(encode_manifest(manifest))
     found: Bundle = export_precisions(folder, tmp_path / "out", ["fp16"], Calibration(str(ward)), tolerance=0.9)
     assert set(found.manifest.precisions["fp16"].agreement) == {"soss", "refiner"}
 

@@ -57,7 +57,7 @@ def refine_surely(sure_refiner_bundle: Path) -> Callable[..., Any]:
 
 def refine_with(bundle: Bundle) -> Callable[..., Any]:
     def call(scene: Scene, select: str = "full", tile: int = 512, limit: int | None = None, **options: Any) -> Any:
-        spec = bundle.manifest.refiner
+        spec = bundle.expect(RefineManifest).refiner
         with Refiner(Sessions(bundle, threads=1), spec, RefinementSpec(select, tile, limit), **options) as refiner:
             return refiner(*scene)
 
@@ -79,7 +79,7 @@ def test_equal_to_pytorch(net: Any, bundle: Bundle, refine: Callable[..., Any], 
     """Sizes that no stride divides; masks are equal but for ties."""
     rgb, rough = scene(1, *shape)
     for mask in (rough, rough > 0.5, np.clip(cv2.blur(rough, (9, 9)), 0, 1)):
-        expected = refine_plainly(net, bundle.manifest.refiner, rgb, mask.astype(np.float32))
+        expected = refine_plainly(net, bundle.expect(RefineManifest).refiner, rgb, mask.astype(np.float32))
         found = refine((rgb, mask))
         assert (found.probability.dtype, found.probability.shape) == (np.float32, shape)
         np.testing.assert_allclose(found.probability, expected, rtol=0, atol=1e-4)
@@ -125,7 +125,7 @@ def test_windows_of_the_backbone_with_their_halo(
     made = scene(3, 300, 500)
     whole = refine_surely(made, tile=1024).probability
     windows: list[int] = []
-    original = refine_turn.spans
+    original = refine_turn.spans  # type: ignore[attr-defined]
 
     def spans(size: int, tile: int, halo: int = 0, step: int = 1) -> Any:
         found = list(original(size, tile, halo, step))
@@ -136,7 +136,7 @@ def test_windows_of_the_backbone_with_their_halo(
     monkeypatch.setattr(refine_turn, "spans", spans)
     np.testing.assert_allclose(refine_surely(made, tile=16).probability, whole, rtol=0, atol=1e-5)
     assert max(windows) >= 4
-    spec = msgspec.structs.replace(bundle.manifest.refiner, halo=0)
+    spec = msgspec.structs.replace(bundle.expect(RefineManifest).refiner, halo=0)
     with Refiner(Sessions(bundle, threads=1), spec, RefinementSpec(tile=16)) as wrong:
         assert np.abs(wrong(*made).probability - whole).max() > 1e-3
 

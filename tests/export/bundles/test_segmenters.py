@@ -140,7 +140,7 @@ def test_onnx_that_does_not_run(make: Make) -> None:
 
 
 def test_onnx_that_answers_a_number(make: Make) -> None:
-    """What it answers is looked at before what it makes of two pictures."""
+    """Its answer is looked at before what it makes of two pictures."""
     file = make(["n", 3, *HW])
     model = onnx.load(file)
     model.graph.node.append(helper.make_node("ReduceMean", ["y"], ["z"], keepdims=0))
@@ -153,7 +153,7 @@ def test_onnx_that_answers_a_number(make: Make) -> None:
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (helper.make_node("Reshape", ["y", "sizes"], ["z"]), "does not run on two pictures: "),
+        (helper.make_node("Reshape", ["y", "sizes"], ["z"]), "it does not run on two pictures: "),
         (helper.make_node("ReduceMean", ["y"], ["z"], axes=[0]), "its answer to two pictures is not its answer"),
     ],
 )

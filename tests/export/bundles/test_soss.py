@@ -26,7 +26,7 @@ from maskrt.export.bundles.soss import DECODERS, export_soss
 from maskrt.export.graph_tools import graph
 from maskrt.export.graph_tools.fitness import findings
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
-from maskrt.runtime.bundle.manifest import ModelEntry, encode_manifest
+from maskrt.runtime.bundle.manifest import ModelEntry, SossManifest, encode_manifest
 from maskrt.runtime.bundle.specs import MasksSpec, VotingSpec
 from maskrt.runtime.engine_build.builder import REFITTABLE, BuildSettings, EngineBuilder
 from maskrt.runtime.engines.providers import open_session
@@ -102,13 +102,13 @@ def _trained(bundle: Path, rng: np.random.Generator) -> Path:
 
 
 def _masks(bundle: Path, provider: str) -> np.ndarray:
-    """What the decoder in three graphs draws, of a random embedding and four prompts."""
+    """The masks that the decoder in three graphs draws for a random embedding and four prompts."""
     opened, rng = open_bundle(bundle), np.random.default_rng(3)
     with ExitStack() as stack:
         sessions = [stack.enter_context(open_session(opened.model_path(role), provider)) for role in SPLIT_DECODER]
         embedding = rng.standard_normal(sessions[0].inputs["image_embeddings"][1], np.float32)
         coords, labels = rng.uniform(0, 128, (4, 2, 2)).astype(np.float32), np.ones((4, 2), np.float32)
-        return soss._decode(SplitDecoder(*sessions, opened.manifest.sam), embedding, coords, labels)[1]
+        return soss._decode(SplitDecoder(*sessions, opened.expect(SossManifest).sam), embedding, coords, labels)[1]
 
 
 def test_a_trained_decoder_takes_the_engines_that_are_there(
@@ -160,7 +160,12 @@ def fails(quick: str, sam_spec: str, tmp_path: Path) -> Callable[..., None]:
     """fails(error, message, ...) exports with changed arguments and expects the error, and that nothing is left."""
 
     def check(error: type[Exception], message: str, **changed: Any) -> None:
-        arguments = {"segmenter": quick, "sam": sam_spec, "out": tmp_path / "bundle", "input_hw": HW} | changed
+        arguments: dict[str, Any] = {
+            "segmenter": quick,
+            "sam": sam_spec,
+            "out": tmp_path / "bundle",
+            "input_hw": HW,
+        } | changed
         with pytest.raises(error, match=message):
             export_soss(**arguments)
         assert not list(tmp_path.iterdir())
@@ -170,7 +175,7 @@ def fails(quick: str, sam_spec: str, tmp_path: Path) -> Callable[..., None]:
 
 def test_bundle(exported: tuple[Bundle, list[str]], mobilenet_file: Path) -> None:
     bundle, lines = exported
-    manifest = open_bundle(bundle.path).manifest
+    manifest = open_bundle(bundle.path).expect(SossManifest)
     assert manifest == bundle.manifest
     assert sorted(file.name for file in bundle.path.iterdir()) == [
         "bundle.json",
@@ -195,7 +200,7 @@ def test_bundle(exported: tuple[Bundle, list[str]], mobilenet_file: Path) -> Non
 
 
 def test_same_bytes_again(exported: tuple[Bundle, list[str]], segmenter: str, sam_spec: str, tmp_path: Path) -> None:
-    again = export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=HW).manifest
+    again = export_soss(segmenter, sam_spec, tmp_path / "bundle", input_hw=HW).expect(SossManifest)
     first = exported[0].manifest.models
     assert {role: entry.sha256 for role, entry in again.models.items()} == {
         r: entry.sha256 for r, entry in first.items()
@@ -205,7 +210,7 @@ def test_same_bytes_again(exported: tuple[Bundle, list[str]], segmenter: str, sa
 
 @pytest.mark.usefixtures("quick_sam")
 def test_what_tensorrt_would_refuse_is_kept(tmp_path: Path) -> None:
-    """Of a segmenter given as ONNX, the one graph that maskrt has not made itself."""
+    """A segmenter given as ONNX is the one graph that maskrt has not made itself."""
     weight = numpy_helper.from_array(np.ones((2, 3, 1, 1), np.float32), "w")
     sizes = numpy_helper.from_array(np.array([1, 2, *HW]), "sizes")
     nodes = [
@@ -231,7 +236,7 @@ def test_overwriting(quick: str, tmp_path: Path) -> None:
         export_soss(quick, "vit_b:none", out, input_hw=HW)
     replaced = export_soss(quick, "vit_b:none", out, input_hw=(32, 33), overwrite=True)
     assert replaced.path == out
-    assert open_bundle(out).manifest.segmenter.input_hw == (32, 33)
+    assert open_bundle(out).expect(SossManifest).segmenter.input_hw == (32, 33)
     assert [file.name for file in tmp_path.iterdir()] == ["bundle"]
 
 

@@ -24,6 +24,8 @@ from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.kinds.open import open_pipeline
+from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
+from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
 from maskrt.runtime.types import Report
 
 SELECTION = PatchSelectionSpec(patches=4, patch_count=2)
@@ -63,6 +65,8 @@ def test_two_stages_in_soss(
     assert "segmenter" not in manifest.models
     rgb = rng.integers(0, 256, (90, 120, 3), np.uint8)
     with open_pipeline(stages) as alone, open_pipeline(tmp_path / "soss") as both:
+        assert isinstance(alone, TwoStagePipeline)
+        assert isinstance(both, SossPipeline)
         (expected,) = alone.segmenter([rgb])
         np.testing.assert_array_equal(both.branches(rgb).probabilities, expected)
         assert both(rgb).label.shape == (90, 120)
@@ -71,6 +75,8 @@ def test_two_stages_in_soss(
         open_pipeline(stages, settings={"windows": "off"}) as alone,
         open_pipeline(tmp_path / "soss", settings={"windows": "off"}) as both,
     ):
+        assert isinstance(alone, TwoStagePipeline)
+        assert isinstance(both, SossPipeline)
         (first,) = alone.segmenter([rgb])
         np.testing.assert_array_equal(both.branches(rgb).probabilities, first)
     assert not np.array_equal(first, expected)

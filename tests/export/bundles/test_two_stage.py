@@ -80,7 +80,7 @@ def test_logits_have_the_size_of_the_picture() -> None:
 
 @pytest.fixture(scope="module")
 def bundles(pairs: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What each pair was exported to, and compared with PyTorch."""
+    """The bundle of each pair, compared with PyTorch at its export."""
     folder, lines = tmp_path_factory.mktemp("bundles"), []
     for name, (low, high) in pairs.items():
         export_two_stage(low, high, folder / name, size=SIZE, patch_selection=PATCHES, report=lines.append)

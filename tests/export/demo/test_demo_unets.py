@@ -1,4 +1,4 @@
-"""What the demo's U-Nets are trained on, and by."""
+"""The training of the demo's U-Nets: their data, their loss, their steps."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -8,10 +8,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
+import time
+
 from maskrt.export.architectures.unet import UNet
 from maskrt.export.demo import train_unets
 from maskrt.export.demo.scenes_data import Drawn, TrainingScene
-from maskrt.export.demo.train_unets import (
+from maskrt.export.demo.train_unets import (  # type: ignore[attr-defined]
     MEAN,
     SHRINK,
     SIZE,
@@ -125,6 +127,6 @@ def test_training_learns(monkeypatch: pytest.MonkeyPatch) -> None:
 
     before = loss()
     seconds = count()
-    monkeypatch.setattr(train_unets.time, "monotonic", lambda: next(seconds))  # so that a step takes a second
+    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))  # so that a step takes a second
     train_unets.fit(network, "high", source(), minutes=2)
     assert loss() < 0.5 * before

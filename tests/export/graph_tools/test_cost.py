@@ -36,7 +36,7 @@ def cost(text: str, sizes: dict[str, Shape], **constants: Any) -> GraphCost:
 
 
 # What to run, sizes, weights, multiply-adds by hand.
-COUNTED = {
+COUNTED: dict[str, tuple[str, dict[str, Shape], dict[str, Any], int]] = {
     # 8 outputs of 4 channels and 3 x 3 taps at 10 x 8 places.
     "Conv": ("Conv<pads = [1, 1, 1, 1]>(x, w)", {"x": (1, 4, 10, 8)}, {"w": (8, 4, 3, 3)}, 8 * 4 * 9 * 10 * 8),
     # Two pictures, 5 x 4 places.

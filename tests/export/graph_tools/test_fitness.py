@@ -1,4 +1,4 @@
-"""What of a graph TensorRT would refuse: our graphs have none of it, graphs made to have it are found out."""
+"""Parts of a graph that TensorRT would refuse: our graphs have none, and graphs made to have one are found out."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +16,10 @@ from maskrt.export.graph_tools.fitness import TABLE, Table, findings, model_find
 from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 
 FLOAT, INT64, BOOL, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.UINT8
-Port = tuple[str, int, list[Any]]
+Port = tuple[str, int, list[Any] | None]
 
 
-def value(name: str, kind: int, shape: list[Any]) -> onnx.ValueInfoProto:
+def value(name: str, kind: int, shape: list[Any] | None) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)
 
 

@@ -44,7 +44,7 @@ def answers(path: Path, feeds: dict[str, Array]) -> dict[str, Array]:
 def written_out(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, dict[str, Array]]:
     """A projection, its layer norm in single operators, attention, and a place on its way into a sine."""
     width = 16
-    constants = {
+    constants: dict[str, Array] = {
         "weight": rng.standard_normal((width, width)).astype(np.float32),
         "last": rng.standard_normal((width, 4)).astype(np.float32),
         "epsilon": np.array(1e-6, np.float32),
@@ -145,9 +145,9 @@ def test_rounded_where_a_cpu_would_not(tmp_path: Path, rng: np.random.Generator)
 
 @pytest.fixture
 def sam_feeds(sam_graphs: dict[str, Path], rng: np.random.Generator) -> dict[str, dict[str, Array]]:
-    """Of every graph, what the one before it answers."""
+    """The inputs of every graph: what the one before it answers."""
     values = {"image": rng.integers(0, 256, (1, 96, 128, 3), np.uint8)}
-    values["point_coords"] = np.stack([[[30.5, 40.5], [0, 0]], [[90.5, 12.5], [0, 0]]]).astype(np.float32)
+    values["point_coords"] = np.array([[[30.5, 40.5], [0, 0]], [[90.5, 12.5], [0, 0]]], np.float32)
     values["point_labels"] = np.tile(np.array([1, -1], np.float32), (2, 1))
     values["mask_input"], values["has_mask_input"] = np.zeros((1, 1, 32, 32), np.float32), np.zeros(1, np.float32)
     feeds = {}

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 from torch import Tensor, nn
 
 from maskrt.export.graph_tools import graph
+from maskrt.runtime.bundle.manifest import Parity
 from maskrt.runtime.errors import ExportError
 
 pytestmark = pytest.mark.export
@@ -27,7 +28,7 @@ class Scale(nn.Module):
         return x * self.weight * (1.0 + self.drift * self.calls)
 
 
-def export(module: nn.Module, path: Path, lines: list[str] | None = None) -> graph.Parity:
+def export(module: nn.Module, path: Path, lines: list[str] | None = None) -> Parity:
     case = (torch.randn(4, 3),)
     return graph.export_graph(
         module,
@@ -78,9 +79,9 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
 
 
 def test_weights_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What happens to ViT-H, at a thousandth of its size."""
+    """The case of ViT-H, at a thousandth of its size."""
     monkeypatch.setattr(graph, "MAX_INLINE_BYTES", 1000)
     parity = export(nn.Sequential(nn.Linear(3, 500), nn.ReLU(), nn.Linear(500, 3)), tmp_path / "a.onnx")
     assert parity.max_rel < 1e-5
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.onnx", "a.onnx.data"]
-    assert graph.data_file(tmp_path / "a.onnx").stat().st_size >= 500 * 3 * 4 * 2
+    assert (tmp_path / "a.onnx.data").stat().st_size >= 500 * 3 * 4 * 2

@@ -87,7 +87,7 @@ def test_sizes_that_follow_from_sizes() -> None:
 
 
 def test_a_mask_of_sizes_is_arithmetic_too() -> None:
-    """What older exports make of expand(-1, ...): Where and Equal on sizes."""
+    """Older exports make Where and Equal on sizes of expand(-1, ...)."""
     model = parsed(
         """(float[n, 1] x) => (float[a, b] y) {
             shape = Shape(x)

@@ -73,7 +73,7 @@ CHANGES: dict[str, Callable[[onnx.ModelProto], Any]] = {
     "name of a weight": _rename,
     "type of a weight": _narrow,
     "name of an input": lambda made: (
-        setattr(made.graph.input[0], "name", "z"),
+        setattr(made.graph.input[0], "name", "z"),  # type: ignore[func-returns-value]
         made.graph.node[0].input.__setitem__(0, "z"),
     ),
     "size of an input": lambda made: setattr(made.graph.input[0].type.tensor_type.shape.dim[1], "dim_value", 5),

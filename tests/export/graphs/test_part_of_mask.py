@@ -47,14 +47,14 @@ def test_a_part_is_what_the_whole_says(rows: Sequence[int], columns: Sequence[in
 
 @pytest.mark.export
 def test_the_exported_gradient_is_autograds(tmp_path: Path) -> None:
-    """Of every grid; after the first step the first moment is a tenth of the gradient."""
+    """Every grid is tried; after the first step the first moment is a tenth of the gradient."""
     torch.manual_seed(0)
     sam = build_sam(TINY).requires_grad_(False)
     step, plain = Step(sam), PlainClickDecoder(copy.deepcopy(sam)).double()
     write_step(sam, TINY, tmp_path / "step.onnx")
     with open_session(tmp_path / "step.onnx") as session:
         for seed, (rows, columns) in enumerate(GRIDS.values()):
-            values = step.example(TINY, 2 + seed, *_grid(rows, columns), seed)
+            values = step.example(TINY, 2 + seed, *_grid(rows, columns), seed)  # type: ignore[arg-type, call-arg]
             values[-3] = torch.randint(0, 2, values[-3].shape).float()
             found = session.run({name: value.numpy() for name, value in zip(step.inputs, values, strict=True)})
             ours = [found[NEXT + FIRST + name].ravel() / (1 - BETAS[0]) for name in step.weights]

@@ -27,7 +27,7 @@ def install(monkeypatch: pytest.MonkeyPatch, version: str, device: Device) -> An
     found |= behaviours(module, device)
     module.__spec__ = importlib.machinery.ModuleSpec("tensorrt", None)
     runtime = device.module()
-    packages = {name: types.ModuleType(name) for name in ("cuda", "cuda.bindings")}
+    packages: dict[str, Any] = {name: types.ModuleType(name) for name in ("cuda", "cuda.bindings")}
     packages["cuda"].bindings, packages["cuda.bindings"].runtime = packages["cuda.bindings"], runtime
     for name, each in {"tensorrt": module, **packages, "cuda.bindings.runtime": runtime}.items():
         monkeypatch.setitem(sys.modules, name, each)

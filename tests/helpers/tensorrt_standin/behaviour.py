@@ -1,4 +1,4 @@
-"""What the stand-in's classes do: networks are ONNX files, and ONNX Runtime on the CPU computes them."""
+"""The behaviour of the stand-in's classes: networks are ONNX files, and ONNX Runtime on the CPU computes them."""
 
 import hashlib
 import json
@@ -103,7 +103,8 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
 
     class Parser:
         def __init__(self, network: Any, logger: Any) -> None:
-            self.network, self.errors = network._standin, []
+            self.network = network._standin
+            self.errors: list[Any] = []
 
         @property
         def num_errors(self) -> int:
@@ -187,7 +188,7 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
         return f"TIMINGS {trt.__version__} {gpu_name()}\n".encode()
 
     def gpu_name() -> str:
-        """Of the GPU that the calling thread has chosen."""
+        """Properties of the GPU that the calling thread has chosen."""
         return device.named(device.selected)[0]
 
     def build(network: Network, config: Config) -> Any:
@@ -246,7 +247,7 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
     class CudaEngine:
         def __init__(self, model: bytes, header: dict[str, Any]) -> None:
             self.header, self.profile, self.refittable = header, header["profile"], "REFIT" in header["flags"]
-            self.contexts: weakref.WeakSet[Context] = weakref.WeakSet()
+            self.contexts: weakref.WeakSet[Any] = weakref.WeakSet()
             self.refits = -1  # how many times its weights were replaced
             self.load(model)
             graph = onnx.load_from_string(model).graph
@@ -321,7 +322,7 @@ def behaviours(trt: Any, device: Device) -> dict[str, type]:
 
 
 def wrong_profile(sizes: tuple[int, ...], ranges: list[list[int]] | None) -> str:
-    """What TensorRT would say of an input's profile; nothing where it is good."""
+    """TensorRT's complaint about an input's profile; nothing where it is good."""
     if -1 not in sizes:
         return ""
     if ranges is None:
@@ -333,6 +334,6 @@ def wrong_profile(sizes: tuple[int, ...], ranges: list[list[int]] | None) -> str
 
 
 def check_plan(path: Path) -> types.SimpleNamespace:
-    """What an engine file of the stand-in was built with."""
+    """The network and the options that an engine file of the stand-in was built with."""
     header = path.read_bytes().removeprefix(MAGIC).partition(b"\n")[0]
     return types.SimpleNamespace(**json.loads(header))

@@ -84,7 +84,7 @@ class Device(Streams):
 
     @property
     def last_error(self) -> cudaError_t:
-        """Of the calling thread, until it is asked for; what comes next may take it for its own."""
+        """The calling thread's last error, until it is asked for; what comes next may take it for its own."""
         return getattr(self._threads, "error", OK)
 
     @last_error.setter
@@ -105,12 +105,12 @@ class Device(Streams):
 
     @property
     def held(self) -> dict[str, int]:
-        """What is not freed."""
+        """Kind -> how many of it are not freed."""
         kinds = {"device": self.allocations, "pinned": self.pinned, "streams": self.streams, "contexts": self.contexts}
         kinds |= {"graphs": self.graphs, "executables": self.executables}
         return {kind: len(items) for kind, items in kinds.items() if items}
 
-    def bytes_at(self, address: int, size: int) -> np.ndarray | None:
+    def bytes_at(self, address: int, size: int) -> Any:
         """Device memory, if all of it is allocated."""
         with self._lock:
             for begin, block in self.allocations.items():
@@ -119,7 +119,7 @@ class Device(Streams):
         self.problem(f"{size} bytes at {address:#x} are not allocated on the device")
         return None
 
-    def host_bytes(self, address: int, size: int) -> np.ndarray | None:
+    def host_bytes(self, address: int, size: int) -> Any:
         """Pinned memory, if all of it is allocated."""
         with self._lock:
             for begin, block in self.pinned.items():
@@ -130,7 +130,7 @@ class Device(Streams):
 
     def module(self) -> types.ModuleType:
         """cuda.bindings.runtime."""
-        module = types.ModuleType("cuda.bindings.runtime")
+        module: Any = types.ModuleType("cuda.bindings.runtime")
         module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
         module.cudaError_t, module.cudaMemcpyKind, module.cudaStreamNonBlocking = cudaError_t, cudaMemcpyKind, 1
         module.cudaStreamCaptureMode = cudaStreamCaptureMode

@@ -1,4 +1,4 @@
-"""What the stand-in's execution contexts do: ONNX Runtime computes, on memory and streams of the stand-in's GPU."""
+"""The stand-in's execution contexts: ONNX Runtime computes, on memory and streams of the stand-in's GPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,9 @@ def context_class(trt: Any, device: Device, log_error: Callable[[str], None]) ->
 
     class Context:
         def __init__(self, engine: Any) -> None:
-            self.owner, self.shapes, self.addresses, self.running = engine, {}, {}, False
+            self.owner, self.running = engine, False
+            self.shapes: dict[str, Any] = {}
+            self.addresses: dict[str, int] = {}
             self.prepared: dict[str, tuple[int, ...]] | None = None  # the shapes of the last run that was not captured
 
         def set_input_shape(self, name: str, shape: Any) -> bool:
@@ -110,7 +112,9 @@ def context_class(trt: Any, device: Device, log_error: Callable[[str], None]) ->
 
         def compute(self, places: dict[str, Any]) -> None:
             self.running = False
-            memory = {name: device.bytes_at(address, nbytes) for name, (address, nbytes, _) in places.items()}
+            memory: dict[str, Any] = {
+                name: device.bytes_at(address, nbytes) for name, (address, nbytes, _) in places.items()
+            }
             if any(found is None for found in memory.values()):
                 return
             feeds = {n: memory[n].view(self.dtype(n)).reshape(places[n][2]).copy() for n in self.owner.inputs}

@@ -1,4 +1,4 @@
-"""What the stand-in's refitting classes do: weights of the ONNX file behind an engine are replaced by those of another.
+"""The stand-in's refitting classes: weights of the ONNX file behind an engine are replaced by those of another.
 
 As the real ones, they know weights by name and count alone: that the computation between them is another goes unseen.
 """
@@ -91,7 +91,7 @@ def refit_behaviours(
             return True
 
         def read_arrays(self) -> dict[str, onnx.TensorProto]:
-            """What the arrays hold by now."""
+            """The values that the arrays hold by now."""
             found = {}
             for name, place in self.arrays.items():
                 array = place()
@@ -122,7 +122,8 @@ def refit_behaviours(
 
     class OnnxParserRefitter:
         def __init__(self, refitter: Any, logger: Any) -> None:
-            self.refitter, self.errors = refitter._standin, []
+            self.refitter = refitter._standin
+            self.errors: list[Any] = []
 
         @property
         def num_errors(self) -> int:

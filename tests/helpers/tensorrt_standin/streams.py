@@ -34,7 +34,7 @@ OK, BAD = cudaError_t.cudaSuccess, cudaError_t.cudaErrorInvalidValue
 
 
 class Handle:
-    """Of a stream or a graph; int() is its address."""
+    """The handle of a stream or a graph; int() is its address."""
 
     def __init__(self, address: int) -> None:
         self._address = address
@@ -48,7 +48,7 @@ class Handle:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What a stream will do, and with which blocks of memory.
+    """Work that a stream will do, and the blocks of memory that it uses.
 
     queued: is called when it goes to a stream, not when it goes to a graph.
     """

@@ -76,9 +76,9 @@ def fits(module: Any, value: Any, kind: str) -> bool:
     return isinstance(value, found)
 
 
-def module_from(name: str, table: dict[str, Any], behaviours: dict[str, type]) -> types.ModuleType:
+def module_from(name: str, table: dict[str, Any], behaviours: dict[str, type]) -> Any:
     """A module with the classes and enums of a table. behaviours: what a constructor makes; may be filled later."""
-    module = types.ModuleType(name)
+    module: Any = types.ModuleType(name)
     module.__version__ = table["tensorrt"]
     api = table["api"]
     for key, entry in api.items():
@@ -96,7 +96,7 @@ def make(module: Any, name: str, behaviour: Any) -> Any:
     return made
 
 
-def _enum(name: str, values: dict[str, int]) -> type:
+def _enum(name: str, values: dict[str, int]) -> Any:
     # As pybind11's: numbers by int() or as an index, but no integers.
     def number(self: Any) -> int:
         return self.value
@@ -176,7 +176,7 @@ def _property(name: str, key: str) -> property:
 
 
 def _between(text: str) -> str:
-    """What is between the first bracket and the one that closes it."""
+    """The text between the first bracket and the one that closes it."""
     depth, begin = 0, text.index("(")
     for index in range(begin, len(text)):
         depth += {"(": 1, ")": -1}.get(text[index], 0)

@@ -1,4 +1,4 @@
-"""What the server answers, and to whom."""
+"""The server: what it answers, and to whom."""
 
 import asyncio
 import http.client
@@ -179,7 +179,7 @@ def test_a_slow_click_does_not_keep_the_page_waiting(desk: Desk, session: FakeAn
 
         try:
             assert ask("GET", "state") == 200
-            session.before = lambda: (clicking.set(), go_on.wait(60))
+            session.before = lambda: (clicking.set(), go_on.wait(60))  # type: ignore[func-returns-value]
             body = json.dumps({"turn": 0, "do": {"kind": "click", "x": 5, "y": 5}})
             statuses: list[int] = []
             click = threading.Thread(target=lambda: statuses.append(ask("POST", "act", body)))

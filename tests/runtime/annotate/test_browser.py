@@ -104,7 +104,7 @@ class Page:
         self.driver.execute_async_script(AT_REST)
 
     def place(self, x: int, y: int) -> tuple[int, int]:
-        """Of a pixel's middle on the canvas, in CSS pixels from its corner."""
+        """The place of a pixel's middle on the canvas, in CSS pixels from its corner."""
         scale, left, top = (float(self.canvas.get_attribute(f"data-{name}") or 0) for name in ("scale", "x", "y"))
         return round((x + 0.5) * scale + left), round((y + 0.5) * scale + top)
 
@@ -125,7 +125,7 @@ class Page:
         self.settle()
 
     def colour(self, x: int, y: int) -> tuple[int, ...]:
-        """What the canvas shows at a pixel."""
+        """The colour that the canvas shows at a pixel."""
         script = (
             "return Array.from(document.getElementById('view').getContext('2d')"
             ".getImageData(arguments[0] * devicePixelRatio, arguments[1] * devicePixelRatio, 1, 1).data)"
@@ -136,7 +136,7 @@ class Page:
         return self.colour(x, y) != (*PLAIN, 255)
 
     def text(self, name: str) -> str:
-        """What an element says, also while it still slides into view."""
+        """The text of an element, also while it still slides into view."""
         return str(self.driver.find_element("id", name).get_property("textContent"))
 
     def complaints(self) -> list[str]:
@@ -267,7 +267,7 @@ def test_quick_clicks_are_all_taken(page: Page, session: FakeAnnotator) -> None:
     assert session.clicks == ()  # the first is not answered yet
     go_on.set()
     page.settle()
-    assert [(click.x, click.y) for click in session.clicks] == places
+    assert [(click.x, click.y) for click in session.clicks] == places  # type: ignore[var-annotated]
 
 
 def test_help_and_errors_are_shown(page: Page, session: FakeAnnotator) -> None:

@@ -1,4 +1,4 @@
-"""What is kept: COCO's form as pycocotools reads it, label pictures, and nothing half written."""
+"""The store keeps COCO's form as pycocotools reads it, label pictures, and nothing half written."""
 
 import json
 from collections.abc import Callable

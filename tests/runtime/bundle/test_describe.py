@@ -1,4 +1,4 @@
-"""What a bundle says of itself."""
+"""The description of a bundle by itself."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What stays on a device: ONNX Runtime's own binding on the only device that is here, and the pipeline through it."""
+"""Tensors on a device: ONNX Runtime's own binding on the only one that is here, and the pipeline through it."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -61,6 +61,7 @@ def test_rows_are_those_of_an_array(rng: np.random.Generator, shape: tuple[int, 
 
 def test_what_is_kept_gives_the_same_answer(on_cpu: None, tiny_bundle: Path, prompts: dict[str, np.ndarray]) -> None:
     with open_session(tiny_bundle / "decoder.onnx", threads=1) as session:
+        assert isinstance(session, OnnxRuntimeSession)
         assert session.place == Place("ONNX Runtime", 0)
         found = session.run(prompts, keep_on_device=("low_res_masks",))
         masks = found["low_res_masks"]
@@ -81,6 +82,8 @@ def test_rows_are_fed_as_they_lie(on_cpu: None, tiny_bundle: Path, rng: np.rando
         open_session(tiny_bundle / "decoder.onnx") as decoder,
     ):
         embeddings = encoder.run({"image": image}, keep_on_device=("image_embeddings",))["image_embeddings"]
+        assert isinstance(decoder, OnnxRuntimeSession)
+        assert decoder.place is not None
         points = DeviceTensor(decoder.place, Bytes(coords), coords.shape, coords.dtype)
         for first in range(7):
             feeds = {
@@ -131,7 +134,8 @@ def test_the_pipeline_answers_as_with_arrays(monkeypatch: pytest.MonkeyPatch, rn
     gates = {"pred_iou_thresh": 0.2, "stability_score_thresh": 0.0, "box_nms_thresh": 0.95}
     options = {"points_per_side": 6, "select": "off", **gates}
     recorders = {"arrays": Recorder(size=100), "device tensors": Recorder(size=100)}
-    found, fed = {}, set()
+    found: dict[str, Any] = {}
+    fed: set[str] = set()
     infer = OnnxRuntimeSession._infer
 
     def watch(self: Any, feeds: Any, keep_on_device: Any) -> Any:
@@ -203,6 +207,7 @@ def test_every_choice_of_masks(on_cpu: None, rng: np.random.Generator, monkeypat
         with ExitStack() as stack:
             sessions = stack.enter_context(Sessions(bundle, threads=1))
             decoder = open_decoder(sessions, bundle.expect(SossManifest).sam)
+            assert isinstance(decoder, SplitDecoder)
             if embeddings is None:
                 embeddings = rng.standard_normal(decoder._image_side.inputs["image_embeddings"][1], np.float32)
             image = decoder.prepare(embeddings)

@@ -1,4 +1,4 @@
-"""What ONNX Runtime is told for a GPU, checked on a stand-in: no machine that runs the tests need have one."""
+"""The options that ONNX Runtime gets for a GPU, checked on a stand-in: no machine that runs the tests need have one."""
 
 import os
 import sys
@@ -168,7 +168,7 @@ def test_the_wrong_tensorrt_is_named(
     runtime: Callable[..., Runtime], model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = runtime()
-    tensorrt = types.ModuleType("tensorrt")
+    tensorrt: Any = types.ModuleType("tensorrt")
     tensorrt.__version__ = "11.4.0.106"
     monkeypatch.setitem(sys.modules, "tensorrt", tensorrt)
     with pytest.raises(

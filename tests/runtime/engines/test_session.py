@@ -9,7 +9,7 @@ import pytest
 from tiny_bundle import INPUT_HW, write_tiny_bundle
 
 from maskrt.runtime.engines.providers import open_session
-from maskrt.runtime.errors import BundleError, NetworkError, ProviderUnavailable
+from maskrt.runtime.errors import BundleError, InputError, NetworkError, ProviderUnavailable
 from maskrt.runtime.kinds.open import open_pipeline
 
 ENGINES = ["cpu", "openvino"]
@@ -121,9 +121,7 @@ def test_absent_provider_is_named_with_the_mend(tiny_bundle: Path) -> None:
 
 
 def test_unknown_provider(tiny_bundle: Path) -> None:
-    with pytest.raises(
-        ProviderUnavailable, match="unknown provider 'tpu'; maskrt knows: cpu, cuda, ort-tensorrt, open"
-    ):
+    with pytest.raises(InputError, match="unknown provider 'tpu'; maskrt knows: cpu, cuda, ort-tensorrt, open"):
         open_session(tiny_bundle / "segmenter.onnx", provider="tpu")
 
 
@@ -141,3 +139,13 @@ def test_a_file_that_is_no_model(tmp_path: Path, provider: str, engine: str) -> 
     with pytest.raises(BundleError, match=rf"a\.onnx cannot be loaded by {engine}") as error:
         open_session(tmp_path / "a.onnx", provider)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+def test_a_closed_session_says_so(tiny_bundle: Path, provider: str) -> None:
+    session = open_session(tiny_bundle / "segmenter.onnx", provider)
+    feeds = {"image": np.zeros((1, 3, *INPUT_HW), np.float32)}
+    session.close()
+    session.close()
+    with pytest.raises(NetworkError, match=r"segmenter.onnx: the session is closed: use it inside its `with` block"):
+        session.run(feeds)

@@ -1,4 +1,4 @@
-"""What a lower precision is trusted by counts what it says."""
+"""The figures that a lower precision is trusted by count what they say."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from maskrt.runtime.types import Result, Roi, Segments
 
 
 def segments(masks: np.ndarray) -> Segments:
-    """Of bool [N, H, W]; points and scores do not matter here."""
+    """Segments of bool [N, H, W]; points and scores do not matter here."""
     boxes = []
     for mask in masks:
         rows, columns = np.nonzero(mask)
@@ -67,6 +67,7 @@ def test_frames_are_pooled() -> None:
     assert count.add(result(label, masks=block), result(other)) == pytest.approx(16 / 24)
     assert count.add(result(other * 0), result(other * 0)) is None
     found = count.total()
+    assert found is not None
     assert (found.frames, found.worst_iou) == (2, pytest.approx(2 / 3))
     assert found.mean_iou == pytest.approx((1 + 2 / 3) / 2)
     assert found.label_difference == pytest.approx(8 / 300)
@@ -79,8 +80,9 @@ def test_only_the_region_counts() -> None:
     other[1, 1] = 2
     count = AgreementCount()
     count.add(result(label, (0, 0, 4, 4)), result(other, (0, 0, 4, 4)))
-    assert count.total().label_difference == 1 / 16
-    assert count.total().segments_iou is None
+    found = count.total()
+    assert found is not None
+    assert (found.label_difference, found.segments_iou) == (1 / 16, None)
 
 
 def test_nothing_seen_is_no_agreement() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -28,7 +29,7 @@ def write_pictures(folder: Path, rng: np.random.Generator, count: int = 4, dtype
         (folder / name).mkdir()
     rows, columns = np.mgrid[:66, :70]
     for index in range(count):
-        truth = np.zeros((66, 70), dtype)
+        truth: np.ndarray = np.zeros((66, 70), dtype)
         for at, label in enumerate((3, 7, 12)):
             x, radius = rng.integers(12, 58), rng.integers(4, 11)
             truth[(rows - 11 - 22 * at) ** 2 + (columns - x) ** 2 <= radius**2] = label
@@ -118,7 +119,8 @@ def test_pictures_that_cannot_be_used_are_named(folder: Path) -> None:
 
 
 def test_clicks_until_the_limit_and_accepts_all(folder: Path) -> None:
-    session, told = FakeSession(**LEARNING), []
+    session = FakeSession(**LEARNING)
+    told: list[Any] = []
     sequence = run(session, folder, told=told)
     assert [(r.name, r.label) for r in sequence.records] == [(str(i), label) for i in range(4) for label in (3, 7, 12)]
     assert told == [True] * 12
@@ -133,7 +135,7 @@ def test_clicks_until_the_limit_and_accepts_all(folder: Path) -> None:
 
 def test_failures_are_given_up_if_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given_up, give_up = [], FakeSession.give_up
-    monkeypatch.setattr(FakeSession, "give_up", lambda self: (given_up.append(len(self.clicks)), give_up(self)))
+    monkeypatch.setattr(FakeSession, "give_up", lambda self: given_up.append(len(self.clicks)) or give_up(self))  # type: ignore[func-returns-value]
     settings = msgspec.structs.replace(SETTINGS, failed="give-up")
     sequence = run(FakeSession(**LEARNING), folder, settings=settings)
     failed = [record for record in sequence.records if record.iou < 0.85]
@@ -162,7 +164,8 @@ def test_a_stop_changes_nothing(folder: Path, stop_after: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(FakeSession(stop_after, **LEARNING), folder)
     before = read_sequence(folder / "s.safetensors", SETTINGS)[0].records
-    session, told = FakeSession(**LEARNING), []
+    session = FakeSession(**LEARNING)
+    told: list[Any] = []
     session.radius[0] = 99  # whatever it was when it was opened
     continued = run(session, folder, told=told)
     assert without_seconds(continued) == without_seconds(whole)
@@ -212,7 +215,7 @@ def test_a_file_of_another_run_is_refused(tmp_path: Path, field: str, value: obj
 
 
 def test_states_come_back_as_they_were(tmp_path: Path, rng: np.random.Generator) -> None:
-    state = {
+    state: dict[str, np.ndarray] = {
         "weights": rng.standard_normal((3, 5), dtype=np.float32),
         "turned": rng.standard_normal((4, 3)).T,
         "step": np.array(7, np.int64),

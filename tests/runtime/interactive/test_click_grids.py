@@ -70,6 +70,6 @@ def test_boxes_that_are_none_are_refused(box: tuple[int, ...]) -> None:
 
 def test_one_pixel_is_a_box_and_numpy_integers_are_pixels() -> None:
     assert checked_box((9, 7, 9, 7), (8, 10)) == (9, 7, 9, 7)
-    assert checked_click(Click(np.int64(9), np.uint8(7)), (8, 10)) == Click(9, 7)
+    assert checked_click(Click(np.int64(9), np.uint8(7)), (8, 10)) == Click(9, 7)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="whole number"):
         checked_click(Click(1.5, 2), (8, 10))  # type: ignore[arg-type]

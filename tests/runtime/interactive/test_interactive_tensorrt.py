@@ -59,7 +59,9 @@ def opened(
 def work(session: InteractiveSession) -> list[np.ndarray]:
     """Whatever changes the weights, and the masks after each prompt."""
     masks = [session.click(30, 20), session.click(5, 40, positive=False), session.click(60, 10)]
-    masks += [session.undo(), session.accept()]
+    undone = session.undo()
+    assert undone is not None
+    masks += [undone, session.accept()]
     state = session.state()
     session.use("cable")
     masks += [session.click(10, 10), session.box(3, 4, 50, 30), session.accept()]
@@ -72,7 +74,7 @@ def work(session: InteractiveSession) -> list[np.ndarray]:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Arrays, Arrays, tuple[np.ndarray, np.ndarray]]]:
-    """What click decoders are asked from now on: weights, prompt, answer."""
+    """The runs of click decoders from now on: weights, prompt, answer."""
     found: list[tuple[Arrays, Arrays, tuple[np.ndarray, np.ndarray]]] = []
     ask = ClickNetworks.ask
 
@@ -267,7 +269,7 @@ def test_a_refit_that_was_interrupted(
         session.use("cable")
         session.click(5, 5)
         native = session._networks.decoder.session
-        refit = native.refit_weights
+        refit = native.refit_weights  # type: ignore[attr-defined]
 
         def interrupted(weights: Arrays) -> None:
             refit(weights)

@@ -3,20 +3,21 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import maskrt
-from maskrt.export.bundles.interactive import PlainClickDecoder
 from maskrt.export.bundles.sams import read_sam
+from maskrt.export.graphs.click_decoder import PlainClickDecoder
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.interactive.clicks import Click
 from maskrt.runtime.interactive.prompts import pruned
 from maskrt.runtime.interactive.session import InteractiveSession
 
-OFF = {"click_adaptation": "off", "result_mask": "off", "click_mask": False}
+OFF: dict[str, Any] = {"click_adaptation": "off", "result_mask": "off", "click_mask": False}
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def rgb() -> np.ndarray:
     return np.random.default_rng().integers(0, 256, (45, 70, 3), np.uint8)
 
 
-def opened(tiny: Path, cache_images: int = 16, cache_dir: Path | None = None, **settings: object) -> InteractiveSession:
+def opened(tiny: Path, cache_images: int = 16, cache_dir: Path | None = None, **settings: Any) -> InteractiveSession:
     return maskrt.open_interactive(tiny, settings=settings, cache_images=cache_images, cache_dir=cache_dir)
 
 

@@ -1,4 +1,4 @@
-"""What sessions that learn refuse, and what they leave alone when something fails."""
+"""Sessions that learn: what they refuse, and what they leave alone when something fails."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -136,11 +136,11 @@ def test_networks_are_closed_when_a_session_does_not_open(bundle: Path, monkeypa
         made.append(open_networks(*given))
         return made[-1]
 
-    open_networks = interactive.open_networks
+    open_networks = interactive.open_networks  # type: ignore[attr-defined]
     monkeypatch.setattr(interactive, "open_networks", kept)
     with pytest.raises(InputError, match="cache_images"):
         maskrt.open_interactive(bundle, cache_images=0)
-    assert made[0].encoder._session is None
+    assert made[0].encoder._session is None  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("provider", ["ort-tensorrt", "ort-tensorrt:1"])

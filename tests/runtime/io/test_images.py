@@ -3,7 +3,9 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from maskrt.runtime.errors import InputError
 from maskrt.runtime.io.images import read_image, read_truth
 
 
-def saved(path: Path, image: Image.Image | np.ndarray, **options: object) -> Path:
+def saved(path: Path, image: Image.Image | np.ndarray, **options: Any) -> Path:
     """The path, with the image in it."""
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
     return path
@@ -81,7 +83,9 @@ def test_alpha_is_dropped_and_colours_stay(tmp_path: Path) -> None:
         (8, lambda a: np.rot90(a, 1)),
     ],
 )
-def test_exif_rotation_is_applied(tmp_path: Path, rgb: np.ndarray, orientation: int, upright: object) -> None:
+def test_exif_rotation_is_applied(
+    tmp_path: Path, rgb: np.ndarray, orientation: int, upright: Callable[[np.ndarray], np.ndarray]
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     assert np.array_equal(read_image(saved(tmp_path / "a.png", rgb, exif=exif)), upright(rgb))

@@ -1,4 +1,4 @@
-"""What is written, and that it is what readers of the formats expect."""
+"""The written files are what readers of the formats expect."""
 
 import errno
 import json

@@ -106,12 +106,14 @@ def test_bad_images_do_not_stop_the_others(tmp_path: Path) -> None:
         (BadFrame, 1, "b"),
         (Frame, 2, "c"),
     ]
+    assert isinstance(frames[1], BadFrame)
     assert "not an image" in frames[1].reason
 
 
 def test_the_cap_reaches_the_reader(tmp_path: Path) -> None:
     with open_source(str(write_images(tmp_path, "a.png")), max_pixels=23) as source:
         (frame,) = source
+    assert isinstance(frame, BadFrame)
     assert "--max-megapixels" in frame.reason
 
 
@@ -136,7 +138,7 @@ def write_video(path: Path, frames: int = 20, codec: str = "mjpeg", pix_fmt: str
 )
 def test_video(tmp_path: Path, name: str, codec: str, pix_fmt: str) -> None:
     with open_source(str(write_video(tmp_path / name, codec=codec, pix_fmt=pix_fmt))) as source:
-        frames = list(source)
+        frames = [frame for frame in source if isinstance(frame, Frame)]
     assert [frame.name for frame in frames] == [f"v_{index:06d}" for index in range(20)]
     assert [frame.timestamp_us for frame in frames] == [index * 40_000 for index in range(20)]
     assert all(frame.rgb.shape == (48, 64, 3) and frame.rgb.dtype == np.uint8 for frame in frames)

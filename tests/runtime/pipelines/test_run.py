@@ -40,7 +40,8 @@ def run(
     ward: Path, out: Path, resume: bool = False, settings=SETTINGS, **options
 ) -> tuple[Summary, FakePipeline, list]:
     """A batch that writes masks; what it returned, the pipeline, and the outcomes."""
-    pipeline, outcomes = FakePipeline(), []
+    pipeline = FakePipeline()
+    outcomes: list[Outcome] = []
     with open_source(str(ward)) as source, FolderSink(out, ("mask",), settings, resume) as sink:
         summary = run_batch(pipeline, source, sink, resume=resume, progress=outcomes.append, **options)
     return summary, pipeline, outcomes
@@ -103,7 +104,7 @@ def test_what_stops_a_batch_fails_its_frames_and_the_next_one_is_tried(ward: Pat
 
 def test_no_more_frames_are_held_than_a_batch_has(ward: Path, tmp_path: Path) -> None:
     held: list[int] = []
-    seen: list[weakref.ref[Frame]] = []
+    seen: list[weakref.ref[Frame | BadFrame]] = []
 
     class Counted(ImageSource):
         def __iter__(self) -> Iterator[Frame | BadFrame]:
@@ -187,7 +188,7 @@ def test_a_full_disk_stops_the_run(ward: Path, tmp_path: Path, monkeypatch: pyte
 
 def killed_run(ward: Path, out: Path, fatal: int) -> subprocess.CompletedProcess[str]:
     """Run a batch that kills itself at its operation of that number on files; 0 is never."""
-    command = [sys.executable, fake_pipeline.__file__, ward, out, str(fatal)]
+    command = [sys.executable, fake_pipeline.__file__, str(ward), str(out), str(fatal)]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300)
 
 

@@ -83,7 +83,7 @@ def test_one_retry_and_no_more(tiny_bundle: Path, session: Any, points: int, roo
 
 
 def test_it_is_an_error_of_one_frame() -> None:
-    """What a batch run goes on after: the next frame's region may be smaller."""
+    """A batch run goes on after it: the next frame's region may be smaller."""
     from maskrt.runtime.errors import NetworkError
 
     assert issubclass(OutOfMemory, NetworkError)

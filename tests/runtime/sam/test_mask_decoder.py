@@ -1,6 +1,7 @@
-"""What the runtime gives the decoder in one graph, and what it refuses."""
+"""The decoder in one graph: what the runtime gives it, and what it refuses."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +21,9 @@ class Recorder:
 
     def __init__(self, *without: str) -> None:
         names = "image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input"
-        self.inputs = dict.fromkeys(name for name in names if name not in without)
-        self.outputs = dict.fromkeys(("low_res_masks", "pred_iou"))
-        self.fed = {}
+        self.inputs: dict[str, Any] = dict.fromkeys(name for name in names if name not in without)
+        self.outputs: dict[str, Any] = dict.fromkeys(("low_res_masks", "pred_iou"))
+        self.fed: dict[str, Any] = {}
 
     def run(self, feeds, check=None, *, keep_on_device=()):
         self.fed, count = feeds, len(feeds["point_coords"])
@@ -30,7 +31,7 @@ class Recorder:
 
 
 def prompt(session: Recorder, mask_input, prompts: int = 3, points: int = 2):
-    decoder = WholeDecoder(session, SamSpec(32, (SIDE, SIDE)))
+    decoder = WholeDecoder(session, SamSpec(32, (SIDE, SIDE)))  # type: ignore[arg-type]
     coords, labels = np.zeros((prompts, points, 2), np.float32), np.zeros((prompts, points), np.float32)
     return decoder.prompt(decoder.prepare(np.zeros((1, 4, 2, 2), np.float32)), coords, labels, mask_input=mask_input)
 

@@ -26,7 +26,7 @@ def session() -> FakeSession:
 
 @pytest.fixture
 def told() -> list[str]:
-    """What the server said about requests that failed."""
+    """Lines of the server about requests that failed."""
     return []
 
 

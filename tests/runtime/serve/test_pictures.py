@@ -43,7 +43,7 @@ class Studio(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def studio() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
     """Its URL, and what it was asked with which authorization."""
-    handler = type("Handler", (Studio,), {"asked": []})
+    handler: Any = type("Handler", (Studio,), {"asked": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", handler.asked

@@ -100,8 +100,8 @@ def test_what_is_captured_runs_when_it_is_launched() -> None:
 def test_the_functions_are_those_of_cuda_bindings() -> None:
     runtime = pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
     for name, parameters in SIGNATURES.items():
-        first = inspect.getdoc(getattr(runtime, name)).splitlines()[0]
-        told = re.fullmatch(rf"{name}\((.*)\)", first)[1]
+        first = inspect.getdoc(getattr(runtime, name)).splitlines()[0]  # type: ignore[union-attr]
+        told = re.fullmatch(rf"{name}\((.*)\)", first)[1]  # type: ignore[index]
         names = tuple(part.partition(":")[0].split()[-1] for part in told.split(",") if part.strip())
         assert names == parameters
     for ours in (cudaError_t, cudaMemcpyKind, cudaStreamCaptureMode):

@@ -46,7 +46,7 @@ def built(tensorrt_machine: Any, bundle: Path) -> Path:
 
 
 def prompts(rng: np.random.Generator, count: int = 5) -> dict[str, np.ndarray]:
-    """What the tiny decoder takes, without the embedding."""
+    """Inputs of the tiny decoder, without the embedding."""
     return {
         "point_coords": rng.uniform(0, 64, (count, 2, 2)).astype(np.float32),
         "point_labels": np.tile(np.array([1, -1], np.float32), (count, 1)),
@@ -166,7 +166,7 @@ def test_unchanged_work_is_launched_as_a_graph(built: Path, tensorrt_machine: An
             found = session.run({"image": image})["image_embeddings"]
             assert np.allclose(found, cpu.run({"image": image})["image_embeddings"], atol=1e-3)
             launches.append(tensorrt_machine.launches if tensorrt_machine else 0)
-        assert session.not_captured == ""
+        assert session.not_captured == ""  # type: ignore[attr-defined]
         if tensorrt_machine is not None:
             # Each size runs once as ever, then as a graph; the larger picture's buffer is another.
             assert launches == [0, 1, 2, 3, 3, 4, 5, 5, 6]
@@ -195,13 +195,13 @@ def test_what_cannot_be_captured_runs_without(
     build(bundle, ("encoder",))
     tensorrt_device.refuse_capture = where
     with open_session(bundle / "encoder.onnx", "tensorrt", callers=2) as session:
-        assert session.not_captured == ""
+        assert session.not_captured == ""  # type: ignore[attr-defined]
         with open_session(bundle / "encoder.onnx") as cpu:
             for _ in range(4):
                 image = image_of(rng)
                 found = session.run({"image": image})["image_embeddings"]
                 assert (found == cpu.run({"image": image})["image_embeddings"]).all()
-        assert session.not_captured
+        assert session.not_captured  # type: ignore[attr-defined]
         tensorrt_device.refuse_capture = ""
         captured = tensorrt_device.captured
         with ThreadPoolExecutor(2) as pool:  # the other lane knows it too

@@ -82,6 +82,7 @@ def test_errors_that_are_kept_hold_no_memory(
         first, error, third = pipeline.batch(frames, [None] * 3)
         assert isinstance(first, Result)
         assert isinstance(third, Result)
+        assert isinstance(error, NetworkError)
         assert str(error) == "decoder.onnx failed"
         assert str(error.__cause__) == "the GPU fell off the bus"
         assert [memory() for memory in followed.memories] == [None]

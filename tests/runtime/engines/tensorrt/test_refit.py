@@ -48,7 +48,7 @@ def test_a_decoder_that_has_learnt(
 
 
 def test_again_and_again(tensorrt_machine: Any, old: Path, tmp_path: Path, feeds: Feeds) -> None:
-    """What was refitted can be refitted; the recipe says so, and nothing else has to be built."""
+    """An engine that was refitted can be refitted; the recipe says so, and nothing else has to be built."""
     build(old)
     for step in range(3):
         bundle = write_tiny_bundle(tmp_path / f"step {step}", radii=(3.0 + step, 8.0, 12.0))

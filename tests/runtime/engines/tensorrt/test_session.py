@@ -18,6 +18,7 @@ from tiny_bundle import IMAGE_SIZE, INPUT_HW, write_tiny_bundle
 from maskrt.kernels import sets
 from maskrt.kernels.pixel_decoder.tables import axis_table
 from maskrt.runtime.bundle.bundle import Bundle, open_bundle
+from maskrt.runtime.bundle.manifest import SossManifest
 from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.bundle.specs import RefinementSpec
 from maskrt.runtime.engine_build.builder import BuildSettings, EngineBuilder
@@ -30,6 +31,7 @@ from maskrt.runtime.pipelines.refine.pipeline import open_refiner
 from maskrt.runtime.pipelines.refine.selections import selection_of
 from maskrt.runtime.pipelines.refine.sizes import cells_side
 from maskrt.runtime.pipelines.refine.stage import LEAST_TILE
+from maskrt.runtime.types import Result
 
 Maskrt = Callable[..., tuple[int, str, str]]
 IMAGE = np.zeros((1, 3, *INPUT_HW), np.float32)
@@ -228,6 +230,7 @@ def test_a_batch_of_frames(tensorrt_machine: Any, tiny_bundle: Path, tmp_path: P
     frames = [rng.integers(0, 256, (*size_hw, 3), dtype=np.uint8) for size_hw in ((60, 80), (33, 90), (60, 80))]
     with open_pipeline(bundle, "tensorrt") as pipeline:
         for found, rgb in zip(pipeline.batch(frames, [None] * 3), frames, strict=True):
+            assert isinstance(found, Result)
             assert (found.label != pipeline(rgb).label).mean() < 0.001
         with pytest.raises(NetworkError, match=r"its engine takes \(1, .* to \(4, .*: maskrt build .* --batch N"):
             pipeline.batch(frames[:1] * 5, [None] * 5)
@@ -235,7 +238,7 @@ def test_a_batch_of_frames(tensorrt_machine: Any, tiny_bundle: Path, tmp_path: P
 
 @pytest.mark.parametrize("batch", [1, 8])
 def test_the_batch_of_a_profile(tiny_bundle: Path, batch: int) -> None:
-    """Of the graphs that take several frames; the decoder's is one of prompts."""
+    """The graphs that take several frames; the decoder's batch is one of prompts."""
     bundle, side = open_bundle(tiny_bundle), IMAGE_SIZE
     segmenter = profile_of(bundle, "segmenter", {"image": (-1, 3, *INPUT_HW)}, batch)
     assert segmenter == {"image": tuple((count, 3, *INPUT_HW) for count in (1, batch, batch))}
@@ -246,9 +249,11 @@ def test_the_batch_of_a_profile(tiny_bundle: Path, batch: int) -> None:
 
 
 def test_settings_that_engines_are_built_for(tiny_bundle: Path) -> None:
-    manifest = with_settings(open_bundle(tiny_bundle), {"points_per_batch": 2, "tile": 64, "vote": "hard"}).manifest
+    manifest = with_settings(open_bundle(tiny_bundle), {"points_per_batch": 2, "tile": 64, "vote": "hard"}).expect(
+        SossManifest
+    )
     assert (manifest.masks.points_per_batch, manifest.refinement.tile, manifest.voting.vote) == (2, 64, "hard")
-    assert manifest.masks.points_per_side == open_bundle(tiny_bundle).manifest.masks.points_per_side
+    assert manifest.masks.points_per_side == open_bundle(tiny_bundle).expect(SossManifest).masks.points_per_side
     with pytest.raises(BundleError, match=r"there is no setting points_per_batches: .*, of kind soss, has these"):
         with_settings(open_bundle(tiny_bundle), {"points_per_batches": 2})
 
@@ -259,7 +264,7 @@ def test_an_axis_that_no_table_knows(tiny_bundle: Path) -> None:
 
 
 def test_an_encoder_of_one_picture_is_not_built(tiny_bundle: Path) -> None:
-    """Of an older bundle; its height would be taken for a batch."""
+    """An older bundle's graph, whose height would be taken for a batch."""
     with pytest.raises(BundleError, match="encoder: image is one picture, not a batch of them: export"):
         profile_of(open_bundle(tiny_bundle), "encoder", {"image": (-1, -1, 3)})
 

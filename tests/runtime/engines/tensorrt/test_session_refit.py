@@ -22,7 +22,7 @@ def masks(session: TensorRtSession, feeds: Feeds) -> np.ndarray:
 
 @pytest.fixture
 def session(tensorrt_device: Any, old: Path) -> Iterator[TensorRtSession]:
-    """Of the older bundle's decoder."""
+    """A session of the older bundle's decoder."""
     build(old)
     with TensorRtSession(old / "decoder.onnx", callers=3) as session:
         yield session
@@ -55,7 +55,7 @@ def test_callers_that_run_meanwhile(
     """Every answer is that of the one or the other decoder, and after a refit has returned, of the new one."""
     either, stop = [on_cpu(bundle, feeds) for bundle in (old, new)], threading.Event()
 
-    def call() -> list[tuple[bool, bool]]:
+    def call() -> list[tuple[bool, ...]]:
         found = []
         while not stop.is_set():
             value = masks(session, feeds)
@@ -132,7 +132,7 @@ def test_weights_that_are_missing_change_nothing(
 
 
 def test_the_bundle_was_exported_anew_while_the_session_ran(session: TensorRtSession, old: Path, feeds: Feeds) -> None:
-    """What the engine was built from counts, not what lies at its path now."""
+    """The file that the engine was built from counts, not the one that lies at its path now."""
     before = masks(session, feeds)
     write_tiny_bundle(old, radii=(3.0, 6.0, 9.0))
     other_operator(old)
@@ -168,7 +168,7 @@ def test_callers_that_wait_while_weights_fail(
     """They get no answer of an engine with a part of the weights."""
     from maskrt.runtime.engines.tensorrt import session as tensorrt_session
 
-    waiting, refit = threading.Event(), tensorrt_session.FileRefit
+    waiting, refit = threading.Event(), tensorrt_session.FileRefit  # type: ignore[attr-defined]
     bad = write_tiny_bundle(tmp_path / "nan", radii=(np.nan, 9.0, 14.0)) / "decoder.onnx"
     masks(session, feeds)
     take = session._take
@@ -195,7 +195,7 @@ def test_callers_that_wait_while_weights_fail(
 def test_a_run_that_fails_is_over_before_a_refit_begins(
     monkeypatch: pytest.MonkeyPatch, session: TensorRtSession, tensorrt_device: Any, feeds: Feeds
 ) -> None:
-    """What it has begun on the GPU is waited for while the session still counts it as running."""
+    """Work that has begun on the GPU is waited for while the session still counts it as running."""
     give_back, under_way = session._give_back, []
 
     def told(lane: Any) -> None:

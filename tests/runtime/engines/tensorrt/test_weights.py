@@ -2,6 +2,7 @@
 
 import gc
 import re
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -67,9 +68,9 @@ def clicks(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def exported(tiny_interactive: tuple[Path, tuple[str, ...]]) -> Path:
-    """A small SAM as maskrt export interactive writes it."""
-    return tiny_interactive[0]
+def exported(tiny_interactive: tuple[Path, tuple[str, ...]], tmp_path: Path) -> Path:
+    """The bundle of an exported SAM, to build engines in."""
+    return Path(shutil.copytree(tiny_interactive[0], tmp_path / "exported"))
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def session(tensorrt_device: Any, clicks: Path) -> Iterator[TensorRtSession]:
 
 @pytest.fixture
 def learnt(rng: np.random.Generator) -> Feeds:
-    """What the click decoder might have learnt."""
+    """Weights that the click decoder might have learnt."""
     return {
         "squares": rng.uniform(4, 200, (1, 3, 1, 1)).astype(np.float32),
         "quality": rng.uniform(0, 1, (1, 3)).astype(np.float32),
@@ -299,7 +300,7 @@ def test_the_encoders_of_two_kinds_have_one_profile(clicks: Path, tiny_bundle: P
 
 def test_settings_of_a_bundle_that_is_clicked_on(tensorrt_device: Any, clicks: Path) -> None:
     bundle = with_settings(open_bundle(clicks), {"click_adaptation": "C"})
-    assert bundle.manifest.adaptation.click_adaptation == "C"
+    assert bundle.expect(InteractiveManifest).adaptation.click_adaptation == "C"
     assert set(EngineBuilder(bundle, BuildSettings()).roles) == {"encoder", "click_decoder"}
     with pytest.raises(BundleError, match=r"there is no setting points_per_batch: .*, of kind interactive, has these"):
         with_settings(open_bundle(clicks), {"points_per_batch": 2})

@@ -185,7 +185,7 @@ def soss_bundle(tiny_bundle: Path, refiner_bundle: Path, tmp_path_factory: pytes
     """The tiny SOSS bundle with the tiny refiner beside it."""
     folder = tmp_path_factory.mktemp("soss") / "bundle"
     shutil.copytree(tiny_bundle, folder)
-    own, more = open_bundle(tiny_bundle).manifest, open_bundle(refiner_bundle).manifest
+    own, more = open_bundle(tiny_bundle).manifest, open_bundle(refiner_bundle).expect(RefineManifest)
     for entry in more.models.values():
         shutil.copy(refiner_bundle / entry.file, folder)
     both = msgspec.structs.replace(own, models={**own.models, **more.models}, refiner=more.refiner)
@@ -201,7 +201,7 @@ def frame(rng: np.random.Generator) -> np.ndarray:
 
 
 def test_soss_leaves_its_refiner_off(tiny_bundle: Path, soss_bundle: Path, frame: np.ndarray) -> None:
-    assert open_bundle(soss_bundle).manifest.refinement == RefinementSpec(select="off")
+    assert open_bundle(soss_bundle).expect(SossManifest).refinement == RefinementSpec(select="off")
     with open_pipeline(tiny_bundle) as without, open_pipeline(soss_bundle) as off:
         expected, found = without(frame), off(frame)
     np.testing.assert_array_equal(found.label, expected.label)
@@ -248,7 +248,7 @@ def test_settings_that_a_bundle_without_refiner_has_not(tiny_bundle: Path, soss_
         assert refiner.settings.select == "full"
     with pytest.raises(BundleError, match=r"there is no setting tiles: .*"):
         open_refiner(with_settings(open_bundle(soss_bundle), {"tiles": 3}))
-    with pytest.raises(BundleError, match=r"option not understood: .*>= 16"):
+    with pytest.raises(BundleError, match=r"setting not understood: .*>= 16"):
         open_refiner(with_settings(open_bundle(soss_bundle), {"select": "full", "tile": 15}))
 
 

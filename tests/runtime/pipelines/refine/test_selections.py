@@ -105,6 +105,7 @@ def test_contour_is_a_band(kernels: Any) -> None:
         rough[:, : side // 2] = True
         for current in (rough, ~rough, np.zeros_like(rough)):
             limits = selection_of("contour", kernels).limits(rough, current.astype(np.float32), 0.5)
+            assert limits is not None
             columns = np.flatnonzero(limits.any(axis=0))
             assert (columns[0], columns[-1]) == (side // 2 - 1 - reach, side // 2 + reach)
             assert limits[:, columns].all()
@@ -112,6 +113,7 @@ def test_contour_is_a_band(kernels: Any) -> None:
     rough[30, 40] = True
     away = np.hypot(*(np.indices(rough.shape)[axis] - at for axis, at in ((0, 30), (1, 40))))
     band = selection_of("contour", kernels).limits(rough, rough.astype(np.float32), None)
+    assert band is not None
     assert band[away <= 16].all()
     assert not band[away > 17].any()
 
@@ -128,7 +130,9 @@ def test_bbox_is_widened_boxes(kernels: Any) -> None:
     limits = selection_of("bbox", kernels).limits(rough, 1 - rough.astype(np.float32), 0.5)
     np.testing.assert_array_equal(limits, expected)
     nothing = np.zeros_like(rough)
-    assert not selection_of("bbox", kernels).limits(nothing, rough.astype(np.float32), None).any()
+    limits = selection_of("bbox", kernels).limits(nothing, rough.astype(np.float32), None)
+    assert limits is not None
+    assert not limits.any()
 
 
 def sure(corners: list[float]) -> bool:
@@ -280,10 +284,13 @@ def test_adaptive_looks_near_what_a_turn_left_undecided(kernels: Any) -> None:
         for unsure in ((), (0.1,), (0.1, 0.3)):  # beyond the contour
             current[:, 130 : 130 + len(unsure)] = unsure
             limits = selection.limits(rough, current, scale)
+            assert limits is not None
             columns = np.flatnonzero(limits.any(axis=0))
             assert (columns[0], columns[-1]) == (129 - reach, 130 + max(0, len(unsure) - 1) + reach)
         current[:, 130:] = 0
     faint = np.full((60, 60), 0.01, np.float32)
     faint[30, 30] = 0.2
-    assert selection.limits(faint > 0.5, faint, 1.0)[30, 14:47].all()
-    assert not selection.limits(faint > 0.5, faint, 1.0)[30, :14].any()
+    limits = selection.limits(faint > 0.5, faint, 1.0)
+    assert limits is not None
+    assert limits[30, 14:47].all()
+    assert not limits[30, :14].any()

@@ -78,7 +78,7 @@ SIZES_HW = [(60, 80), (33, 90), (60, 80), (120, 160), (1, 1), (90, 33)]
 
 @pytest.fixture
 def frames(rng: np.random.Generator) -> list[np.ndarray]:
-    """Of mixed sizes, each with a bright block somewhere; three of them have one size for the encoder."""
+    """Frames of mixed sizes, each with a bright block somewhere; three of them have one size for the encoder."""
     found = []
     for height, width in SIZES_HW:
         rgb = rng.integers(0, 120, (height, width, 3), dtype=np.uint8)
@@ -88,7 +88,7 @@ def frames(rng: np.random.Generator) -> list[np.ndarray]:
     return found
 
 
-def check_equal(found: Result, expected: Result) -> None:
+def check_equal(found: Any, expected: Result) -> None:
     """The same run lengths, labels and classes; probabilities up to the roundings of a batch."""
     assert found.segments.rles == expected.segments.rles
     assert (found.label == expected.label).all()
@@ -171,7 +171,7 @@ def test_frames_that_cannot_be_segmented_do_not_cost_the_others(tiny_bundle: Pat
 def test_what_one_frame_causes_is_its_error(
     tiny_bundle: Path, frames: list[np.ndarray], role: str, failure: type[Exception]
 ) -> None:
-    """Of a batch it is known that there is NaN in it, or a size that does not fit, not where: each is asked alone."""
+    """A batch is known to hold a NaN, or a size that does not fit, but not where: each frame is asked alone."""
     bad = np.full((60, 80, 3), 255, np.uint8)
 
     def fails_on_white(feed: np.ndarray) -> Exception | None:

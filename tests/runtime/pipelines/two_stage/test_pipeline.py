@@ -124,8 +124,11 @@ def test_nan_of_one_frame_leaves_the_others(two_stage: Path, rgb: np.ndarray) ->
     pipeline, asked = failing(two_stage, NotFinite("low.onnx returned NaN or infinity in logits"))
     with pipeline:
         found = pipeline.batch([rgb, np.zeros_like(rgb), rgb], [None] * 3)
-    assert [type(one) for one in found] == [Result, NotFinite, Result]
-    np.testing.assert_array_equal(found[0].mask, found[2].mask)
+    first, error, third = found
+    assert isinstance(first, Result)
+    assert isinstance(error, NotFinite)
+    assert isinstance(third, Result)
+    np.testing.assert_array_equal(first.mask, third.mask)
     assert asked == [3, 1, 1, 1]
 
 
@@ -168,7 +171,7 @@ def test_networks_of_fixed_sides(tmp_path: Path, rgb: np.ndarray) -> None:
 
 
 def test_a_region_that_fixed_sides_do_not_fit(tmp_path: Path, rgb: np.ndarray) -> None:
-    """Of a batch, that frame alone fails."""
+    """That frame of the batch fails, and no other."""
     shapes = {"low": ("B", 32, 64)}
     bundle = write_tiny_two_stage(
         tmp_path / "wide", size=512, shapes=shapes, patch_selection=PatchSelectionSpec(patches=8)
@@ -256,13 +259,13 @@ def test_stages_are_compared(two_stage: Path, rgb: np.ndarray) -> None:
     truth = rgb.mean(axis=2) > 127
     x, y, width, height = ROI
     with maskrt.open_pipeline(two_stage) as pipeline:
-        compared = compare_stages(pipeline, rgb, truth, ROI)
+        compared = compare_stages(pipeline, rgb, truth, ROI)  # type: ignore[arg-type]
         np.testing.assert_array_equal(
             compared.masks["two_stage"], pipeline(rgb, ROI).mask[y : y + height, x : x + width]
         )
         assert TWO_STAGE_EVALUATION.methods == STAGES == tuple(compared.masks)
         with pytest.raises(InputError, match="same frame"):
-            compare_stages(pipeline, rgb, truth[1:])
+            compare_stages(pipeline, rgb, truth[1:])  # type: ignore[arg-type]
     with maskrt.open_pipeline(two_stage, settings={"windows": "off"}) as alone:
         np.testing.assert_array_equal(compared.masks["stage_1"], alone(rgb, ROI).mask[y : y + height, x : x + width])
     assert (compared.masks["stage_1"] != compared.masks["two_stage"]).any()

@@ -11,6 +11,7 @@ from tiny_two_stage import Network, level, spec_of, write_tiny_two_stage
 
 from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.manifest import TwoStageManifest
 from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec
 from maskrt.runtime.errors import BundleError, InputError, NetworkError, OutOfMemory
@@ -58,7 +59,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 )
 def test_the_answer_is_the_plain_one(bundles: dict[str, Path], rng: np.random.Generator, kind: str, name: str) -> None:
     settings = SETTINGS[name]
-    spec = open_bundle(bundles[kind]).manifest
+    spec = open_bundle(bundles[kind]).expect(TwoStageManifest)
     looked = 0
     with TwoStagePipeline(with_settings(open_bundle(bundles[kind]), settings)) as pipeline:
         side = spec.two_stage.size // pipeline.settings.patches
@@ -98,7 +99,7 @@ def test_plain_kernels_patch_by_patch_agree(
             np.testing.assert_allclose(ours.probabilities, alone, rtol=0, atol=1e-6)
         (first,) = fast.segmenter.first_stage()(regions[:1])
         (off,) = TwoStageSegmenter(
-            *fast.segmenter._sessions, bundle.manifest.two_stage, PatchSelectionSpec(4, windows="off")
+            *fast.segmenter._sessions, bundle.expect(TwoStageManifest).two_stage, PatchSelectionSpec(4, windows="off")
         )(regions[:1])
         np.testing.assert_array_equal(first, off)
         assert np.abs(first - together[0].probabilities).max() > 0.1

@@ -11,13 +11,14 @@ from tiny_two_stage import write_tiny_two_stage
 
 import maskrt
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
-from maskrt.runtime.bundle.manifest import SossManifest, encode_manifest
+from maskrt.runtime.bundle.manifest import SossManifest, TwoStageManifest, encode_manifest
 from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec
 from maskrt.runtime.engine_build.profiles import profile_of
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.pipelines.soss.pipeline import SossPipeline
 from maskrt.runtime.pipelines.two_stage.pipeline import TwoStagePipeline
+from maskrt.runtime.types import Result
 
 ROI = (13, 7, 150, 90)
 
@@ -36,7 +37,8 @@ def rgb(rng: np.random.Generator) -> np.ndarray:
 def soss_of_two_stages(tiny_bundle: Path, two_stage: Path, folder: Path, **changes: Any) -> Bundle:
     """The tiny SOSS with the tiny two stages in place of its segmenter."""
     shutil.copytree(tiny_bundle, folder)
-    manifest, stages = open_bundle(tiny_bundle).manifest, open_bundle(two_stage).manifest
+    manifest = open_bundle(tiny_bundle).expect(SossManifest)
+    stages = open_bundle(two_stage).expect(TwoStageManifest)
     entries = {role: entry for role, entry in manifest.models.items() if role != "segmenter"}
     for role in ("low", "high"):
         shutil.copyfile(two_stage / f"{role}.onnx", folder / f"{role}.onnx")
@@ -65,11 +67,12 @@ def test_soss_with_two_stages(tiny_bundle: Path, two_stage: Path, tmp_path: Path
         assert result.mask.any()
         other = np.ascontiguousarray(rgb[::-1])
         for found, expected in zip(soss.batch([rgb, other], [ROI, None]), (result, soss(other)), strict=True):
+            assert isinstance(found, Result)
             assert found.segments.rles == expected.segments.rles
             assert (found.label == expected.label).all()
     with SossPipeline(with_settings(bundle, {"windows": "off", "points_per_side": 3})) as off:
         assert (off.branches(rgb, ROI).probabilities != look.probabilities).any()
-    assert with_settings(bundle, {"patches": 2}).manifest.patch_selection.patches == 2
+    assert with_settings(bundle, {"patches": 2}).expect(SossManifest).patch_selection.patches == 2
     with pytest.raises(InputError, match="patches of 16"):
         SossPipeline(with_settings(bundle, {"patches": 8}))
     # A SOSS of one stage knows no such option.
@@ -84,7 +87,7 @@ def test_soss_with_two_stages(tiny_bundle: Path, two_stage: Path, tmp_path: Path
 def test_soss_of_two_stages_has_the_segmenters_classes(tiny_bundle: Path, two_stage: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="name different classes"):
         soss_of_two_stages(
-            tiny_bundle, two_stage, tmp_path / "soss", segmenter=open_bundle(tiny_bundle).manifest.segmenter
+            tiny_bundle, two_stage, tmp_path / "soss", segmenter=open_bundle(tiny_bundle).expect(SossManifest).segmenter
         )
 
 

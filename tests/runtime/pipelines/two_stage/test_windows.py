@@ -102,7 +102,7 @@ def test_sliding_windows_leave_no_seams() -> None:
         return logits
 
     stages = PatchSelectionSpec(patches=2, windows="sliding", patch_count=3)
-    segmenter = TwoStageSegmenter(Network(low), Network(level(20)), SPEC, stages)
+    segmenter = TwoStageSegmenter(Network(low), Network(level(20)), SPEC, stages)  # type: ignore[arg-type]
     rgb = np.zeros((128, 128, 3), np.uint8)
     (look,), (first,) = segmenter.look([rgb], {}), segmenter.first_stage()([rgb])
     assert len(look.stages.windows_xywh) > 1
