@@ -30,7 +30,8 @@ coverage: .venv/ready
 check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p maskrt.runtime -p maskrt.kernels
+	$(BIN)/mypy -p maskrt
+	$(BIN)/mypy tests
 	$(BIN)/lint-imports
 
 # Rates and erosions chosen on seeds 800000 to 800041.

@@ -1,4 +1,4 @@
-"""What this machine has, and what each command still needs. Reads versions without importing what is heavy."""
+"""A look at this machine: what it has, and what each command still needs. It reads versions without importing what is heavy."""
 
 import importlib
 import importlib.metadata
@@ -144,7 +144,7 @@ def examine(providers: Iterable[str] = PROVIDERS) -> MachineReport:
 
 
 class BundleReport(msgspec.Struct, frozen=True):
-    """What doctor found about a bundle. commands: command -> "takes it", or why not and what to use instead."""
+    """The findings about a bundle. commands: command -> "takes it", or why not and what to use instead."""
 
     path: str
     kind: str

@@ -45,7 +45,7 @@ def runnable(page: Path) -> list[Block]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What the commands read, in a folder where they may write."""
+    """A folder with everything that the commands read, where they may write."""
     for name in ("export/demo", "docs", "README.md"):
         target = tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ AREA_TOLERANCE = 0.02  # of a mask's pixels, on another machine
 
 
 def sha256(array: Any) -> str:
-    """Of an array's type, shape and values."""
+    """Return the sha256 of an array's type, shape and values."""
     array = np.ascontiguousarray(array)
     return hashlib.sha256(f"{array.dtype} {array.shape}".encode() + array.tobytes()).hexdigest()
 
@@ -124,7 +124,7 @@ ANSWERS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def made_with() -> dict[str, str]:
-    """What decides the last bits: the processor with its instructions, and the libraries that compute."""
+    """Return what decides the last bits: the processor with its instructions, and the libraries that compute."""
     text = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
     flags = hashlib.sha256(" ".join(sorted(fields.get("flags", "").split())).encode()).hexdigest()[:16]

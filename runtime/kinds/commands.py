@@ -10,7 +10,7 @@ from maskrt.runtime.kinds.table import PipelineKind, kind_of
 
 @dataclass(frozen=True)
 class Requirement:
-    """What a command asks of a bundle, in a test and in words."""
+    """A demand of a command on a bundle, as a test and in words."""
 
     fits: Callable[[PipelineKind, Bundle], bool]
     words: str

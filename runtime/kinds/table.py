@@ -33,7 +33,7 @@ class OpenPipeline(Protocol):
 
 @dataclass(frozen=True)
 class PipelineKind:
-    """What maskrt knows of one kind of bundle.
+    """Everything that maskrt knows of one kind of bundle.
 
     manifest: the struct of its bundle.json, whose tag is the kind's name.
     open: makes a pipeline that needs nothing but frames; None where the kind needs more, as rough masks or clicks.

@@ -143,7 +143,7 @@ def test_engines_of_every_kind(tensorrt_device: Any, maskrt: Maskrt, ward: Ward,
 
 
 def test_the_table_of_commands_says_what_the_commands_do() -> None:
-    """What doctor and the documents print comes from that table."""
+    """Doctor and the documents print that table."""
     assert set(CASES) | {"build"} == set(COMMANDS)
     assert set(KINDS) == ALL
 

@@ -188,7 +188,7 @@ def test_a_region_per_image(run: Run, tmp_path: Path) -> None:
         (("--set", "vote=loud"), 2, "Invalid enum value 'loud'"),
         (("--set", "target=2"), 2, "target 2 is not one of 2 classes"),
         (("--write", "mask,video"), 2, "cannot write video; maskrt writes: mask"),
-        (("--provider", "tpu"), 1, "unknown provider 'tpu'"),
+        (("--provider", "tpu"), 2, "unknown provider 'tpu'"),
         (("--device", "1"), 2, "provider 'cpu:1': a GPU's number goes behind cuda or ort-tensorrt"),
     ],
 )
