@@ -1,4 +1,4 @@
-"""A look at this machine: what it has, and what each command still needs. It reads versions without importing what is heavy."""
+"""A look at this machine: what it has, and what each command still needs, without the import of anything heavy."""
 
 import importlib
 import importlib.metadata
