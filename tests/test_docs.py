@@ -1,7 +1,7 @@
 """Every command and every Python block in README and docs is run, page by page, as a reader would.
 
-A block below a comment `<!-- needs: WHAT -->` needs what is not here (a checkpoint, a GPU, a network) and is not run;
-its `maskrt` commands must exist all the same, with options that they have.
+A block below a comment `<!-- needs: WHAT -->` needs an extra, and is run where that is installed; or it needs what is
+not here (a checkpoint, a GPU, a network), and its `maskrt` commands must exist all the same, with options they have.
 """
 
 import os
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,18 @@ from maskrt.cli.main import app
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *ROOT.glob("docs/**/*.md")])
 FENCE = re.compile(r"(?:^<!-- needs: ([^\n]*?) -->\n)?^```(sh|python)\n(.*?)^```$", re.M | re.S)
+# Extra -> a module that it installs.
+EXTRAS = {"export": "torch", "openvino": "openvino"}
+ELSEWHERE = {
+    "annotate",
+    "checkpoint",
+    "development environment",
+    "gpu",
+    "interactive shell",
+    "label-studio",
+    "network",
+    "time",
+}
 MARKER = re.compile(r"<!-- (?:code|todo)\b")
 
 
@@ -40,7 +53,16 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def runnable(page: Path) -> list[Block]:
-    return [block for block in blocks_of(page) if not block.needs]
+    return [
+        block
+        for block in blocks_of(page)
+        if not block.needs or (block.needs in EXTRAS and find_spec(EXTRAS[block.needs]) is not None)
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_block_needs_is_known(page: Path) -> None:
+    assert {block.needs for block in blocks_of(page)} <= {"", *EXTRAS, *ELSEWHERE}
 
 
 @pytest.fixture

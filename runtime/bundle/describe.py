@@ -6,6 +6,7 @@ import msgspec
 
 from maskrt.runtime.bundle.bundle import FP32, Bundle
 from maskrt.runtime.bundle.manifest import Artifact, DataFile, ModelEntry, Parity, PrecisionSpec
+from maskrt.runtime.bundle.settings import as_text
 
 # Fields of every manifest that are not settings of a pipeline.
 ROI_EXPECTED = "roi_expected"
@@ -65,7 +66,7 @@ def description_lines(description: Description) -> tuple[str, ...]:
     lines += [f"note: {description.note}"] if description.note else []
     lines += ["made for regions of interest: use --roi or --roi-from"] if description.roi_expected else []
     for name, section in description.settings.items():
-        fields = "none" if section is None else ", ".join(f"{key}={_value(value)}" for key, value in section.items())
+        fields = "none" if section is None else ", ".join(f"{key}={as_text(value)}" for key, value in section.items())
         lines.append(f"{name}: {fields}")
     for name, lower in description.precisions.items():
         found = ", ".join(f"{part} mean IoU {a.mean_iou:.4f}" for part, a in lower.agreement.items())
@@ -80,8 +81,3 @@ def description_lines(description: Description) -> tuple[str, ...]:
 def _described(role: str, precision: str, file: ModelEntry | Artifact | DataFile) -> FileDescription:
     parity = file.error if isinstance(file, Artifact) else file.parity if isinstance(file, ModelEntry) else None
     return FileDescription(role, precision, file.file, file.size_bytes, file.sha256, parity)
-
-
-def _value(value: Any) -> str:
-    """Return a value as --set takes it: text without quotes, anything else as JSON."""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -75,9 +75,13 @@ def setting_lines(sections: Mapping[str, msgspec.Struct]) -> list[str]:
     for spec in sections.values():
         for name, meaning in meanings(type(spec)).items():
             value = getattr(spec, name)
-            text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-            found.setdefault(name, f"{name}={text}: {meaning}")
+            found.setdefault(name, f"{name}={as_text(value)}: {meaning}")
     return list(found.values())
+
+
+def as_text(value: Any) -> str:
+    """Return a setting's value as --set takes it: text without quotes, anything else as JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def meanings(spec: type[msgspec.Struct]) -> dict[str, str]:

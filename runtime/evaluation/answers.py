@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from maskrt.kernels import sets
+from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.bundle.manifest import Agreement
 from maskrt.runtime.bundle.settings import with_settings
@@ -58,6 +61,7 @@ class Question:
 
     bundle: in one of its precisions, with the settings to run it with. reference: another precision's answers; a
     refiner then refines the segmenter's answers among them, otherwise this bundle's own. wrap_session: see Sessions.
+    kernels: those that the pipelines run with.
     """
 
     bundle: Bundle
@@ -66,6 +70,17 @@ class Question:
     reference: Answers | None = None
     provider: str = "cpu"
     wrap_session: WrapSession = as_loaded
+    kernels: KernelSet = sets.CPU
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        """The arguments with which every pipeline that answers it is opened, behind the bundle."""
+        return {
+            "provider": self.provider,
+            "threads": self.threads,
+            "kernels": self.kernels,
+            "wrap_session": self.wrap_session,
+        }
 
 
 # Runs every frame through what a bundle holds. Raises InputError if a frame cannot be used, NetworkError if a network
@@ -76,7 +91,7 @@ Answer = Callable[[Question], Answers]
 def soss_answers(asked: Question) -> Answers:
     """Return SOSS's unrefined answers on every frame, and its refiner's answers to those if it has one."""
     unrefined = with_settings(asked.bundle, {"select": "off"})
-    with SossPipeline(unrefined, asked.provider, asked.threads, wrap_session=asked.wrap_session) as soss:
+    with SossPipeline(unrefined, **asked.opening) as soss:
         found = {SOSS: _each(soss, asked.calibration)}
     if asked.bundle.manifest.refiner_specs is None:
         return found
@@ -86,7 +101,7 @@ def soss_answers(asked: Question) -> Answers:
 
 def two_stage_answers(asked: Question) -> Answers:
     """Return the answer of both stages on every frame."""
-    with TwoStagePipeline(asked.bundle, asked.provider, asked.threads, wrap_session=asked.wrap_session) as two_stage:
+    with TwoStagePipeline(asked.bundle, **asked.opening) as two_stage:
         return {TWO_STAGE: _each(two_stage, asked.calibration)}
 
 
@@ -107,8 +122,7 @@ def _refined(asked: Question, rough_of: RoughOf | None) -> Answers:
     if masks is not None:
         rough_of = rough_reader(masks, False, asked.calibration.max_pixels)
     assert rough_of is not None
-    wrap = asked.wrap_session
-    with RefinePipeline(asked.bundle, rough_of, asked.provider, asked.threads, wrap_session=wrap) as refiner:
+    with RefinePipeline(asked.bundle, rough_of, **asked.opening) as refiner:
         return {REFINER: {frame.name: _lean(refiner(frame)) for frame, _ in asked.calibration.frames()}}
 
 

@@ -99,9 +99,14 @@ class PrecisionCertificate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def certify_precision(
-    bundle: Bundle, answer: Answer, frames: Calibration, provider: str = "cpu", threads: int | None = None
+    bundle: Bundle,
+    answer: Answer,
+    frames: Calibration,
+    provider: str = "cpu",
+    threads: int | None = None,
+    kernels: KernelSet = sets.CPU,
 ) -> PrecisionCertificate:
-    """Run a bundle's lower precision on a provider, and float32 in ONNX Runtime on the CPU.
+    """Run a bundle's lower precision on a provider with the kernels, and float32 in ONNX Runtime on the CPU.
 
     Args:
         bundle: in the lower precision, with the settings to run it with.
@@ -111,7 +116,7 @@ def certify_precision(
         InputError, NetworkError: see Answer.
     """
     reference = answer(Question(bundle.at(FP32), frames, threads))
-    found = answer(Question(bundle, frames, threads, reference, provider))
+    found = answer(Question(bundle, frames, threads, reference, provider, kernels=kernels))
     return PrecisionCertificate(
         precision=bundle.precision,
         provider=provider,

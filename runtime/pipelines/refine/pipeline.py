@@ -19,7 +19,7 @@ from maskrt.runtime.engines.loading import Sessions, WrapSession, as_loaded
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.io.images import read_labels, read_rough
-from maskrt.runtime.pipelines.base import FramePipeline, Outcomes, View
+from maskrt.runtime.pipelines.base import FramePipeline, Outcomes, View, view_of
 from maskrt.runtime.pipelines.refine.refiner import Refiner
 from maskrt.runtime.types import Frame, Labels, Result, Roi, Segments
 
@@ -54,10 +54,10 @@ class RefinePipeline(FramePipeline):
 
     def _view(self, frame: Frame, roi: Roi | None) -> View:
         """See FramePipeline."""
-        height, width = frame.rgb.shape[:2]
-        if roi is not None and roi != (0, 0, width, height):
+        view = view_of(frame, roi)
+        if view.rgb.shape[:2] != view.size_hw:
             raise InputError("refinement takes whole frames: leave the region of interest out")
-        return View(frame.rgb, (0, 0, width, height), (height, width), frame.name)
+        return view
 
     def _segment(self, views: Sequence[View]) -> Outcomes:
         """See FramePipeline."""

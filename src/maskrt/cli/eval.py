@@ -86,19 +86,21 @@ def command(
     if not truth.is_dir():
         raise InputError(f"{truth}: no such folder; it should hold a STEM.png per image")
     if masks is not None:
+        if roi is not None or roi_from is not None or figures is not None:
+            raise InputError("--masks scores a refiner on whole images: leave --roi, --roi-from and --figures out")
         raise typer.Exit(
             score_refiner(opened, images, truth, masks, json, provider, threads, kernels, overrides, max_pixels)
         )
     evaluation = kind_of(opened).evaluate
     assert evaluation is not None  # require_command has refused other kinds
     region = parse_region(roi, roi_from)
-    advise_regions(opened, region)
     failed = []
     with (
         open_source(images, max_pixels) as source,
         open_pipeline(opened, provider, threads, kernels, settings=overrides) as pipeline,
         FrameProgress(source.length, "images") as progress,
     ):
+        advise_regions(opened, region)
         scores = Scores(evaluation.methods)
         for item in source:
             try:

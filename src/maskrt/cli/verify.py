@@ -76,7 +76,7 @@ def command(
     kind = kind_of(opened)
     if masks is not None and image is None:
         raise InputError("--masks holds rough masks of images: name the images with --image")
-    if masks is not None and roi is not None and precision == FP32:
+    if masks is not None and roi is not None and (precision == FP32 or kind.open is None):
         raise InputError("a refiner is checked on whole images: leave --roi or --masks out")
     if masks is not None:
         require_command(opened, "verify --masks")
@@ -92,7 +92,7 @@ def command(
     if image is not None and precision != FP32:
         assert kind.answers is not None  # otherwise the bundle has no other precision
         frames = Calibration(image, region, masks, max_pixels)
-        lower = certify_precision(opened, kind.answers, frames, provider, threads)
+        lower = certify_precision(opened, kind.answers, frames, provider, threads, own_kernels)
         certificates.append(lower)
         print(f"{precision} on {provider}: {summarized(lower.agreement)}; tolerance {lower.tolerance:g}")
     elif image is not None:

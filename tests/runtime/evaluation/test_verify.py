@@ -2,13 +2,17 @@
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from maskrt.kernels import sets
 from maskrt.runtime.bundle.bundle import open_bundle
+from maskrt.runtime.bundle.manifest import PrecisionSpec
 from maskrt.runtime.engines.openvino import OpenVinoSession
-from maskrt.runtime.evaluation.verify import certify_soss
+from maskrt.runtime.evaluation.answers import Calibration, soss_answers
+from maskrt.runtime.evaluation.verify import certify_precision, certify_soss
 
 infer = OpenVinoSession._infer
 
@@ -47,3 +51,21 @@ def test_a_wrong_kernel_is_found(tiny_bundle, rgb, monkeypatch):
     found = certify_soss(open_bundle(tiny_bundle), "picture", rgb, None)
     assert not found.passed
     assert found.different > 0
+
+
+def test_a_lower_precision_is_verified_with_the_kernels_asked_for(tiny_bundle, rgb, tmp_path):
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    used = []
+
+    def counted(*arguments):
+        used.append(1)
+        return sets.CPU.mask_counts(*arguments)
+
+    kernels = dataclasses.replace(sets.CPU, mask_counts=counted)
+    bundle, frames = open_bundle(tiny_bundle), Calibration(str(tmp_path / "a.png"))
+    manifest = msgspec.structs.replace(bundle.manifest, precisions={"fp16": PrecisionSpec({}, (), {}, 0.9)})
+    lower = dataclasses.replace(bundle, manifest=manifest, precision="fp16")  # every graph is the float32 one
+    assert certify_precision(lower, soss_answers, frames).passed
+    assert not used
+    assert certify_precision(lower, soss_answers, frames, kernels=kernels).passed
+    assert used

@@ -25,7 +25,7 @@ from maskrt.runtime.pipelines.refine.pipeline import (
     sha256_of_masks,
 )
 from maskrt.runtime.pipelines.refine.refiner import Refiner
-from maskrt.runtime.types import Frame
+from maskrt.runtime.types import Frame, Result
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +118,9 @@ def test_masks_and_label_maps_through_the_pipeline(
         np.testing.assert_array_equal(result.mask, result.label > 0)
         with pytest.raises(InputError, match="refinement takes whole frames"):
             pipeline(Frame(rgb, 0, "mask"), (0, 0, 70, 49))
+        good, bad = pipeline.batch([Frame(rgb, 0, "mask"), None], [None, None])  # type: ignore[list-item]
+        assert isinstance(good, Result)
+        assert "expected an RGB frame" in str(bad)
 
 
 def test_mask_files(tmp_path: Path) -> None:

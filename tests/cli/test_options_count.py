@@ -1,4 +1,4 @@
-"""--kernels: where it names nothing, or a GPU that is not here, one line says what to choose."""
+"""An option has an effect, or one line says why not: --kernels, and what a refiner does not take."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -78,3 +78,13 @@ def test_a_refined_mask_has_no_segments(call: Callable[..., tuple[int, str, str]
 def test_a_refiner_is_verified_on_whole_images(call: Callable[..., tuple[int, str, str]]) -> None:
     code, _, err = call("verify --masks", "--roi", "0,0,10,10")
     assert (code, err) == (2, "error: a refiner is checked on whole images: leave --roi or --masks out\n")
+
+
+@pytest.mark.parametrize("option", ["--roi", "--roi-from", "--figures"])
+def test_a_refiner_is_scored_on_whole_images(
+    call: Callable[..., tuple[int, str, str]], tmp_path: Path, option: str
+) -> None:
+    value = "0,0,10,10" if option == "--roi" else tmp_path / "masks"
+    code, out, err = call("eval --masks", option, value)
+    told = "--masks scores a refiner on whole images: leave --roi, --roi-from and --figures out"
+    assert (code, out, err) == (2, "", f"error: {told}\n")
