@@ -1,12 +1,14 @@
-"""Writing of files, which are whole or absent whatever happens meanwhile; and their sha256."""
+"""Writing of files, which are whole or absent whatever happens meanwhile; reading of plain ones; and their sha256."""
 
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
-from maskrt.runtime.errors import MaskrtError
+from maskrt.runtime.errors import InputError, MaskrtError
 
 PREFIX, SUFFIX = ".maskrt-", ".tmp"  # what a killed process can leave behind; nothing else has such a name
 
@@ -60,6 +62,40 @@ def remove_leftovers(folder: Path) -> None:
 def cannot_write(path: Path, error: OSError) -> MaskrtError:
     """Return the error for a file that the system does not let us write."""
     return MaskrtError(f"cannot write {path}: {error.strerror or error}: free space or choose another --out")
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a plain file for reading. A pipe or a device, on which a read could wait for ever, is refused.
+
+    Raises:
+        InputError: nothing is there, it is no plain file, or it may not be read.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe to which nobody writes would wait. It changes nothing for a plain file.
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}: check its permissions") from error
+    except ValueError as error:  # a zero byte in the name
+        raise InputError(f"{str(path)!r} cannot be the name of a file: {error}") from error
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise InputError(f"{path} is not a plain file: give a file, not a folder, a pipe or a device")
+    return os.fdopen(number, "rb")
+
+
+def read_plain(path: Path, max_bytes: int) -> bytes:
+    """Read a plain file of at most `max_bytes`; no more than that is read, whatever the file grows to meanwhile.
+
+    Raises:
+        InputError: see open_plain; also when it is larger.
+    """
+    with open_plain(path) as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise InputError(f"{path} is larger than {max_bytes} bytes: give the file that is meant here")
+    return data
 
 
 def sha256_of(path: Path) -> str:
