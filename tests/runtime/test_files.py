@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import open_plain, read_plain
 
