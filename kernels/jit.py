@@ -5,6 +5,10 @@ releases the GIL, so that a server's other threads go on. None uses `fastmath=Tr
 depend on the CPU's vector width.
 """
 
+import atexit
+import shutil
+import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
@@ -16,12 +20,12 @@ KernelT = TypeVar("KernelT", bound=Callable[..., Any])
 
 def kernel(function: KernelT) -> KernelT:
     """Compile for one thread, with IEEE arithmetic as written."""
-    return cast(KernelT, numba.njit(cache=True, nogil=True)(function))
+    return _compiled(function)
 
 
 def parallel_kernel(function: KernelT) -> KernelT:
     """Compile for threads over `prange`, with IEEE arithmetic as written."""
-    return cast(KernelT, numba.njit(cache=True, nogil=True, parallel=True)(function))
+    return _compiled(function, parallel=True)
 
 
 def contracted_kernel(function: KernelT) -> KernelT:
@@ -29,12 +33,41 @@ def contracted_kernel(function: KernelT) -> KernelT:
 
     PyTorch's CPU kernels are compiled this way, so equality with them bit for bit needs it.
     """
-    return cast(KernelT, numba.njit(cache=True, nogil=True, parallel=True, fastmath={"contract"})(function))
+    return _compiled(function, parallel=True, fastmath={"contract"})
 
 
 def contracted_function(function: KernelT) -> KernelT:
     """Compile as contracted_kernel does, for the calling thread alone."""
-    return cast(KernelT, numba.njit(cache=True, nogil=True, fastmath={"contract"})(function))
+    return _compiled(function, fastmath={"contract"})
+
+
+def _compiled(function: KernelT, **options: Any) -> KernelT:
+    try:
+        return cast(KernelT, numba.njit(cache=True, nogil=True, **options)(function))
+    except RuntimeError as error:
+        if "cannot cache" not in str(error):
+            raise
+        _cache_for_this_process()
+        return cast(KernelT, numba.njit(cache=True, nogil=True, **options)(function))
+
+
+def _cache_for_this_process() -> None:
+    """Keep compiled kernels in a folder of this process, where the installation and the user's home are read-only.
+
+    A cache holds code, so nobody else may write to it: mkdtemp makes a folder that only this user can open.
+    """
+    try:
+        folder = tempfile.mkdtemp(prefix="maskrt-kernels-")
+    except OSError as error:
+        raise RuntimeError("no folder is writable: set NUMBA_CACHE_DIR to one that is") from error
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    numba.config.CACHE_DIR = folder
+    warnings.warn(
+        "compiled kernels can be kept neither beside maskrt nor in the home folder, every start compiles them again: "
+        "set NUMBA_CACHE_DIR to a writable folder",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from maskrt.kernels import __file__ as kernels_file
+from maskrt.runtime import privacy
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.engines.providers import PROVIDERS, TENSORRT, open_session
 from maskrt.runtime.engines.tensorrt.library import load_tensorrt
@@ -76,7 +77,8 @@ class MachineReport(msgspec.Struct, frozen=True):
     """Everything doctor found.
 
     versions: None where a package is absent. providers: maskrt's -> "works", or why it does not and what to do.
-    cuda_kernels: the same of kernels.sets.cuda(). problems: why the runtime cannot run.
+    cuda_kernels: the same of kernels.sets.cuda(). telemetry: dependency that could report to its makers -> what
+    keeps it from that. problems: why the runtime cannot run.
     """
 
     maskrt: str
@@ -93,6 +95,7 @@ class MachineReport(msgspec.Struct, frozen=True):
     memory_available_mb: int | None
     numba_threading_layers: list[str]
     numba_cache: str | None
+    telemetry: dict[str, str]
     commands: dict[str, str]
     problems: list[str]
 
@@ -138,6 +141,7 @@ def examine(providers: Iterable[str] = PROVIDERS) -> MachineReport:
         memory_available_mb=available,
         numba_threading_layers=_threading_layers(),
         numba_cache=cache,
+        telemetry=privacy.states(),
         commands={name: _readiness(*needs) for name, needs in NEEDS.items()},
         problems=problems,
     )
@@ -167,12 +171,12 @@ def examine_bundle(path: Path) -> BundleReport:
     return BundleReport(str(path), bundle.manifest.kind, bundle.manifest.holds, commands)
 
 
-def bundle_text(report: BundleReport) -> str:
+def bundle_lines(report: BundleReport) -> list[str]:
     """Return lines for people."""
     lines = ["", f"{report.path}: of kind {report.kind}, holds {report.holds}; every file is as its sha256 says"]
     for command, answer in report.commands.items():
         lines.append(f"maskrt {command:<19}{answer if answer == TAKES_IT else 'does not take it'}")
-    return "\n".join(lines)
+    return lines
 
 
 def report_json(report: MachineReport, bundle: BundleReport | None = None) -> str:
@@ -193,6 +197,7 @@ def report_text(report: MachineReport) -> str:
     ]
     lines = [f"{name:<24}{value}" for name, value in rows]
     lines += ["", *(f"--provider {name:<15}{found}" for name, found in report.providers.items())]
+    lines += ["", *(f"telemetry {name:<22}{state}" for name, state in report.telemetry.items()), ""]
     lines += [f"{'CUDA kernels':<26}{report.cuda_kernels}"]
     lines += ["", *(f"maskrt {name:<17}{readiness}" for name, readiness in report.commands.items())]
     if report.problems:

@@ -1,4 +1,4 @@
-"""The exception tree. Every message is one line and says the fix.
+"""The exception tree. Every message is one line and says the fix; a list that helps is in the notes of the error.
 
 MaskrtError                 anything maskrt refuses or fails at; exit code 1
   InputError (ValueError)   bad input or usage; exit code 2

@@ -45,10 +45,11 @@ def routed(
     for key, value in overrides.items():
         place = next((name for name, spec in sections.items() if key in spec.__struct_fields__), None)
         if place is None:
-            known = "\n".join(f"  {line}" for line in setting_lines(sections))
-            raise BundleError(
-                f"there is no setting {key}: {owner} has these:\n{known}" if known else f"{owner} has none"
-            )
+            known = setting_lines(sections)
+            error = BundleError(f"there is no setting {key}: {owner} has {'these:' if known else 'none'}")
+            for line in known:
+                error.add_note(line)
+            raise error
         own[place][key] = value
     return {name: with_overrides(spec, own[name]) for name, spec in sections.items()}
 

@@ -1,6 +1,5 @@
 """Sessions of OpenVINO, a second engine for CPUs."""
 
-import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +19,6 @@ class OpenVinoSession(BaseSession):
     """An ONNX file in OpenVINO on the CPU, in the precision that the provider's name says."""
 
     def __init__(self, path: Path, provider: str = "openvino", threads: int | None = None, callers: int = 1) -> None:
-        # OpenVINO's converter, which its package imports, reports its use to its makers; without this module it cannot.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
             import openvino
         except ImportError as error:

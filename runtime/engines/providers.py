@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from maskrt.runtime.cpus import threads_by_quota
 from maskrt.runtime.engines.onnxruntime import OnnxRuntimeSession
 from maskrt.runtime.engines.onnxruntime_options import EXTRA
 from maskrt.runtime.engines.openvino import OpenVinoSession
@@ -113,4 +114,4 @@ def open_session(
     """
     row = provider_of(provider)
     name, device = split_device(provider)
-    return row.open(path, Opening(name, device, threads, callers, repeated))
+    return row.open(path, Opening(name, device, threads or threads_by_quota(), callers, repeated))

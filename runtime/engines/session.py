@@ -1,5 +1,6 @@
 """A session is a loaded runnable model: `inputs`, `outputs`, `run(feeds)`, `close()`."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence, Set
 from types import TracebackType
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.engines.device_tensor import DeviceTensor, Place, Tensor
 from maskrt.runtime.errors import BundleError, NetworkError, NotFinite, OutOfMemory
+from maskrt.runtime.forks import require_threads
 
 Array = NDArray[Any]
 Ports = dict[str, tuple[str, tuple[int | None, ...]]]
@@ -57,7 +59,8 @@ class BaseSession(Closeable):
     place: Place | None = None
 
     def __init__(self, name: str, inputs: Ports, outputs: Ports, optional: Ports | None = None) -> None:
-        self._name, self._closed = name, False
+        require_threads()
+        self._name, self._closed, self._process = name, False, os.getpid()
         self.inputs = inputs
         self.optional = optional or {}
         self.outputs = outputs
@@ -82,10 +85,12 @@ class BaseSession(Closeable):
             keep_on_device: outputs that stay where the engine computes them: device tensors on a GPU, arrays on a CPU.
 
         Raises:
+            MaskrtError: this process was forked from the one that loaded the model.
             NetworkError: the engine failed, a feed lies on another device, or the session is closed.
             NotFinite: a floating-point output holds NaN or infinity.
             OutOfMemory: it failed for lack of memory.
         """
+        require_threads(self._process)
         if self._closed:
             raise NetworkError(f"{self._name}: the session is closed: use it inside its `with` block, or open it again")
         try:

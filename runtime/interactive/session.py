@@ -13,6 +13,7 @@ from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 from maskrt.runtime.bundle.manifest import InteractiveManifest
 from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.closeable import Closeable
+from maskrt.runtime.cpus import checked_threads
 from maskrt.runtime.engines.device_tensor import Tensor
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.interactive.clicks import Click
@@ -339,9 +340,10 @@ def open_interactive(
 
     Raises:
         BundleError: the bundle is not whole or of another kind, or there is no such setting.
-        InputError: the provider cannot run a decoder that learns.
+        InputError: the provider cannot run a decoder that learns, or threads is no whole number from 1 to 1024.
         ProviderUnavailable: the provider is not on this machine.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     opened.expect(InteractiveManifest)
+    threads = checked_threads(threads)
     return InteractiveSession(with_settings(opened, settings or {}), provider, threads, cache_images, cache_dir)

@@ -6,8 +6,9 @@ from typing import Any
 
 from maskrt.runtime.bundle.bundle import Bundle, open_bundle
 from maskrt.runtime.bundle.settings import with_settings
+from maskrt.runtime.cpus import checked_threads
 from maskrt.runtime.engines.loading import WrapSession, as_loaded
-from maskrt.runtime.errors import BundleError, InputError
+from maskrt.runtime.errors import BundleError
 from maskrt.runtime.kinds.commands import require_command
 from maskrt.runtime.kinds.table import kind_of
 from maskrt.runtime.pipelines.base import FramePipeline, kernel_set
@@ -38,11 +39,10 @@ def open_pipeline(
     Raises:
         BundleError: the bundle is not whole, lacks the precision, or needs more than frames; or there is no such
             setting, with all that there are.
-        InputError: a setting does not fit the bundle, or threads is below 1.
+        InputError: a setting does not fit the bundle, or threads is no whole number from 1 to 1024.
         ProviderUnavailable: the provider, or a GPU for the kernels, is not on this machine.
     """
-    if threads is not None and threads < 1:
-        raise InputError(f"threads={threads}: give 1 or more, or None")
+    threads = checked_threads(threads)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     opened = opened if precision is None else opened.at(precision)
     require_command(opened, "run")

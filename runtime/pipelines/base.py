@@ -12,6 +12,7 @@ from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import run_isolated, unwrap
 from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.errors import InputError, NetworkError, ProviderUnavailable
+from maskrt.runtime.forks import require_threads
 from maskrt.runtime.region import checked_roi, cut
 from maskrt.runtime.types import Frame, Result, Roi
 
@@ -56,9 +57,11 @@ class FramePipeline(Closeable):
             or a network has fixed sides that do not fit; a NetworkError if a network failed on it.
 
         Raises:
+            MaskrtError: this process was forked from one that had already run a pipeline.
             NetworkError: a network failed on all of them.
             OutOfMemory: not even half of what a network takes at a time fits into memory.
         """
+        require_threads()
         named = [frame if isinstance(frame, Frame) else Frame(frame) for frame in frames]
         return run_isolated(list(zip(named, rois, strict=True)), self._view, self._segment)
 

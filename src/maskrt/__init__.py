@@ -1,8 +1,16 @@
 """maskrt: trained segmentation models, exported once, run lean and verified on the machine that uses them."""
 
 import importlib
+import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from maskrt.runtime.cpus import threads_by_quota
+from maskrt.runtime.privacy import keep_private
+
+keep_private()  # before any dependency is imported
+if quota := threads_by_quota():  # Numba reads it when it is imported, and knows nothing of containers
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(quota))
 
 if TYPE_CHECKING:
     from maskrt.runtime.bundle.bundle import Bundle, open_bundle

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from maskrt.cli.say import say
 from maskrt.cli.shared import BundlePath, ClickProvider, Device, MaxMegapixels, Settings, Threads
 
 
@@ -72,10 +73,10 @@ def command(
         load_decoders(session, store, {name: Path(file) for name, file in given.items()})
         desk = Desk(session, pictures, store, int(max_megapixels * 1e6))
         token = new_token()
-        print(f"http://127.0.0.1:{sock.getsockname()[1]}/{token}/", flush=True)
-        print("Open this address in a browser on this machine. Ctrl-C saves the decoders and ends.", flush=True)
+        say(f"http://127.0.0.1:{sock.getsockname()[1]}/{token}/")
+        say("Open this address in a browser on this machine. Ctrl-C saves the decoders and ends.")
         try:
             serve(make_app(desk, token), sock)
         finally:
             desk.finish()
-    print(f"{len(store.annotations)} objects on {len(store.annotated)} images: {out}")
+    say(f"{len(store.annotations)} objects on {len(store.annotated)} images: {out}")

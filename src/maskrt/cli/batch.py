@@ -4,6 +4,7 @@ from pathlib import Path
 
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
 from maskrt.cli.progress import FrameProgress
+from maskrt.cli.say import say
 from maskrt.runtime.io.regions import RoiOf
 from maskrt.runtime.io.sinks import FolderSink
 from maskrt.runtime.io.sources import Source
@@ -54,5 +55,5 @@ def run_with_progress(
                 raise
             kept = f"interrupted: {done} {unit} are in {out}; the same command with --resume does the rest"
             raise Interrupted(kept) from error
-    print(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {out}")
+    say(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {out}")
     return summary.exit_code

@@ -1,11 +1,12 @@
 """`maskrt bench`."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from maskrt.cli.say import say
 
 
 def command(
@@ -103,7 +104,7 @@ def command(
         parse_counts(batch, "--batch"),
     )
     # Plain lines: a bar that redraws itself would disturb the measurement.
-    result = run_case(case, options, lambda line: print(line, file=sys.stderr, flush=True))
+    result = run_case(case, options, lambda line: say(line, err=True))
     if json is not None:
         write_report(result, json)
     print_report(result)

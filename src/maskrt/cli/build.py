@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
+from maskrt.cli.say import say
 from maskrt.cli.shared import BundlePath, Device, Precision, Settings
 
 
@@ -58,14 +59,14 @@ def command(
     opened = with_settings(open_bundle(bundle, precision), parse_settings(settings or []))
     older = None if refit_from is None else open_bundle(refit_from, precision)
     builder = EngineBuilder(opened, BuildSettings(workspace, tf32, batch), device=device or 0, refit_from=older)
-    print(f"{bundle}: for {builder.target}")
+    say(f"{bundle}: for {builder.target}")
     try:
         with PhaseProgress() as progress:
             for number, role in enumerate(builder.roles, 1):
                 at = f"{number} of {len(builder.roles)}, {role}"
                 built = builder.build(role, lambda phase, *steps, at=at: progress.tell(f"{at}: {phase}", *steps))
                 why = f" (not refitted: {built.why})" if built.why else ""
-                print(f"  {role}: {built.how}: {built.engine}{why}", flush=True)
+                say(f"  {role}: {built.how}: {built.engine}{why}")
     except INTERRUPTS as error:
         if not is_interrupt(error):
             raise

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from maskrt.cli.say import say
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle.bundle import FP32, Bundle
 from maskrt.runtime.bundle.manifest import Artifact
@@ -18,16 +19,16 @@ from maskrt.runtime.types import BadFrame, Roi
 def print_bundle(bundle: Bundle, provider: str) -> None:
     """Print what a bundle holds and how far its models were from PyTorch at export; they have been loaded before."""
     models = bundle.manifest.models
-    print(f"{bundle.path}: {len(models)} networks, sha256 as listed, all load on {provider}")
+    say(f"{bundle.path}: {len(models)} networks, sha256 as listed, all load on {provider}")
     for role in models:
         entry = bundle.model(role)
         parity = entry.error if isinstance(entry, Artifact) else entry.parity
-        print(f"  {role}: {'as given' if parity is None else f'max relative error {parity.max_rel:.1e} at export'}")
+        say(f"  {role}: {'as given' if parity is None else f'max relative error {parity.max_rel:.1e} at export'}")
         for finding in () if role in kind_of(bundle).no_engine else models[role].tensorrt:
-            print(f"    TensorRT would refuse: {finding}")
+            say(f"    TensorRT would refuse: {finding}")
     if bundle.precision != FP32:
         lower = bundle.manifest.precisions[bundle.precision]
-        print(f"  {bundle.precision} at export: {summarized(lower.agreement)}")
+        say(f"  {bundle.precision} at export: {summarized(lower.agreement)}")
 
 
 def certify_images(
@@ -59,5 +60,5 @@ def certify_images(
             else:
                 assert certify is not None  # require_command has refused other kinds
                 found = certify(bundle, item.name, item.rgb, region, provider, threads, kernels)
-            print(f"{found.name}: {found.summary}; plain {found.plain_s:.1f} s, fast {found.fast_s:.1f} s")
+            say(f"{found.name}: {found.summary}; plain {found.plain_s:.1f} s, fast {found.fast_s:.1f} s")
             yield found

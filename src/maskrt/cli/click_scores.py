@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from maskrt.benchmarks.harness.report_json import Environment
+from maskrt.cli.say import cells, say, say_table
 from maskrt.runtime.evaluation.click_metrics import Limit, click_figures
 from maskrt.runtime.evaluation.click_objects import Survey
 from maskrt.runtime.evaluation.click_sequence import ClickSequence, Failed, ObjectRecord
@@ -83,20 +83,20 @@ def print_click_table(survey: Survey, sequences: Sequence[SequenceFigures]) -> N
     for at, name in enumerate(header):
         table.add_column(name, justify="left" if at < 3 else "right")
     for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-    print(LEGEND)
+        table.add_row(*cells(*row))
+    say_table(table)
+    say(LEGEND)
     for sequence in sequences:
         if sequence.skipped_steps:
             what = f"{sequence.configuration} at {sequence.limit}"
-            print(f"{what}: {sequence.skipped_steps} steps were left out because their gradients were not finite")
+            say(f"{what}: {sequence.skipped_steps} steps were left out because their gradients were not finite")
 
 
 def click_markdown(survey: Survey, sequences: Sequence[SequenceFigures]) -> str:
     """Return the same table as Markdown."""
     header, rows = _cells(sequences)
     lines = [header, ["---"] * 3 + ["---:"] * (len(header) - 3), *rows]
-    return "\n".join([f"{_title(survey)}. {LEGEND}.", "", *("| " + " | ".join(cells) + " |" for cells in lines), ""])
+    return "\n".join([f"{_title(survey)}. {LEGEND}.", "", *("| " + " | ".join(row) + " |" for row in lines), ""])
 
 
 def _title(survey: Survey) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
+
+from maskrt.cli.say import cells, say, say_table
 
 if TYPE_CHECKING:  # it needs onnx
     from maskrt.export.bundles.inspection import GraphReport, Total
@@ -16,17 +17,17 @@ def print_costs(reports: "tuple[GraphReport, ...]", totals: "Mapping[str, Total]
     for report in reports:
         cost = report.cost
         row = ("?",) * 4 if cost is None else _figures(cost.parameters, cost.weight_bytes, cost.flops, cost.peak_bytes)
-        table.add_row(report.role, report.precision, *row)
+        table.add_row(*cells(report.role, report.precision), *row)
     table.add_section()
     for precision, total in totals.items():
         count = f"{total.graphs} of {total.graphs + len(total.left_out)}" if total.left_out else str(total.graphs)
         row = _figures(total.parameters, total.weight_bytes, total.flops, total.peak_bytes)
         table.add_row(f"{count} graphs", precision, *row)
-    Console().print(table)
+    say_table(table)
     for report in reports:
         sizes = ", ".join(f"{name} {'x'.join(map(str, report.inputs[name]))}" for name in report.dynamic)
         where = f"{report.role} in {report.precision}{' at ' if sizes else ''}{sizes}"
-        print(
+        say(
             f"{where}: not counted: {report.problem}"
             if report.cost is None
             else f"{where}: peak at {report.cost.peak_at}"
@@ -42,9 +43,11 @@ def print_operators(reports: "tuple[GraphReport, ...]") -> None:
         for name, operator in report.cost.operators.items():
             share = operator.multiply_adds / max(report.cost.multiply_adds, 1)
             flops = f"{2 * operator.multiply_adds / 1e9:.3f}"
-            table.add_row(name, str(operator.nodes), flops, f"{share:.1%}", f"{operator.output_bytes / 1e6:.2f}")
-        print(f"{report.role} in {report.precision}:")
-        Console().print(table)
+            table.add_row(
+                *cells(name), str(operator.nodes), flops, f"{share:.1%}", f"{operator.output_bytes / 1e6:.2f}"
+            )
+        say(f"{report.role} in {report.precision}:")
+        say_table(table)
 
 
 def _table(*columns: str) -> Table:

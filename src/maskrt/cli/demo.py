@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from maskrt.cli.say import say
 from maskrt.cli.shared import Threads
 
 
@@ -32,4 +33,4 @@ def command(
 
     scores = run_demo(bundle or demo_bundle(), out, scenes, threads, print_line)
     print_scores(scores)
-    print(f"look at {out / 'report.html'}, {out / 'contact_sheet.png'} and {out / 'overlay'}")
+    say(f"look at {out / 'report.html'}, {out / 'contact_sheet.png'} and {out / 'overlay'}")

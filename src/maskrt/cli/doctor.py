@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from maskrt.cli.say import say, say_text
+
 
 def command(
     bundle: Annotated[
@@ -24,14 +26,14 @@ def command(
       maskrt doctor --json
       maskrt doctor export/demo/bundle
     """
-    from maskrt.runtime.doctor import bundle_text, examine, examine_bundle, report_json, report_text
+    from maskrt.runtime.doctor import bundle_lines, examine, examine_bundle, report_json, report_text
 
     about = None if bundle is None else examine_bundle(bundle)  # first: a bad bundle is said at once
     report = examine()
     if as_json:
-        print(report_json(report, about))
+        say_text(report_json(report, about))
     else:
-        print(report_text(report))
+        say_text(report_text(report))
         if about is not None:
-            print(bundle_text(about))
+            say(*bundle_lines(about))
     raise typer.Exit(0 if report.can_run else 1)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from maskrt.cli.progress import FrameProgress
+from maskrt.cli.say import say, say_table
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.errors import InputError, NetworkError
@@ -64,14 +64,11 @@ def score_refiner(
         table.add_column(column, justify="left" if column == "%" else "right")
     for name, found in scores.items():
         table.add_row(name, *(f"{100 * score:.2f}" for score in (found.iou, found.dice, found.mba)))
-    console = Console()
-    console.print(table)
-    console.print(
-        f"{len(fractions)} images; {100 * sum(fractions) / max(len(fractions), 1):.1f}% of the pixels decoded"
-    )
+    say_table(table)
+    say(f"{len(fractions)} images; {100 * sum(fractions) / max(len(fractions), 1):.1f}% of the pixels decoded")
     bare = scores["refined"].without_boundary
     if bare:
-        console.print(f"{bare} images whose truth has no boundary do not count for the mBA")
+        say(f"{bare} images whose truth has no boundary do not count for the mBA")
     if json is not None:
         import msgspec
 

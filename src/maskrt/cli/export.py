@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from maskrt.cli.say import say
 from maskrt.cli.shared import BundlePath, MaxMegapixels, Region, RegionFrom, Threads
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Turn checkpoints into ONNX. Needs maskrt[export].")
@@ -122,7 +123,7 @@ def refiner(
     from maskrt.runtime.bundle.specs import RefinementSpec
 
     refinement = with_overrides(RefinementSpec(), parse_settings(settings or []))
-    export_refiner(crm, out, refinement=refinement, note=note, overwrite=overwrite, report=print)
+    export_refiner(crm, out, refinement=refinement, note=note, overwrite=overwrite, report=say)
 
 
 @app.command("two-stage")
@@ -235,7 +236,7 @@ def interactive(
     from maskrt.runtime.bundle.settings import with_overrides
 
     adaptation = with_overrides(AdaptationSpec(), parse_settings(settings or []))
-    export_interactive(sam, out, adaptation=adaptation, note=note, overwrite=overwrite, report=print)
+    export_interactive(sam, out, adaptation=adaptation, note=note, overwrite=overwrite, report=say)
 
 
 @app.command("precisions")
@@ -317,5 +318,5 @@ def sam(
     from maskrt.export.bundles.anylabeling import export_anylabeling
 
     writers = {"anylabeling": export_anylabeling}
-    for path in writers[names](sam, out, name=name, overwrite=overwrite, report=print):
-        print(path)
+    for path in writers[names](sam, out, name=name, overwrite=overwrite, report=say):
+        say(str(path))

@@ -1,12 +1,12 @@
 """`maskrt inspect`."""
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from maskrt.cli.say import say
 from maskrt.cli.shared import BundlePath, Settings
 
 
@@ -52,12 +52,12 @@ def command(
     opened = with_settings(open_bundle(bundle), parse_settings(settings or []))
     chosen = parse_axes(sizes or [])
     description = describe(opened)
-    print(f"{bundle}:", *description_lines(description), sep="\n  ", flush=True)
+    say(f"{bundle}:", *(f"  {line}" for line in description_lines(description)))
 
     found: dict[str, object] = {"bundle": description}
     code = 0
     if find_spec("onnx") is None and not (ops or chosen):
-        print("the costs are not counted: they need onnx: pip install 'maskrt[export]'", file=sys.stderr)
+        say("the costs are not counted: they need onnx: pip install 'maskrt[export]'", err=True)
     else:
         from maskrt.cli.costs import print_costs, print_operators
         from maskrt.export.bundles.inspection import graph_reports, totals_of

@@ -18,6 +18,7 @@ import typer
 
 from maskrt import __version__
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
+from maskrt.cli.say import say, say_warnings, survive_any_name
 from maskrt.runtime.errors import MaskrtError
 
 COMMANDS = (
@@ -76,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Read when numba loads its threads, at the first kernel. Waiting threads otherwise spin: on two cores shared with
     # another busy program a 160 x 90 frame then took 3 to 23 s in place of 0.02 s.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    survive_any_name()
+    say_warnings()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
@@ -84,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if debug:
             traceback.print_exc()
         message, code = _explained(error)
-        print(message if isinstance(error, Interrupted) else f"error: {message}", file=sys.stderr)
+        say(message if isinstance(error, Interrupted) else f"error: {message}", err=True)
+        say(*(f"  {note}" for note in getattr(error, "__notes__", ())), err=True)
         sys.exit(code)
 
 
@@ -104,7 +108,7 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"maskrt {__version__}")
+        say(f"maskrt {__version__}")
         raise typer.Exit
 
 

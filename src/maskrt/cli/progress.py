@@ -1,12 +1,14 @@
 """Shows progress on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
 
-import sys
 import time
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from maskrt.cli.say import say
+from maskrt.runtime.text import printable
 
 EVERY_S = 10.0
 
@@ -44,14 +46,14 @@ class FrameProgress:
             self._last = now
             of = "" if self._total is None else f" of {self._total}"
             left = f", {(self._total - self._seen) / rate:.0f} s left" if self._total and rate > 0 else ""
-            print(f"{self._seen}{of} {self._unit}, {rate:.2f}/s{left}", file=sys.stderr, flush=True)
+            say(f"{self._seen}{of} {self._unit}, {rate:.2f}/s{left}", err=True)
 
     def report(self, line: str) -> None:
         """Print a line on stderr."""
         if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         else:
-            print(line, file=sys.stderr, flush=True)
+            say(line, err=True)
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -84,7 +86,7 @@ class PhaseProgress:
             self._bar.update(self._task, description=phase, completed=done, total=total)
         elif now - self._last >= EVERY_S:
             self._last = now
-            print(f"{phase}: {done} of {total}", file=sys.stderr, flush=True)
+            say(f"{phase}: {done} of {total}", err=True)
 
     def __enter__(self) -> Self:
         if self._bar is not None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from maskrt.cli.say import say
 from maskrt.runtime.errors import InputError
 
 Write = Callable[[int], None]  # draws the scene of a number and writes its files
@@ -54,7 +55,7 @@ def command(
         for number in range(seed, seed + count):
             write(number)
             progress.advance()
-    print(f"{count} scenes in {out}")
+    say(f"{count} scenes in {out}")
 
 
 def _bedside(size: str | None, out: Path) -> Write:

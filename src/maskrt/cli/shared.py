@@ -34,7 +34,9 @@ Precision = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Threads that each network and kernel may use; each decides for itself if left out."),
+    typer.Option(
+        min=1, max=1024, help="Threads that each network and kernel may use; each decides for itself if left out."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from maskrt.cli.say import say
 from maskrt.cli.shared import (
     BundlePath,
     Device,
@@ -94,7 +95,7 @@ def command(
         frames = Calibration(image, region, masks, max_pixels)
         lower = certify_precision(opened, kind.answers, frames, provider, threads, own_kernels)
         certificates.append(lower)
-        print(f"{precision} on {provider}: {summarized(lower.agreement)}; tolerance {lower.tolerance:g}")
+        say(f"{precision} on {provider}: {summarized(lower.agreement)}; tolerance {lower.tolerance:g}")
     elif image is not None:
         certificates += certify_images(opened, image, region, masks, provider, threads, own_kernels, max_pixels)
     if json is not None:
