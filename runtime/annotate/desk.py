@@ -11,7 +11,7 @@ from maskrt.runtime.annotate.annotator import Annotator
 from maskrt.runtime.annotate.pictures import Opened, Picture, open_picture
 from maskrt.runtime.annotate.store import FAILED_CLICKS, Store
 from maskrt.runtime.errors import InputError, MaskrtError
-from maskrt.runtime.io.images import MAX_PIXELS
+from maskrt.runtime.io.decoding import MAX_PIXELS
 from maskrt.runtime.io.sinks import png_bytes
 from maskrt.runtime.rle import encode_rle
 

@@ -15,7 +15,7 @@ from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.engines.loading import WrapSession, as_loaded
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.agreement import AgreementCount
-from maskrt.runtime.io.images import MAX_PIXELS
+from maskrt.runtime.io.decoding import MAX_PIXELS
 from maskrt.runtime.io.regions import RoiOf
 from maskrt.runtime.io.sources import open_source
 from maskrt.runtime.pipelines.base import FramePipeline

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.io.images import read_labels
+from maskrt.runtime.io.masks import read_labels
 from maskrt.runtime.io.records import sha256_of_pixels
 from maskrt.runtime.io.sources import Source
 from maskrt.runtime.types import BadFrame, Frame, Labels

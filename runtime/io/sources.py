@@ -10,7 +10,8 @@ from typing import Protocol, Self
 
 from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.io.images import MAX_PIXELS, SUFFIXES, read_image
+from maskrt.runtime.io.decoding import MAX_PIXELS
+from maskrt.runtime.io.images import SUFFIXES, read_image
 from maskrt.runtime.types import BadFrame, Frame
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm")

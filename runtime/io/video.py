@@ -6,7 +6,7 @@ from typing import Any
 
 from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.errors import InputError, MaskrtError
-from maskrt.runtime.io.images import MAX_PIXELS
+from maskrt.runtime.io.decoding import MAX_PIXELS
 from maskrt.runtime.types import BadFrame, Frame
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from maskrt.cli.main import COMMANDS, main
 from maskrt.cli.options import on_device, parse_counts, parse_list, parse_roi, parse_settings, parse_size, parse_triple
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.io.images import read_labels
+from maskrt.runtime.io.masks import read_labels
 
 Maskrt = Callable[..., tuple[int, str, str]]
 

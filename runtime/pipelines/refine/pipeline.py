@@ -18,7 +18,7 @@ from maskrt.runtime.bundle.specs import RefinementSpec, RefinerSpec
 from maskrt.runtime.engines.loading import Sessions, WrapSession, as_loaded
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.files import sha256_of
-from maskrt.runtime.io.images import read_labels, read_rough
+from maskrt.runtime.io.masks import read_labels, read_rough
 from maskrt.runtime.pipelines.base import FramePipeline, Outcomes, View, view_of
 from maskrt.runtime.pipelines.refine.refiner import Refiner
 from maskrt.runtime.types import Frame, Labels, Result, Roi, Segments

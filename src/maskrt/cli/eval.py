@@ -70,7 +70,7 @@ def command(
     from maskrt.runtime.errors import InputError, NetworkError
     from maskrt.runtime.evaluation.compare import Scores
     from maskrt.runtime.files import write_bytes
-    from maskrt.runtime.io.images import read_truth
+    from maskrt.runtime.io.masks import read_truth
     from maskrt.runtime.io.sinks import png_bytes
     from maskrt.runtime.io.sources import open_source
     from maskrt.runtime.kinds.commands import require_command

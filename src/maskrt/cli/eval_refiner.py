@@ -13,7 +13,7 @@ from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.evaluation.refine_metrics import RefineScores
 from maskrt.runtime.files import write_bytes
-from maskrt.runtime.io.images import read_truth
+from maskrt.runtime.io.masks import read_truth
 from maskrt.runtime.io.sources import open_source
 from maskrt.runtime.pipelines.base import kernel_set
 from maskrt.runtime.pipelines.refine.pipeline import open_refiner, rough_reader

@@ -44,5 +44,9 @@ def survive_any_name() -> None:
 
 
 def say_warnings() -> None:
-    """Print warnings of Python as one line each, without the line of code that they came from."""
+    """Print warnings of Python as one line each, without the line of code that they came from.
+
+    Those of Pillow are about metadata that steers nothing; what concerns pixels is refused.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     warnings.showwarning = lambda message, *where, **more: say(f"warning: {message}", err=True)

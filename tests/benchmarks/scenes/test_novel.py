@@ -11,7 +11,8 @@ import pytest
 from maskrt.benchmarks.scenes.novel import FEWEST, MOST, NOVEL_WH, SHARES, NovelScene, draw_novel, write_novel
 from maskrt.benchmarks.scenes.novel_families import FAMILIES
 from maskrt.runtime.errors import InputError, MaskrtError
-from maskrt.runtime.io.images import read_image, read_labels
+from maskrt.runtime.io.images import read_image
+from maskrt.runtime.io.masks import read_labels
 
 SMALL = (192, 192)
 

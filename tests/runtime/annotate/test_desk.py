@@ -17,7 +17,8 @@ from maskrt.runtime.annotate.pictures import Picture
 from maskrt.runtime.annotate.store import Store
 from maskrt.runtime.errors import InputError, MaskrtError, NetworkError
 from maskrt.runtime.interactive.clicks import Click
-from maskrt.runtime.io.images import read_image, read_labels
+from maskrt.runtime.io.images import read_image
+from maskrt.runtime.io.masks import read_labels
 from maskrt.runtime.rle import decode_rle
 
 

@@ -16,7 +16,7 @@ from maskrt.runtime.annotate.coco import check_classes
 from maskrt.runtime.annotate.pictures import Opened, Picture
 from maskrt.runtime.annotate.store import Store, label_picture
 from maskrt.runtime.errors import InputError, MaskrtError
-from maskrt.runtime.io.images import read_labels
+from maskrt.runtime.io.masks import read_labels
 from maskrt.runtime.rle import encode_rle
 
 Draw = Callable[[], NDArray[np.bool_]]

@@ -14,7 +14,7 @@ from maskrt.runtime.bundle.manifest import RefineManifest, SossManifest, encode_
 from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.bundle.specs import RefinementSpec
 from maskrt.runtime.errors import BundleError, InputError
-from maskrt.runtime.io.images import read_labels, read_rough
+from maskrt.runtime.io.masks import read_labels, read_rough
 from maskrt.runtime.kinds.open import open_pipeline
 from maskrt.runtime.pipelines.refine.pipeline import (
     RefinePipeline,
