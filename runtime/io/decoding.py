@@ -47,8 +47,6 @@ def decoded(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
             if image.format == "PNG":
                 image.verify()  # load() skips the checksums of pixel data, so that a flipped bit would pass unseen
         with _opened(data) as image:
-            # In place: exif_transpose otherwise copies the picture even where there is nothing to turn.
-            ImageOps.exif_transpose(image, in_place=True)
             _load(image)
             _check_size(name, image.size, max_pixels)
             yield image
@@ -66,14 +64,15 @@ def decoded(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
 
 
 def _load(image: Image.Image) -> None:
-    """Decode the pixels; raises Damaged where libtiff has warned of them."""
+    """Decode the pixels, upright; raises Damaged where libtiff has warned of them."""
     if image.format != "TIFF":
-        image.load()
+        # In place: exif_transpose otherwise copies the picture even where there is nothing to turn.
+        ImageOps.exif_transpose(image, in_place=True)
         return
     said: list[str] = []
     try:
         with listened() as said:
-            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
     finally:
         if said:
             raise Damaged(said[0])
