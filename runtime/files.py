@@ -1,5 +1,6 @@
 """Writing of files, which are whole or absent whatever happens meanwhile; reading of plain ones; and their sha256."""
 
+import errno
 import hashlib
 import os
 import secrets
@@ -10,6 +11,22 @@ from typing import BinaryIO
 
 from maskrt.runtime.errors import InputError, MaskrtError
 
+FIXES = {
+    errno.ENOSPC: "free space or choose another --out",
+    errno.EDQUOT: "free space, have the quota raised, or choose another --out",
+    errno.EACCES: "change its permissions or choose another --out",
+    errno.EPERM: "change its permissions or choose another --out",
+    errno.EROFS: "choose an --out that can be written to",
+    errno.ENAMETOOLONG: "shorten the name or choose an --out with a shorter path",
+    errno.EMFILE: "close other files, or raise the limit with ulimit -n",
+    errno.ENFILE: "end other programs, which hold too many files open",
+    errno.ENOTDIR: "a part of its path is a file: choose another --out",
+    errno.EISDIR: "a folder has this name: move it or choose another --out",
+    errno.ELOOP: "its path goes in a circle of links: choose another --out",
+    errno.EFBIG: "this disk or ulimit -f takes no larger files: choose another --out",
+    errno.EINVAL: "this disk takes no such name: rename the input or choose another --out",
+    errno.EIO: "the disk has a fault: choose another --out",
+}
 PREFIX, SUFFIX = ".maskrt-", ".tmp"  # what a killed process can leave behind; nothing else has such a name
 
 
@@ -47,10 +64,35 @@ def write_files(files: Mapping[Path, bytes], mode: int = 0o666) -> None:
                 os.fsync(file.fileno())
         for temporary, path in temporaries.items():
             os.replace(temporary, path)
+        for folder in {path.parent for path in files}:
+            sync_folder(folder)
     except BaseException:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's list of names on the disk, without which a renamed file can be gone after a loss of power."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call
+        return
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # some network disks do not know it
+            raise
+    finally:
+        os.close(number)
+
+
+def longest_name(folder: Path) -> int:
+    """Return how many bytes the name of a file may have in a folder, or in the nearest one above that exists."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        return os.pathconf(existing, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows, and disks that do not say
+        return 255
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -61,7 +103,8 @@ def remove_leftovers(folder: Path) -> None:
 
 def cannot_write(path: Path, error: OSError) -> MaskrtError:
     """Return the error for a file that the system does not let us write."""
-    return MaskrtError(f"cannot write {path}: {error.strerror or error}: free space or choose another --out")
+    fix = FIXES.get(error.errno or 0, "choose another --out")
+    return MaskrtError(f"cannot write {path}: {error.strerror or error}: {fix}")
 
 
 def open_plain(path: Path) -> BinaryIO:

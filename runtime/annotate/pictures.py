@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.io.images import read_image
-from maskrt.runtime.io.sources import VIDEO_SUFFIXES, check_name, image_files, natural_key
+from maskrt.runtime.io.sources import VIDEO_SUFFIXES, check_name, find_files, natural_key
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def find_pictures(spec: str) -> list[Picture]:
         raise InputError(f"{spec} is a video: save the frames to annotate as images")
     root = path if path.is_dir() else path.parent if path.is_file() else _fixed_part(path)
     pictures = []
-    for file in image_files(spec):
+    for file in find_files(spec).files:
         name = file.relative_to(root).as_posix()
         check_name(name, file)
         pictures.append(Picture(file, name))

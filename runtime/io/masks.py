@@ -26,8 +26,8 @@ def read_truth(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.boo
         InputError: see maskrt.runtime.io.images.read_image; also when it is no mask: in colour, transparent, darker
             than half of white everywhere and yet not black, or with class numbers beside 0 and white.
     """
-    values, full = _mask(Path(path), max_pixels, "")
-    numbers: Grey = np.unique(values)
+    values, full = _mask(Path(path), max_pixels, "file has 0 and {}")
+    numbers: NDArray[Any] = np.unique(values)
     between = numbers[(numbers > 0) & (numbers < full)]
     if between.size and between.max() < full // 4 and len(between) <= 32:  # the edges of a mask have all greys
         raise InputError(
@@ -42,7 +42,7 @@ def read_rough(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.flo
     Raises:
         InputError: see read_truth; class numbers beside white are not looked for.
     """
-    values, full = _mask(Path(path), max_pixels, "; use --labels for class numbers")
+    values, full = _mask(Path(path), max_pixels, "has {}; use --labels for class numbers")
     # 16 bits are rounded to 8: a refiner was trained on those.
     eight = values if full == 255 else ((values.astype(np.uint32) * 255 + full // 2) // full).astype(np.uint8)
     return eight.astype(np.float32) / np.float32(255)
@@ -69,13 +69,13 @@ def read_labels(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.ui
         return np.array(image, dtype=np.uint8)
 
 
-def _mask(path: Path, max_pixels: int, hint: str) -> tuple[Grey, int]:
-    """Return the grey values [H, W] of a mask and the one that stands for white."""
+def _mask(path: Path, max_pixels: int, needed: str) -> tuple[Grey, int]:
+    """Return the grey values [H, W] of a mask and the one that stands for white, {} in `needed`, which ends the error."""
     with decoded(read_plain(path, max_bytes(max_pixels)), str(path), max_pixels) as image:
         found = exact_grey(image, str(path)) or (_from_colours(image, path), 255)
     values, full = found
     if 0 < int(values.max()) <= full // 2:
-        raise InputError(f"{path}: the brightest value is {int(values.max())}: a mask file has 0 and {full}{hint}")
+        raise InputError(f"{path}: the brightest value is {int(values.max())}: a mask {needed.format(full)}")
     return found
 
 

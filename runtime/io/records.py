@@ -3,8 +3,10 @@
 Only one run writes to it at a time.
 """
 
+import errno
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.files import cannot_write
+from maskrt.runtime.files import cannot_write, sync_folder
 from maskrt.runtime.types import Stages
 
 try:
@@ -22,6 +24,7 @@ except ImportError:  # Windows: nothing keeps two runs apart there
     fcntl = None  # type: ignore[assignment]
 
 RESULTS = "results.jsonl"
+LINE_BYTES = 4096  # read at a time; most lines are shorter
 
 
 class RunSettings(msgspec.Struct, frozen=True):
@@ -57,7 +60,10 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Records:
-    """The file results.jsonl, opened for appending; `latest` maps a frame's name to its last line."""
+    """The file results.jsonl, opened for appending; the last line of a frame's name holds.
+
+    Of each name only the place of its line is kept: a run over weeks has millions of frames.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open, create or repair the file.
@@ -70,9 +76,10 @@ class Records:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            sync_folder(path.parent)
         except OSError as error:
             raise cannot_write(path, error) from error
-        self.latest: dict[str, Record] = {}
+        self._places: dict[str, int] = {}
         try:
             self._lock()
             self._load()
@@ -89,12 +96,32 @@ class Records:
         line = msgspec.json.encode(record) + b"\n"
         try:
             # One write: a crash leaves at most one torn line, at the end. A short one means a full disk.
+            place = os.fstat(self._file).st_size
             if os.write(self._file, line) != len(line):
-                raise OSError(None, "the disk is full")
+                raise OSError(errno.ENOSPC, "the disk is full")
             os.fsync(self._file)
         except OSError as error:
             raise cannot_write(self._path, error) from error
-        self.latest[record.name] = record
+        self._places[record.name] = place
+
+    def find(self, name: str) -> Record | None:
+        """Return the last line of a name."""
+        place = self._places.get(name)
+        return None if place is None else self._read(place)
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yield the last line of every name."""
+        return map(self._read, self._places.values())
+
+    def _read(self, place: int) -> Record:
+        line = b""
+        while not line.endswith(b"\n"):
+            piece = os.pread(self._file, LINE_BYTES, place + len(line))
+            end = piece.find(b"\n") + 1
+            line += piece[:end] if end else piece
+            if not piece:  # it ended in a newline when it was written
+                raise InputError(f"{self._path} was changed by another program: choose another --out")
+        return msgspec.json.decode(line, type=Record)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -119,18 +146,20 @@ class Records:
             raise cannot_write(self._path, error) from error
 
     def _load(self) -> None:
-        data = self._path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):  # torn by a crash: its frame is done again
-            os.ftruncate(self._file, whole)
-        for number, line in enumerate(data[:whole].splitlines(), 1):
-            try:
-                record = msgspec.json.decode(line, type=Record)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise InputError(
-                    f"{self._path} line {number} is not a result of maskrt ({error}): choose another --out"
-                ) from error
-            self.latest[record.name] = record
+        place = 0
+        with self._path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):  # torn by a crash: its frame is done again
+                    os.ftruncate(self._file, place)
+                    break
+                try:
+                    record = msgspec.json.decode(line, type=Record)
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    raise InputError(
+                        f"{self._path} line {number} is not a result of maskrt ({error}): choose another --out"
+                    ) from error
+                self._places[record.name] = place
+                place += len(line)
 
 
 def sha256_of_pixels(rgb: NDArray[np.uint8]) -> str:

@@ -8,6 +8,7 @@ OUT/overlay/STEM.png      mask and region of interest over the image; contains t
 OUT/results.jsonl         a Record per frame; where a frame has several lines, the last one holds
 """
 
+import errno
 import os
 from collections.abc import Callable
 from io import BytesIO
@@ -22,7 +23,7 @@ from PIL import Image
 
 from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.files import remove_leftovers, sha256_of, write_bytes
+from maskrt.runtime.files import cannot_write, longest_name, remove_leftovers, sha256_of, write_bytes
 from maskrt.runtime.io.overlay import overlay
 from maskrt.runtime.io.records import RESULTS, Record, Records, RunSettings, sha256_of_pixels
 from maskrt.runtime.types import BadFrame, Frame, Result, Roi, Segments
@@ -30,6 +31,8 @@ from maskrt.runtime.types import BadFrame, Frame, Result, Roi, Segments
 
 class Sink(Protocol):
     """A place for the outcome of every frame, for use in a `with` block."""
+
+    def check(self, name: str) -> None: ...
 
     def is_done(self, frame: Frame, roi: Roi) -> bool: ...
 
@@ -67,17 +70,31 @@ class FolderSink(Closeable):
         self._kinds = kinds
         self._settings = settings
         self._records = Records(out / RESULTS)
+        self._longest = longest_name(out)
         for kind in WRITERS:
             remove_leftovers(out / kind)
 
     @property
     def differing(self) -> int:
         """The number of earlier frames that were done with another bundle or other options, and will be done again."""
-        return sum(r.status == "ok" and r.settings != self._settings for r in self._records.latest.values())
+        return sum(record.status == "ok" and record.settings != self._settings for record in self._records)
+
+    def check(self, name: str) -> None:
+        """Check that the results of a frame of this name can be written.
+
+        Raises:
+            InputError: a file's name would be longer than the disk takes.
+        """
+        suffix = max((WRITERS[kind][0] for kind in self._kinds), key=len)
+        size = len(f"{name}{suffix}".encode())
+        if size > self._longest:
+            raise InputError(
+                f"its results would have names of {size} bytes, {self._out} takes {self._longest}: rename the input"
+            )
 
     def is_done(self, frame: Frame, roi: Roi) -> bool:
         """Return whether an earlier run did this very frame with these settings, and its files are what it wrote."""
-        record = self._records.latest.get(frame.name)
+        record = self._records.find(frame.name)
         if record is None or record.status != "ok" or record.settings != self._settings:
             return False
         if record.roi_xywh != roi or record.frame_sha256 != sha256_of_pixels(frame.rgb):
@@ -133,7 +150,11 @@ class FolderSink(Closeable):
         for kind in WRITERS:
             path = self._relative(kind, name)
             if path not in keep:
-                (self._out / path).unlink(missing_ok=True)
+                try:
+                    (self._out / path).unlink(missing_ok=True)
+                except OSError as error:
+                    if error.errno != errno.ENAMETOOLONG:  # then no run can have written it
+                        raise cannot_write(self._out / path, error) from error
 
     def close(self) -> None:
         """Close the record of the run."""

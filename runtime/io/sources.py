@@ -1,9 +1,10 @@
-"""Sources of frames: one image, a folder, a glob, or a video file."""
+"""Sources of frames: one image, a folder of images and videos, a glob, or a video file."""
 
 import glob
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -12,6 +13,7 @@ from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.io.decoding import MAX_PIXELS
 from maskrt.runtime.io.images import SUFFIXES, read_image
+from maskrt.runtime.text import printable
 from maskrt.runtime.types import BadFrame, Frame
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm")
@@ -21,11 +23,14 @@ class Source(Protocol):
     """A source of frames in order, for use in a `with` block.
 
     Frame.name names the frame's outputs: the stem of an image file, or VIDEO_000123. length is None where the number
-    of frames is not known beforehand.
+    of frames is not known beforehand. notes: what a user should know of the source as a whole, once it was read.
     """
 
     @property
     def length(self) -> int | None: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
     def __iter__(self) -> Iterator[Frame | BadFrame]: ...
 
@@ -36,36 +41,54 @@ class Source(Protocol):
     ) -> None: ...
 
 
-class ImageSource(Closeable):
-    """A source of image files, read one at a time."""
+class FileSource(Closeable):
+    """A source of picture and video files, read one at a time in order; indexes count through all of them."""
 
-    def __init__(self, files: Sequence[Path], max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, files: Sequence[Path | str], max_pixels: int = MAX_PIXELS, notes: tuple[str, ...] = ()) -> None:
+        """Check the files' names.
+
+        Raises:
+            InputError: two files would write the same outputs.
+        """
         _check_names(files)
-        self._files = tuple(files)
+        # As text: of 100,000 files, paths take 60 MB and their texts 10.
+        self._files = tuple(map(str, files))
         self._max_pixels = max_pixels
+        self.notes = notes
 
     @property
     def length(self) -> int | None:
-        """The number of files."""
-        return len(self._files)
+        """The number of frames; None where a video is among the files."""
+        return None if any(map(_is_video, self._files)) else len(self._files)
 
     def __iter__(self) -> Iterator[Frame | BadFrame]:
-        for index, file in enumerate(self._files):
-            try:
-                yield Frame(read_image(file, self._max_pixels), index, file.stem)
-            except InputError as error:
-                yield BadFrame(index, file.stem, str(error))
+        index = 0
+        for file in self._files:
+            for frame in self._frames(Path(file)):
+                yield replace(frame, index=index)
+                index += 1
+
+    def _frames(self, file: Path) -> Iterator[Frame | BadFrame]:
+        try:
+            check_name(file.stem, file)
+            if not _is_video(str(file)):
+                yield Frame(read_image(file, self._max_pixels), 0, file.stem)
+                return
+            with _open_video(str(file), self._max_pixels) as video:
+                yield from video
+        except InputError as error:
+            yield BadFrame(0, printable(file.stem), str(error))
 
     def close(self) -> None:
-        """Do nothing: no file is open between two images."""
+        """Do nothing: no file is open between two frames that are asked for."""
 
 
 def open_source(spec: str, max_pixels: int = MAX_PIXELS) -> Source:
     """Open what a user names.
 
     Args:
-        spec: an image; a folder, whose image files are taken in natural order (2 before 10), without hidden ones and
-            subfolders; a glob such as "ward/*/*.png"; a video file; or what another row of SOURCES takes.
+        spec: an image; a folder, whose images and videos are taken in natural order (2 before 10), without hidden ones
+            and subfolders; a glob such as "ward/*/*.png"; a video file; or what another row of SOURCES takes.
         max_pixels: larger frames become BadFrames.
 
     Raises:
@@ -97,48 +120,89 @@ def _open_video(spec: str, max_pixels: int) -> Source:
     return VideoSource(Path(spec), max_pixels)
 
 
-def _open_images(spec: str, max_pixels: int) -> Source:
-    return ImageSource(image_files(spec), max_pixels)
+def _open_files(spec: str, max_pixels: int) -> Source:
+    found = find_files(spec, (*SUFFIXES, *VIDEO_SUFFIXES))
+    return FileSource(found.files, max_pixels, found.notes)
 
 
 # Asked in this order; the last one takes whatever is left, and says what a source may be.
 SOURCES: dict[str, SourceKind] = {
     "video": SourceKind(_is_video, _open_video),
-    "images": SourceKind(lambda spec: True, _open_images),
+    "files": SourceKind(lambda spec: True, _open_files),
 }
 
 
-def image_files(spec: str) -> list[Path]:
-    """Return the files of an image, a folder or a glob, as open_source takes them.
+@dataclass(frozen=True)
+class Found:
+    """The files of a source in their order, and a sentence for each that was passed over."""
+
+    files: list[Path]
+    notes: tuple[str, ...] = ()
+
+
+def find_files(spec: str, suffixes: tuple[str, ...] = SUFFIXES) -> Found:
+    """Find the files of an image, a folder or a glob, as open_source takes them.
+
+    A file that is reached twice, through links, is taken once. What a folder holds beside, except hidden files, is
+    noted; a glob names what it means, so that only files of its pattern are.
 
     Raises:
         InputError: nothing is there.
     """
     path = Path(spec)
-    if path.is_dir():
-        return _images(path.iterdir(), f"folder {spec}")
-    if path.is_file():
-        return [path]
-    if glob.has_magic(spec):
-        return _images(map(Path, glob.glob(spec, recursive=True)), f"pattern {spec}")
+    try:
+        if path.is_dir():
+            return _chosen(path.iterdir(), f"folder {spec}", suffixes)
+        if path.is_file():
+            return Found([path])
+        if glob.has_magic(spec):
+            return _chosen(map(Path, glob.glob(spec, recursive=True)), f"pattern {spec}", suffixes)
+    except InputError:
+        raise
+    except ValueError as error:  # a zero byte
+        raise InputError(f"{spec!r} cannot be the name of a file: {error}") from error
+    except OSError as error:
+        raise InputError(f"{spec} cannot be listed: {error.strerror}: check its permissions") from error
+    if path.exists():
+        raise InputError(f"{spec} is not a plain file: give a file, a folder or a 'glob*', not a pipe or a device")
     raise InputError(f"{spec}: no such file or folder; a source is an image, a folder, a 'glob*' in quotes, or a video")
 
 
-def natural_key(name: str) -> list[str | int]:
+def natural_key(name: str) -> str:
     """Return a sort key by which frame_2 comes before frame_10."""
-    # re.split with a group alternates text and digits, so that like is compared with like.
-    return [int(part) if at % 2 else part.casefold() for at, part in enumerate(re.split(r"(\d+)", name))]
+    # A number is written behind the count of its digits; a zero byte, which no name has, puts it before all letters.
+    return re.sub(r"\d+", lambda found: f"\0{chr(len(str(int(found[0]))))}{int(found[0])}", name.casefold())
 
 
-def _images(candidates: Iterator[Path], where: str) -> list[Path]:
-    files = [
-        file
-        for file in candidates
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-    ]
+def _chosen(candidates: Iterable[Path], where: str, suffixes: tuple[str, ...]) -> Found:
+    files, notes, taken = [], [], dict[tuple[int, int], Path]()
+    for file in sorted(candidates, key=lambda file: (natural_key(file.name), str(file))):
+        if file.name.startswith("."):
+            continue
+        reason = _why_not(file, suffixes)
+        if reason is None:
+            found = file.stat()
+            other = taken.setdefault((found.st_dev, found.st_ino), file)
+            reason = None if other is file else f"it is the same file as {other.name}"
+        if reason is None:
+            files.append(file)
+        elif reason:
+            notes.append(f"passed over: {file.name}: {reason}")
     if not files:
-        raise InputError(f"{where} holds no image; looked for *{', *'.join(SUFFIXES)} (subfolders are not searched)")
-    return sorted(files, key=lambda file: (natural_key(file.name), str(file)))
+        looked = f"looked for *{', *'.join(suffixes)} (subfolders are not searched)"
+        raise InputError(f"{where} holds no image or video; {looked}{f'; {notes[0]}' if notes else ''}")
+    return Found(files, tuple(notes))
+
+
+def _why_not(file: Path, suffixes: tuple[str, ...]) -> str | None:
+    """Return why a file is passed over; None where it is taken, and nothing to say of a folder."""
+    if file.is_dir():
+        return ""
+    if file.suffix.lower() not in suffixes:
+        return f"its name does not end like one of {', '.join(suffixes)}"
+    if not file.exists():
+        return "it is a link to a file that is not there"
+    return None if file.is_file() else "it is not a plain file"
 
 
 def check_name(name: str, file: Path) -> None:
@@ -153,12 +217,18 @@ def check_name(name: str, file: Path) -> None:
         raise InputError(f"{str(file)!r}: the name is not valid UTF-8: rename the file") from error
 
 
-def _check_names(files: Sequence[Path]) -> None:
-    """Refuse names that cannot be written to, or that would overwrite each other's outputs, before work starts."""
-    seen: dict[str, Path] = {}
+def _check_names(files: Sequence[Path | str]) -> None:
+    """Refuse names that would overwrite each other's outputs, before work starts."""
+    seen: dict[str, Path | str] = {}
     for file in files:
-        check_name(file.stem, file)
-        # Casefold: on many disks A.png and a.png are one output file.
-        other = seen.setdefault(file.stem.casefold(), file)
+        # Casefold: on many disks A.png and a.png are one output file; NFC: on some, so are two spellings of one letter.
+        stem = unicodedata.normalize("NFC", Path(file).stem).casefold()
+        other = seen.setdefault(stem, file)
         if other is not file:
-            raise InputError(f"{other} and {file} would both write outputs named {file.stem}: rename one of them")
+            raise InputError(f"{other} and {file} would both write outputs named {Path(file).stem}: rename one of them")
+    for video in filter(lambda file: _is_video(str(file)), files):
+        stem = unicodedata.normalize("NFC", Path(video).stem).casefold()
+        for name in seen:
+            if re.fullmatch(re.escape(stem) + r"_\d{6,}", name):
+                both = f"{seen[name]} and a frame of {video}"
+                raise InputError(f"{both} would both write outputs named {name}: rename one of them")

@@ -19,6 +19,8 @@ class VideoSource(Closeable):
     MJPEG and a tenth in H.264. Whoever needs more keeps a sha256 beside the recording.
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
         try:
             import av

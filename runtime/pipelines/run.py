@@ -106,6 +106,7 @@ def _planned(
     if isinstance(item, BadFrame):
         return InputError(item.reason)
     try:
+        sink.check(item.name)
         checked = checked_roi(item.rgb, roi(item.name) if callable(roi) else roi)
     except InputError as error:
         return error
@@ -114,8 +115,10 @@ def _planned(
 
 
 def _answers(pipeline: Pipeline, planned: Sequence[tuple[Frame, Roi]]) -> Sequence[Result | InputError | NetworkError]:
-    """Return each frame's result or error; an error that stops the batch is the error of all its frames."""
+    """Return each frame's result or error. A batch that stops is tried again frame by frame: one may be the cause."""
     if not planned:
         return []
     found = attempt(lambda: pipeline.batch([frame for frame, _ in planned], [roi for _, roi in planned]))
-    return [found] * len(planned) if isinstance(found, InputError | NetworkError) else found
+    if not isinstance(found, InputError | NetworkError):
+        return found
+    return [found] if len(planned) == 1 else [answer for plan in planned for answer in _answers(pipeline, [plan])]

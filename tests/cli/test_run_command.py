@@ -230,7 +230,7 @@ def test_absent_provider(run: Run, ward: Path) -> None:
 
 def test_empty_folder_and_no_bundle(run: Run, tmp_path: Path) -> None:
     (tmp_path / "ward").mkdir()
-    assert "holds no image; looked for" in run()[2]
+    assert "holds no image or video; looked for" in run()[2]
     assert "is not a bundle" in run(bundle=tmp_path)[2]
 
 

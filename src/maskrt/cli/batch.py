@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
-from maskrt.cli.progress import FrameProgress
+from maskrt.cli.progress import FrameProgress, tell_notes
 from maskrt.cli.say import say
 from maskrt.runtime.io.regions import RoiOf
 from maskrt.runtime.io.sinks import FolderSink
@@ -55,5 +55,7 @@ def run_with_progress(
                 raise
             kept = f"interrupted: {done} {unit} are in {out}; the same command with --resume does the rest"
             raise Interrupted(kept) from error
-    say(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed: {out}")
+        tell_notes(source, progress)
+    noted = f", {len(source.notes)} noted" if source.notes else ""
+    say(f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed{noted}: {out}")
     return summary.exit_code

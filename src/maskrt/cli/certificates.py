@@ -62,3 +62,5 @@ def certify_images(
                 found = certify(bundle, item.name, item.rgb, region, provider, threads, kernels)
             say(f"{found.name}: {found.summary}; plain {found.plain_s:.1f} s, fast {found.fast_s:.1f} s")
             yield found
+        for note in source.notes:
+            say(note, err=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from maskrt.cli.click_scores import SequenceFigures
 from maskrt.cli.interrupt import INTERRUPTS, Interrupted, is_interrupt
-from maskrt.cli.progress import FrameProgress
+from maskrt.cli.progress import FrameProgress, tell_notes
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.click_metrics import Limit
@@ -51,6 +51,7 @@ def open_survey(images: str, truth: Path, min_area: int, max_pixels: int) -> Pic
             progress.advance()
 
         found = survey(source, truth, min_area, max_pixels, tell)
+        tell_notes(source, progress)
         if found.left_out:
             progress.report(f"left out: {found.left_out} objects under --min-area {min_area} pixels")
     if not found.objects:

@@ -63,7 +63,7 @@ def command(
     """
     from maskrt.cli.eval_refiner import score_refiner
     from maskrt.cli.options import on_device, parse_region, parse_settings
-    from maskrt.cli.progress import FrameProgress
+    from maskrt.cli.progress import FrameProgress, tell_notes
     from maskrt.cli.regions import advise_regions
     from maskrt.cli.scores import print_scores
     from maskrt.runtime.bundle.bundle import open_bundle
@@ -116,6 +116,7 @@ def command(
                 failed.append({"source": item.name, "reason": str(error)})
                 progress.report(f"failed: {item.name}: {error}")
             progress.advance()
+        tell_notes(source, progress)
     print_scores(scores)
     if json is not None:
         import msgspec

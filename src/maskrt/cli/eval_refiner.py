@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from maskrt.cli.progress import FrameProgress
+from maskrt.cli.progress import FrameProgress, tell_notes
 from maskrt.cli.say import say, say_table
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.bundle.settings import with_settings
@@ -59,6 +59,7 @@ def score_refiner(
                 failed.append({"source": item.name, "reason": str(error)})
                 progress.report(f"failed: {item.name}: {error}")
             progress.advance()
+        tell_notes(source, progress)
     table = Table(box=None, pad_edge=False)
     for column in ("%", "IoU", "Dice", "mBA"):
         table.add_column(column, justify="left" if column == "%" else "right")

@@ -8,9 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from maskrt.cli.say import say
+from maskrt.runtime.io.sources import Source
 from maskrt.runtime.text import printable
 
 EVERY_S = 10.0
+NOTES = 50  # that are shown
 
 
 class FrameProgress:
@@ -65,6 +67,14 @@ class FrameProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def tell_notes(source: Source, progress: FrameProgress) -> None:
+    """Report what a source has to say of itself, such as files that it passed over."""
+    for note in source.notes[:NOTES]:
+        progress.report(note)
+    if len(source.notes) > NOTES:
+        progress.report(f"and {len(source.notes) - NOTES} more such notes")
 
 
 class PhaseProgress:

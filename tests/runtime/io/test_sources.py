@@ -67,9 +67,9 @@ def test_natural_key() -> None:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no image; looked for \*\.png, .*subfolders are not searched"):
+    with pytest.raises(InputError, match=r"holds no image or video; looked for \*\.png, .*subfolders are not searched"):
         open_source(str(tmp_path))
-    with pytest.raises(InputError, match=r"pattern .* holds no image"):
+    with pytest.raises(InputError, match=r"pattern .* holds no image or video"):
         open_source(str(tmp_path / "*.png"))
     with pytest.raises(InputError, match="no such file or folder; a source is"):
         open_source(str(tmp_path / "none.png"))
@@ -89,10 +89,54 @@ def test_equal_stems_in_two_folders_of_a_glob_are_refused(tmp_path: Path) -> Non
         open_source(str(tmp_path / "*" / "*.png"))
 
 
-def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    write_images(tmp_path, "a.png")
+def test_a_name_that_is_not_utf8_fails_alone(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.png", "b.png")
     os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/\xff.png")
-    with pytest.raises(InputError, match="not valid UTF-8: rename"):
+    with open_source(str(tmp_path)) as source:
+        good, bad = source
+    assert isinstance(good, Frame)
+    assert isinstance(bad, BadFrame)
+    assert bad.name == "\\udcff"
+    assert "not valid UTF-8: rename" in bad.reason
+
+
+def test_files_that_are_passed_over_are_named(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.png", ".hidden.png")
+    Image.new("RGB", (6, 4)).save(tmp_path / "b.jfif", "JPEG")
+    (tmp_path / "c.gif").write_bytes(b"GIF89a")
+    (tmp_path / "d.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "e.png").symlink_to(tmp_path / "a.png")
+    os.link(tmp_path / "b.jfif", tmp_path / "f.jpg")
+    os.mkfifo(tmp_path / "g.png")
+    (tmp_path / "folder").mkdir()
+    with open_source(str(tmp_path)) as source:
+        assert [frame.name for frame in source] == ["a", "b"]
+    told = [note.removeprefix("passed over: ") for note in source.notes]
+    assert [note.partition(": ")[0] for note in told] == ["c.gif", "d.png", "e.png", "f.jpg", "g.png"]
+    assert "does not end like" in told[0]
+    assert "a link to a file that is not there" in told[1]
+    assert "the same file as a.png" in told[2]
+    assert "the same file as b.jfif" in told[3]
+    assert "not a plain file" in told[4]
+
+
+def test_pictures_and_videos_of_a_folder_are_taken_in_order(tmp_path: Path) -> None:
+    write_images(tmp_path, "ward_2.png", "ward_10.png")
+    write_video(tmp_path / "ward_9.mkv")
+    (tmp_path / "ward_11.mp4").write_bytes(b"no video")
+    with open_source(str(tmp_path)) as source:
+        frames = list(source)
+    assert source.length is None
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    names = [frame.name for frame in frames]
+    assert (names[0], names[1], names[-2], names[-1]) == ("ward_2", "ward_9_000000", "ward_10", "ward_11")
+    assert isinstance(frames[-1], BadFrame)
+
+
+def test_a_picture_named_like_a_frame_of_a_video_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, "a_000001.png")
+    write_video(tmp_path / "a.mkv")
+    with pytest.raises(InputError, match=r"and a frame of .* would both write"):
         open_source(str(tmp_path))
 
 

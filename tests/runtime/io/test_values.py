@@ -69,7 +69,7 @@ def test_a_ppm_is_scaled_by_the_white_that_it_states(tmp_path: Path, maxval: int
 def test_several_pictures_in_a_file_are_refused(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
     first, *rest = [Image.new("RGB", (16, 9), (40 * i + 20,) * 3) for i in range(5)]
     path = saved(tmp_path / name, first, save_all=True, append_images=rest, **options)
-    with pytest.raises(InputError, match="holds 5 pictures .* write each into a file of its own"):
+    with pytest.raises(InputError, match=r"holds 5 pictures .* write each into a file of its own"):
         read_image(path)
 
 
@@ -99,10 +99,8 @@ def test_masks_with_other_values_are_refused_with_their_own(tmp_path: Path, valu
     path = saved(tmp_path / "a.png", values)
     with pytest.raises(InputError, match=message):
         read_truth(path)
-    if "has the values" not in message:
-        with pytest.raises(
-            InputError, match=message + ".*--labels for class numbers" if "file" in message else message
-        ):
+    if "brightest" in message:
+        with pytest.raises(InputError, match=r"brightest value is \d+: a mask has \d+; use --labels for class numbers"):
             read_rough(path)
 
 

@@ -7,6 +7,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fake_pipeline
 import msgspec
@@ -15,11 +16,11 @@ import pytest
 from fake_pipeline import SETTINGS, FakePipeline, run_fake
 from PIL import Image
 
-from maskrt.runtime.errors import InputError, MaskrtError
+from maskrt.runtime.errors import InputError, MaskrtError, NetworkError
 from maskrt.runtime.io.records import Records
 from maskrt.runtime.io.regions import roi_reader
 from maskrt.runtime.io.sinks import WRITERS, FolderSink
-from maskrt.runtime.io.sources import ImageSource, open_source
+from maskrt.runtime.io.sources import FileSource, open_source
 from maskrt.runtime.pipelines.run import Outcome, Summary, run_batch
 from maskrt.runtime.types import BadFrame, Frame
 
@@ -87,26 +88,22 @@ def test_batches_write_what_single_frames_write(ward: Path, tmp_path: Path, batc
     assert outputs(tmp_path / "out") == outputs(tmp_path / "expected")
 
 
-def test_what_stops_a_batch_fails_its_frames_and_the_next_one_is_tried(ward: Path, tmp_path: Path) -> None:
+def test_what_stops_a_batch_is_tried_again_frame_by_frame(ward: Path, tmp_path: Path) -> None:
     Image.fromarray(np.full((24, 32, 3), 214, np.uint8)).save(ward / "bed_5.png")
     (ward / "bed_6.png").write_bytes(b"broken")
     summary, pipeline, outcomes = run(ward, tmp_path / "out", batch=4)
-    assert summary == Summary(done=8, failed=4)
-    assert pipeline.batches == [4, 3, 4]
+    assert summary == Summary(done=10, failed=2)
+    assert pipeline.batches == [4, 3, 1, 1, 1, 4]
     reasons = {outcome.name: outcome.reason for outcome in outcomes if outcome.status == "failed"}
-    assert list(reasons) == ["bed_4", "bed_5", "bed_6", "bed_7"]
-    assert {reasons[name] for name in ("bed_4", "bed_5", "bed_7")} == {"encoder.onnx ran out of memory"}
-    # Other frames of it are done once the batch is smaller, and the rest is not done again.
-    summary, pipeline, _ = run(ward, tmp_path / "out", resume=True, batch=1)
-    assert summary == Summary(done=2, skipped=8, failed=2)
-    assert pipeline.batches == [1, 1, 1]
+    assert list(reasons) == ["bed_5", "bed_6"]
+    assert reasons["bed_5"] == "encoder.onnx ran out of memory"
 
 
 def test_no_more_frames_are_held_than_a_batch_has(ward: Path, tmp_path: Path) -> None:
     held: list[int] = []
     seen: list[weakref.ref[Frame | BadFrame]] = []
 
-    class Counted(ImageSource):
+    class Counted(FileSource):
         def __iter__(self) -> Iterator[Frame | BadFrame]:
             for item in super().__iter__():
                 seen.append(weakref.ref(item))
@@ -182,7 +179,7 @@ def test_resume_without_an_earlier_run_is_a_run(ward: Path, tmp_path: Path) -> N
 
 def test_a_full_disk_stops_the_run(ward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", lambda descriptor, data: len(data) // 2)
-    with pytest.raises(MaskrtError, match=r"results\.jsonl: the disk is full"):
+    with pytest.raises(MaskrtError, match=r"results\.jsonl: the disk is full: free space"):
         run(ward, tmp_path / "out")
 
 
@@ -207,9 +204,8 @@ def check_killed_runs(ward: Path, tmp_path: Path, points: Callable[[int], Iterab
         run_fake(ward, out, resume=True)
         assert outputs(out) == whole
         records = Records(out / "results.jsonl")
+        assert [record.status for record in records] == ["ok"] * 12
         records.close()
-        assert {record.status for record in records.latest.values()} == {"ok"}
-        assert len(records.latest) == 12
 
 
 def test_sigkill_leaves_whole_files_and_a_resumed_run_is_identical(
@@ -221,3 +217,28 @@ def test_sigkill_leaves_whole_files_and_a_resumed_run_is_identical(
 @pytest.mark.slow
 def test_sigkill_at_every_operation(ward: Path, tmp_path: Path) -> None:
     check_killed_runs(ward, tmp_path, lambda operations: range(1, operations + 1))
+
+
+def test_a_name_too_long_for_its_results_fails_alone(ward: Path, tmp_path: Path) -> None:
+    os.rename(ward / "bed_3.png", ward / f"{'b' * 251}.png")
+    outcomes: list[Outcome] = []
+    for resume, expected in ((False, Summary(done=11, failed=1)), (True, Summary(skipped=11, failed=1))):
+        with (
+            open_source(str(ward)) as source,
+            FolderSink(tmp_path / "out", ("mask", "segments"), SETTINGS, resume) as sink,
+        ):
+            assert run_batch(FakePipeline(), source, sink, resume=resume, progress=outcomes.append) == expected
+    assert {outcome.reason for outcome in outcomes if outcome.status == "failed"} == {
+        f"its results would have names of 256 bytes, {tmp_path / 'out'} takes 255: rename the input"
+    }
+
+
+def test_a_network_that_fails_on_one_frame_fails_no_other(ward: Path, tmp_path: Path) -> None:
+    class Failing(FakePipeline):
+        def batch(self, frames: Any, rois: Any) -> Any:
+            if any(frame.name == "bed_3" for frame in frames):
+                raise NetworkError("out of order")
+            return super().batch(frames, rois)
+
+    with open_source(str(ward)) as source, FolderSink(tmp_path / "out", ("mask",), SETTINGS) as sink:
+        assert run_batch(Failing(), source, sink, batch=5) == Summary(done=11, failed=1)
