@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from maskrt.runtime.files import read_plain
 from maskrt.runtime.io.decoding import MAX_PIXELS, decoded, exact_grey, max_bytes
 
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"),
-)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 
 
 def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

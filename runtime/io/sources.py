@@ -199,7 +199,7 @@ def _why_not(file: Path, suffixes: tuple[str, ...]) -> str | None:
     if file.is_dir():
         return ""
     if file.suffix.lower() not in suffixes:
-        return f"its name does not end like one of {', '.join(suffixes)}"
+        return "its ending is none that a folder is searched for; name the file itself if it is a picture"
     if not file.exists():
         return "it is a link to a file that is not there"
     return None if file.is_file() else "it is not a plain file"

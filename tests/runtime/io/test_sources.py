@@ -102,21 +102,21 @@ def test_a_name_that_is_not_utf8_fails_alone(tmp_path: Path) -> None:
 
 def test_files_that_are_passed_over_are_named(tmp_path: Path) -> None:
     write_images(tmp_path, "a.png", ".hidden.png")
-    Image.new("RGB", (6, 4)).save(tmp_path / "b.jfif", "JPEG")
+    Image.new("RGB", (6, 4)).save(tmp_path / "b.jpg", "JPEG")
     (tmp_path / "c.gif").write_bytes(b"GIF89a")
     (tmp_path / "d.png").symlink_to(tmp_path / "gone.png")
     (tmp_path / "e.png").symlink_to(tmp_path / "a.png")
-    os.link(tmp_path / "b.jfif", tmp_path / "f.jpg")
+    os.link(tmp_path / "b.jpg", tmp_path / "f.jpg")
     os.mkfifo(tmp_path / "g.png")
     (tmp_path / "folder").mkdir()
     with open_source(str(tmp_path)) as source:
         assert [frame.name for frame in source] == ["a", "b"]
     told = [note.removeprefix("passed over: ") for note in source.notes]
     assert [note.partition(": ")[0] for note in told] == ["c.gif", "d.png", "e.png", "f.jpg", "g.png"]
-    assert "does not end like" in told[0]
+    assert "its ending is none" in told[0]
     assert "a link to a file that is not there" in told[1]
     assert "the same file as a.png" in told[2]
-    assert "the same file as b.jfif" in told[3]
+    assert "the same file as b.jpg" in told[3]
     assert "not a plain file" in told[4]
 
 
