@@ -50,7 +50,7 @@ def find_pictures(spec: str) -> list[Picture]:
         raise InputError(f"{spec} is a video: save the frames to annotate as images")
     root = path if path.is_dir() else path.parent if path.is_file() else _fixed_part(path)
     pictures = []
-    for file in find_files(spec).files:
+    for file in map(Path, find_files(spec).files):
         name = file.relative_to(root).as_posix()
         check_name(name, file)
         pictures.append(Picture(file, name))

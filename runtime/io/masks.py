@@ -70,7 +70,7 @@ def read_labels(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.ui
 
 
 def _mask(path: Path, max_pixels: int, needed: str) -> tuple[Grey, int]:
-    """Return the grey values [H, W] of a mask and the one that stands for white, {} in `needed`, which ends the error."""
+    """Return a mask's grey values [H, W] and the one that stands for white, {} in `needed`, the error's end."""
     with decoded(read_plain(path, max_bytes(max_pixels)), str(path), max_pixels) as image:
         found = exact_grey(image, str(path)) or (_from_colours(image, path), 255)
     values, full = found

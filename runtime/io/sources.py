@@ -1,6 +1,7 @@
 """Sources of frames: one image, a folder of images and videos, a glob, or a video file."""
 
 import glob
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,7 +52,6 @@ class FileSource(Closeable):
             InputError: two files would write the same outputs.
         """
         _check_names(files)
-        # As text: of 100,000 files, paths take 60 MB and their texts 10.
         self._files = tuple(map(str, files))
         self._max_pixels = max_pixels
         self.notes = notes
@@ -136,7 +136,7 @@ SOURCES: dict[str, SourceKind] = {
 class Found:
     """The files of a source in their order, and a sentence for each that was passed over."""
 
-    files: list[Path]
+    files: list[str]
     notes: tuple[str, ...] = ()
 
 
@@ -152,11 +152,11 @@ def find_files(spec: str, suffixes: tuple[str, ...] = SUFFIXES) -> Found:
     path = Path(spec)
     try:
         if path.is_dir():
-            return _chosen(path.iterdir(), f"folder {spec}", suffixes)
+            return _chosen((entry.path for entry in os.scandir(path)), f"folder {spec}", suffixes)
         if path.is_file():
-            return Found([path])
+            return Found([spec])
         if glob.has_magic(spec):
-            return _chosen(map(Path, glob.glob(spec, recursive=True)), f"pattern {spec}", suffixes)
+            return _chosen(glob.iglob(spec, recursive=True), f"pattern {spec}", suffixes)
     except InputError:
         raise
     except ValueError as error:  # a zero byte
@@ -174,35 +174,47 @@ def natural_key(name: str) -> str:
     return re.sub(r"\d+", lambda found: f"\0{chr(len(str(int(found[0]))))}{int(found[0])}", name.casefold())
 
 
-def _chosen(candidates: Iterable[Path], where: str, suffixes: tuple[str, ...]) -> Found:
-    files, notes, taken = [], [], dict[tuple[int, int], Path]()
-    for file in sorted(candidates, key=lambda file: (natural_key(file.name), str(file))):
-        if file.name.startswith("."):
+def _chosen(candidates: Iterable[str], where: str, suffixes: tuple[str, ...]) -> Found:
+    files, notes, taken = list[str](), list[str](), dict[tuple[int, int] | None, str]()
+    # As texts: of 100,000 files, paths take 60 MB and their texts 10.
+    seen = sorted(candidates, key=lambda file: (natural_key(os.path.basename(file)), file))
+    targets = {_identity(file) for file in seen if os.path.islink(file)}
+    for file in seen:
+        name = os.path.basename(file)
+        if name.startswith("."):
             continue
         reason = _why_not(file, suffixes)
-        if reason is None:
-            found = file.stat()
-            other = taken.setdefault((found.st_dev, found.st_ino), file)
-            reason = None if other is file else f"it is the same file as {other.name}"
+        if reason is None and (_identity(file) in targets or os.stat(file).st_nlink > 1):
+            other = taken.setdefault(_identity(file), file)
+            reason = None if other is file else f"it is the same file as {os.path.basename(other)}"
         if reason is None:
             files.append(file)
         elif reason:
-            notes.append(f"passed over: {file.name}: {reason}")
+            notes.append(f"passed over: {name}: {reason}")
     if not files:
         looked = f"looked for *{', *'.join(suffixes)} (subfolders are not searched)"
         raise InputError(f"{where} holds no image or video; {looked}{f'; {notes[0]}' if notes else ''}")
     return Found(files, tuple(notes))
 
 
-def _why_not(file: Path, suffixes: tuple[str, ...]) -> str | None:
+def _why_not(file: str, suffixes: tuple[str, ...]) -> str | None:
     """Return why a file is passed over; None where it is taken, and nothing to say of a folder."""
-    if file.is_dir():
+    if os.path.isdir(file):
         return ""
-    if file.suffix.lower() not in suffixes:
+    if os.path.splitext(file)[1].lower() not in suffixes:
         return "its ending is none that a folder is searched for; name the file itself if it is a picture"
-    if not file.exists():
+    if not os.path.exists(file):
         return "it is a link to a file that is not there"
-    return None if file.is_file() else "it is not a plain file"
+    return None if os.path.isfile(file) else "it is not a plain file"
+
+
+def _identity(file: str) -> tuple[int, int] | None:
+    """Return what two names of one file have in common; None where there is no file."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def check_name(name: str, file: Path) -> None:
@@ -219,16 +231,28 @@ def check_name(name: str, file: Path) -> None:
 
 def _check_names(files: Sequence[Path | str]) -> None:
     """Refuse names that would overwrite each other's outputs, before work starts."""
-    seen: dict[str, Path | str] = {}
+    seen = set[int]()  # hashes: of 100,000 names they take a third of the memory
     for file in files:
-        # Casefold: on many disks A.png and a.png are one output file; NFC: on some, so are two spellings of one letter.
-        stem = unicodedata.normalize("NFC", Path(file).stem).casefold()
-        other = seen.setdefault(stem, file)
-        if other is not file:
-            raise InputError(f"{other} and {file} would both write outputs named {Path(file).stem}: rename one of them")
+        stem = hash(_output(file))
+        if stem in seen:
+            other = next(one for one in files if _output(one) == _output(file))
+            if other is not file:
+                raise _clash(str(other), str(file), Path(file).stem)
+        seen.add(stem)
     for video in filter(lambda file: _is_video(str(file)), files):
-        stem = unicodedata.normalize("NFC", Path(video).stem).casefold()
-        for name in seen:
-            if re.fullmatch(re.escape(stem) + r"_\d{6,}", name):
-                both = f"{seen[name]} and a frame of {video}"
-                raise InputError(f"{both} would both write outputs named {name}: rename one of them")
+        frame = re.compile(re.escape(_output(video)) + r"_\d{6,}")
+        for file in files:
+            if frame.fullmatch(_output(file)):
+                raise _clash(str(file), f"a frame of {video}", Path(file).stem)
+
+
+def _output(file: Path | str) -> str:
+    """Return the name of a file's results, equal where a disk takes them for one.
+
+    Casefold: on many disks A.png and a.png are one file; NFC: on some, so are two spellings of one letter.
+    """
+    return unicodedata.normalize("NFC", os.path.splitext(os.path.basename(file))[0]).casefold()
+
+
+def _clash(one: str, other: str, name: str) -> InputError:
+    return InputError(f"{one} and {other} would both write outputs named {name}: rename one of them")
