@@ -16,6 +16,7 @@ import numpy as np
 
 from maskrt.kernels import __file__ as kernels_file
 from maskrt.runtime import privacy
+from maskrt.runtime.bundle.seal import RESEAL, SEALED
 from maskrt.runtime.cpus import usable_cpus
 from maskrt.runtime.engines.providers import PROVIDERS, TENSORRT, open_session
 from maskrt.runtime.engines.tensorrt.library import load_tensorrt
@@ -153,6 +154,7 @@ class BundleReport(msgspec.Struct, frozen=True):
     path: str
     kind: str
     holds: str
+    schema: int
     commands: dict[str, str]
 
 
@@ -168,12 +170,14 @@ def examine_bundle(path: Path) -> BundleReport:
 
     bundle = open_bundle(path)
     commands = {command: refusal(bundle, command) or TAKES_IT for command in COMMANDS}
-    return BundleReport(str(path), bundle.manifest.kind, bundle.manifest.holds, commands)
+    return BundleReport(str(path), bundle.manifest.kind, bundle.manifest.holds, bundle.manifest.schema, commands)
 
 
 def bundle_lines(report: BundleReport) -> list[str]:
     """Return lines for people."""
     lines = ["", f"{report.path}: of kind {report.kind}, holds {report.holds}; every file is as its sha256 says"]
+    if report.schema < SEALED:
+        lines.append(f"bundle.json has no digest (schema {report.schema}): {RESEAL}")
     for command, answer in report.commands.items():
         lines.append(f"maskrt {command:<19}{answer if answer == TAKES_IT else 'does not take it'}")
     return lines

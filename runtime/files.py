@@ -137,7 +137,7 @@ def read_plain(path: Path, max_bytes: int) -> bytes:
     with open_plain(path) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise InputError(f"{path} is larger than {max_bytes} bytes: give the file that is meant here")
+        raise InputError(f"{path} is larger than {max_bytes} bytes, which no such file is: give the right one")
     return data
 
 

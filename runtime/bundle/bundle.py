@@ -4,9 +4,11 @@ A folder with `bundle.json` and the files it names, ONNX graphs and arrays, each
 read-only, verified before any file reaches an inference engine, and never changed in place.
 """
 
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -19,9 +21,11 @@ from maskrt.runtime.bundle.manifest import (
     ManifestT,
     ModelEntry,
 )
-from maskrt.runtime.bundle.upgrade import upgraded
-from maskrt.runtime.errors import BundleError
-from maskrt.runtime.files import sha256_of
+from maskrt.runtime.bundle.seal import KEY, SEALED, is_sealed
+from maskrt.runtime.bundle.upgrade import RENAMED, upgraded
+from maskrt.runtime.errors import BundleError, InputError
+from maskrt.runtime.files import read_plain, sha256_of
+from maskrt.runtime.strict_json import strict_json
 
 FP32, LOWER = "fp32", ("fp16", "int8")
 MANIFEST = "bundle.json"
@@ -128,29 +132,44 @@ def entry_of(model: Path) -> ModelEntry | Artifact:
 
 def _read_manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
-    if not file.is_file():
+    if not os.path.lexists(file):
         raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with maskrt export")
-    if file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{file} is larger than {MAX_MANIFEST_BYTES} bytes: not written by maskrt")
     try:
-        raw = msgspec.json.decode(file.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{file} is not JSON ({error}): export the bundle again") from error
+        data = read_plain(file, MAX_MANIFEST_BYTES)
+    except InputError as error:
+        raise BundleError(f"{error}; export the bundle again") from error
+    try:
+        raw = strict_json(data)
+    except ValueError as error:
+        raise BundleError(f"{file} is not JSON of a bundle ({error}): export the bundle again") from error
     if not isinstance(raw, dict):
         raise BundleError(f"{file} is not an object of JSON: export the bundle again")
-    schema, kind = raw.get("schema"), raw.get("kind")
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise BundleError(f"{file} has schema {schema}, this maskrt reads up to {SCHEMA}: update maskrt")
-    if isinstance(schema, int) and schema < 1:
-        raise BundleError(f"{file} has schema {schema}, which there never was: export the bundle again")
+    _check_seal(file, data, raw)
+    kind = raw.get("kind")
     if not isinstance(kind, str):
         raise BundleError(f"{file} does not name a kind: export the bundle again")
     if kind not in MANIFESTS:
         raise BundleError(f"{file} has the kind {kind!r}, this maskrt knows {', '.join(MANIFESTS)}: update maskrt")
+    content = {name: value for name, value in raw.items() if name != KEY}
     try:
-        return msgspec.convert(upgraded(raw) if isinstance(schema, int) and schema < SCHEMA else raw, MANIFESTS[kind])
+        return msgspec.convert(upgraded(content) if raw["schema"] < RENAMED else content, MANIFESTS[kind])
     except msgspec.ValidationError as error:
         raise BundleError(f"{file}: {error}; export the bundle again") from error
+
+
+def _check_seal(file: Path, data: bytes, raw: dict[str, Any]) -> None:
+    """Check the schema, and from SEALED on that the file is what maskrt has written."""
+    schema = raw.get("schema")
+    if not isinstance(schema, int) or isinstance(schema, bool):
+        raise BundleError(f"{file} has no whole number as its schema: export the bundle again")
+    if schema > SCHEMA:
+        raise BundleError(f"{file} has schema {schema}, this maskrt reads up to {SCHEMA}: update maskrt")
+    if schema < 1:
+        raise BundleError(f"{file} has schema {schema}, which there never was: export the bundle again")
+    if schema >= SEALED and not is_sealed(data):
+        raise BundleError(f"{file} is not as maskrt wrote it, by its own digest: altered or damaged, copy it again")
+    if schema < SEALED and KEY in raw:
+        raise BundleError(f"{file} has a digest, and schema {schema} had none: altered or damaged, copy it again")
 
 
 def _verify(folder: Path, role: str, entry: ModelEntry) -> None:

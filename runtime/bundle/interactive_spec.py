@@ -28,8 +28,10 @@ class AdaptationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     erosions: Annotated[
         int, msgspec.Meta(ge=0, le=256, description="how often result_mask=E erodes both sides of the outline")
     ] = 5
-    learning_rate: Annotated[float, msgspec.Meta(gt=0, le=1, description="Adam's learning rate")] = 1e-6
+    learning_rate: Annotated[float, msgspec.Meta(ge=1e-12, le=1, description="Adam's learning rate")] = 1e-6
     mask_learning_rate: (
-        Annotated[float, msgspec.Meta(gt=0, le=1, description="that of steps on an accepted mask; null: learning_rate")]
+        Annotated[
+            float, msgspec.Meta(ge=1e-12, le=1, description="that of steps on an accepted mask; null: learning_rate")
+        ]
         | None
     ) = None

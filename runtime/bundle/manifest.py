@@ -4,7 +4,9 @@ from typing import ClassVar, Literal, TypeVar
 
 import msgspec
 
+from maskrt.runtime.bundle.bounds import Big, Count, Score, Sha256, Size, Text
 from maskrt.runtime.bundle.interactive_spec import AdaptationSpec
+from maskrt.runtime.bundle.seal import sealed
 from maskrt.runtime.bundle.specs import (
     MasksSpec,
     RefinementSpec,
@@ -15,7 +17,8 @@ from maskrt.runtime.bundle.specs import (
 )
 from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec, TwoStageSpec
 
-SCHEMA = 4  # 1 had no precisions, 2 no structure_sha256; 3 had other names, see maskrt.runtime.bundle.upgrade
+# 1 had no precisions, 2 no structure_sha256, 3 had other names (see maskrt.runtime.bundle.upgrade), 4 had no digest.
+SCHEMA = 5
 
 
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,16 +28,16 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the float32 graph, on what the pipeline fed it with.
     """
 
-    max_abs: float
-    max_rel: float
+    max_abs: Big
+    max_rel: Big
 
 
 class DataFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weights beside an ONNX file that would pass protobuf's limit of 2 GiB, as SAM ViT-H's encoder does."""
 
-    file: str
-    sha256: str
-    size_bytes: int
+    file: Text
+    sha256: Sha256
+    size_bytes: Size
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,11 +48,11 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     maskrt.export.graph_tools.structure defines it; empty for arrays, and where an older maskrt exported it.
     """
 
-    file: str
-    sha256: str
-    size_bytes: int
-    checkpoint: str
-    checkpoint_sha256: str
+    file: Text
+    sha256: Sha256
+    size_bytes: Size
+    checkpoint: Text
+    checkpoint_sha256: Text
     parity: Parity | None = None
     data: tuple[DataFile, ...] = ()
     tensorrt: tuple[str, ...] = ()
@@ -59,9 +62,9 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A graph in a lower precision: one typed ONNX file. structure_sha256: see ModelEntry."""
 
-    file: str
-    sha256: str
-    size_bytes: int
+    file: Text
+    sha256: Sha256
+    size_bytes: Size
     error: Parity
     structure_sha256: str = ""
 
@@ -74,11 +77,11 @@ class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     before they are fused; None where there are none.
     """
 
-    frames: int
-    mean_iou: float
-    worst_iou: float
-    label_difference: float
-    segments_iou: float | None = None
+    frames: Count
+    mean_iou: Score
+    worst_iou: Score
+    label_difference: Score
+    segments_iou: Score | None = None
 
 
 class PrecisionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,7 +94,7 @@ class PrecisionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, Artifact]
     float32: tuple[str, ...]
     agreement: dict[str, Agreement]
-    tolerance: float
+    tolerance: Score
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
@@ -104,10 +107,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     holds: ClassVar[str] = "networks of its own kind"
     used_with: ClassVar[str] = "the program that made it"
 
-    schema: int
-    maskrt: str
+    schema: Count
+    maskrt: Text
     precision: Literal["fp32"]
-    opset: int
+    opset: Count
     models: dict[str, ModelEntry]
     note: str = ""
     precisions: dict[str, PrecisionSpec] = {}  # msgspec copies the default
@@ -162,6 +165,8 @@ class SossManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="soss"
     def __post_init__(self) -> None:
         if self.two_stage is not None and self.two_stage.classes != self.segmenter.classes:
             raise ValueError("two_stage and segmenter name different classes")
+        if self.voting.target >= len(self.segmenter.classes):
+            raise ValueError(f"voting target {self.voting.target} is not one of {len(self.segmenter.classes)} classes")
 
     @property
     def sections(self) -> tuple[str, ...]:
@@ -267,5 +272,5 @@ MANIFESTS: dict[str, type[Manifest]] = {
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Return bundle.json as it is written: indented, in field order."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    """Return bundle.json as it is written: indented, in field order, with its digest."""
+    return sealed(msgspec.to_builtins(manifest))

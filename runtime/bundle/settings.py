@@ -7,6 +7,7 @@ from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+import numpy as np
 
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.errors import BundleError
@@ -26,7 +27,10 @@ def with_settings(bundle: Bundle, overrides: Mapping[str, Any]) -> Bundle:
     sections = {name: getattr(manifest, name) for name in manifest.sections}
     changed = routed(sections, overrides, f"{bundle.path}, of kind {manifest.kind},")
     overridden = bundle.overridden | overrides.keys()
-    return replace(bundle, manifest=msgspec.structs.replace(manifest, **changed), overridden=overridden)
+    try:
+        return replace(bundle, manifest=msgspec.structs.replace(manifest, **changed), overridden=overridden)
+    except ValueError as error:  # settings of two sections that do not go together
+        raise BundleError(f"setting not understood: {error}") from error
 
 
 def routed(
@@ -61,10 +65,11 @@ def with_overrides(spec: SpecT, overrides: Mapping[str, Any]) -> SpecT:
         BundleError: an unknown field, or a value of the wrong type.
     """
     for name, value in overrides.items():  # a file cannot hold them: JSON has no such numbers
-        if isinstance(value, float) and not math.isfinite(value):
+        if isinstance(value, float | np.floating) and not math.isfinite(value):
             raise BundleError(f"setting not understood: {name}={value}: give a finite number")
+    given = {name: value.item() if isinstance(value, np.generic) else value for name, value in overrides.items()}
     try:
-        return msgspec.convert(msgspec.to_builtins(spec) | dict(overrides), type(spec))
+        return msgspec.convert(msgspec.to_builtins(spec) | given, type(spec))
     except msgspec.ValidationError as error:
         known = ", ".join(field.name for field in msgspec.structs.fields(spec))
         raise BundleError(f"setting not understood: {error}; there are: {known}") from error

@@ -3,11 +3,11 @@
 Source: D. Teixeira e Silva, R. Cruz, T. Goncalves, D. Carneiro, "Two-stage Semantic Segmentation in Neural Networks".
 """
 
-import math
 from typing import Annotated, Literal
 
 import msgspec
 
+from maskrt.runtime.bundle.bounds import ClassName, Deviation, Mean, check_classes
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.region import fit_size_hw
 
@@ -25,20 +25,17 @@ class TwoStageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     size: Annotated[int, msgspec.Meta(ge=LEAST_SIDE, le=MAX_SIDE)]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    classes: tuple[str, ...]
-    shrink: Annotated[int, msgspec.Meta(ge=1)] = 8
+    mean: tuple[Mean, ...]
+    std: tuple[Deviation, ...]
+    classes: tuple[ClassName, ...]
+    shrink: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 8
     channels: Literal[1, 3] = 3
-    multiple: Annotated[int, msgspec.Meta(ge=1)] = 32
+    multiple: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 32
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.channels:
             raise ValueError(f"mean and std must have {self.channels} numbers each, as many as channels")
-        if not 2 <= len(self.classes) <= 256:
-            raise ValueError(f"{len(self.classes)} classes: expected 2 to 256, the background among them")
-        if min(self.std) <= 0 or not all(math.isfinite(number) for number in (*self.mean, *self.std)):
-            raise ValueError("std must be above 0, and mean and std finite")
+        check_classes(self.classes)
 
     @property
     def planes(self) -> int:
@@ -57,23 +54,26 @@ class PatchSelectionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     and are blended, which changes the answer.
     """
 
-    patches: Annotated[int, msgspec.Meta(ge=1, description="patches along the longest side")] = 8
+    patches: Annotated[int, msgspec.Meta(ge=1, le=512, description="patches along the longest side")] = 8
     patch_count: (
         Annotated[
-            int, msgspec.Meta(ge=1, description="how many patches are looked at again; null: as many as `patches`")
+            int,
+            msgspec.Meta(
+                ge=1, le=262_144, description="how many patches are looked at again; null: as many as `patches`"
+            ),
         ]
         | None
     ) = None
     patch_fraction: (
         Annotated[
-            float, msgspec.Meta(gt=0, le=1, description="the share of a picture's patches that is looked at again")
+            float, msgspec.Meta(ge=1e-6, le=1, description="the share of a picture's patches that is looked at again")
         ]
         | None
     ) = None
     uncertainty: (
         Annotated[
             float,
-            msgspec.Meta(ge=0, description="look again at every patch whose mean is at most this far from 0.5"),
+            msgspec.Meta(ge=0, le=1, description="look again at every patch whose mean is at most this far from 0.5"),
         ]
         | None
     ) = None
@@ -85,7 +85,7 @@ class PatchSelectionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         Literal["grid", "sliding", "off"],
         msgspec.Meta(description="where stage 2 looks: at patches of a grid, at sliding windows, or nowhere (off)"),
     ] = "grid"
-    target: Annotated[int, msgspec.Meta(ge=0, description="the number of the class whose mask is returned")] = 1
+    target: Annotated[int, msgspec.Meta(ge=0, le=255, description="the number of the class whose mask is returned")] = 1
 
     def __post_init__(self) -> None:
         budgets = {name: getattr(self, name) for name in ("patch_count", "patch_fraction", "uncertainty")}

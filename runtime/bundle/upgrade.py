@@ -4,6 +4,7 @@ from typing import Any
 
 from maskrt.runtime.errors import BundleError
 
+RENAMED = 4  # the schema whose names are today's
 # Kind -> section: its name in schema 1 to 3 -> its name today.
 SECTIONS = {
     "soss": {"selection": "patch_selection", "refine": "refinement"},

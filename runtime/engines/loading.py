@@ -60,7 +60,8 @@ class Sessions(Closeable):
             ProviderUnavailable, OutOfMemory: see open_session.
         """
         path = self.bundle.model_path(role)
-        opened = open_session(path, provider or self.provider, threads or self.threads, callers, repeated)
+        entry = self.bundle.model(role)
+        opened = open_session(path, provider or self.provider, threads or self.threads, callers, repeated, entry)
         session = self._open.enter_context(self._wrap_session(role, opened))
         require_names(session, role, inputs, outputs)
         return session

@@ -6,6 +6,7 @@ from typing import Any
 
 from maskrt.runtime.engines.binding import Binding
 from maskrt.runtime.engines.device_tensor import Tensor
+from maskrt.runtime.engines.model_file import Entry, read_model
 from maskrt.runtime.engines.onnxruntime_options import DEVICE_MEMORY, require_loaded, require_offered, with_options
 from maskrt.runtime.engines.session import Array, BaseSession, Ports, first_line, lacks_memory, out_of_memory
 from maskrt.runtime.errors import BundleError, ProviderUnavailable
@@ -17,7 +18,13 @@ class OnnxRuntimeSession(BaseSession):
     """An ONNX file in ONNX Runtime on one provider, and on one GPU where the provider uses GPUs."""
 
     def __init__(
-        self, path: Path, provider: str = "cpu", threads: int | None = None, repeated: bool = False, device: int = 0
+        self,
+        path: Path,
+        provider: str = "cpu",
+        threads: int | None = None,
+        repeated: bool = False,
+        device: int = 0,
+        entry: Entry | None = None,
     ) -> None:
         import onnxruntime  # imported here so that the package imports where no engine is installed
 
@@ -35,9 +42,15 @@ class OnnxRuntimeSession(BaseSession):
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         if threads is not None:
             options.intra_op_num_threads = threads
+        file = read_model(path, entry)
+        if file.external:
+            sizes = [len(content) for content in file.external.values()]
+            options.add_external_initializers_from_files_in_memory([*file.external], [*file.external.values()], sizes)
         try:
             # With fallback, ONNX Runtime goes on by itself with other providers when one fails, now or in a run.
-            self._session: Any = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=False)
+            self._session: Any = onnxruntime.InferenceSession(
+                file.model, options, providers=providers, enable_fallback=False
+            )
         except Exception as error:  # onnxruntime has no common base class for its errors
             if lacks_memory(error):
                 raise out_of_memory(path.name, error) from error

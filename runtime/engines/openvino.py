@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from maskrt.runtime.engines.device_tensor import Tensor
+from maskrt.runtime.engines.model_file import Entry, read_model
 from maskrt.runtime.engines.session import BaseSession, Ports, first_line
 from maskrt.runtime.errors import BundleError, ProviderUnavailable
 
@@ -18,7 +19,14 @@ _ELEMENT_TYPES = {"f32": "float", "u8": "uint8", "i64": "int64", "i32": "int32",
 class OpenVinoSession(BaseSession):
     """An ONNX file in OpenVINO on the CPU, in the precision that the provider's name says."""
 
-    def __init__(self, path: Path, provider: str = "openvino", threads: int | None = None, callers: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        provider: str = "openvino",
+        threads: int | None = None,
+        callers: int = 1,
+        entry: Entry | None = None,
+    ) -> None:
         try:
             import openvino
         except ImportError as error:
@@ -31,8 +39,11 @@ class OpenVinoSession(BaseSession):
         core = openvino.Core()
         if precision.upper() not in (*core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"), "F32"):
             raise ProviderUnavailable(f"{provider} requested, this CPU has no {precision}: use --provider openvino")
+        file = read_model(path, entry)
         try:
-            self._compiled: Any = core.compile_model(path, "CPU", config)
+            # OpenVINO takes no weights beside the model from memory: such a model is opened by its path again.
+            model = core.read_model(path if file.external else file.model)
+            self._compiled: Any = core.compile_model(model, "CPU", config)
         except RuntimeError as error:
             raise BundleError(f"{path.name} cannot be loaded by OpenVINO: {first_line(error)}") from error
         compiled = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()

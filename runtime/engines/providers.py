@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from maskrt.runtime.cpus import threads_by_quota
+from maskrt.runtime.engines.model_file import Entry
 from maskrt.runtime.engines.onnxruntime import OnnxRuntimeSession
 from maskrt.runtime.engines.onnxruntime_options import EXTRA
 from maskrt.runtime.engines.openvino import OpenVinoSession
@@ -22,7 +23,7 @@ class Opening:
 
     provider: the name of its row; device: the number of the GPU; threads: those of one run on a CPU, the engine's own
     choice where None; callers: threads that will call `run` at the same time; repeated: it runs many times a frame, so
-    its memory is better kept between runs.
+    its memory is better kept between runs; entry: what the bundle says of the file, which must be so.
     """
 
     provider: str
@@ -30,6 +31,7 @@ class Opening:
     threads: int | None = None
     callers: int = 1
     repeated: bool = False
+    entry: Entry | None = None
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,11 @@ class Provider:
 
 def _onnxruntime(path: Path, opening: Opening) -> BaseSession:
     # Any number of callers may run it.
-    return OnnxRuntimeSession(path, opening.provider, opening.threads, opening.repeated, opening.device)
+    return OnnxRuntimeSession(path, opening.provider, opening.threads, opening.repeated, opening.device, opening.entry)
 
 
 def _openvino(path: Path, opening: Opening) -> BaseSession:
-    return OpenVinoSession(path, opening.provider, opening.threads, opening.callers)
+    return OpenVinoSession(path, opening.provider, opening.threads, opening.callers, opening.entry)
 
 
 def _tensorrt(path: Path, opening: Opening) -> BaseSession:
@@ -99,19 +101,25 @@ def split_device(provider: str) -> tuple[str, int]:
 
 
 def open_session(
-    path: Path, provider: str = "cpu", threads: int | None = None, callers: int = 1, repeated: bool = False
+    path: Path,
+    provider: str = "cpu",
+    threads: int | None = None,
+    callers: int = 1,
+    repeated: bool = False,
+    entry: Entry | None = None,
 ) -> BaseSession:
     """Load an ONNX file on the provider asked for.
 
     Args:
         provider: a key of PROVIDERS; "cuda:1" is the second GPU.
-        threads, callers, repeated: see Opening.
+        threads, callers, repeated, entry: see Opening.
 
     Raises:
         ProviderUnavailable: the provider is not on this machine; there is no fallback.
-        BundleError: the file is not a model that the engine can load; for tensorrt, maskrt build has not been run.
+        BundleError: the file is not a model that the engine can load, or not what `entry` says; for tensorrt, maskrt
+            build has not been run.
         OutOfMemory: it does not fit into memory.
     """
     row = provider_of(provider)
     name, device = split_device(provider)
-    return row.open(path, Opening(name, device, threads or threads_by_quota(), callers, repeated))
+    return row.open(path, Opening(name, device, threads or threads_by_quota(), callers, repeated, entry))

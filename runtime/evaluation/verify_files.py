@@ -16,7 +16,7 @@ def load_models(bundle: Bundle, provider: str, threads: int | None) -> None:
     """
     for role, entry in bundle.manifest.models.items():
         if entry.file.endswith(".onnx"):
-            open_session(bundle.model_path(role), provider, threads).close()
+            open_session(bundle.model_path(role), provider, threads, entry=bundle.model(role)).close()
         elif entry.file.endswith(".npz"):
             read_weights(bundle, role)
 
@@ -30,4 +30,4 @@ def load_networks(bundle: Bundle, provider: str, threads: int | None) -> None:
         ProviderUnavailable, OutOfMemory: see open_session.
     """
     with open_networks(bundle, provider, threads) as networks:
-        networks.require(read_base(bundle.model_path("weights")))
+        networks.require(read_base(bundle.model_path("weights"), bundle.model("weights")))

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
+from maskrt.runtime.engines.model_file import Entry, read_checked
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.files import write_bytes
 
@@ -17,15 +18,18 @@ KIND = "maskrt decoder"
 _HEADER_BYTES = 1 << 20  # at most, for names and shapes; SAM's decoder takes 16 KB
 
 
-def read_base(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Read a bundle's weights from a file that has been verified.
+def read_base(path: Path, entry: Entry | None = None) -> dict[str, NDArray[np.float32]]:
+    """Read a bundle's weights.
+
+    Args:
+        entry: what the bundle says of the file.
 
     Raises:
-        BundleError: it holds something else than float32 arrays.
+        BundleError: it is not what `entry` says, or holds something else than float32 arrays.
     """
     try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
+        weights = load(read_checked(path, entry))
+    except SafetensorError as error:
         raise BundleError(f"{path} cannot be read ({error}): export the bundle again") from error
     if not weights or any(value.dtype != np.float32 for value in weights.values()):
         raise BundleError(f"{path} holds something else than float32 weights: export the bundle again")
@@ -50,6 +54,8 @@ def read_decoder(path: Path, base: Weights, base_sha256: str) -> dict[str, NDArr
     """
     most = sum(value.nbytes for value in base.values()) + _HEADER_BYTES
     try:
+        if not path.is_file():
+            raise BundleError(f"{path} is no plain file: choose another file")
         if path.stat().st_size > most:
             raise BundleError(f"{path} is larger than a decoder of this bundle: choose another file")
         with safe_open(path, framework="np") as file:

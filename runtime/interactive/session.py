@@ -55,7 +55,7 @@ class InteractiveSession(Closeable):
         manifest = bundle.expect(InteractiveManifest)
         self.settings = manifest.adaptation
         self._sam, self._base_sha256 = manifest.sam, manifest.models["weights"].sha256
-        base = read_base(bundle.model_path("weights"))
+        base = read_base(bundle.model_path("weights"), bundle.model("weights"))
         self._base = base
         self._networks: ClickNetworks = open_networks(bundle, provider, threads)
         encoder = f"{manifest.models['encoder'].sha256[:16]}-{provider.replace(':', '_')}"

@@ -6,8 +6,11 @@ from pathlib import Path
 import msgspec
 
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.files import read_plain
+from maskrt.runtime.strict_json import strict_json
 from maskrt.runtime.types import Roi
 
+MAX_BYTES = 64 << 20  # of a region's file; beside the region it may describe every object of a picture
 RoiOf = Callable[[str], Roi | None]
 
 
@@ -29,10 +32,12 @@ def roi_reader(folder: Path) -> RoiOf:
     def read(name: str) -> Roi | None:
         file = folder / f"{name}.json"
         try:
-            return msgspec.json.decode(file.read_bytes(), type=_RoiFile).roi_xywh
-        except FileNotFoundError as error:
-            raise InputError(f"{file}: no such file; --roi-from needs one per image") from error
-        except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+            data = read_plain(file, MAX_BYTES)
+        except InputError as error:
+            raise InputError(f"{error}; --roi-from needs one per image") from error
+        try:
+            return msgspec.convert(strict_json(data), type=_RoiFile).roi_xywh
+        except ValueError as error:
             raise InputError(f'{file}: {error}; expected {{"roi_xywh": [X, Y, WIDTH, HEIGHT]}}') from error
 
     return read

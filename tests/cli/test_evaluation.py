@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from maskrt.cli.main import main
+from maskrt.runtime.bundle.seal import sealed
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_verify_tells_what_tensorrt_would_refuse(tiny_bundle, tmp_path, capsys):
     assert "TensorRT" not in capsys.readouterr().out
     manifest = json.loads((copy / "bundle.json").read_text())
     manifest["models"]["encoder"]["tensorrt"] = ["NonZero: the size follows from the values of image"]
-    (copy / "bundle.json").write_text(json.dumps(manifest))
+    (copy / "bundle.json").write_bytes(sealed(manifest))
     assert run("verify", copy) == 0
     assert "\n    TensorRT would refuse: NonZero: the size follows" in capsys.readouterr().out
 

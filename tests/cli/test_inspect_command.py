@@ -12,6 +12,7 @@ from tiny_two_stage import write_tiny_two_stage
 from maskrt.benchmarks.reports.demo import BUNDLE
 from maskrt.cli.options import parse_axes
 from maskrt.runtime.bundle.bundle import MANIFEST
+from maskrt.runtime.bundle.seal import sealed
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import sha256_of
 
@@ -130,7 +131,7 @@ def test_a_bundle_that_was_made_around_a_damaged_graph(
     manifest = json.loads((bundle / MANIFEST).read_bytes())
     (bundle / "low.onnx").write_bytes(content)
     manifest["models"]["low"] |= {"size_bytes": len(content), "sha256": sha256_of(bundle / "low.onnx")}
-    (bundle / MANIFEST).write_text(json.dumps(manifest))
+    (bundle / MANIFEST).write_bytes(sealed(manifest))
     code, _, err = maskrt("inspect", bundle)
     assert code == 2
     assert f"low.onnx {message}" in err

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from maskrt.runtime.bundle.bundle import MANIFEST
+from maskrt.runtime.bundle.seal import sealed
 
 Maskrt = Callable[..., tuple[int, str, str]]
 COMMANDS = pytest.mark.parametrize("command", ["run", "eval"])
@@ -48,7 +49,7 @@ def declaring(bundle: Path, copy: Path) -> Path:
     """The same bundle, whose models were trained on regions."""
     folder = Path(shutil.copytree(bundle, copy))
     manifest = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({**manifest, "roi_expected": True}))
+    (folder / MANIFEST).write_bytes(sealed({**manifest, "roi_expected": True}))
     return folder
 
 

@@ -10,6 +10,7 @@ import onnx
 
 from maskrt.export.graph_tools.structure import structure_sha256
 from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
+from maskrt.runtime.bundle.seal import sealed
 from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.engine_build.builder import BuildSettings, Built, EngineBuilder
 from maskrt.runtime.engines.providers import open_session
@@ -39,7 +40,7 @@ def edit(bundle: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Change the manifest."""
     manifest = msgspec.json.decode((bundle / MANIFEST).read_bytes())
     change(manifest)
-    (bundle / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    (bundle / MANIFEST).write_bytes(sealed(manifest))
 
 
 def other_operator(bundle: Path) -> None:

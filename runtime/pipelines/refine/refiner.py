@@ -7,7 +7,8 @@ Source: Shen et al. 2022, test.py of the public code, and chapters 3.1 and 4.2 o
 """
 
 from dataclasses import dataclass, field
-from zipfile import BadZipFile
+from io import BytesIO
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,13 @@ from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.bundle.specs import RefinementSpec, RefinerSpec
 from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.engines.loading import Sessions
+from maskrt.runtime.engines.model_file import read_checked
 from maskrt.runtime.errors import BundleError, InputError
 from maskrt.runtime.pipelines.refine.selections import selection_of
 from maskrt.runtime.pipelines.refine.stage import CascadeStage, StageResources
 from maskrt.runtime.pipelines.refine.tiles import fitting_tile
+
+MAX_WEIGHTS = 64 << 20  # bytes that a pixel decoder may unpack to; the published one has 0.3 MB
 
 MAX_SIDE = 16384
 
@@ -167,8 +171,12 @@ def read_weights(bundle: Bundle, role: str) -> DecoderWeights:
         BundleError: the file is missing, or is no archive of the needed arrays.
     """
     path = bundle.model_path(role)
+    data = read_checked(path, bundle.model(role))
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        unpacked = sum(part.file_size for part in ZipFile(BytesIO(data)).infolist())
+        if unpacked > MAX_WEIGHTS:
+            raise BundleError(f"{path} unpacks to {unpacked} bytes, a pixel decoder has at most {MAX_WEIGHTS}")
+        with np.load(BytesIO(data), allow_pickle=False) as arrays:
             values = {name: arrays[name] for name in DecoderWeights.__dataclass_fields__}
         return DecoderWeights(**{**values, "last_bias": np.float32(values["last_bias"])})
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:

@@ -7,6 +7,7 @@ from maskrt.cli.say import say
 from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.bundle.bundle import FP32, Bundle
 from maskrt.runtime.bundle.manifest import Artifact
+from maskrt.runtime.bundle.seal import RESEAL, SEALED
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.answers import summarized
 from maskrt.runtime.evaluation.verify import ImageCertificate, certify_refiner
@@ -20,6 +21,8 @@ def print_bundle(bundle: Bundle, provider: str) -> None:
     """Print what a bundle holds and how far its models were from PyTorch at export; they have been loaded before."""
     models = bundle.manifest.models
     say(f"{bundle.path}: {len(models)} networks, sha256 as listed, all load on {provider}")
+    if bundle.manifest.schema < SEALED:
+        say(f"  bundle.json has no digest (schema {bundle.manifest.schema}): {RESEAL}")
     for role in models:
         entry = bundle.model(role)
         parity = entry.error if isinstance(entry, Artifact) else entry.parity

@@ -14,6 +14,7 @@ from maskrt.export.graph_tools.cost import graph_cost
 from maskrt.export.graph_tools.fp16 import convert_fp16
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
 from maskrt.runtime.bundle.manifest import Artifact, Parity, PrecisionSpec, encode_manifest
+from maskrt.runtime.bundle.seal import sealed
 from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import sha256_of
@@ -40,7 +41,7 @@ def replaced(bundle: Path, folder: Path, role: str, model: onnx.ModelProto) -> B
     onnx.save(model, file)
     manifest = msgspec.json.decode((bundle / MANIFEST).read_bytes())
     manifest["models"][role] |= {"sha256": sha256_of(file), "size_bytes": file.stat().st_size}
-    (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    (folder / MANIFEST).write_bytes(sealed(manifest))
     return open_bundle(folder)
 
 

@@ -27,6 +27,7 @@ from maskrt.export.graph_tools import graph
 from maskrt.export.graph_tools.fitness import findings
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
 from maskrt.runtime.bundle.manifest import ModelEntry, SossManifest, encode_manifest
+from maskrt.runtime.bundle.seal import sealed
 from maskrt.runtime.bundle.specs import MasksSpec, VotingSpec
 from maskrt.runtime.engine_build.builder import REFITTABLE, BuildSettings, EngineBuilder
 from maskrt.runtime.engines.providers import open_session
@@ -306,7 +307,7 @@ def test_weights_beside_the_graph(quick: str, sam_spec: str, tmp_path: Path, mon
     for name in ("../secret", "decoder.onnx.data", "/etc/passwd", "encoder.onnx"):
         manifest = json.loads((bundle.path / MANIFEST).read_text())
         manifest["models"]["encoder"]["data"][0]["file"] = name
-        (bundle.path / MANIFEST).write_text(json.dumps(manifest))
+        (bundle.path / MANIFEST).write_bytes(sealed(manifest))
         with pytest.raises(BundleError, match=r"only plain encoder\.onnx\.data files"):
             open_bundle(bundle.path)
 

@@ -20,6 +20,7 @@ from maskrt.export.bundles.soss import export_soss
 from maskrt.export.bundles.soss_segmenter import Normalisation, write_segmenter
 from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
 from maskrt.runtime.bundle.manifest import DataFile, ModelEntry, SossManifest, encode_manifest
+from maskrt.runtime.bundle.seal import sealed
 from maskrt.runtime.bundle.specs import MasksSpec
 from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec
 from maskrt.runtime.errors import BundleError, InputError
@@ -112,6 +113,6 @@ def test_bundles_that_will_not_do(stages: Path, tmp_path: Path) -> None:
         write(stages)
     manifest_text = json.loads((stages / MANIFEST).read_text())
     manifest_text["models"]["low"]["sha256"] = "0" * 64
-    (stages / MANIFEST).write_text(json.dumps(manifest_text))
+    (stages / MANIFEST).write_bytes(sealed(manifest_text))
     with pytest.raises(BundleError, match="sha256 differs"):
         write(stages)

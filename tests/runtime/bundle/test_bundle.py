@@ -10,6 +10,7 @@ import pytest
 
 from maskrt.runtime.bundle.bundle import MANIFEST, entry_of, open_bundle
 from maskrt.runtime.bundle.manifest import Artifact, SossManifest, encode_manifest
+from maskrt.runtime.bundle.seal import sealed
 from maskrt.runtime.bundle.settings import with_overrides
 from maskrt.runtime.bundle.specs import MasksSpec, VotingSpec
 from maskrt.runtime.errors import BundleError, InputError
@@ -28,7 +29,7 @@ def edit(bundle: Path) -> Callable[[Callable[[dict], object]], None]:
     def apply(change: Callable[[dict], object]) -> None:
         manifest = json.loads((bundle / MANIFEST).read_text())
         change(manifest)
-        (bundle / MANIFEST).write_text(json.dumps(manifest))
+        (bundle / MANIFEST).write_bytes(sealed(manifest))
 
     return apply
 
@@ -68,12 +69,12 @@ def test_json_of_another_kind(bundle: Path, content: bytes) -> None:
 
 def test_huge_manifest(bundle: Path) -> None:
     (bundle / MANIFEST).write_bytes(b" " * ((1 << 20) + 1))
-    refused(bundle, "not written by maskrt")
+    refused(bundle, "larger than 1048576 bytes")
 
 
 def test_newer_schema(bundle: Path, edit: Callable) -> None:
-    edit(lambda manifest: manifest.update(schema=5, something="new"))
-    refused(bundle, "has schema 5, this maskrt reads up to 4: update maskrt")
+    edit(lambda manifest: manifest.update(schema=6, something="new"))
+    refused(bundle, "has schema 6, this maskrt reads up to 5: update maskrt")
 
 
 @pytest.mark.parametrize("schema", [1, 2])

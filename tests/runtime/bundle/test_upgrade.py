@@ -10,6 +10,7 @@ import pytest
 
 from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
 from maskrt.runtime.bundle.manifest import SCHEMA, ModelEntry
+from maskrt.runtime.bundle.seal import sealed
 from maskrt.runtime.errors import BundleError
 from maskrt.runtime.kinds.open import open_pipeline
 
@@ -26,7 +27,8 @@ KINDS = pytest.mark.parametrize("kind", SECTIONS)
 def older(manifest: dict[str, Any], schema: int) -> dict[str, Any]:
     """bundle.json as an older maskrt wrote it: section by section, and entry by entry."""
     names = SECTIONS[manifest["kind"]]
-    found = {names.get(name, name): value for name, value in manifest.items() if name != "roi_expected"}
+    new = ("roi_expected", "digest")
+    found = {names.get(name, name): value for name, value in manifest.items() if name not in new}
     for entry in found["models"].values():
         entry["source"], entry["source_sha256"] = entry.pop("checkpoint"), entry.pop("checkpoint_sha256")
         if schema < 3:
@@ -40,7 +42,7 @@ def older(manifest: dict[str, Any], schema: int) -> dict[str, Any]:
 
 @pytest.fixture
 def bundle(tiny_bundles: dict[str, Path], kind: str, tmp_path: Path) -> Path:
-    """A copy with settings of its own, as schema 4 writes it."""
+    """A copy with settings of its own, as today's schema has it."""
     folder = Path(shutil.copytree(tiny_bundles[kind], tmp_path / kind))
     manifest = json.loads((folder / MANIFEST).read_text())
     own = {
@@ -51,7 +53,7 @@ def bundle(tiny_bundles: dict[str, Path], kind: str, tmp_path: Path) -> Path:
     for section, settings in own.items():
         if section in manifest:
             manifest[section] |= settings
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (folder / MANIFEST).write_bytes(sealed(manifest))
     return folder
 
 
@@ -62,7 +64,7 @@ def without_structure(entry: ModelEntry) -> ModelEntry:
 @KINDS
 @pytest.mark.parametrize("schema", [1, 2, 3])
 def test_an_older_bundle_says_the_same(bundle: Path, kind: str, schema: int) -> None:
-    assert SCHEMA == 4
+    assert SCHEMA == 5
     today = open_bundle(bundle).manifest
     old = older(json.loads((bundle / MANIFEST).read_text()), schema)
     assert not set(SECTIONS[kind]) & set(old) - set(SECTIONS[kind].values())
@@ -77,7 +79,7 @@ def test_an_older_bundle_says_the_same(bundle: Path, kind: str, schema: int) -> 
 def test_an_older_bundle_runs(bundle: Path, kind: str, blobs: Any, rng: Any) -> None:
     rgb = (blobs(rng, 60, 80)[..., None] * [1, 1, 1] > 0).astype("uint8") * 200
     answers = []
-    for schema in (4, 1):
+    for schema in (SCHEMA, 1):
         if schema < SCHEMA:
             (bundle / MANIFEST).write_text(json.dumps(older(json.loads((bundle / MANIFEST).read_text()), schema)))
         with open_pipeline(bundle, threads=1) as pipeline:
@@ -88,7 +90,7 @@ def test_an_older_bundle_runs(bundle: Path, kind: str, blobs: Any, rng: Any) -> 
 @KINDS
 def test_old_names_are_no_names_of_schema_4(bundle: Path, kind: str) -> None:
     old = older(json.loads((bundle / MANIFEST).read_text()), 3)
-    (bundle / MANIFEST).write_text(json.dumps({**old, "schema": SCHEMA}))
+    (bundle / MANIFEST).write_bytes(sealed({**old, "schema": SCHEMA}))
     with pytest.raises(BundleError, match="export the bundle again"):
         open_bundle(bundle)
 
@@ -105,6 +107,6 @@ def test_a_field_under_two_names_is_refused(bundle: Path) -> None:
 @pytest.mark.parametrize("schema", [0, -1])
 def test_a_schema_that_never_was_is_refused(bundle: Path, schema: int) -> None:
     manifest = json.loads((bundle / MANIFEST).read_text())
-    (bundle / MANIFEST).write_text(json.dumps(manifest | {"schema": schema}))
+    (bundle / MANIFEST).write_bytes(sealed(manifest | {"schema": schema}))
     with pytest.raises(BundleError, match=f"schema {schema}, which there never was"):
         open_bundle(bundle)

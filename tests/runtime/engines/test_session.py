@@ -136,7 +136,7 @@ def test_a_provider_that_onnxruntime_drops_is_an_error(tiny_bundle: Path, monkey
 @pytest.mark.parametrize(("provider", "engine"), [("cpu", "ONNX Runtime"), ("openvino", "OpenVINO")])
 def test_a_file_that_is_no_model(tmp_path: Path, provider: str, engine: str) -> None:
     (tmp_path / "a.onnx").write_bytes(b"no model")
-    with pytest.raises(BundleError, match=rf"a\.onnx cannot be loaded by {engine}") as error:
+    with pytest.raises(BundleError, match=r"is no ONNX model") as error:
         open_session(tmp_path / "a.onnx", provider)
     assert "\n" not in str(error.value)
 

@@ -59,7 +59,7 @@ def test_what_needs_more_than_frames_is_refused(tiny_bundles: dict[str, Path], k
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_less_than_one_thread_is_refused(tiny_bundles: dict[str, Path], threads: int) -> None:
-    with pytest.raises(InputError, match=f"threads={threads}: give 1 or more, or None"):
+    with pytest.raises(InputError, match=f"threads={threads}: give a whole number from 1 to 1024, or None"):
         maskrt.open_pipeline(tiny_bundles["two_stage"], threads=threads)
 
 
