@@ -20,11 +20,14 @@ class Source(Protocol):
     """A source of frames in order, for use in a `with` block.
 
     Frame.name names the frame's outputs: the stem of an image file, or VIDEO_000123. length is None where the number
-    of frames is not known beforehand.
+    of frames is not known beforehand. notes: what a user should know of the source as a whole, once it was read.
     """
 
     @property
     def length(self) -> int | None: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
     def __iter__(self) -> Iterator[Frame | BadFrame]: ...
 
@@ -37,6 +40,8 @@ class Source(Protocol):
 
 class ImageSource(Closeable):
     """A source of image files, read one at a time."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, files: Sequence[Path], max_pixels: int = MAX_PIXELS) -> None:
         _check_names(files)
@@ -59,44 +64,50 @@ class ImageSource(Closeable):
         """Do nothing: no file is open between two images."""
 
 
-def open_source(spec: str, max_pixels: int = MAX_PIXELS) -> Source:
+def open_source(spec: str, max_pixels: int = MAX_PIXELS, track: str | None = None) -> Source:
     """Open what a user names.
 
     Args:
         spec: an image; a folder, whose image files are taken in natural order (2 before 10), without hidden ones and
             subfolders; a glob such as "ward/*/*.png"; a video file; or what another row of SOURCES takes.
         max_pixels: larger frames become BadFrames.
+        track: number or title of a video's track; see VideoSource.
 
     Raises:
-        InputError: nothing is there, or two files would write the same outputs.
+        InputError: nothing is there, two files would write the same outputs, or `track` is given and it is no video.
         MaskrtError: a video, and PyAV is not installed.
     """
-    return next(kind for kind in SOURCES.values() if kind.takes(spec)).open(spec, max_pixels)
+    return next(kind for kind in SOURCES.values() if kind.takes(spec)).open(spec, max_pixels, track)
 
 
 @dataclass(frozen=True)
 class SourceKind:
     """One row of the table of sources.
 
-    takes: whether a text that a user gave names such a source; open: opens it, and gets the most pixels of a frame.
+    takes: whether a text that a user gave names such a source; open: opens it, and gets the most pixels of a frame
+    and the track that was asked for.
     """
 
     takes: Callable[[str], bool]
-    open: Callable[[str, int], Source]
+    open: Callable[[str, int, str | None], Source]
 
 
 def _is_video(spec: str) -> bool:
     path = Path(spec)
-    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    # A pipe or a device is refused on opening, as what it is.
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.exists() and not path.is_dir()
 
 
-def _open_video(spec: str, max_pixels: int) -> Source:
-    from maskrt.runtime.io.video import VideoSource  # needs the extra `video`
+def _open_video(spec: str, max_pixels: int, track: str | None) -> Source:
+    from maskrt.runtime.io.video.source import VideoSource  # needs the extra `video`
 
-    return VideoSource(Path(spec), max_pixels)
+    check_name(Path(spec).stem, Path(spec))
+    return VideoSource(Path(spec), max_pixels, track)
 
 
-def _open_images(spec: str, max_pixels: int) -> Source:
+def _open_images(spec: str, max_pixels: int, track: str | None) -> Source:
+    if track is not None:
+        raise InputError(f"--track {track} chooses a track of a video, and {spec} is none: leave --track out")
     return ImageSource(image_files(spec), max_pixels)
 
 

@@ -1,0 +1,97 @@
+"""Decodes a track, and puts a reason in the place of each picture that cannot be trusted."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from maskrt.runtime.io.video.account import Account
+from maskrt.runtime.io.video.container import VideoFile, reason_of
+from maskrt.runtime.io.video.parts import Damage
+
+_BLOCK = 128  # decoders round sizes up to a whole number of blocks, of at most 128 pixels a side (AV1)
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A frame without a picture that can be trusted."""
+
+    reason: str
+
+
+class Decoder:
+    """An iterator over the frames of a track as PyAV gives them, with Bad for what is damaged or missing."""
+
+    def __init__(self, video: VideoFile, stream: Any) -> None:
+        context = stream.codec_context
+        # Without explode a damaged JPEG or slice comes back as a good-looking frame. max_pixels: a size that grows
+        # midway is refused before its memory is taken.
+        context.options = {
+            "err_detect": "crccheck+bitstream+buffer+explode",
+            "max_pixels": str((context.width + _BLOCK) * (context.height + _BLOCK)),
+        }
+        for other in video.container.streams:
+            if other is not stream:
+                other.discard = "all"
+        self._video, self._stream = video, stream
+        self._account = Account(stream)
+        self._damages = list(reversed(video.damages))
+        self._told = set[str]()
+        self._items = self._run()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._items)
+
+    def gaps(self) -> str | None:
+        """Say where the frames so far pause though their rate is steady; see Account.gaps."""
+        return self._account.gaps()
+
+    def _run(self) -> Iterator[Any]:
+        errors = self._video.av.error.FFmpegError, OSError
+        packets = self._video.container.demux(self._stream)
+        stopped = False
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                break
+            except errors as error:
+                yield Bad(f"the file cannot be read on ({reason_of(error)})")
+                stopped = True
+                break
+            self._account.enter(packet, *self._damage_up_to(packet))
+            try:
+                frames = packet.decode()
+            except errors as error:
+                self._account.fail(reason_of(error))
+                yield Bad(f"damaged frame ({reason_of(error)})")
+                continue
+            for frame in frames:
+                reason = self._account.leave(frame)
+                yield frame if reason is None else Bad(reason)
+        yield from self._at_the_end(stopped)
+
+    def _damage_up_to(self, packet: Any) -> tuple[str | None, bool]:
+        """Return why the file is damaged since the last packet, and whether the packet's own bytes are."""
+        reason, hit = None, False
+        if not packet.size or packet.pos is None:
+            return reason, hit
+        end = packet.pos + packet.size
+        while self._damages and self._damages[-1].start < end:
+            damage: Damage = self._damages[-1]
+            reason, hit = damage.reason, hit or packet.pos < damage.end
+            self._told.add(reason)
+            if damage.end > end:
+                break  # the next packet may lie in it too
+            self._damages.pop()
+        return reason, hit
+
+    def _at_the_end(self, stopped: bool) -> Iterator[Bad]:
+        untold = [damage.reason for damage in self._damages if damage.reason not in self._told]
+        missing = self._account.missing(self._video.kind, self._video.container)
+        if missing and not untold and not stopped:
+            untold.append(missing)
+        for reason in untold:
+            yield Bad(reason)
