@@ -79,7 +79,9 @@ class Account:
             return f"only {self._packets} of its {indexed} frames are there: cut off, copy it again"
         lost = self._expected - self._shown - self._failed
         if lost > 0 and not self._interlaced and self._stream.codec_context.name not in _WITH_HIDDEN_FRAMES:
-            place = f", the first at {min(self._waiting) * self._stream.time_base:.2f} s" if self._waiting else ""
+            place = (
+                f", the first at {float(min(self._waiting) * self._stream.time_base):.2f} s" if self._waiting else ""
+            )
             return f"{lost} of {self._packets} frames gave no picture{place}: damaged, copy it again"
         stated_s = None if kind == "mov" else self._stated_end_s(container)
         # Below one frame, and above the rounding of Matroska's milliseconds.

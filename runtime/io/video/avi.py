@@ -21,24 +21,25 @@ def find_damage(file: BinaryIO) -> list[Damage]:
             return [cut_off(size, end)]
         broken = _broken(file, at + 12, end)
         if broken is not None:
-            reason = f"there is no chunk of an AVI file at byte {broken}: a part is missing or overwritten"
+            reason = f"the chunks of AVI break off after byte {broken}: a part is missing or overwritten"
             return [Damage(broken, end, reason)]
         at = end + end % 2
     return []
 
 
 def _broken(file: BinaryIO, at: int, end: int) -> int | None:
-    """Return where the chunks between two places of the file stop to follow each other, if they do."""
+    """Return the last chunk between two places of the file before they stop to follow each other, if they do."""
+    last = at
     while at + 8 <= end:
         kind, length = _chunk(file, at)
         after = at + 8 + length
         if after > end or not (kind in _INSIDE or _is_data(kind) or _is_text(kind)):
-            return at
+            return last
         if kind == b"LIST" and read_at(file, at + 8, 4) in (b"movi", b"rec "):
             inner = _broken(file, at + 12, after)
             if inner is not None:
                 return inner
-        at = after + after % 2
+        last, at = at, after + after % 2
     return None
 
 

@@ -84,12 +84,11 @@ def open_video(path: Path, max_pixels: int) -> VideoFile:
             buffer_size=READ_BYTES,
             io_open=_refuse,
         )
-    except BaseException as error:
+    except (av.error.FFmpegError, OSError) as error:
         file.close()
-        if isinstance(error, av.error.FFmpegError | OSError | ValueError):
-            raise InputError(
-                f"{path} cannot be opened as a video ({reason_of(error)}): record or copy it again"
-            ) from error
+        raise InputError(f"{path} cannot be opened as a video ({reason_of(error)}): record or copy it again") from error
+    except BaseException:
+        file.close()
         raise
     return VideoFile(av, container, file, kind, damages)
 

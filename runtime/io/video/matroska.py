@@ -50,9 +50,9 @@ def _segment(file: BinaryIO, at: int, end: int, open_ended: bool) -> list[Damage
             stop, broken = _cluster(file, data, min(after, end), length is None)
             if length is None:
                 after = stop
-            if broken is not None and after <= end:
-                after = _next_cluster(file, broken, end)
-                damages.append(_broken(broken, after))
+            if broken is not None:
+                damages.append(_broken(broken, _next_cluster(file, broken + 1, end)))
+                after = after if after > end else damages[-1].end
         if after > end:  # the file was cut off inside this element
             return [*damages, cut_off(end, after)] if open_ended else damages
         if kind != _VOID and not _sum_fits(file, data, after):
@@ -62,19 +62,22 @@ def _segment(file: BinaryIO, at: int, end: int, open_ended: bool) -> list[Damage
 
 
 def _cluster(file: BinaryIO, at: int, end: int, open_ended: bool) -> tuple[int, int | None]:
-    """Return where a cluster ends, and where its elements stop to follow each other, if they do."""
+    """Return where a cluster ends, and the last element before they stop to follow each other, if they do."""
+    last = at
     while at < end:
         element = _element(file, at)
         if element is not None and open_ended and element[0] in _LEVEL_1 - _IN_CLUSTER:
             return at, None
-        if element is None or element[0] not in _IN_CLUSTER or element[2] is None or element[1] + element[2] > end:
+        if element is None or element[0] not in _IN_CLUSTER or element[2] is None:
+            return at, last
+        if element[1] + element[2] > end:
             return at, at
-        at = element[1] + element[2]
+        last, at = at, element[1] + element[2]
     return at, None
 
 
 def _broken(at: int, after: int) -> Damage:
-    return Damage(at, after, f"there is no element of Matroska at byte {at}: a part is missing or overwritten")
+    return Damage(at, after, f"the elements of Matroska break off after byte {at}: a part is missing or overwritten")
 
 
 def _next_cluster(file: BinaryIO, at: int, end: int) -> int:

@@ -22,9 +22,7 @@ def refusal(frame: Any) -> str | None:
     if frame.color_trc in _TRANSFERS:
         return f"is {_TRANSFERS[frame.color_trc]}: convert it to standard range (SDR, BT.709) first"
     if frame.colorspace not in _MATRICES and not name.startswith("gray"):
-        return (
-            f"has colour matrix {frame.colorspace} of ITU-T H.273, which maskrt does not convert: convert it to BT.709"
-        )
+        return f"has colour matrix {frame.colorspace} of ITU-T H.273, which maskrt cannot read: convert it to BT.709"
     try:
         matrix = _matrix(frame)
     except ValueError:  # PyAV 18 cannot list side data when one kind is newer than it, such as the EXIF of a JPEG
