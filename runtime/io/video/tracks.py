@@ -10,7 +10,7 @@ _COVER = 0x400 | 0x800  # FFmpeg's dispositions attached_pic and timed_thumbnail
 # What cameras, telephones and recording tools write: every decoder is a risk.
 CODECS = frozenset(
     """h264 hevc av1 libdav1d vp8 libvpx vp9 libvpx-vp9 mpeg4 msmpeg4v2 msmpeg4 h263 mpeg1video mpeg2video mjpeg png
-    jpeg2000 ffv1 huffyuv ffvhuff utvideo rawvideo v210 prores dnxhd cfhd dvvideo qtrle theora wmv1 wmv2""".split()
+    jpeg2000 ffv1 huffyuv ffvhuff utvideo rawvideo v210 prores dnxhd cfhd dvvideo qtrle theora wmv1 wmv2""".split()  # noqa: SIM905
 )
 
 

@@ -49,6 +49,8 @@ def run_with_progress(
 
         try:
             summary = run_batch(pipeline, source, sink, region, resume, tell, batch)
+            for note in source.notes:
+                progress.report(note)
         except INTERRUPTS as error:
             if not is_interrupt(error):
                 raise

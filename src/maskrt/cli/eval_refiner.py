@@ -32,6 +32,7 @@ def score_refiner(
     kernels: str,
     settings: Mapping[str, Any],
     max_pixels: int,
+    track: str | None,
 ) -> int:
     """Score rough masks and refined ones; see `maskrt eval` for the arguments.
 
@@ -42,7 +43,7 @@ def score_refiner(
     scores = {"rough": RefineScores(), "refined": RefineScores()}
     failed, fractions = [], []
     with (
-        open_source(images, max_pixels) as source,
+        open_source(images, max_pixels, track) as source,
         open_refiner(with_settings(bundle, settings), provider, threads, kernel_set(kernels)) as refiner,
         FrameProgress(source.length, "images") as progress,
     ):
@@ -59,6 +60,8 @@ def score_refiner(
                 failed.append({"source": item.name, "reason": str(error)})
                 progress.report(f"failed: {item.name}: {error}")
             progress.advance()
+        for note in source.notes:
+            progress.report(note)
     table = Table(box=None, pad_edge=False)
     for column in ("%", "IoU", "Dice", "mBA"):
         table.add_column(column, justify="left" if column == "%" else "right")
