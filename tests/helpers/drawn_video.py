@@ -9,6 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from maskrt.runtime.errors import InputError
+from maskrt.runtime.io.images import MAX_PIXELS
+from maskrt.runtime.io.sources import open_source
+from maskrt.runtime.types import BadFrame, Frame
+
 
 def drawn(index: int, size_wh: tuple[int, int] = (64, 48)) -> NDArray[np.uint8]:
     """Return picture `index`, uint8 RGB [H, W, 3]: a bright bar at x = 2 * index, modulo the width, over noise."""
@@ -58,6 +63,32 @@ def write_video(
             _mux_sound(av, container, audio, float(frames / Fraction(rate)) if sound_s is None else sound_s)
         container.mux(stream.encode())
     return path
+
+
+def decoded(path: Path, max_pixels: int = MAX_PIXELS, track: str | None = None) -> list[Frame | BadFrame]:
+    """Return what a video gives as a source; indices and names are checked."""
+    with open_source(str(path), max_pixels, track) as source:
+        items = list(source)
+    assert [item.index for item in items] == list(range(len(items)))
+    assert [item.name for item in items] == [f"{path.stem}_{index:06d}" for index in range(len(items))]
+    return items
+
+
+def reasons(path: Path) -> list[str]:
+    """Return why frames of a video are bad, or why it is refused; without the path that each starts with."""
+    try:
+        items = decoded(path)
+    except InputError as error:
+        return [str(error).removeprefix(str(path)).lstrip(": ")]
+    return [item.reason.removeprefix(f"{path}: ") for item in items if isinstance(item, BadFrame)]
+
+
+def pictures(path: Path) -> list[bytes]:
+    """Return the pixels of the good frames; none of a refused video."""
+    try:
+        return [item.rgb.tobytes() for item in decoded(path) if isinstance(item, Frame)]
+    except InputError:
+        return []
 
 
 def _mux_sound(av: Any, container: Any, audio: Any, length_s: float) -> None:

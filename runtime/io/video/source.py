@@ -99,7 +99,7 @@ class VideoSource(Closeable):
         aspect = self._stream.sample_aspect_ratio
         if aspect and aspect != 1:
             notes.append(
-                f"{self._path}: pixels are {aspect.numerator}:{aspect.denominator}, not square; used as stored"
+                f"{self._path}: pixels are {aspect.numerator}:{aspect.denominator}, not square; they are used as stored"
             )
         if first is not None and not isinstance(first, Bad) and first.interlaced_frame:
             notes.append(f"{self._path}: frames are interlaced; each is used as stored, with the lines of both fields")
