@@ -10,7 +10,7 @@ _STEADY_S = 0.0015  # Matroska rounds times to 1 ms
 
 
 class Account:
-    """What went into a decoder and what came out.
+    """A record of the packets that went into a decoder and of the pictures that came out.
 
     A decoder gives pictures later than their packets and in another order, so both are matched by their presentation
     times. Pictures from damage up to the next key frame are predicted from what is damaged.

@@ -17,9 +17,9 @@ def find_damage(file: BinaryIO) -> list[Damage]:
         end = at + 8 + length
         if length == 0:
             return [Damage(size, size, "the recording was not finished: its header states no size")]
-        if end > size:
+        if end > size + 8:  # some programs count the 8 bytes of the chunk's own header
             return [cut_off(size, end)]
-        broken = _broken(file, at + 12, end)
+        broken = _broken(file, at + 12, min(end, size))
         if broken is not None:
             reason = f"the chunks of AVI break off after byte {broken}: a part is missing or overwritten"
             return [Damage(broken, end, reason)]
@@ -54,4 +54,4 @@ def _is_data(kind: bytes) -> bool:
 
 def _is_text(kind: bytes) -> bool:
     """Return whether a chunk has a name of four letters or digits, as those of metadata have."""
-    return kind.isalnum() and kind.isascii()
+    return kind.rstrip().isalnum() and kind.isascii()

@@ -73,8 +73,8 @@ def open_video(path: Path, max_pixels: int) -> VideoFile:
             _check_tables(path, file)
         damages = WALKS[kind](file)
         file.seek(0)
-        # 2 *: decoders round sizes up to whole blocks. The track's own size is checked exactly, later.
-        probing = {"max_pixels": str(2 * max_pixels + 128 * 128)}
+        # A little more than asked for: decoders round up to whole blocks. The track's size is checked exactly, later.
+        probing = {"max_pixels": str(max_pixels + max_pixels // 16 + 128 * 128)}
         container = av.open(
             file,
             "r",

@@ -11,6 +11,9 @@ from drawn_video import decoded, pictures, reasons, write_video
 
 from maskrt.runtime.types import BadFrame, Frame
 
+EIGHT = {"x264-params": "keyint=8:min-keyint=8:scenecut=0:bframes=0"}  # a key frame every 8 frames
+TELEPHONE = [index * 33 + index * 7 % 5 for index in range(20)]  # milliseconds
+DROPPED = [index + 4 * (index > 5) + 9 * (index > 11) for index in range(20)]
 WHOLE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "h264.mp4": ("libx264", "yuv420p", {}),
     "h264_sound.mp4": ("libx264", "yuv420p", {"options": {"bf": "2"}, "sound": "aac", "sound_s": 2.5}),
@@ -38,10 +41,10 @@ WHOLE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "prores.mov": ("prores", "yuv422p10le", {}),
     "ntsc.mkv": ("libx264", "yuv420p", {"rate": Fraction(30000, 1001)}),
     "ntsc.mp4": ("libx264", "yuv420p", {"rate": Fraction(30000, 1001)}),
-    "telephone.mp4": ("libx264", "yuv420p", {"rate": 1000, "times": [index * 33 + index * 7 % 5 for index in range(20)]}),
-    "telephone.mkv": ("libx264", "yuv420p", {"rate": 1000, "times": [index * 33 + index * 7 % 5 for index in range(20)]}),
-    "dropped.mkv": ("libx264", "yuv420p", {"times": [index + 4 * (index > 5) + 9 * (index > 11) for index in range(20)]}),
-    "dropped.avi": ("mjpeg", "yuvj420p", {"times": [index + 4 * (index > 5) + 9 * (index > 11) for index in range(20)]}),
+    "telephone.mp4": ("libx264", "yuv420p", {"rate": 1000, "times": TELEPHONE}),
+    "telephone.mkv": ("libx264", "yuv420p", {"rate": 1000, "times": TELEPHONE}),
+    "dropped.mkv": ("libx264", "yuv420p", {"times": DROPPED}),
+    "dropped.avi": ("mjpeg", "yuvj420p", {"times": DROPPED}),
     "late.mp4": ("libx264", "yuv420p", {"times": list(range(50, 70))}),
     "late.mkv": ("mjpeg", "yuvj420p", {"times": list(range(50, 70))}),
     "one.mp4": ("libx264", "yuv420p", {"frames": 1}),
@@ -88,7 +91,7 @@ def test_a_clip_that_starts_at_an_open_gop_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_start_without_a_key_frame_is_reported(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "v.mkv", 20, "libx264", "yuv420p", options={"g": "8", "bf": "0"})
+    path = write_video(tmp_path / "v.mkv", 20, "libx264", "yuv420p", options=EIGHT)
     found = reasons(remuxed(path, tmp_path / "clip.mkv", lambda number, packet: number >= 4))
     assert len(found) == 1
     assert found[0].startswith("4 of 16 frames gave no picture, the first at 0.16 s: damaged")
@@ -161,7 +164,7 @@ def test_a_corrupt_jpeg_in_the_middle_is_one_bad_frame(tmp_path: Path) -> None:
 
 
 def test_frames_after_damage_are_bad_up_to_the_next_key_frame(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "v.mp4", 20, "libx264", "yuv420p", options={"g": "8", "bf": "0"})
+    path = write_video(tmp_path / "v.mp4", 20, "libx264", "yuv420p", options=EIGHT)
     av = pytest.importorskip("av")
     with av.open(str(path)) as container:
         places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
