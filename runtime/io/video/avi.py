@@ -4,6 +4,7 @@ from typing import BinaryIO
 
 from maskrt.runtime.io.video.parts import Damage, cut_off, read_at, size_of
 
+_DEPTH = 2  # lists of records in the list of frames
 _INSIDE = (b"LIST", b"JUNK", b"JUNQ", b"idx1", b"indx")
 
 
@@ -19,7 +20,7 @@ def find_damage(file: BinaryIO) -> list[Damage]:
             return [Damage(size, size, "the recording was not finished: its header states no size")]
         if end > size + 8:  # some programs count the 8 bytes of the chunk's own header
             return [cut_off(size, end)]
-        broken = _broken(file, at + 12, min(end, size))
+        broken = _broken(file, at + 12, min(end, size), _DEPTH)
         if broken is not None:
             reason = f"the chunks of AVI break off after byte {broken}: a part is missing or overwritten"
             return [Damage(broken, end, reason)]
@@ -27,7 +28,7 @@ def find_damage(file: BinaryIO) -> list[Damage]:
     return []
 
 
-def _broken(file: BinaryIO, at: int, end: int) -> int | None:
+def _broken(file: BinaryIO, at: int, end: int, depth: int) -> int | None:
     """Return the last chunk between two places of the file before they stop to follow each other, if they do."""
     last = at
     while at + 8 <= end:
@@ -35,8 +36,8 @@ def _broken(file: BinaryIO, at: int, end: int) -> int | None:
         after = at + 8 + length
         if after > end or not (kind in _INSIDE or _is_data(kind) or _is_text(kind)):
             return last
-        if kind == b"LIST" and read_at(file, at + 8, 4) in (b"movi", b"rec "):
-            inner = _broken(file, at + 12, after)
+        if kind == b"LIST" and depth and read_at(file, at + 8, 4) in (b"movi", b"rec "):
+            inner = _broken(file, at + 12, after, depth - 1)
             if inner is not None:
                 return inner
         last, at = at, after + after % 2

@@ -6,8 +6,8 @@ from maskrt.runtime.io.video.parts import Damage, cut_off, read_at, size_of
 
 # Boxes at the top of a file. Others are taken for what cameras append, unless the file is made of fragments.
 _TOP = b"ftyp styp moov moof mdat free skip wide meta uuid udta sidx ssix prft emsg mfra pnot pdin bloc".split()
-_TABLES = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"moof", b"traf")
-_ENTRY = {b"stts": 8, b"ctts": 8, b"stsc": 12, b"stco": 4, b"co64": 8, b"stss": 4}  # bytes of an entry of each table
+_TABLES = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+_DEPTH = 10  # FFmpeg refuses boxes that are nested deeper
 
 
 def find_damage(file: BinaryIO) -> list[Damage]:
@@ -31,16 +31,16 @@ def most_samples(file: BinaryIO) -> int:
     FFmpeg expands the tables in memory to 24 bytes a sample and more before anything can be asked of it, whatever the
     size of the file is.
     """
-    return _most_samples(file, 0, size_of(file))
+    return _most_samples(file, 0, size_of(file), _DEPTH)
 
 
-def _most_samples(file: BinaryIO, at: int, end: int) -> int:
+def _most_samples(file: BinaryIO, at: int, end: int, depth: int) -> int:
     most = 0
     while at + 8 <= end:
         kind, after = _box(file, at, end)
         after = min(after, end)
-        if kind in _TABLES:
-            most = max(most, _most_samples(file, at + 8, after))
+        if kind in _TABLES and depth:
+            most = max(most, _most_samples(file, at + 8, after, depth - 1))
         elif kind == b"stsz":
             most = max(most, int.from_bytes(read_at(file, at + 16, 4)))
         elif kind in (b"stts", b"ctts"):

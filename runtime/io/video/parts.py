@@ -1,4 +1,4 @@
-"""What the walks over containers share."""
+"""A place in a file that is damaged, and reading at a place: shared by the walks over containers."""
 
 import os
 from dataclasses import dataclass

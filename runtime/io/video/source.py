@@ -59,7 +59,7 @@ class VideoSource(Closeable):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of the video as a whole; complete once all frames were read."""
+        """Lines that a user should see about the video as a whole; complete once all frames were read."""
         gaps = self._decoder.gaps()
         return self._notes if gaps is None else (*self._notes, f"{self._path}: {gaps}")
 

@@ -73,7 +73,7 @@ def _unusable(stream: Any) -> str | None:
         return "is of a codec that maskrt does not read: convert it to H.264, MJPEG or FFV1"
     form = context.pix_fmt
     if form is None:
-        return "cannot be decoded: nothing says how its pixels are stored"
+        return "cannot be decoded: its first frames are damaged, or larger than --max-megapixels allows"
     if is_grey_measurement(form):
         return f"holds {form}, a measurement such as depth or infrared and not a colour picture"
     if "K4A_DEPTH_TRACK" in stream.metadata or "K4A_IR_TRACK" in stream.metadata:

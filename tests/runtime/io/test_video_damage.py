@@ -1,7 +1,9 @@
 """Videos that are whole, cut off and damaged: nothing is called damaged that is not, and damage is reported."""
 
 import random
+import struct
 from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,33 @@ def test_frames_after_damage_are_bad_up_to_the_next_key_frame(tmp_path: Path) ->
     assert [item.index for item in items if isinstance(item, BadFrame)] == list(range(10, 16))
     assert "follows damage, with no key frame between" in reasons(path)[1]
     assert pictures(path) == expected[:10] + expected[16:]
+
+
+def test_an_edit_list_that_hides_the_start_is_no_loss(tmp_path: Path) -> None:
+    data = bytearray(write_video(tmp_path / "v.mp4", 20, "libx264", "yuv420p", options=EIGHT).read_bytes())
+    at = data.index(b"elst") + 12
+    duration, start = struct.unpack_from(">ii", data, at)
+    assert start == 0
+    struct.pack_into(">ii", data, at, duration // 2, 5120)  # in units of 1/12800 s: from frame 10 on
+    (tmp_path / "v.mp4").write_bytes(data)
+    assert reasons(tmp_path / "v.mp4") == []
+    assert len(pictures(tmp_path / "v.mp4")) == 10
+
+
+def nested(start: bytes, count: int, wrap: Callable[[bytes], bytes]) -> bytes:
+    body = b""
+    for _ in range(count):
+        body = wrap(body)
+    return start + body
+
+
+def test_boxes_and_lists_nested_without_end_are_refused(tmp_path: Path) -> None:
+    boxes = nested(b"\0\0\0\x10ftypisom\0\0\0\0", 5000, lambda body: struct.pack(">I4s", len(body) + 8, b"moov") + body)
+    (tmp_path / "v.mp4").write_bytes(boxes)
+    assert "cannot be opened as a video" in reasons(tmp_path / "v.mp4")[0]
+    lists = nested(b"", 5000, lambda body: b"LIST" + struct.pack("<I", len(body) + 4) + b"rec " + body)
+    (tmp_path / "v.avi").write_bytes(b"RIFF" + struct.pack("<I", len(lists) + 4) + b"AVI " + lists)
+    assert len(reasons(tmp_path / "v.avi")) == 1
 
 
 def fuzz(tmp_path: Path, rounds: int, seed: int) -> Counter[str]:
