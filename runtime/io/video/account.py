@@ -39,6 +39,7 @@ class Account:
         if not packet.size:
             return
         self._packets += 1
+        self._note_end(packet)
         if damage is not None:
             self._dirty, self._reason = True, damage
         if packet.is_keyframe and not hit:
@@ -106,11 +107,15 @@ class Account:
     def _shows_nothing(self, packet: Any) -> bool:
         return packet.size <= _UNCHANGED_BYTES and self._stream.codec_context.name in ("mpeg4", "h263", "msmpeg4")
 
+    def _note_end(self, packet: Any) -> None:
+        shown_at = packet.dts if packet.pts is None else packet.pts
+        if shown_at is not None:
+            shown_s = float((packet.duration or 0) * packet.time_base)
+            self._end_s = max(self._end_s, float(shown_at * packet.time_base) + max(shown_s, self._interval_s()))
+
     def _note_time(self, frame: Any) -> None:
         if frame.time is None:
             return
-        shown_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
-        self._end_s = max(self._end_s, frame.time + max(shown_s, self._interval_s()))
         if self._last_s is not None:
             step_s = frame.time - self._last_s
             if abs(step_s - self._interval_s()) < _STEADY_S:

@@ -8,6 +8,7 @@ from maskrt.runtime.errors import InputError, MaskrtError
 from maskrt.runtime.files import open_plain
 from maskrt.runtime.io.video import avi, matroska, mp4
 from maskrt.runtime.io.video.parts import Damage, size_of
+from maskrt.runtime.io.video.tracks import CODECS
 
 WALKS = {"mov": mp4.find_damage, "matroska": matroska.find_damage, "avi": avi.find_damage}
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
@@ -74,7 +75,10 @@ def open_video(path: Path, max_pixels: int) -> VideoFile:
         damages = WALKS[kind](file)
         file.seek(0)
         # A little more than asked for: decoders round up to whole blocks. The track's size is checked exactly, later.
-        probing = {"max_pixels": str(max_pixels + max_pixels // 16 + 128 * 128)}
+        probing = {
+            "max_pixels": str(max_pixels + max_pixels // 16 + 128 * 128),
+            "codec_whitelist": ",".join(sorted(CODECS)),  # decoders of sound, subtitles and others are never opened
+        }
         container = av.open(
             file,
             "r",

@@ -18,6 +18,12 @@ class Bad:
     reason: str
 
 
+def other_size(frame_wh: tuple[int, int], track_wh: tuple[int, int]) -> str:
+    """Return the reason why a frame whose size is not its track's is bad."""
+    frame, track = (f"{width} x {height}" for width, height in (frame_wh, track_wh))
+    return f"the frame is {frame}, the track {track}: split it where it changes"
+
+
 class Decoder:
     """An iterator over the frames of a track as PyAV gives them, with Bad for what is damaged or missing."""
 
@@ -38,6 +44,7 @@ class Decoder:
         self._account = Account(stream)
         self._damages = sorted(video.damages, key=lambda damage: -damage.start)
         self._told = set[str]()
+        self._size_wh = context.width, context.height
         self._items = self._run()
 
     def __iter__(self) -> Iterator[Any]:
@@ -68,12 +75,19 @@ class Decoder:
                 frames = packet.decode()
             except errors as error:
                 self._account.fail(reason_of(error))
-                yield Bad(f"damaged frame ({reason_of(error)})")
+                yield Bad(self._why(error))
                 continue
             for frame in frames:
                 reason = self._account.leave(frame)
                 yield frame if reason is None else Bad(reason)
         yield from self._at_the_end(stopped)
+
+    def _why(self, error: Exception) -> str:
+        context = self._stream.codec_context
+        size_wh = context.width, context.height
+        if size_wh == self._size_wh or 0 in size_wh:
+            return f"damaged frame ({reason_of(error)})"
+        return other_size(size_wh, self._size_wh)
 
     def _damage_up_to(self, packet: Any) -> tuple[str | None, bool]:
         """Return why the file is damaged since the last packet, and whether the packet's own bytes are."""

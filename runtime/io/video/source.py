@@ -8,8 +8,8 @@ from typing import Any
 from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.io.images import MAX_PIXELS
-from maskrt.runtime.io.video.container import open_video
-from maskrt.runtime.io.video.decoding import Bad, Decoder
+from maskrt.runtime.io.video.container import open_video, reason_of
+from maskrt.runtime.io.video.decoding import Bad, Decoder, other_size
 from maskrt.runtime.io.video.picture import refusal, rgb_of
 from maskrt.runtime.io.video.tracks import choose_track
 from maskrt.runtime.types import BadFrame, Frame
@@ -70,8 +70,14 @@ class VideoSource(Closeable):
             if reason is not None:
                 yield BadFrame(index, name, f"{self._path}: {reason}")
                 continue
+            try:
+                rgb = rgb_of(item)
+            except (self._video.av.error.FFmpegError, ValueError) as error:
+                said = f"{item.format.name} cannot be converted to RGB ({reason_of(error)}): convert the video first"
+                yield BadFrame(index, name, f"{self._path}: {said}")
+                continue
             timestamp_us = None if item.time is None else round(item.time * 1e6)
-            yield Frame(rgb_of(item), index, name, timestamp_us)
+            yield Frame(rgb, index, name, timestamp_us)
 
     def _check_size(self, max_pixels: int) -> None:
         width, height = self._size_wh
@@ -85,11 +91,9 @@ class VideoSource(Closeable):
             )
 
     def _unfit(self, frame: Any) -> str | None:
-        if (frame.width, frame.height) != self._size_wh:
-            width, height = self._size_wh
-            return (
-                f"the frame is {frame.width} x {frame.height}, the track {width} x {height}: split it where it changes"
-            )
+        size_wh = frame.width, frame.height
+        if size_wh != self._size_wh:
+            return other_size(size_wh, self._size_wh)
         unfit = refusal(frame)
         return None if unfit is None else f"the frame {unfit}"
 

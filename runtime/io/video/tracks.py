@@ -48,8 +48,8 @@ def choose_track(path: Path, container: Any, track: str | None) -> Any:
 
 
 def is_grey_measurement(name: str) -> bool:
-    """Return whether a pixel format of FFmpeg is one grey channel of more than 8 bits: depth, infrared, X-ray."""
-    return name.startswith("gray") and name != "gray"
+    """Return whether a pixel format of FFmpeg is grey of more than 8 bits: depth, infrared, X-ray."""
+    return name.startswith(("gray", "ya")) and name not in ("gray", "ya8")
 
 
 def _named(path: Path, container: Any, track: str) -> Any:

@@ -159,6 +159,27 @@ def test_a_size_that_changes_midway(tmp_path: Path) -> None:
     assert reasons(tmp_path / "v.mkv") == ["the frame is 96 x 80, the track 64 x 48: split it where it changes"]
 
 
+def test_a_track_that_grows_midway(tmp_path: Path) -> None:
+    """H.264 with new parameters, as WebRTC records it: the decoder refuses the size before it takes the memory."""
+    av, sizes = pytest.importorskip("av"), ((160, 96), (1920, 1088))
+    packets = []
+    for size, count in zip(sizes, (120, 2), strict=True):
+        codec = av.CodecContext.create("libx264", "w")
+        codec.width, codec.height, codec.pix_fmt, codec.time_base = *size, "yuv420p", Fraction(1, 25)
+        codec.options = {"tune": "zerolatency", "x264-params": "repeat-headers=1:annexb=1"}
+        for _ in range(count):
+            packets += codec.encode(av.VideoFrame(*size, "yuv420p"))
+    (tmp_path / "v.h264").write_bytes(b"".join(map(bytes, packets)))
+    with av.open(str(tmp_path / "v.h264")) as raw, av.open(str(tmp_path / "v.mkv"), "w") as container:
+        stream = container.add_stream_from_template(raw.streams.video[0])
+        for number, packet in enumerate(packet for packet in raw.demux() if packet.size):
+            packet.stream, packet.time_base, packet.duration = stream, Fraction(1, 1000), 100
+            packet.pts = packet.dts = 100 * number
+            container.mux(packet)
+    told = "the frame is 1920 x 1088, the track 160 x 96: split it where it changes"
+    assert reasons(tmp_path / "v.mkv") == [told, told]
+
+
 @pytest.mark.parametrize(("table", "offset"), [(b"stts", 8), (b"stsz", 8)])
 def test_a_header_that_states_billions_of_frames(tmp_path: Path, table: bytes, offset: int) -> None:
     data = bytearray(write_video(tmp_path / "v.mp4", 5, "mpeg4", "yuv420p").read_bytes())

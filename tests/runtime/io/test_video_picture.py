@@ -124,10 +124,12 @@ def test_pictures_not_made_for_a_usual_screen_are_refused(tmp_path: Path, transf
     assert reasons(tmp_path / "v.mkv") == [f"is {name}: convert it to standard range (SDR, BT.709) first"]
 
 
-@pytest.mark.parametrize("pix_fmt", ["gray16le", "gray10le", "gray12le"])
-def test_deep_grey_is_no_picture(tmp_path: Path, pix_fmt: str) -> None:
-    write_video(tmp_path / "v.mkv", 3, "ffv1", pix_fmt)
-    (reason,) = reasons(tmp_path / "v.mkv")
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt"), [("ffv1", "gray16le"), ("ffv1", "gray10le"), ("png", "gray16be"), ("png", "ya16be")]
+)
+def test_deep_grey_is_no_picture(tmp_path: Path, codec: str, pix_fmt: str) -> None:
+    write_video(tmp_path / "v.mov", 3, codec, pix_fmt)
+    (reason,) = reasons(tmp_path / "v.mov")
     assert f"holds {pix_fmt}, a measurement such as depth or infrared and not a colour picture" in reason
 
 
