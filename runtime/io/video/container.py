@@ -21,7 +21,6 @@ _OTHERS = (
     (b"v=0", "an SDP description"),
     (b"\x00\x00\x01\xba", "an MPEG program stream"),
     (b"\x00\x00\x00\x01", "a bare H.264 or H.265 stream"),
-    (b"G", "an MPEG transport stream"),
     (b"OggS", "Ogg"),
     (b"FLV", "Flash video"),
     (b"\x30\x26\xb2\x75", "Windows Media"),
@@ -30,7 +29,6 @@ _OTHERS = (
     (b"\xff\xd8", "a JPEG picture"),
     (b"RIFF", "a RIFF file without video"),
 )
-READ_BYTES = 1 << 18  # a read goes through Python: 32 kB, PyAV's own choice, made opening a large file a fifth slower
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,6 @@ def open_video(path: Path, max_pixels: int) -> VideoFile:
             format=kind,
             options=probing,
             metadata_errors="replace",
-            buffer_size=READ_BYTES,
             io_open=_refuse,
         )
     except (av.error.FFmpegError, OSError) as error:

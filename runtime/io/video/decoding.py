@@ -6,7 +6,6 @@ from typing import Any
 
 from maskrt.runtime.io.video.account import Account
 from maskrt.runtime.io.video.container import VideoFile, reason_of
-from maskrt.runtime.io.video.parts import Damage
 
 _BLOCK = 256  # decoders keep edges around a picture: MPEG-4 refuses one of 64 x 48 with 128 here, not with 200
 
@@ -96,7 +95,7 @@ class Decoder:
             return reason, hit
         end = packet.pos + packet.size
         while self._damages and self._damages[-1].start < end:
-            damage: Damage = self._damages[-1]
+            damage = self._damages[-1]
             reason, hit = damage.reason, hit or packet.pos < damage.end
             self._told.add(reason)
             if damage.end > end:
@@ -105,9 +104,10 @@ class Decoder:
         return reason, hit
 
     def _at_the_end(self, stopped: bool) -> Iterator[Bad]:
+        """Yield one Bad for all that no packet has told of; where the file was cut off, that comes first."""
         untold = [damage.reason for damage in self._damages if damage.reason not in self._told]
         missing = self._account.missing(self._video.kind, self._video.container)
         if missing and not untold and not stopped:
             untold.append(missing)
-        for reason in untold:
-            yield Bad(reason)
+        if untold:
+            yield Bad(untold[0])

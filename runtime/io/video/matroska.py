@@ -17,8 +17,8 @@ _READ = 1 << 20
 def find_damage(file: BinaryIO) -> list[Damage]:
     """Return the damage that sizes and checksums show.
 
-    FFmpeg and libmatroska write a CRC-32 into their clusters, which no demuxer checks; Chrome, mkvmerge and the Azure
-    Kinect write none.
+    FFmpeg writes a CRC-32 into the clusters of Matroska, though not of WebM, and so does the Azure Kinect's recorder.
+    FFmpeg's demuxer does not check it.
     """
     size, at, damages = size_of(file), 0, list[Damage]()
     while at < size and len(damages) < _MOST:

@@ -9,7 +9,6 @@ from maskrt.runtime.io.video.tracks import is_grey_measurement
 
 # Transfer characteristics of ITU-T H.273 that are none of a screen's: shown as they are, such pictures are wrong.
 _TRANSFERS = {8: "linear light", 9: "a logarithmic curve", 10: "a logarithmic curve", 16: "HDR (PQ)", 18: "HDR (HLG)"}
-_TRANSFERS[17] = "a cinema curve (SMPTE 428)"
 # Matrices of ITU-T H.273 that FFmpeg converts. 2 is "not stated": FFmpeg takes BT.601, as it does for 0 in YUV.
 _MATRICES = (0, 1, 2, 4, 5, 6, 7, 9)
 

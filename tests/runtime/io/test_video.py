@@ -53,6 +53,7 @@ def test_a_name_like_an_address_is_a_file(tmp_path: Path, monkeypatch: pytest.Mo
         ("a.mkv", b"#EXTM3U\n#EXTINF:1,\nv.mp4\n", "is an HLS playlist: a video is"),
         ("a.mp4", b"<?xml version='1.0'?><MPD/>", "is an XML or HTML text: a video is"),
         ("a.mov", b"v=0\no=- 0 0 IN IP4 127.0.0.1\n", "is an SDP description"),
+        ("a.mkv", b"GIF89a" + bytes(20), "is a GIF picture"),
         ("a.avi", b"RIFF\x24\x00\x00\x00WAVEfmt ", "is a RIFF file without video"),
         ("a.mp4", b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00", "is a HEIF picture, not a video"),
         ("a.mp4", b"testsrc=size=64x48\n", "begins with b'testsrc=size=64x', which is none that maskrt knows"),

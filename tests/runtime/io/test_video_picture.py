@@ -114,7 +114,7 @@ def test_colours(tmp_path: Path, matrix: int, full: bool, pix_fmt: str, most: fl
     expected = blocks(tmp_path / "v.mkv", pix_fmt, matrix, full)
     (rgb,) = good(tmp_path / "v.mkv")
     centres = rgb.reshape(4, 16, 6, 16, 3)[:, 8, :, 8].astype(float)
-    # FFmpeg's own conversion of 4:2:0 is rounded to 6 bits; a wrong matrix or range is off by 20 and more.
+    # FFmpeg's own conversion of 4:2:0 is rounded to 6 bits; a wrong matrix is off by 24 and more.
     assert np.abs(centres - expected).max() <= most
 
 
