@@ -45,8 +45,18 @@ class Source(Protocol):
 class FileSource(Closeable):
     """A source of picture and video files, read one at a time in order; indexes count through all of them."""
 
-    def __init__(self, files: Sequence[Path | str], max_pixels: int = MAX_PIXELS, notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path | str],
+        max_pixels: int = MAX_PIXELS,
+        notes: tuple[str, ...] = (),
+        track: str | None = None,
+    ) -> None:
         """Check the files' names.
+
+        Args:
+            notes: what there is to say of the files as a whole; what the videos say is added when they were read.
+            track: see open_source.
 
         Raises:
             InputError: two files would write the same outputs.
@@ -54,6 +64,7 @@ class FileSource(Closeable):
         _check_names(files)
         self._files = tuple(map(str, files))
         self._max_pixels = max_pixels
+        self._track = track
         self.notes = notes
 
     @property
@@ -74,8 +85,9 @@ class FileSource(Closeable):
             if not _is_video(str(file)):
                 yield Frame(read_image(file, self._max_pixels), 0, file.stem)
                 return
-            with _open_video(str(file), self._max_pixels) as video:
+            with _open_video(str(file), self._max_pixels, self._track) as video:
                 yield from video
+                self.notes += tuple(f"{file}: {note}" if str(file) not in note else note for note in video.notes)
         except InputError as error:
             yield BadFrame(0, printable(file.stem), str(error))
 
@@ -83,46 +95,52 @@ class FileSource(Closeable):
         """Do nothing: no file is open between two frames that are asked for."""
 
 
-def open_source(spec: str, max_pixels: int = MAX_PIXELS) -> Source:
+def open_source(spec: str, max_pixels: int = MAX_PIXELS, track: str | None = None) -> Source:
     """Open what a user names.
 
     Args:
         spec: an image; a folder, whose images and videos are taken in natural order (2 before 10), without hidden ones
             and subfolders; a glob such as "ward/*/*.png"; a video file; or what another row of SOURCES takes.
         max_pixels: larger frames become BadFrames.
+        track: number or title of a video's track; see VideoSource.
 
     Raises:
-        InputError: nothing is there, or two files would write the same outputs.
+        InputError: nothing is there, two files would write the same outputs, or `track` is given and it is no video.
         MaskrtError: a video, and PyAV is not installed.
     """
-    return next(kind for kind in SOURCES.values() if kind.takes(spec)).open(spec, max_pixels)
+    return next(kind for kind in SOURCES.values() if kind.takes(spec)).open(spec, max_pixels, track)
 
 
 @dataclass(frozen=True)
 class SourceKind:
     """One row of the table of sources.
 
-    takes: whether a text that a user gave names such a source; open: opens it, and gets the most pixels of a frame.
+    takes: whether a text that a user gave names such a source; open: opens it, and gets the most pixels of a frame
+    and the track that was asked for.
     """
 
     takes: Callable[[str], bool]
-    open: Callable[[str, int], Source]
+    open: Callable[[str, int, str | None], Source]
 
 
 def _is_video(spec: str) -> bool:
     path = Path(spec)
-    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    # A pipe or a device is refused on opening, as what it is.
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.exists() and not path.is_dir()
 
 
-def _open_video(spec: str, max_pixels: int) -> Source:
-    from maskrt.runtime.io.video import VideoSource  # needs the extra `video`
+def _open_video(spec: str, max_pixels: int, track: str | None) -> Source:
+    from maskrt.runtime.io.video.source import VideoSource  # needs the extra `video`
 
-    return VideoSource(Path(spec), max_pixels)
+    check_name(Path(spec).stem, Path(spec))
+    return VideoSource(Path(spec), max_pixels, track)
 
 
-def _open_files(spec: str, max_pixels: int) -> Source:
+def _open_files(spec: str, max_pixels: int, track: str | None) -> Source:
     found = find_files(spec, (*SUFFIXES, *VIDEO_SUFFIXES))
-    return FileSource(found.files, max_pixels, found.notes)
+    if track is not None and not any(map(_is_video, found.files)):
+        raise InputError(f"--track {track} chooses a track of a video, and {spec} is none: leave --track out")
+    return FileSource(found.files, max_pixels, found.notes, track)
 
 
 # Asked in this order; the last one takes whatever is left, and says what a source may be.

@@ -3,10 +3,12 @@
 import json
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_video import write_video
 from PIL import Image
 from tiny_bundle import write_tiny_bundle
 
@@ -167,6 +169,31 @@ def test_a_video(run: Run, tmp_path: Path) -> None:
         ("v_000002", 200_000),
     ]
     assert (tmp_path / "out/mask/v_000002.png").is_file()
+
+
+def test_a_track_of_a_video(run: Run, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "v.mkv"), "w") as container:
+        streams = [container.add_stream("mjpeg", rate=10) for _ in range(2)]
+        for stream, size in zip(streams, ((64, 48), (48, 64)), strict=True):
+            stream.width, stream.height, stream.pix_fmt = *size, "yuvj420p"
+        for stream in streams:
+            picture = np.full((stream.height, stream.width, 3), 120, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for stream in streams:
+            container.mux(stream.encode())
+    code, out, err = run(source=tmp_path / "v.mkv")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {tmp_path / 'v.mkv'} has 2 video tracks: choose one with --track: 0 (video mjpeg 64")
+    assert not (tmp_path / "out").exists()
+    assert run("--track", "1", source=tmp_path / "v.mkv")[0] == 0
+    assert Image.open(tmp_path / "out/mask/v_000000.png").size == (48, 64)
+
+
+def test_a_video_that_players_show_otherwise_is_named(run: Run, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", 1, "mpeg4", "yuv420p", sample_aspect_ratio=Fraction(4, 3))
+    code, _, err = run(source=path)
+    assert (code, err) == (0, f"{path}: pixels are 4:3, not square; they are used as stored\n")
 
 
 def test_a_region_per_image(run: Run, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from maskrt.cli.shared import (
     RegionFrom,
     Settings,
     Threads,
+    Track,
 )
 
 
@@ -43,6 +44,7 @@ def command(
     threads: Threads = None,
     settings: Settings = None,
     max_megapixels: MaxMegapixels = 50,
+    track: Track = None,
 ) -> None:
     """Score a bundle against ground truth.
 
@@ -89,14 +91,14 @@ def command(
         if roi is not None or roi_from is not None or figures is not None:
             raise InputError("--masks scores a refiner on whole images: leave --roi, --roi-from and --figures out")
         raise typer.Exit(
-            score_refiner(opened, images, truth, masks, json, provider, threads, kernels, overrides, max_pixels)
+            score_refiner(opened, images, truth, masks, json, provider, threads, kernels, overrides, max_pixels, track)
         )
     evaluation = kind_of(opened).evaluate
     assert evaluation is not None  # require_command has refused other kinds
     region = parse_region(roi, roi_from)
     failed = []
     with (
-        open_source(images, max_pixels) as source,
+        open_source(images, max_pixels, track) as source,
         open_pipeline(opened, provider, threads, kernels, settings=overrides) as pipeline,
         FrameProgress(source.length, "images") as progress,
     ):

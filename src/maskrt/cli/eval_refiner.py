@@ -32,6 +32,7 @@ def score_refiner(
     kernels: str,
     settings: Mapping[str, Any],
     max_pixels: int,
+    track: str | None,
 ) -> int:
     """Score rough masks and refined ones; see `maskrt eval` for the arguments.
 
@@ -42,7 +43,7 @@ def score_refiner(
     scores = {"rough": RefineScores(), "refined": RefineScores()}
     failed, fractions = [], []
     with (
-        open_source(images, max_pixels) as source,
+        open_source(images, max_pixels, track) as source,
         open_refiner(with_settings(bundle, settings), provider, threads, kernel_set(kernels)) as refiner,
         FrameProgress(source.length, "images") as progress,
     ):

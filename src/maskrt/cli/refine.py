@@ -17,6 +17,7 @@ from maskrt.cli.shared import (
     Select,
     Threads,
     Tile,
+    Track,
 )
 
 
@@ -41,6 +42,7 @@ def command(
     precision: Precision = "fp32",
     threads: Threads = None,
     max_megapixels: MaxMegapixels = 50,
+    track: Track = None,
 ) -> None:
     """Refine rough masks at full resolution.
 
@@ -87,7 +89,7 @@ def command(
     recorded["masks_sha256"] = sha256_of_masks(masks)
     settings = RunSettings(sha256_of(bundle / MANIFEST), (), recorded)
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(images, max_pixels))
+        source = stack.enter_context(open_source(images, max_pixels, track))
         pipeline = stack.enter_context(
             RefinePipeline(with_settings(opened, options), rough_of, on_device(provider, device), threads, own_kernels)
         )

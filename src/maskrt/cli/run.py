@@ -17,6 +17,7 @@ from maskrt.cli.shared import (
     RegionFrom,
     Settings,
     Threads,
+    Track,
 )
 
 
@@ -47,6 +48,7 @@ def command(
     threads: Threads = None,
     settings: Settings = None,
     max_megapixels: MaxMegapixels = 50,
+    track: Track = None,
 ) -> None:
     """Segment images or a video with a bundle.
 
@@ -89,7 +91,7 @@ def command(
     recorded = {**overrides, "provider": provider, "precision": precision}
     run_settings = RunSettings(sha256_of(bundle / MANIFEST), opened.manifest.classes, recorded)
     with ExitStack() as stack:
-        frames = stack.enter_context(open_source(source, int(max_megapixels * 1e6)))
+        frames = stack.enter_context(open_source(source, int(max_megapixels * 1e6), track))
         provider = on_device(provider, device)
         tracer = None if trace is None else Tracer(trace)
         wrap = as_loaded if tracer is None else tracer.wrap_session

@@ -63,4 +63,8 @@ MemoryLimit = Annotated[
         help="Memory that the whole process may use; tiles shrink to fit into it.",
     ),
 ]
+Track = Annotated[
+    str | None,
+    typer.Option("--track", metavar="N|TITLE", help="Track of a video, where several have pictures; N counts from 0."),
+]
 MaxMegapixels = Annotated[float, typer.Option(min=0.000001, help="Refuse images with more megapixels.")]

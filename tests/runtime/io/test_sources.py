@@ -1,14 +1,14 @@
-"""Images, folders, globs, and videos whole, cut and damaged."""
+"""Images, folders and globs as sources."""
 
 import os
-import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_video import write_video
 from PIL import Image
 
-from maskrt.runtime.errors import InputError, MaskrtError
+from maskrt.runtime.errors import InputError
 from maskrt.runtime.io.sources import natural_key, open_source
 from maskrt.runtime.types import BadFrame, Frame
 
@@ -135,7 +135,7 @@ def test_pictures_and_videos_of_a_folder_are_taken_in_order(tmp_path: Path) -> N
 
 def test_a_picture_named_like_a_frame_of_a_video_is_refused(tmp_path: Path) -> None:
     write_images(tmp_path, "a_000001.png")
-    write_video(tmp_path / "a.mkv")
+    write_video(tmp_path / "a.mkv", 2)
     with pytest.raises(InputError, match=r"and a frame of .* would both write"):
         open_source(str(tmp_path))
 
@@ -161,96 +161,6 @@ def test_the_cap_reaches_the_reader(tmp_path: Path) -> None:
     assert "--max-megapixels" in frame.reason
 
 
-def write_video(path: Path, frames: int = 20, codec: str = "mjpeg", pix_fmt: str = "yuvj420p") -> Path:
-    """A video of 64 x 48 at 25 frames a second in which a bar moves over noise."""
-    av = pytest.importorskip("av")
-    rng = np.random.default_rng(0)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
-        for index in range(frames):
-            rgb = rng.integers(40, 80, (48, 64, 3), dtype=np.uint8)
-            rgb[:, index * 2 : index * 2 + 8] = 220
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
-        container.mux(stream.encode())
-    return path
-
-
-@pytest.mark.parametrize(
-    ("name", "codec", "pix_fmt"),
-    [("v.mkv", "mjpeg", "yuvj420p"), ("v.avi", "mjpeg", "yuvj420p"), ("v.mp4", "mpeg4", "yuv420p")],
-)
-def test_video(tmp_path: Path, name: str, codec: str, pix_fmt: str) -> None:
-    with open_source(str(write_video(tmp_path / name, codec=codec, pix_fmt=pix_fmt))) as source:
-        frames = [frame for frame in source if isinstance(frame, Frame)]
-    assert [frame.name for frame in frames] == [f"v_{index:06d}" for index in range(20)]
-    assert [frame.timestamp_us for frame in frames] == [index * 40_000 for index in range(20)]
-    assert all(frame.rgb.shape == (48, 64, 3) and frame.rgb.dtype == np.uint8 for frame in frames)
-    assert frames[5].rgb[:, 12:16].mean() > 190 > 100 > frames[5].rgb[:, 40:].mean()
-
-
-@pytest.mark.parametrize("name", ["v.mkv", "v.avi"])
-def test_a_video_cut_anywhere_is_reported(tmp_path: Path, name: str) -> None:
-    whole = write_video(tmp_path / name).read_bytes()
-    with open_source(str(tmp_path / name)) as source:
-        expected = len(list(source))
-    cut = tmp_path / f"cut_{name}"
-    for percent in range(1, 100, 7):
-        cut.write_bytes(whole[: len(whole) * percent // 100])
-        try:
-            with open_source(str(cut)) as source:
-                frames = list(source)
-        except InputError:
-            continue
-        good = sum(isinstance(frame, Frame) for frame in frames)
-        assert isinstance(frames[-1], BadFrame) or good == expected, percent
-        assert [frame.index for frame in frames] == list(range(len(frames)))
-
-
-def test_flipped_bits_in_a_video_never_crash_and_are_partly_reported(tmp_path: Path) -> None:
-    whole = write_video(tmp_path / "v.mkv").read_bytes()
-    random.seed(1)
-    reported = 0
-    for _ in range(40):
-        damaged = bytearray(whole)
-        damaged[random.randrange(len(whole))] ^= 1 << random.randrange(8)
-        (tmp_path / "d.mkv").write_bytes(damaged)
-        try:
-            with open_source(str(tmp_path / "d.mkv")) as source:
-                reported += any(isinstance(frame, BadFrame) for frame in source)
-        except InputError:
-            reported += 1
-    assert reported >= 5  # without err_detect=explode hardly any is
-
-
-def test_a_corrupt_jpeg_in_the_middle_is_one_bad_frame(tmp_path: Path) -> None:
-    data = bytearray(write_video(tmp_path / "v.avi").read_bytes())
-    start = data.index(b"\xff\xda", len(data) // 2)  # a scan's header, in the middle of the file
-    data[start + 20 : start + 60] = b"\xff\x00" * 20
-    (tmp_path / "v.avi").write_bytes(data)
-    with open_source(str(tmp_path / "v.avi")) as source:
-        frames = list(source)
-    bad = [frame for frame in frames if isinstance(frame, BadFrame)]
-    assert len(frames) == 20
-    assert len(bad) == 1
-    assert "damaged frame" in bad[0].reason
-
-
-def test_no_video_inside(tmp_path: Path) -> None:
-    pytest.importorskip("av")
-    (tmp_path / "v.mp4").write_bytes(b"not a video" * 100)
-    with pytest.raises(InputError, match="cannot be opened as a video"):
-        open_source(str(tmp_path / "v.mp4"))
-
-
-def test_a_large_video_is_refused(tmp_path: Path) -> None:
-    write_video(tmp_path / "v.mkv")
-    with pytest.raises(InputError, match="64 x 48, over the limit"):
-        open_source(str(tmp_path / "v.mkv"), max_pixels=3000)
-
-
-def test_video_without_pyav_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "v.mp4").write_bytes(b"")
-    monkeypatch.setitem(__import__("sys").modules, "av", None)
-    with pytest.raises(MaskrtError, match=r"pip install 'maskrt\[video\]'"):
-        open_source(str(tmp_path / "v.mp4"))
+def test_a_track_is_for_videos(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--track 1 chooses a track of a video, and .* is none: leave --track out"):
+        open_source(str(write_images(tmp_path, "a.png")), track="1")
