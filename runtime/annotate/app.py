@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Endpoint = Callable[[Request], Awaitable[Response]]
 
 MAX_BODY = 4096  # bytes; the longest action is a class of 60 letters
+MOST_DIGITS = 9  # of a picture's number
 PAGE = {
     "": ("page.html", "text/html"),
     "page.css": ("page.css", "text/css"),
@@ -53,7 +54,7 @@ def make_app(desk: Desk, token: str) -> Starlette:
     routes = [
         Route("/state", state),
         Route("/act", act, methods=["POST"]),
-        Route("/picture/{index:int}", picture),
+        Route("/picture/{index}", picture),
         Route("/{name}", _page),
         Route("/", _page),
     ]
@@ -81,8 +82,11 @@ def _endpoints(desk: Desk) -> tuple[Endpoint, Endpoint, Endpoint]:
         return await run_in_threadpool(_answer, desk, lambda: desk.act(_decoded(body)))
 
     async def picture(request: Request) -> Response:
+        index = request.path_params["index"]
+        if not (index.isascii() and index.isdecimal() and len(index) <= MOST_DIGITS):
+            return PlainTextResponse("Not Found", 404)
         try:
-            png = await run_in_threadpool(desk.picture, request.path_params["index"])
+            png = await run_in_threadpool(desk.picture, int(index))
         except InputError as error:
             return PlainTextResponse(f"{error}\n", 409)
         return Response(png, media_type="image/png")
@@ -125,5 +129,5 @@ async def _body(request: Request) -> bytes | None:
 def _decoded(body: bytes) -> Action:
     try:
         return msgspec.json.decode(body, type=Action)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"the page does not make such a request ({error}): reload the page") from error

@@ -1,12 +1,14 @@
 """The folder --out, which keeps the objects and decoders.
 
 OUT/annotations.json            every object in COCO form, see `coco`
-OUT/masks/STEM.png              label picture, 8 or 16 bits: k where the picture's k-th object is, later ones on top
+OUT/masks/STEM.png              label picture, 8 or 16 bits: k where the picture's k-th object is, later ones on top;
+                                made from annotations.json, and made again on opening where they differ
 OUT/decoders/CLASS.safetensors  the decoder of a class, written by the session
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -16,13 +18,43 @@ from numpy.typing import NDArray
 from maskrt.runtime.annotate.coco import Annotation, Category, Coco, ImageEntry, read_coco
 from maskrt.runtime.annotate.pictures import Opened
 from maskrt.runtime.errors import InputError, MaskrtError
-from maskrt.runtime.files import cannot_write, remove_leftovers, write_files
+from maskrt.runtime.files import cannot_write, remove_leftovers, write_bytes, write_files
 from maskrt.runtime.io.sinks import png_bytes
 from maskrt.runtime.rle import Rle, encode_rle
 from maskrt.runtime.types import Labels
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
 ANNOTATIONS, MASKS, DECODERS = "annotations.json", "masks", "decoders"
 FAILED_CLICKS = 20  # the paper's FR20: an object that takes so many counts as a failure
+
+
+@contextmanager
+def sole_user(out: Path) -> Iterator[None]:
+    """Keep a second `maskrt annotate` out of a folder until the end of the block; a crash ends it too.
+
+    Raises:
+        InputError: another one has the folder.
+        MaskrtError: the folder cannot be made.
+    """
+    if fcntl is None:  # Windows: nothing keeps two apart there
+        yield
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise InputError(f"another maskrt annotate is writing to {out}: end it, or choose another --out") from error
+    finally:
+        os.close(folder)
 
 
 class Store:
@@ -51,6 +83,7 @@ class Store:
         categories = tuple(Category(first + at, name) for at, name in enumerate(added))
         self._coco = msgspec.structs.replace(coco, categories=coco.categories + categories)
         self._next_id = max((found.id for found in coco.annotations), default=0) + 1
+        self._rebuild_masks()
         if self._coco != coco:  # this also shows before the first click whether the folder can be written to
             self._write(self._coco, None)
 
@@ -157,6 +190,21 @@ class Store:
         """
         info = msgspec.structs.replace(self._coco.info, given_up=self._coco.info.given_up + 1)
         self._write(msgspec.structs.replace(self._coco, info=info), None)
+
+    def _rebuild_masks(self) -> None:
+        """Make the label pictures what annotations.json says: a killed run may have written one of the two only."""
+        named = {image.mask_file for image in self._coco.images}
+        folder = self.out / MASKS
+        for file in folder.glob("*.png") if folder.is_dir() else ():
+            if file.name not in named:
+                file.unlink()
+        rles_of = dict[int, list[Rle]]()
+        for found in self._coco.annotations:
+            rles_of.setdefault(found.image_id, []).append(found.segmentation)
+        for image in self._coco.images:
+            png, file = png_bytes(label_picture(rles_of[image.id])), folder / image.mask_file
+            if not file.is_file() or file.read_bytes() != png:
+                write_bytes(file, png)
 
     def _write(self, coco: Coco, image: ImageEntry | None) -> None:
         """Write annotations.json and, if an image's objects have changed, its label picture."""

@@ -38,7 +38,7 @@ def decoded(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
         InputError: see maskrt.runtime.io.images.read_image.
     """
     if not data:
-        raise InputError(f"{name} is an empty file: copy it again")
+        raise InputError(f"{name} is an empty file: send or copy it again")
     try:
         check_structure(data)
         with _opened(data) as image:

@@ -39,6 +39,21 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def check_page(headers: Mapping[str, str], method: str) -> None:
+    """Refuse what a web page of another site makes a browser send.
+
+    Raises:
+        Refused: 403, the request comes from another site; 415, it is a POST without JSON, which any page could send.
+    """
+    origin, host = headers.get("origin"), headers.get("host", "")
+    if origin is not None and origin.partition("://")[2] != host:
+        raise Refused(403, "FORBIDDEN", "a page of another site may not ask this server")
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        raise Refused(403, "FORBIDDEN", "a page of another site may not ask this server")
+    if method == "POST" and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused(415, "NOT_JSON", "send JSON with the header Content-Type: application/json")
+
+
 def check_access(headers: Mapping[str, str], token: str | None) -> None:
     """Check that a request's header Token, or its password of Basic authorization, is the token.
 

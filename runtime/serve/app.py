@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from maskrt.runtime.errors import InputError, MaskrtError
 from maskrt.runtime.serve import label_studio, x_anylabeling
-from maskrt.runtime.serve.access import check_access
+from maskrt.runtime.serve.access import check_access, check_page
 from maskrt.runtime.serve.pictures import Pictures
 from maskrt.runtime.serve.predictor import Predictor
 from maskrt.runtime.serve.refused import Refused, invalid_request
+from maskrt.runtime.serve.turns import gone
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -23,6 +26,25 @@ if TYPE_CHECKING:
 
 Answer = tuple[int, dict[str, Any]]
 ErrorBody = Callable[[int, str, str], dict[str, Any]]
+
+
+# Each may hold a body of the largest size; one request more gets 503. Only those with the right token count.
+MOST_REQUESTS = 16
+
+
+class Places:
+    """The places for requests that are read and answered."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+
+    async def __aenter__(self) -> None:
+        if self._free == 0:
+            raise Refused(503, "BUSY", "the server answers as many requests as it can: try again in a moment")
+        self._free -= 1
+
+    async def __aexit__(self, *error: object) -> None:
+        self._free += 1
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,7 @@ class Service:
         token: token that requests need; None for no token.
         max_bytes: largest size of a request.
         tell: gets a line for every failed request; the line holds nothing of a picture.
+        places: for the requests that are answered at the same time.
     """
 
     predictor: Predictor
@@ -44,6 +67,7 @@ class Service:
     token: str | None
     max_bytes: int
     tell: Callable[[str], None]
+    places: Places = field(default_factory=lambda: Places(MOST_REQUESTS))
 
 
 def make_app(service: Service) -> Starlette:
@@ -110,7 +134,6 @@ async def _respond(
     request: Request, service: Service, answer: Callable[[bytes], Answer], as_body: ErrorBody
 ) -> Response:
     """Check and read a request, answer it in a thread so that the server goes on listening, and report errors."""
-    from starlette.concurrency import run_in_threadpool
     from starlette.requests import ClientDisconnect
     from starlette.responses import Response
 
@@ -118,16 +141,40 @@ async def _respond(
     try:
         if request.url.path != "/health":  # it shows only that the server runs
             check_access(request.headers, service.token)
-        status, found = await run_in_threadpool(answer, await _body(request, service.max_bytes))
+            check_page(request.headers, request.method)
+        async with service.places:
+            body = await _body(request, service.max_bytes)
+            status, found = await _answered(request, answer, body)
     except ClientDisconnect:
         return Response(status_code=400)
     except Exception as error:
         status, code, message = _explained(error)
         service.tell(f"{request.method} {request.url.path}: {status} {message}")
         found = as_body(status, code, message)
+        if status == 503:
+            headers["Retry-After"] = "1"
         if status == 401:
             headers["WWW-Authenticate"] = 'Basic realm="maskrt"'
     return Response(msgspec.json.encode(found), status, headers, "application/json")
+
+
+async def _answered(request: Request, answer: Callable[[bytes], Answer], body: bytes) -> Answer:
+    """Answer in a thread, which hears when the client goes."""
+    from starlette.concurrency import run_in_threadpool
+
+    event = threading.Event()
+    gone.set(event)
+
+    async def watch() -> None:
+        while not await request.is_disconnected():
+            await asyncio.sleep(0.2)
+        event.set()
+
+    watching = asyncio.create_task(watch())
+    try:
+        return await run_in_threadpool(answer, body)
+    finally:
+        watching.cancel()
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:

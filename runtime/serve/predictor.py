@@ -1,7 +1,6 @@
 """Predicts masks for prompts with one interactive session, one request at a time; nothing is learnt."""
 
 import hashlib
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,9 +12,13 @@ from maskrt.kernels.arrays import Mask
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.interactive.clicks import Click
 from maskrt.runtime.io.images import decode_image
-from maskrt.runtime.serve.refused import invalid_image, invalid_request
+from maskrt.runtime.serve.refused import Refused, invalid_image, invalid_request
+from maskrt.runtime.serve.turns import Turns, client_has_gone
 
 Box = tuple[int, int, int, int]
+
+MOST_POINTS, MOST_BOXES = 64, 100  # of one request; SAM was trained with about 10 points
+AT_A_TIME = 8  # prompts of a request before another request gets its turn
 
 
 class Session(Protocol):
@@ -40,7 +43,7 @@ class Predictor:
     def __init__(self, session: Session, max_pixels: int) -> None:
         self._session = session
         self._max_pixels = max_pixels
-        self._lock = threading.Lock()
+        self._turns = Turns()
         self._digest = b""  # sha256 of the picture that the session holds
         self._size_hw = (0, 0)
 
@@ -52,15 +55,24 @@ class Predictor:
             prompts_in: returns the prompts for a picture's height and width.
 
         Raises:
-            Refused: the picture cannot be used.
+            Refused: the picture cannot be used, or the client has gone.
             InputError: a prompt cannot be used.
         """
         digest = hashlib.sha256(picture).digest()
-        with self._lock:  # it also covers the decoding: one picture at a time bounds the memory
-            if digest != self._digest:
-                self._set_image(picture)
-                self._digest = digest
-            return [self._session.predict(prompt.clicks, prompt.box) for prompt in prompts_in(self._size_hw)]
+        masks: list[Mask] = []
+        prompts: Sequence[Prompt] | None = None
+        while prompts is None or len(masks) < len(prompts):
+            with self._turns.turn():  # it also covers the decoding: one picture at a time bounds the memory
+                if client_has_gone():
+                    raise Refused(499, "CLIENT_GONE", "the client closed the connection: its prompts are left")
+                if digest != self._digest:
+                    self._set_image(picture)
+                    self._digest = digest
+                if prompts is None:
+                    prompts = prompts_in(self._size_hw)
+                some = prompts[len(masks) : len(masks) + AT_A_TIME]
+                masks += [self._session.predict(prompt.clicks, prompt.box) for prompt in some]
+        return masks
 
     def _set_image(self, picture: bytes) -> None:
         try:
@@ -73,7 +85,15 @@ class Predictor:
 
 
 def prompts_of(clicks: Sequence[Click], boxes: Sequence[Box]) -> list[Prompt]:
-    """Make a prompt of each box with all clicks, or of the clicks alone if there is no box."""
+    """Make a prompt of each box with all clicks, or of the clicks alone if there is no box.
+
+    Raises:
+        Refused: there are more than MOST_POINTS clicks or MOST_BOXES boxes.
+    """
+    if len(clicks) > MOST_POINTS or len(boxes) > MOST_BOXES:
+        raise invalid_request(
+            f"{len(clicks)} points and {len(boxes)} boxes: send at most {MOST_POINTS} and {MOST_BOXES}"
+        )
     if not boxes:
         return [Prompt(tuple(clicks))] if clicks else []
     return [Prompt(tuple(clicks), box) for box in boxes]

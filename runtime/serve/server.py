@@ -15,8 +15,6 @@ from maskrt.runtime.serve.pictures import Origin, Pictures
 from maskrt.runtime.serve.predictor import Predictor, Session
 
 API_KEY = "LABEL_STUDIO_API_KEY"
-# Each connection may hold a request of the largest size; one connection more gets 503.
-MOST_CONNECTIONS = 16
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,8 @@ def serve(
     """Answer requests until Ctrl-C; `tell` gets the address, the token and a line for every failed request."""
     import uvicorn
 
+    from maskrt.runtime.serve.patience import PatientProtocol
+
     name = bundle.resolve().name
     version = f"{name}-{sha256_of(bundle / MANIFEST)[:8]}"
     predictor = Predictor(session, limits.max_pixels)
@@ -89,6 +89,7 @@ def serve(
         server_header=False,
         lifespan="off",
         ws="none",
-        limit_concurrency=MOST_CONNECTIONS,
+        http=PatientProtocol,
+        timeout_graceful_shutdown=5,
     )
     uvicorn.Server(config).run(sockets=[listening])

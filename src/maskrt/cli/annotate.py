@@ -58,7 +58,7 @@ def command(
     from maskrt.runtime.annotate.guard import new_token
     from maskrt.runtime.annotate.pictures import find_pictures
     from maskrt.runtime.annotate.server import listen, serve
-    from maskrt.runtime.annotate.store import Store
+    from maskrt.runtime.annotate.store import Store, sole_user
     from maskrt.runtime.interactive.session import open_interactive
 
     names = parse_list(classes)
@@ -67,16 +67,19 @@ def command(
     pictures = find_pictures(images)
     with (
         listen(port) as sock,
+        sole_user(out),
         open_interactive(bundle, on_device(provider, device), threads, options, cache_images) as session,
     ):
         store = Store(out, names)
         load_decoders(session, store, {name: Path(file) for name, file in given.items()})
         desk = Desk(session, pictures, store, int(max_megapixels * 1e6))
         token = new_token()
-        say(f"http://127.0.0.1:{sock.getsockname()[1]}/{token}/")
-        say("Open this address in a browser on this machine. Ctrl-C saves the decoders and ends.")
         try:
+            say(f"http://127.0.0.1:{sock.getsockname()[1]}/{token}/")
+            say("Open this address in a browser on this machine. Ctrl-C saves the decoders and ends.")
             serve(make_app(desk, token), sock)
+        except KeyboardInterrupt:  # before the server listens to it
+            pass
         finally:
             desk.finish()
     say(f"{len(store.annotations)} objects on {len(store.annotated)} images: {out}")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from maskrt.cli.say import say
 from maskrt.cli.shared import BundlePath, ClickProvider, Device, MaxMegapixels, Threads
 
 
@@ -66,4 +67,4 @@ def command(
         listen(host, port) as listening,  # before the bundle is loaded, so that a taken port is reported at once
         open_interactive(bundle, on_device(provider, device), threads, cache_images=cache_images) as session,
     ):
-        serve(session, bundle, listening, asked, pictures, limits, lambda line: typer.echo(line, err=True))
+        serve(session, bundle, listening, asked, pictures, limits, lambda line: say(line, err=True))

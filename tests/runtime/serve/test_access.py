@@ -86,13 +86,15 @@ def test_without_a_token_only_local_names_are_answered(make_client, host, status
 
 
 def test_a_request_that_is_too_large(client, session, refusal):
-    answer = client.post("/v1/predict", content=b"x" * 60_001)
+    answer = client.post("/v1/predict", content=b"x" * 60_001, headers={"Content-Type": "application/json"})
     assert refusal(answer, 413) == "the request has over 60000 bytes: see --max-megabytes"
     assert answer.json()["error"]["code"] == "TOO_LARGE"
 
 
 def test_a_request_that_does_not_say_its_length(client, refusal):
-    answer = client.post("/predict", content=(b"x" * 1000 for _ in range(61)))
+    answer = client.post(
+        "/predict", content=(b"x" * 1000 for _ in range(61)), headers={"Content-Type": "application/json"}
+    )
     assert refusal(answer, 413) == "the request has over 60000 bytes: see --max-megabytes"
 
 

@@ -213,7 +213,9 @@ def test_two_tasks_with_one_context(client, refusal, data_url):
 @pytest.mark.parametrize("path", ["/predict", "/setup", "/webhook"])
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b"\xff", b"[" * 50_000])
 def test_bodies_that_cannot_be_read(client, refusal, path, body):
-    assert refusal(client.post(path, content=body), 400).startswith("the request cannot be read: ")
+    assert refusal(client.post(path, content=body, headers={"Content-Type": "application/json"}), 400).startswith(
+        "the request cannot be read: "
+    )
 
 
 def test_a_damaged_picture_and_a_failure(client, session, told, data_url):

@@ -64,7 +64,8 @@ def served(bundle: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str],
 
 def ask(url: str, body: Any = None, **headers: str) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as answer:
+    sent = urllib.request.Request(url, data, {"Content-Type": "application/json"} | headers)
+    with urllib.request.urlopen(sent, timeout=60) as answer:
         return json.load(answer)
 
 

@@ -134,7 +134,7 @@ def test_an_unknown_model(client, data_url, refusal):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ("data:image/png;base64,", "the picture is empty: send a picture"),
+        ("data:image/png;base64,", "the picture is an empty file: send"),
         ("data:image/png;base64,AAAA", "the picture is not an image that maskrt reads"),
         ("data:image/png;base64,***", "the picture is not base64"),
         ("data:image/png,abcd", "the picture is not a base64 data URL"),
@@ -194,7 +194,7 @@ def test_a_tolerance_that_makes_no_sense(client, refusal, data_url, factor):
     "body", [b"", b"{", b"[]", b'{"model": "ward"}', b'{"model": 1, "image": ""}', b"\xff\xfe{}", b"[" * 50_000]
 )
 def test_bodies_that_cannot_be_read(client, refusal, body):
-    answer = client.post("/v1/predict", content=body)
+    answer = client.post("/v1/predict", content=body, headers={"Content-Type": "application/json"})
     assert refusal(answer, 400).startswith("the request cannot be read: ")
 
 
