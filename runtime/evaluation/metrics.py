@@ -1,7 +1,7 @@
 """Pixel-wise scores of a binary mask against the truth, for the positive class.
 
 A score whose denominator is zero is NaN, and null in JSON: precision when nothing was predicted, recall when nothing is
-true, and so on. It is never set to 0 or 1, because either would be a claim.
+true, and so on. It is never set to 0 or 1, because either would be a claim. Dice alone has a convention: see image_dice.
 """
 
 import math
@@ -84,13 +84,17 @@ class Confusion:
 
 
 def image_dice(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:
-    """Return (2 |both| + 1) / (|truth| + |predicted| + 1) of an image; 1 with nothing to find and nothing found.
+    """Return 2 |both| / (|truth| + |predicted|) of an image; 1 with nothing to find and nothing found.
 
-    Source: "Two-stage Semantic Segmentation in Neural Networks", section 4.3, with the 1 of its public code. That code
-    takes probabilities in place of masks, so its numbers differ.
+    Nothing is added above or below, so a truth of one pixel that is missed scores 0. An image in which both masks are
+    empty is right, and counts 1 in a mean over images.
+
+    Source: "Two-stage Semantic Segmentation in Neural Networks", section 4.3. Its public code adds 1 above and below,
+    which gives that pixel 0.5, and takes probabilities in place of masks, so its numbers differ.
     """
     both = int(np.count_nonzero(truth & predicted))
-    return (2 * both + 1) / (int(np.count_nonzero(truth)) + int(np.count_nonzero(predicted)) + 1)
+    either = int(np.count_nonzero(truth)) + int(np.count_nonzero(predicted))
+    return 2 * both / either if either else 1.0
 
 
 def binary_metrics(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Metrics:
