@@ -1,7 +1,7 @@
 """Export two segmenters to a bundle for the two-stage pipeline."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -38,6 +38,7 @@ def export_two_stage(
     *,
     size: int = SIZE,
     shrink: int = SHRINK,
+    fit: Literal["square", "keep"] = "square",
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     classes: tuple[str, ...] | None = None,
@@ -52,6 +53,7 @@ def export_two_stage(
     Args:
         low, high: unet:FILE, a checkpoint of the two-stage document's U-Net in any width, or onnx:FILE.
         size: longest side in pixels of the picture that patches are taken from; stage 1 sees 1 / shrink of it.
+        fit: "square", the document's, resizes every region to size x size; "keep" keeps its proportions.
         mean, std: of RGB / 255 in training, or of grey / 255 one number each. Where None, a U-Net gets values from 0 to
             255 as in the public code.
         classes: names in the order of the logits. Where None, one logit gives "background" and "foreground".
@@ -82,7 +84,7 @@ def export_two_stage(
             role: STAGES[kind](checkpoint, folder / f"{role}.onnx", sides[role])
             for role, (kind, checkpoint) in kinds.items()
         }
-        spec = spec_of(found, size, shrink, mean, std, classes)
+        spec = spec_of(found, size, shrink, fit, mean, std, classes)
         patch_side(spec, patch_selection)
         manifest = TwoStageManifest(
             schema=SCHEMA,
@@ -110,6 +112,7 @@ def spec_of(
     found: dict[str, Stage],
     size: int,
     shrink: int,
+    fit: Literal["square", "keep"],
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     classes: tuple[str, ...] | None,
@@ -142,6 +145,7 @@ def spec_of(
             shrink=shrink,
             channels=channels,
             multiple=max(low.multiple, high.multiple),
+            fit=fit,
         )
     except ValueError as error:
         raise InputError(str(error)) from error

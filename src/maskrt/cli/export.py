@@ -88,7 +88,7 @@ def soss(
         roi_expected=roi_expected,
         note=note,
         overwrite=overwrite,
-        report=print,
+        report=say,
     )
 
 
@@ -142,6 +142,12 @@ def two_stage(
     size: Annotated[
         int, typer.Option(min=32, help="Longest side in pixels of the picture that is cut into patches.")
     ] = 768,
+    fit: Annotated[
+        Literal["square", "keep"],
+        typer.Option(
+            help="Resize every region to SIZE x SIZE, as in the paper, or keep its proportions; as in training."
+        ),
+    ] = "square",
     mean: Annotated[
         str | None,
         typer.Option(
@@ -191,6 +197,7 @@ def two_stage(
         high,
         out,
         size=size,
+        fit=fit,
         mean=None if mean is None else parse_numbers(mean, "--mean"),
         std=None if std is None else parse_numbers(std, "--std"),
         classes=None if classes is None else parse_list(classes),
@@ -198,7 +205,7 @@ def two_stage(
         roi_expected=roi_expected,
         note=note,
         overwrite=overwrite,
-        report=print,
+        report=say,
     )
 
 
@@ -292,7 +299,7 @@ def precisions(
         tolerance=tolerance,
         threads=threads,
         overwrite=overwrite,
-        report=print,
+        report=say,
     )
 
 
