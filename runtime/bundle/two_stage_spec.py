@@ -20,9 +20,10 @@ class TwoStageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     size: longest side in pixels of the working picture; stage 2 sees patches of it (the paper's hi_size). fit: "square"
     resizes a region to size x size, whatever its proportions, as the paper does; "keep" keeps the proportions. shrink:
-    stage 1 sees 1 / shrink of the working picture. mean, std: of RGB / 255, or of luma / 255 where channels is 1. classes: names; for two, a
-    network may answer one logit, that of the second (sigmoid), else one logit each (softmax). channels: 3 (RGB), or 1
-    (its luma). multiple: sides of the networks' inputs are multiples of it, where a graph leaves them open.
+    stage 1 sees 1 / shrink of the working picture. mean, std: of RGB / 255, or of luma / 255 where channels is 1.
+    classes: names; for two, a network may answer one logit, that of the second (sigmoid), else one logit each
+    (softmax). channels: 3 (RGB), or 1 (its luma). multiple: sides of the networks' inputs are multiples of it, where a
+    graph leaves them open.
     """
 
     size: Annotated[int, msgspec.Meta(ge=LEAST_SIDE, le=MAX_SIDE)]

@@ -59,6 +59,19 @@ def test_dice_is_a_mean_over_images() -> None:
     assert confusion.metrics().f1 == 4 / 7
 
 
+def test_per_image_is_a_mean_of_images_in_which_a_score_is_defined() -> None:
+    """IoU 1 of 1 pixel, 1/3 of 3, and an image with nothing: pooled 2 of 4, per image 2/3 over two of the three."""
+    confusion = Confusion()
+    for truth, predicted in (([1, 0, 0, 0], [1, 0, 0, 0]), ([1, 1, 0, 0], [0, 1, 1, 0]), ([0] * 4, [0] * 4)):
+        confusion.add(np.array([truth], bool), np.array([predicted], bool))
+    pooled, per_image = confusion.metrics(), confusion.per_image()
+    assert pooled.iou == 2 / 4
+    assert per_image.iou == (1 + 1 / 3) / 2
+    assert (pooled.precision, per_image.precision) == (2 / 3, (1 + 1 / 2) / 2)
+    assert per_image.accuracy == (1 + 1 / 2 + 1) / 3
+    assert pooled.dice == per_image.dice == (1 + 1 / 2 + 1) / 3  # both empty counts 1
+
+
 @pytest.mark.parametrize(
     ("truth", "predicted", "expected"),
     [
