@@ -202,10 +202,14 @@ class InteractiveSession(Closeable):
         self._finish(self.settings.result_mask)
         return mask
 
-    def give_up(self) -> None:
+    def give_up(self, learn: bool = True) -> None:
         """End an object whose mask will not come right, and begin the next one of the same image.
 
         Its clicks are right and teach as the settings say; its mask teaches nothing.
+
+        Args:
+            learn: whether the object's last step is taken, with its clicks; steps after single clicks stay or are
+                undone as the settings say.
 
         Raises:
             InputError: there is no prompt.
@@ -213,7 +217,10 @@ class InteractiveSession(Closeable):
         """
         if not self._answers:
             raise InputError("nothing to give up: click on the object first")
-        self._finish("off")
+        if learn:
+            self._finish("off")
+        else:
+            self._begin_next(self._before_last_step())
 
     def use(self, name: str) -> None:
         """Go on with the decoder of a class; a new name starts from the bundle's decoder.
@@ -302,11 +309,17 @@ class InteractiveSession(Closeable):
 
     def _finish(self, result_mask: Literal["off", "E", "U"]) -> None:
         """Learn from the object as a whole, and forget its prompts."""
-        settings = self.settings
-        state = self._state.back_to(self._start) if settings.click_adaptation == "R" else self._state
+        settings, state = self.settings, self._before_last_step()
         if (example := self._object_example(result_mask)) is not None:
             of_masks = None if result_mask == "off" else settings.mask_learning_rate
             state = self._step(state, example, of_masks or settings.learning_rate)
+        self._begin_next(state)
+
+    def _before_last_step(self) -> AdamState:
+        """Return the state without what single clicks taught, where the settings undo it after the object."""
+        return self._state.back_to(self._start) if self.settings.click_adaptation == "R" else self._state
+
+    def _begin_next(self, state: AdamState) -> None:
         self._state = self._start = state
         self._prompts, self._answers = [], []
 
