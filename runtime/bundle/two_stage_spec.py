@@ -12,6 +12,7 @@ from maskrt.runtime.errors import InputError
 from maskrt.runtime.region import fit_size_hw
 
 LEAST_SIDE = 32  # of a patch in pixels: below, five halvings leave nothing
+BASELINE = "baseline"  # role of the one network that the two stages are compared with
 MAX_SIDE = 16384  # of the working picture
 
 
@@ -149,6 +150,13 @@ def low_size(spec: TwoStageSpec, working_hw: tuple[int, int]) -> tuple[int, int]
 def largest_low(spec: TwoStageSpec) -> int:
     """Return the longest side of stage 1's input."""
     return max(padded_size(low_size(spec, (spec.size, spec.size)), spec.multiple))
+
+
+def baseline_specs(spec: TwoStageSpec, selection: PatchSelectionSpec) -> tuple[TwoStageSpec, PatchSelectionSpec]:
+    """Return what runs a baseline: a stage 1 that sees the working picture at full size, and no stage 2."""
+    return msgspec.structs.replace(spec, shrink=1), msgspec.structs.replace(
+        selection, windows="off", rank="probability"
+    )
 
 
 def padded_size(size_hw: tuple[int, int], multiple: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrt.kernels.jit import thread_limit
+from maskrt.runtime.bundle.two_stage_spec import BASELINE
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.metrics import Confusion, Metrics
 from maskrt.runtime.pipelines.soss.fusion import fuse
@@ -87,15 +88,17 @@ def compare_methods(
 def compare_stages(
     pipeline: TwoStagePipeline, rgb: NDArray[np.uint8], truth: Truth, roi: Roi | None = None
 ) -> StagesComparison:
-    """Run stage 1 alone and both stages; arguments and errors as for compare_methods."""
+    """Run stage 1 alone, both stages, and the baseline if the bundle has one; otherwise as compare_methods."""
     _require_same_size(truth, rgb)
     roi = checked_roi(rgb, roi)
     region = cut(rgb, roi)
     with thread_limit(pipeline.threads):
         (look,) = pipeline.segmenter.look([region], {})
-        found = pipeline.segmenter.first_stage()([region])[0], look.probabilities
+        found = {"stage_1": pipeline.segmenter.first_stage()([region])[0], "two_stage": look.probabilities}
+        if pipeline.baseline is not None:
+            found = {BASELINE: pipeline.baseline([region])[0]} | found
     target = pipeline.settings.target
-    labels = {name: labels_of(maps) for name, maps in zip(STAGES, found, strict=True)}
+    labels = {name: labels_of(maps) for name, maps in found.items()}
     masks = {name: label == target for name, label in labels.items()}
     mask, numbers = _in_roi(truth, roi, target)
     return StagesComparison(region, mask, masks, look.stages, labels=labels, truth_labels=numbers)

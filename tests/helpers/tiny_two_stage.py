@@ -35,6 +35,7 @@ def write_tiny_two_stage(
     shapes: Mapping[str, tuple[int | str, ...]] | None = None,
     bias: dict[str, float] | None = None,
     gain: float = 1.0,
+    roles: tuple[str, ...] = ("low", "high"),
 ) -> Path:
     """Write the bundle.
 
@@ -46,7 +47,7 @@ def write_tiny_two_stage(
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries = {}
-    for seed, role in enumerate(("low", "high")):
+    for seed, role in enumerate(roles):
         batch, height, width = (shapes or {}).get(role, ("B", "H", "W"))
         graph = network(
             role, logits or classes, channels, (batch, height, width), (bias or {}).get(role, 0.0), gain, seed

@@ -55,11 +55,11 @@ def command(
     """Score a bundle against ground truth.
 
     A bundle of kind soss is scored in three ways: the segmenter alone, hard voting, and SOSS. A two-stage bundle is
-    scored with stage 1 alone and with both stages. Accuracy, F1, precision, recall, IoU and AUC of the class of
-    interest, inside the regions of interest, are given twice: pooled over all pixels, and per image, as the mean of the
-    images' values. Dice is per image. With --labels, IoU, Dice, precision and recall of each class and their mean are
-    given in both ways. With --masks, a refiner is scored: IoU, Dice and mean boundary accuracy (mBA) of the rough masks
-    and of the refined ones.
+    scored with stage 1 alone, with both stages, and with the baseline where the bundle holds one. Accuracy, F1,
+    precision, recall, IoU and AUC of the class of interest, inside the regions of interest, are given twice: pooled
+    over all pixels, and per image, as the mean of the images' values. Dice is per image. With --labels, IoU, Dice,
+    precision and recall of each class and their mean are given in both ways. With --masks, a refiner is scored: IoU,
+    Dice and mean boundary accuracy (mBA) of the rough masks and of the refined ones.
 
     The document's "minimum area of 5 pixels for any SAM segmentation mask" is min_mask_region_area=5 here, as in SAM's
     own generator: holes and islands of fewer than 5 pixels of the region are removed from each mask, and an island that
@@ -120,8 +120,9 @@ def command(
         FrameProgress(source.length, "images") as progress,
     ):
         advise_regions(opened, region)
-        scores = Scores(evaluation.methods)
-        of_classes = ClassScores(evaluation.methods, opened.manifest.classes)
+        methods = evaluation.methods_of(opened)
+        scores = Scores(methods)
+        of_classes = ClassScores(methods, opened.manifest.classes)
         for item in source:
             try:
                 if isinstance(item, BadFrame):

@@ -135,6 +135,12 @@ def two_stage(
         str, typer.Option(metavar="KIND:FILE", help="Second network, likewise; sees patches at full size.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the bundle.")],
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND:FILE", help="One network for the whole picture, likewise, for maskrt eval to compare with."
+        ),
+    ] = None,
     patches: Annotated[
         int,
         typer.Option(min=1, help="Patches along the longest side, and how many stage 2 looks at, as in the paper."),
@@ -196,6 +202,7 @@ def two_stage(
         low,
         high,
         out,
+        baseline=baseline,
         size=size,
         fit=fit,
         mean=None if mean is None else parse_numbers(mean, "--mean"),

@@ -226,6 +226,15 @@ def test_an_open_batch_that_mixes_pictures_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
+def test_a_baseline_is_exported_beside_the_stages(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"size": SIZE, "patch_selection": PATCHES}
+    bundle = export_two_stage(*pairs["colour"], tmp_path / "b", baseline=pairs["colour"][1], **options)
+    assert list(bundle.manifest.models) == ["low", "high", "baseline"]
+    assert bundle.model("baseline").sha256 == bundle.model("high").sha256
+    with pytest.raises(InputError, match=r"low takes 3 channels .*, baseline 1 and 1: give"):
+        export_two_stage(*pairs["colour"], tmp_path / "c", baseline=pairs["grey"][1], **options)
+
+
 def test_networks_of_different_tasks_are_refused(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
     for other in ("grey", "four"):
         with pytest.raises(InputError, match="give two networks of one task"):
