@@ -205,11 +205,7 @@ class InteractiveSession(Closeable):
     def give_up(self, learn: bool = True) -> None:
         """End an object whose mask will not come right, and begin the next one of the same image.
 
-        Its clicks are right and teach as the settings say; its mask teaches nothing.
-
-        Args:
-            learn: whether the object's last step is taken, with its clicks; steps after single clicks stay or are
-                undone as the settings say.
+        Its clicks are right and teach as the settings say; its mask teaches nothing. Without `learn` it has no last step.
 
         Raises:
             InputError: there is no prompt.
@@ -217,10 +213,7 @@ class InteractiveSession(Closeable):
         """
         if not self._answers:
             raise InputError("nothing to give up: click on the object first")
-        if learn:
-            self._finish("off")
-        else:
-            self._begin_next(self._before_last_step())
+        self._finish("off" if learn else None)
 
     def use(self, name: str) -> None:
         """Go on with the decoder of a class; a new name starts from the bundle's decoder.
@@ -307,19 +300,13 @@ class InteractiveSession(Closeable):
         choice = 1 + int(pred_iou[AMBIGUOUS].argmax()) if ambiguous else SINGLE
         return Answer(feeds, choice, masks[choice].copy())
 
-    def _finish(self, result_mask: Literal["off", "E", "U"]) -> None:
-        """Learn from the object as a whole, and forget its prompts."""
-        settings, state = self.settings, self._before_last_step()
-        if (example := self._object_example(result_mask)) is not None:
+    def _finish(self, result_mask: Literal["off", "E", "U"] | None) -> None:
+        """Learn from the object as a whole, or not at all for None, and forget its prompts."""
+        settings = self.settings
+        state = self._state.back_to(self._start) if settings.click_adaptation == "R" else self._state
+        if result_mask is not None and (example := self._object_example(result_mask)) is not None:
             of_masks = None if result_mask == "off" else settings.mask_learning_rate
             state = self._step(state, example, of_masks or settings.learning_rate)
-        self._begin_next(state)
-
-    def _before_last_step(self) -> AdamState:
-        """Return the state without what single clicks taught, where the settings undo it after the object."""
-        return self._state.back_to(self._start) if self.settings.click_adaptation == "R" else self._state
-
-    def _begin_next(self, state: AdamState) -> None:
         self._state = self._start = state
         self._prompts, self._answers = [], []
 
