@@ -205,7 +205,7 @@ class InteractiveSession(Closeable):
     def give_up(self, learn: bool = True) -> None:
         """End an object whose mask will not come right, and begin the next one of the same image.
 
-        Its clicks are right and teach as the settings say; its mask teaches nothing. Without `learn` it has no last step.
+        Its clicks are right and teach as the settings say; its mask teaches nothing. Without `learn`, no last step.
 
         Raises:
             InputError: there is no prompt.
