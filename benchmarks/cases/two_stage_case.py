@@ -138,6 +138,7 @@ def baseline_bundle(bundle: Bundle, work: Path, report: Report) -> Bundle:
         work / "baseline",
         size=spec.size,
         shrink=1,
+        fit=spec.fit,
         mean=spec.mean,
         std=spec.std,
         classes=spec.classes,

@@ -231,7 +231,7 @@ def clicks_markdown(file: Path) -> str:
     columns = ("NoC {}", "FR {}", f"failures, against {found.sequences[0].configuration}")
     header = ["", *(column.format(limit) for limit in limits for column in columns)]
     options = ", ".join(f"{name}={value}" for name, value in found.options.items()) or "nothing"
-    ended = {"accept": "accepted as they are", "give-up": "given up"}[found.failed_objects]
+    ended = {"accept": "accepted as they are", "give-up": "given up", "skip": "skipped"}[found.failed_objects]
     lines = [f"{found.objects} objects in {found.images} pictures; set: {options}; failed ones are {ended}"]
     return markdown_table(header, list(rows.values()), [*lines, machine_text(found.environment)])
 

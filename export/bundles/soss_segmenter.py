@@ -13,7 +13,7 @@ from maskrt.export.bundles.segmenters import SEGMENTERS
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.bundle.manifest import ModelEntry, TwoStageManifest
 from maskrt.runtime.bundle.specs import SegmenterSpec
-from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec, TwoStageSpec
+from maskrt.runtime.bundle.two_stage_spec import BASELINE, PatchSelectionSpec, TwoStageSpec
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.types import Report
 
@@ -77,6 +77,8 @@ def _take_stages(
     manifest = bundle.expect(TwoStageManifest)
     models = {}
     for role, entry in manifest.models.items():
+        if role == BASELINE:  # for evaluations of the two stages alone
+            continue
         if entry.data:
             raise InputError(f"{source}: {entry.file} keeps its weights in another file: too large for a SOSS bundle")
         file = f"segmenter_{role}.onnx"

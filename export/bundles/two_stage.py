@@ -1,7 +1,7 @@
 """Export two segmenters to a bundle for the two-stage pipeline."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
 from maskrt.runtime.bundle.manifest import SCHEMA, TwoStageManifest, encode_manifest
 from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.bundle.two_stage_spec import (
+    BASELINE,
     LEAST_SIDE,
     MAX_SIDE,
     PatchSelectionSpec,
@@ -36,8 +37,10 @@ def export_two_stage(
     high: str,
     out: Path,
     *,
+    baseline: str | None = None,
     size: int = SIZE,
     shrink: int = SHRINK,
+    fit: Literal["square", "keep"] = "square",
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     classes: tuple[str, ...] | None = None,
@@ -51,7 +54,9 @@ def export_two_stage(
 
     Args:
         low, high: unet:FILE, a checkpoint of the two-stage document's U-Net in any width, or onnx:FILE.
+        baseline: likewise, one network for the whole picture, which maskrt eval compares the two with; None: none.
         size: longest side in pixels of the picture that patches are taken from; stage 1 sees 1 / shrink of it.
+        fit: "square", the document's, resizes every region to size x size; "keep" keeps its proportions.
         mean, std: of RGB / 255 in training, or of grey / 255 one number each. Where None, a U-Net gets values from 0 to
             255 as in the public code.
         classes: names in the order of the logits. Where None, one logit gives "background" and "foreground".
@@ -65,7 +70,8 @@ def export_two_stage(
         ExportError: a graph, or the whole pipeline, differs from PyTorch.
     """
     patch_selection = patch_selection or PatchSelectionSpec()
-    kinds = {role: split_kind(spec, STAGES, f"{role} segmenter") for role, spec in (("low", low), ("high", high))}
+    given = {"low": low, "high": high} | ({} if baseline is None else {BASELINE: baseline})
+    kinds = {role: split_kind(spec, STAGES, f"{role} segmenter") for role, spec in given.items()}
     if (mean is None) != (std is None):
         raise InputError("mean and std belong together: give both, or neither")
     if mean is None and any(kind == "onnx" for kind, _ in kinds.values()):
@@ -77,12 +83,13 @@ def export_two_stage(
             f"{patch_selection.patches} patches do not divide {size} pixels: choose another size or number"
         )
     sides = {"low": padded_size((-(-size // shrink),) * 2, 32)[0], "high": size // patch_selection.patches}
+    sides[BASELINE] = padded_size((size, size), 32)[0]
     with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
         found = {
             role: STAGES[kind](checkpoint, folder / f"{role}.onnx", sides[role])
             for role, (kind, checkpoint) in kinds.items()
         }
-        spec = spec_of(found, size, shrink, mean, std, classes)
+        spec = spec_of(found, size, shrink, fit, mean, std, classes)
         patch_side(spec, patch_selection)
         manifest = TwoStageManifest(
             schema=SCHEMA,
@@ -110,6 +117,7 @@ def spec_of(
     found: dict[str, Stage],
     size: int,
     shrink: int,
+    fit: Literal["square", "keep"],
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     classes: tuple[str, ...] | None,
@@ -119,12 +127,13 @@ def spec_of(
     Raises:
         InputError: they take or return different things, or the options do not fit them.
     """
-    low, high = found["low"], found["high"]
-    if (low.channels, low.logits) != (high.channels, high.logits):
-        raise InputError(
-            f"low takes {low.channels} channels and returns {low.logits} logits, high {high.channels} and "
-            f"{high.logits}: give two networks of one task"
-        )
+    low = found["low"]
+    for role, other in found.items():
+        if (low.channels, low.logits) != (other.channels, other.logits):
+            raise InputError(
+                f"low takes {low.channels} channels and returns {low.logits} logits, {role} {other.channels} and "
+                f"{other.logits}: give two networks of one task"
+            )
     count = max(2, low.logits)
     if classes is None:
         classes = (
@@ -141,7 +150,8 @@ def spec_of(
             classes=classes,
             shrink=shrink,
             channels=channels,
-            multiple=max(low.multiple, high.multiple),
+            multiple=max(stage.multiple for stage in found.values()),
+            fit=fit,
         )
     except ValueError as error:
         raise InputError(str(error)) from error
@@ -158,6 +168,8 @@ def check(bundle: Bundle, stages: dict[str, Stage], report: Report) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (211, 160, 3), np.uint8)
     with TwoStagePipeline(bundle) as pipeline:  # it must run with its own settings
         pipeline(rgb)
+        if pipeline.baseline is not None:
+            pipeline.baseline([rgb])
     low, high = stages["low"].network, stages["high"].network
     if low is None or high is None:
         return

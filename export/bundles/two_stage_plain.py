@@ -18,13 +18,15 @@ def look_plainly(
     """Return class probabilities float32 [C, H, W] of a picture uint8 [H, W, 3], patch by patch.
 
     Patches lie on the grid, whatever selection.windows says. The computation is the one that
-    maskrt.runtime.pipelines.two_stage.segmenter describes. The public code differs in three things: it resizes to a
-    square, it ranks logits (selection.rank), and it resizes with scikit-image.
+    maskrt.runtime.pipelines.two_stage.segmenter describes. The public code differs in two things: it ranks logits
+    (selection.rank), and it resizes with scikit-image.
     """
     height, width = rgb.shape[:2]
-    scale = spec.size / max(height, width)
-    working = [int(side * scale + 0.5) for side in (height, width)]
-    small = [(2 * side + spec.shrink) // (2 * spec.shrink) for side in working]
+    working = [spec.size, spec.size]
+    if spec.fit == "keep":
+        scale = spec.size / max(height, width)
+        working = [max(1, int(side * scale + 0.5)) for side in (height, width)]
+    small = [max(1, (2 * side + spec.shrink) // (2 * spec.shrink)) for side in working]
     logits = low(_padded(_picture(rgb, small, spec), spec.multiple))[..., : small[0], : small[1]]
     probability = functional.interpolate(_probabilities(logits), working, mode="bilinear", align_corners=False)
     ranked = probability[:, 1]

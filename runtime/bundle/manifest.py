@@ -212,7 +212,9 @@ class RefineManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="ref
 
 
 class TwoStageManifest(Manifest, frozen=True, forbid_unknown_fields=True, tag="two_stage", kw_only=True):
-    """The bundle.json of a two-stage segmenter: models "low" and "high".
+    """The bundle.json of a two-stage segmenter: models "low" and "high", and where it has one "baseline".
+
+    The baseline is one network for the whole working picture, which `maskrt eval` compares the stages with.
 
     Each has one input, float32 [B, channels, H, W], and one output, logits float32 [B, number of classes or 1, H, W].
     Sizes of an axis are dynamic, or fixed to what the pipeline asks for; B fixed to 1 means one picture at a time.

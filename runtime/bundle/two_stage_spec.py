@@ -12,16 +12,19 @@ from maskrt.runtime.errors import InputError
 from maskrt.runtime.region import fit_size_hw
 
 LEAST_SIDE = 32  # of a patch in pixels: below, five halvings leave nothing
+BASELINE = "baseline"  # role of the one network that the two stages are compared with
 MAX_SIDE = 16384  # of the working picture
 
 
 class TwoStageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The input and output of the networks of both stages.
 
-    size: longest side in pixels of the working picture; stage 2 sees patches of it (the paper's hi_size). shrink: stage
-    1 sees 1 / shrink of it. mean, std: of RGB / 255, or of luma / 255 where channels is 1. classes: names; for two, a
-    network may answer one logit, that of the second (sigmoid), else one logit each (softmax). channels: 3 (RGB), or 1
-    (its luma). multiple: sides of the networks' inputs are multiples of it, where a graph leaves them open.
+    size: longest side in pixels of the working picture; stage 2 sees patches of it (the paper's hi_size). fit: "square"
+    resizes a region to size x size, whatever its proportions, as the paper does; "keep" keeps the proportions. shrink:
+    stage 1 sees 1 / shrink of the working picture. mean, std: of RGB / 255, or of luma / 255 where channels is 1.
+    classes: names; for two, a network may answer one logit, that of the second (sigmoid), else one logit each
+    (softmax). channels: 3 (RGB), or 1 (its luma). multiple: sides of the networks' inputs are multiples of it, where a
+    graph leaves them open.
     """
 
     size: Annotated[int, msgspec.Meta(ge=LEAST_SIDE, le=MAX_SIDE)]
@@ -31,6 +34,7 @@ class TwoStageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shrink: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 8
     channels: Literal[1, 3] = 3
     multiple: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 32
+    fit: Literal["square", "keep"] = "keep"  # not the paper's: bundles from before the field keep the proportions
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.channels:
@@ -128,7 +132,12 @@ def patch_side(spec: TwoStageSpec, stages: PatchSelectionSpec) -> int:
 
 
 def working_size(spec: TwoStageSpec, size_hw: tuple[int, int]) -> tuple[int, int]:
-    """Return the size of a region's working picture: its longest side is `size`, the other is rounded half up."""
+    """Return the size of a region's working picture.
+
+    It is size x size with fit=square; else its longest side is `size`, and the other is rounded half up.
+    """
+    if spec.fit == "square":
+        return spec.size, spec.size
     return fit_size_hw(size_hw, (spec.size, spec.size))
 
 
@@ -141,6 +150,13 @@ def low_size(spec: TwoStageSpec, working_hw: tuple[int, int]) -> tuple[int, int]
 def largest_low(spec: TwoStageSpec) -> int:
     """Return the longest side of stage 1's input."""
     return max(padded_size(low_size(spec, (spec.size, spec.size)), spec.multiple))
+
+
+def baseline_specs(spec: TwoStageSpec, selection: PatchSelectionSpec) -> tuple[TwoStageSpec, PatchSelectionSpec]:
+    """Return what runs a baseline: a stage 1 that sees the working picture at full size, and no stage 2."""
+    return msgspec.structs.replace(spec, shrink=1), msgspec.structs.replace(
+        selection, windows="off", rank="probability"
+    )
 
 
 def padded_size(size_hw: tuple[int, int], multiple: int) -> tuple[int, int]:

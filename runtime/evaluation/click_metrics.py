@@ -43,12 +43,15 @@ class ClickFigures(msgspec.Struct, frozen=True):
     fr_percent: float
 
 
-def click_figures(clicks: Sequence[int], ious: Sequence[float], limit: Limit) -> ClickFigures:
+def click_figures(
+    clicks: Sequence[int], ious: Sequence[float], limit: Limit, last_click_fails: bool = False
+) -> ClickFigures:
     """Compute number of clicks and failure rate, NoC_n@t and FR_n@t.
 
     Args:
         clicks: number of clicks on each object.
         ious: IoU of each object's mask after them, 0 to 1.
+        last_click_fails: an object that took all clicks has failed, whatever its mask, as in the later public code.
 
     Raises:
         InputError: the two differ in length.
@@ -57,7 +60,8 @@ def click_figures(clicks: Sequence[int], ious: Sequence[float], limit: Limit) ->
     """
     if len(clicks) != len(ious):
         raise InputError(f"{len(clicks)} numbers of clicks and {len(ious)} IoUs: expected one of each per object")
-    good = [count <= limit.clicks and limit.reached(iou) for count, iou in zip(clicks, ious, strict=True)]
+    most = limit.clicks - 1 if last_click_fails else limit.clicks
+    good = [count <= most and limit.reached(iou) for count, iou in zip(clicks, ious, strict=True)]
     counted = [count if reached else limit.clicks for count, reached in zip(clicks, good, strict=True)]
     objects, failures = len(good), good.count(False)
     if not objects:

@@ -15,7 +15,8 @@ from maskrt.runtime.files import write_bytes
 
 KEY = "maskrt"  # key of the metadata, whose values are texts
 SessionState = Mapping[str, NDArray[Any]]
-Failed = Literal["accept", "give-up"]
+Failed = Literal["accept", "give-up", "skip"]
+ProtocolName = Literal["paper", "wseseg"]
 
 
 class ObjectRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,8 +33,9 @@ class SequenceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The settings that decide the figures.
 
     bundle_sha256: of bundle.json, which holds those of the models; options: settings that replace the bundle's; limit:
-    such as 20@85; failed: what the user does with an object that is not good enough after the last click;
-    pictures_sha256: of pictures and truth.
+    such as 20@85; failed: what the user does with an object that is not good enough after the last click, where "skip"
+    learns nothing from it in the end; pictures_sha256: of pictures and truth; protocol: see
+    maskrt.runtime.evaluation.clicks.
     """
 
     bundle_sha256: str
@@ -43,6 +45,7 @@ class SequenceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failed: Failed
     min_area: int
     pictures_sha256: str
+    protocol: ProtocolName = "paper"
 
 
 class ClickSequence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,4 +1,11 @@
-"""Measures clicks with and without learning: a simulated user clicks on each object until its mask is good enough."""
+"""Measures clicks with and without learning: a simulated user clicks on each object until its mask is good enough.
+
+There are two protocols. "paper" is the source document's. "wseseg" follows the later public code of its authors where
+that differs and where settings can: steps after clicks are never undone (it puts back a reference to the live weights),
+an object that took all clicks has failed even if the last one sufficed, and it teaches nothing in the end.
+
+Source: Schön et al. 2024, section 4.1; evaluator.py of https://github.com/Schorob/wseseg, as of its commit 7e3fc08.
+"""
 
 import time
 from collections.abc import Callable, Iterable
@@ -12,8 +19,8 @@ from maskrt.runtime.evaluation.click_metrics import Limit, mask_iou
 from maskrt.runtime.evaluation.click_objects import ClickPicture, Planned
 from maskrt.runtime.evaluation.click_sequence import (
     ClickSequence,
-    Failed,
     ObjectRecord,
+    ProtocolName,
     SequenceSettings,
     SessionState,
     read_sequence,
@@ -35,7 +42,17 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "R+x": {"click_adaptation": "R", "result_mask": "off", "click_mask": True},
     "R+U+x": {"click_adaptation": "R", "result_mask": "U", "click_mask": True},
 }
+# The public code's R puts nothing back, so it is C; the last step follows as the configuration says.
+WSESEG = {"R": "C"}
 SAVE_EVERY = 5  # objects; a stop loses at most these
+
+
+def learnt_from(name: str, protocol: ProtocolName) -> dict[str, Any]:
+    """Return the settings of open_interactive for a configuration under a protocol."""
+    options = CONFIGURATIONS[name]
+    if protocol == "paper":
+        return options
+    return options | {"click_adaptation": WSESEG.get(options["click_adaptation"], options["click_adaptation"])}
 
 
 class ClickSession(Protocol):
@@ -53,7 +70,7 @@ class ClickSession(Protocol):
 
     def accept(self) -> NDArray[np.bool_]: ...
 
-    def give_up(self) -> None: ...
+    def give_up(self, learn: bool = True) -> None: ...
 
     def state(self) -> dict[str, NDArray[Any]]: ...
 
@@ -97,7 +114,7 @@ def run_sequence(
     for picture, labels in zip(read([picture for picture, _ in left]), (labels for _, labels in left), strict=True):
         session.set_image(picture.rgb)
         for label in labels:
-            records.append(segment_object(session, picture, label, limit, settings.failed))
+            records.append(segment_object(session, picture, label, limit, settings))
             unsaved += 1
             if unsaved == SAVE_EVERY:
                 write_sequence(file, _so_far(session, settings, records), session.state())
@@ -109,9 +126,9 @@ def run_sequence(
 
 
 def segment_object(
-    session: ClickSession, picture: ClickPicture, label: int, limit: Limit, failed: Failed
+    session: ClickSession, picture: ClickPicture, label: int, limit: Limit, settings: SequenceSettings
 ) -> ObjectRecord:
-    """Click until an object's mask reaches the IoU, then accept it; after the last click, do what `failed` says."""
+    """Click until an object's mask reaches the IoU, then accept it; after the last click, do what the settings say."""
     truth = picture.truth == label
     mask, iou, seconds = np.zeros_like(truth), 0.0, 0.0
     clicked: list[Click] = []
@@ -125,10 +142,11 @@ def segment_object(
         seconds += time.perf_counter() - began
         iou = mask_iou(mask, truth)
     began = time.perf_counter()
-    if limit.reached(iou) or failed == "accept":
+    too_late = settings.protocol == "wseseg" and len(clicked) >= limit.clicks
+    if settings.failed == "accept" or (limit.reached(iou) and not too_late):
         session.accept()
     else:
-        session.give_up()
+        session.give_up(learn=settings.failed != "skip")
     seconds += time.perf_counter() - began
     return ObjectRecord(picture.planned.name, label, len(clicked), iou, seconds)
 

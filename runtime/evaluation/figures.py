@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from maskrt.runtime.evaluation.compare import MethodsComparison, StagesComparison
+from maskrt.runtime.evaluation.compare import STAGES, MethodsComparison, StagesComparison
 from maskrt.runtime.io.overlay import framed, segments_picture
 from maskrt.runtime.region import fit_size_hw
 
@@ -37,7 +37,7 @@ def stages_comparison(compared: StagesComparison, panel_width: int = 360) -> NDA
     panels = (
         compared.rgb,
         _white(compared.truth),
-        *(_white(mask) for mask in compared.masks.values()),
+        *(_white(compared.masks[name]) for name in STAGES),
         framed(compared.rgb, compared.stages.windows_xywh),
     )
     return row(panels, STAGE_CAPTIONS, panel_width)

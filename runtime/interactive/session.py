@@ -202,10 +202,10 @@ class InteractiveSession(Closeable):
         self._finish(self.settings.result_mask)
         return mask
 
-    def give_up(self) -> None:
+    def give_up(self, learn: bool = True) -> None:
         """End an object whose mask will not come right, and begin the next one of the same image.
 
-        Its clicks are right and teach as the settings say; its mask teaches nothing.
+        Its clicks are right and teach as the settings say; its mask teaches nothing. Without `learn`, no last step.
 
         Raises:
             InputError: there is no prompt.
@@ -213,7 +213,7 @@ class InteractiveSession(Closeable):
         """
         if not self._answers:
             raise InputError("nothing to give up: click on the object first")
-        self._finish("off")
+        self._finish("off" if learn else None)
 
     def use(self, name: str) -> None:
         """Go on with the decoder of a class; a new name starts from the bundle's decoder.
@@ -300,11 +300,11 @@ class InteractiveSession(Closeable):
         choice = 1 + int(pred_iou[AMBIGUOUS].argmax()) if ambiguous else SINGLE
         return Answer(feeds, choice, masks[choice].copy())
 
-    def _finish(self, result_mask: Literal["off", "E", "U"]) -> None:
-        """Learn from the object as a whole, and forget its prompts."""
+    def _finish(self, result_mask: Literal["off", "E", "U"] | None) -> None:
+        """Learn from the object as a whole, or not at all for None, and forget its prompts."""
         settings = self.settings
         state = self._state.back_to(self._start) if settings.click_adaptation == "R" else self._state
-        if (example := self._object_example(result_mask)) is not None:
+        if result_mask is not None and (example := self._object_example(result_mask)) is not None:
             of_masks = None if result_mask == "off" else settings.mask_learning_rate
             state = self._step(state, example, of_masks or settings.learning_rate)
         self._state = self._start = state

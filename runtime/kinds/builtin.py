@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.bundle.manifest import InteractiveManifest, RefineManifest, SossManifest, TwoStageManifest
+from maskrt.runtime.bundle.two_stage_spec import BASELINE, baseline_specs
 from maskrt.runtime.engines.axes import Inputs
 from maskrt.runtime.evaluation.answers import refiner_answers, soss_answers, two_stage_answers
 from maskrt.runtime.evaluation.scoring import SOSS_EVALUATION, TWO_STAGE_EVALUATION
@@ -35,6 +36,11 @@ def _stage_2(bundle: Bundle) -> Inputs:
     return {} if found is None else stage_2_inputs(*found)
 
 
+def _baseline(bundle: Bundle) -> Inputs:
+    found = bundle.manifest.two_stage_specs
+    return {} if found is None else stage_1_inputs(baseline_specs(*found)[0])
+
+
 REFINER_SIZES: dict[str, Callable[[Bundle], Inputs]] = {
     "refiner_backbone": lambda bundle: backbone_inputs(refiner_of(bundle)[1], refiner_of(bundle)[0].halo),
     "refiner_coarse": lambda bundle: coarse_inputs(refiner_of(bundle)[1]),
@@ -63,7 +69,7 @@ BUILTIN = (
     PipelineKind(
         TwoStageManifest,
         open=TwoStagePipeline,
-        sizes={"low": _stage_1, "high": _stage_2},
+        sizes={"low": _stage_1, "high": _stage_2, BASELINE: _baseline},
         verify=certify_stages,
         evaluate=TWO_STAGE_EVALUATION,
         answers=two_stage_answers,

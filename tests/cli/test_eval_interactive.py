@@ -109,6 +109,27 @@ def test_the_papers_table(maskrt: Maskrt, opener: FakeOpener, bundle: Path, fold
     assert complete["noc"] == np.mean(clicks)
 
 
+def test_the_protocol_of_the_later_code(maskrt: Maskrt, opener: FakeOpener, bundle: Path, folder: Path) -> None:
+    report = folder / "report.json"
+    chosen = ("--configs", "none,R+E+x", "--limits", "3@60", "--json", report)
+    assert maskrt(*arguments(bundle, folder), *chosen)[0] == 0
+    paper = json.loads(report.read_text())
+    code, out, _ = maskrt(*arguments(bundle, folder, "later"), *chosen, "--protocol", "wseseg", "--table")
+    later = json.loads(report.read_text())
+    assert code == 0
+    assert "10 objects in 5 images, wseseg" in out
+    assert "5 images, wseseg. CA: " in (folder / "later" / "table.md").read_text()
+    assert (paper["protocol"], paper["failed_objects"]) == ("paper", "accept")
+    assert (later["protocol"], later["failed_objects"]) == ("wseseg", "skip")
+    assert opener.sessions[-1].options["click_adaptation"] == "C"
+    without = later["sequences"][0]
+    assert without["failures"] == sum(record["clicks"] >= 3 for record in without["records"])
+    assert paper["sequences"][0]["failures"] == sum(record["iou"] < 0.6 for record in without["records"])
+    code, _, err = maskrt(*arguments(bundle, folder), *chosen, "--protocol", "wseseg")
+    assert code == 2
+    assert "choose another --out" in err
+
+
 def test_a_stopped_evaluation_goes_on(maskrt: Maskrt, opener: FakeOpener, bundle: Path, folder: Path) -> None:
     chosen = ("--configs", "none,R+E+x", "--limits", "8@85")
     assert maskrt(*arguments(bundle, folder, "whole"), *chosen, "--json", folder / "whole.json")[0] == 0
@@ -164,13 +185,14 @@ def test_single_pictures_that_are_bad_are_left_out(
         (("--limits", "20"), "--limits 20: expected CLICKS@PERCENT, for example 20@85,30@90"),
         (("--limits", "0@85"), "limit 0@85: expected 1 or more clicks"),
         (("--limits", ","), "--limits is empty"),
+        (("--protocol", "wseseg", "--failed", "accept"), "--protocol wseseg says what follows a failed object"),
         (("--set", "click_mask=true"), "--set click_mask: the configurations decide what is learnt from"),
         (("--min-area", "9999"), "no object to click on"),
         (("--truth", "nowhere"), "nowhere: no such folder"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(
-    maskrt: Maskrt, opener: FakeOpener, bundle: Path, folder: Path, further: tuple[str, str], message: str
+    maskrt: Maskrt, opener: FakeOpener, bundle: Path, folder: Path, further: tuple[str, ...], message: str
 ) -> None:
     code, out, err = maskrt(*arguments(bundle, folder), *further)
     assert (code, out) == (2, "")

@@ -35,11 +35,15 @@ def test_eval_writes_scores_and_only_the_pictures_asked_for(tiny_bundle, frames,
     scores = frames / "scores.json"
     common = ("eval", tiny_bundle, frames / "images", "--truth", frames / "truth", "--roi-from", frames / "regions")
     assert run(*common, "--json", scores) == 0
-    assert "soss" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("soss", "iou, pooled", "iou, per image", "dice, per image"))
     report = json.loads(scores.read_text())
     assert report["images"] == 2
     assert report["failed"] == []
-    assert set(report["soss"]) == {"accuracy", "f1", "precision", "recall", "iou", "auc", "dice"}
+    pooled = {"accuracy", "f1", "precision", "recall", "iou", "auc"}
+    assert set(report["pooled"]) == set(report["per_image"]) == {"segmenter", "hard_vote", "soss"}
+    assert set(report["pooled"]["soss"]) == pooled
+    assert set(report["per_image"]["soss"]) == pooled | {"dice"}
     assert not (frames / "figures").exists()
     assert run(*common, "--figures", frames / "figures") == 0
     assert sorted(path.name for path in (frames / "figures").iterdir()) == ["a.png", "b.png"]

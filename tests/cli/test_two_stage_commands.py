@@ -74,9 +74,9 @@ def test_eval(two_stage: Path, folder: Path, maskrt: Maskrt) -> None:
     assert code == 0
     assert "two_stage" in told
     report = json.loads((folder / "scores.json").read_text())
-    assert set(report) == {"images", "failed", "stage_1", "two_stage"}
+    assert set(report) == {"images", "failed", "pooled", "per_image"}
     assert report["images"] == 2
-    assert 0 < report["stage_1"]["dice"] < report["two_stage"]["dice"] < 1
+    assert 0 < report["per_image"]["stage_1"]["dice"] < report["per_image"]["two_stage"]["dice"] < 1
     assert sorted(path.name for path in (folder / "figures").iterdir()) == ["colour.png", "grey.png"]
 
 

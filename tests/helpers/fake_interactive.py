@@ -47,8 +47,8 @@ class FakeSession:
         self.clicks = ()
         return mask
 
-    def give_up(self) -> None:
-        if self.options["click_mask"]:
+    def give_up(self, learn: bool = True) -> None:
+        if learn and self.options["click_mask"]:
             self.steps += 1
             self.radius = self.radius + len(self.clicks) / 11
         self.clicks = ()

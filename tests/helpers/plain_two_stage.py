@@ -15,8 +15,9 @@ def plain_two_stage(bundle: Path, rgb: np.ndarray, **options: Any) -> tuple[np.n
     manifest: Any = open_bundle(bundle).manifest
     spec, settings = manifest.two_stage, {**_builtins(manifest.patch_selection), **options}
     sessions = {role: onnxruntime.InferenceSession(bundle / f"{role}.onnx") for role in ("low", "high")}
-    scale = spec.size / max(rgb.shape[:2])
-    size = [max(1, int(side * scale + 0.5)) for side in rgb.shape[:2]]
+    size = [spec.size, spec.size]
+    if spec.fit == "keep":
+        size = [max(1, int(side * spec.size / max(rgb.shape[:2]) + 0.5)) for side in rgb.shape[:2]]
     image = Image.fromarray(rgb) if spec.channels == 3 else Image.fromarray(rgb).convert("L")
     working, small = (
         np.asarray(image.resize(hw[::-1], Image.Resampling.BILINEAR), np.float64).reshape(*hw, spec.channels)

@@ -30,10 +30,12 @@ def write_tiny_two_stage(
     size: int = 128,
     shrink: int = 8,
     multiple: int = 32,
+    fit: str = "keep",
     patch_selection: PatchSelectionSpec | None = None,
     shapes: Mapping[str, tuple[int | str, ...]] | None = None,
     bias: dict[str, float] | None = None,
     gain: float = 1.0,
+    roles: tuple[str, ...] = ("low", "high"),
 ) -> Path:
     """Write the bundle.
 
@@ -45,7 +47,7 @@ def write_tiny_two_stage(
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries = {}
-    for seed, role in enumerate(("low", "high")):
+    for seed, role in enumerate(roles):
         batch, height, width = (shapes or {}).get(role, ("B", "H", "W"))
         graph = network(
             role, logits or classes, channels, (batch, height, width), (bias or {}).get(role, 0.0), gain, seed
@@ -63,14 +65,14 @@ def write_tiny_two_stage(
         precision="fp32",
         opset=OPSET,
         models=entries,
-        two_stage=spec_of(classes=classes, channels=channels, size=size, shrink=shrink, multiple=multiple),
+        two_stage=spec_of(classes=classes, channels=channels, size=size, shrink=shrink, multiple=multiple, fit=fit),
         patch_selection=patch_selection or PatchSelectionSpec(patches=4),
     )
     (folder / MANIFEST).write_bytes(encode_manifest(manifest))
     return folder
 
 
-def spec_of(classes: int = 2, channels: Any = 3, **sizes: int) -> TwoStageSpec:
+def spec_of(classes: int = 2, channels: Any = 3, **sizes: Any) -> TwoStageSpec:
     """The spec of such a bundle; unequal means, so that exchanged channels are noticed."""
     mean, std = ((0.5, 0.45, 0.4), (0.25, 0.3, 0.2)) if channels == 3 else ((0.45,), (0.25,))
     return TwoStageSpec(**sizes, channels=channels, mean=mean, std=std, classes=CLASSES[:classes])

@@ -1,6 +1,7 @@
 """A two-stage segmenter as a pipeline, which returns the mask of the class of interest."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from maskrt.kernels.sets import KernelSet
 from maskrt.runtime.batching import retry_individually
 from maskrt.runtime.bundle.bundle import Bundle
 from maskrt.runtime.bundle.manifest import TwoStageManifest
+from maskrt.runtime.bundle.two_stage_spec import BASELINE, baseline_specs
 from maskrt.runtime.engines.loading import Sessions, WrapSession, as_loaded
 from maskrt.runtime.pipelines.base import FramePipeline, Outcomes, View
 from maskrt.runtime.pipelines.two_stage.segmenter import Look, TwoStageSegmenter
@@ -48,10 +50,26 @@ class TwoStagePipeline(FramePipeline):
         """
         manifest = bundle.expect(TwoStageManifest)
         self.settings, self.threads = manifest.patch_selection, threads
+        self._kernels, self._spec = kernels, manifest.two_stage
+        self._has_baseline = BASELINE in manifest.models
         self._sessions = Sessions(bundle, provider, threads, wrap_session)
         with self._sessions.loading() as sessions:
             low, high = sessions.load("low"), sessions.load("high")
             self.segmenter = TwoStageSegmenter(low, high, manifest.two_stage, self.settings, kernels, one_by_one)
+
+    @cached_property
+    def baseline(self) -> TwoStageSegmenter | None:
+        """The document's baseline, one network on the whole working picture; None where the bundle has none.
+
+        It is loaded when it is first asked for, since only an evaluation does.
+
+        Raises:
+            BundleError, ProviderUnavailable, OutOfMemory: it cannot be loaded.
+        """
+        if not self._has_baseline:
+            return None
+        session, (spec, alone) = self._sessions.load(BASELINE), baseline_specs(self._spec, self.settings)
+        return TwoStageSegmenter(session, session, spec, alone, self._kernels)
 
     def _segment(self, views: Sequence[View]) -> Outcomes:
         """See FramePipeline."""

@@ -45,8 +45,9 @@ class Look:
 class TwoStageSegmenter:
     """A segmenter that runs the two networks of a bundle on regions.
 
-    1. The region is resized (Pillow, bilinear) so that its longest side is `size`: the working picture. Resized to
-       1 / shrink of that, padded with black on the right and below, it goes through `low`.
+    1. The region is resized (Pillow, bilinear) to a square of `size`, or with fit=keep so that its longest side is
+       `size`: the working picture. Resized to 1 / shrink of that, padded with black on the right and below, it goes
+       through `low`.
     2. The probabilities (sigmoid or softmax) of the unpadded part are resized to the working size (bilinear, half-pixel
        centres) and divided into patches. Pixels of a patch beyond the picture are black and count in no mean.
     3. The patches with the most uncertain mean go through `high`, and its probabilities replace stage 1's there.

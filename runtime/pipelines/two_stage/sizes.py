@@ -6,9 +6,9 @@ from maskrt.runtime.pipelines.two_stage.network import at_a_time
 
 
 def stage_1_inputs(spec: TwoStageSpec) -> Inputs:
-    """Return the axes of stage 1; regions have any proportions, so the shorter side is anything up to the longest."""
+    """Return the axes of stage 1: always its longest side with fit=square, else anything up to it for both sides."""
     largest = largest_low(spec)
-    sides: Range = (spec.multiple, largest, largest)
+    sides: Range = (largest if spec.fit == "square" else spec.multiple, largest, largest)
     return {EVERY: {0: (1, 1, at_a_time(largest)), 2: sides, 3: sides}}
 
 

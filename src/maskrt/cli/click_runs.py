@@ -12,8 +12,8 @@ from maskrt.runtime.bundle.bundle import MANIFEST, Bundle
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.click_metrics import Limit
 from maskrt.runtime.evaluation.click_objects import ClickPicture, Planned, Survey, read_pictures, survey
-from maskrt.runtime.evaluation.click_sequence import Failed, SequenceSettings
-from maskrt.runtime.evaluation.clicks import CONFIGURATIONS, run_sequence
+from maskrt.runtime.evaluation.click_sequence import Failed, ProtocolName, SequenceSettings
+from maskrt.runtime.evaluation.clicks import CONFIGURATIONS, learnt_from, run_sequence
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.interactive.session import open_interactive
 from maskrt.runtime.io.sources import open_source
@@ -64,7 +64,7 @@ class ClickRun:
     """The bundle to measure, and the settings of the measurement.
 
     overrides: settings besides the configurations' own; failed: what the user does with an object that is not good
-    enough after the last click.
+    enough after the last click; protocol: see maskrt.runtime.evaluation.clicks.
     """
 
     bundle: Bundle
@@ -72,6 +72,7 @@ class ClickRun:
     provider: str
     threads: int | None
     failed: Failed
+    protocol: ProtocolName
 
 
 def run_all(
@@ -100,13 +101,13 @@ def _run_configuration(
     run: ClickRun, pictures: Pictures, name: str, limits: Sequence[Limit], out: Path, progress: FrameProgress
 ) -> Iterator[SequenceFigures]:
     """Run one configuration at every limit, each from the same fresh decoder."""
-    options = {**run.overrides, **CONFIGURATIONS[name]}
+    options = {**run.overrides, **learnt_from(name, run.protocol)}
     identity = sha256_of(run.bundle.path / MANIFEST), options, run.provider
     surveyed = pictures.min_area, pictures.survey.sha256()
     with open_interactive(run.bundle, run.provider, run.threads, options, cache_dir=out / "embeddings") as session:
         start = session.state()
         for limit in limits:
-            settings = SequenceSettings(*identity, limit.name, run.failed, *surveyed)
+            settings = SequenceSettings(*identity, limit.name, run.failed, *surveyed, run.protocol)
             file = out / f"{name}-{limit.name}.safetensors"
             planned = pictures.survey.planned
             sequence = run_sequence(session, start, planned, pictures.read, limit, settings, file, progress.advance)

@@ -10,7 +10,7 @@ from maskrt.benchmarks.harness.report_json import Environment
 from maskrt.cli.say import cells, say, say_table
 from maskrt.runtime.evaluation.click_metrics import Limit, click_figures
 from maskrt.runtime.evaluation.click_objects import Survey
-from maskrt.runtime.evaluation.click_sequence import ClickSequence, Failed, ObjectRecord
+from maskrt.runtime.evaluation.click_sequence import ClickSequence, Failed, ObjectRecord, ProtocolName
 from maskrt.runtime.evaluation.clicks import CONFIGURATIONS
 
 MARKS = {"off": "", False: "", True: "x"}  # marks of settings in a table; any other is shown as it is
@@ -39,7 +39,8 @@ class SequenceFigures(msgspec.Struct, frozen=True):
         """Make the figures of all objects of a sequence."""
         records = sequence.records
         clicks = [record.clicks for record in records]
-        figures = click_figures(clicks, [record.iou for record in records], limit)
+        last_click_fails = sequence.settings.protocol == "wseseg"
+        figures = click_figures(clicks, [record.iou for record in records], limit, last_click_fails)
         return cls(
             configuration,
             limit.name,
@@ -58,7 +59,8 @@ class ClickReport(msgspec.Struct, frozen=True):
     """The report that --json writes.
 
     left_out: objects that are too small; failed: image -> why it was left out; bundle_sha256: of bundle.json; options:
-    settings that replace the bundle's; failed_objects: what the user does with them.
+    settings that replace the bundle's; failed_objects: what the user does with them; protocol: see
+    maskrt.runtime.evaluation.clicks.
     """
 
     images: int
@@ -68,6 +70,7 @@ class ClickReport(msgspec.Struct, frozen=True):
     bundle_sha256: str
     options: dict[str, Any]
     failed_objects: Failed
+    protocol: ProtocolName
     environment: Environment
     sequences: tuple[SequenceFigures, ...]
 
@@ -76,10 +79,10 @@ class ClickReport(msgspec.Struct, frozen=True):
         return msgspec.json.encode(self) + b"\n"
 
 
-def print_click_table(survey: Survey, sequences: Sequence[SequenceFigures]) -> None:
+def print_click_table(survey: Survey, sequences: Sequence[SequenceFigures], protocol: ProtocolName) -> None:
     """Print a row per configuration with NoC and FR per limit, and a legend, on stdout."""
     header, rows = _cells(sequences)
-    table = Table(title=_title(survey), title_justify="left")
+    table = Table(title=_title(survey, protocol), title_justify="left")
     for at, name in enumerate(header):
         table.add_column(name, justify="left" if at < 3 else "right")
     for row in rows:
@@ -92,15 +95,18 @@ def print_click_table(survey: Survey, sequences: Sequence[SequenceFigures]) -> N
             say(f"{what}: {sequence.skipped_steps} steps were left out because their gradients were not finite")
 
 
-def click_markdown(survey: Survey, sequences: Sequence[SequenceFigures]) -> str:
+def click_markdown(survey: Survey, sequences: Sequence[SequenceFigures], protocol: ProtocolName) -> str:
     """Return the same table as Markdown."""
     header, rows = _cells(sequences)
     lines = [header, ["---"] * 3 + ["---:"] * (len(header) - 3), *rows]
-    return "\n".join([f"{_title(survey)}. {LEGEND}.", "", *("| " + " | ".join(row) + " |" for row in lines), ""])
+    return "\n".join(
+        [f"{_title(survey, protocol)}. {LEGEND}.", "", *("| " + " | ".join(row) + " |" for row in lines), ""]
+    )
 
 
-def _title(survey: Survey) -> str:
-    return f"{survey.objects} objects in {len(survey.planned)} images"
+def _title(survey: Survey, protocol: ProtocolName) -> str:
+    title = f"{survey.objects} objects in {len(survey.planned)} images"
+    return title if protocol == "paper" else f"{title}, {protocol}"
 
 
 def _cells(sequences: Sequence[SequenceFigures]) -> tuple[list[str], list[list[str]]]:

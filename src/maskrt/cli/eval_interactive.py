@@ -33,10 +33,16 @@ def command(
     limits: Annotated[
         str, typer.Option(metavar="LIST", help="Limits CLICKS@PERCENT: most clicks, and IoU to reach.")
     ] = "20@85,30@90",
+    protocol: Annotated[
+        Literal["paper", "wseseg"],
+        typer.Option(help="Measure as the paper says, or as its authors' later public code does, explained below."),
+    ] = "paper",
     failed: Annotated[
-        Literal["accept", "give-up"],
-        typer.Option(help="What the user does with an object whose mask is not good enough after the last click."),
-    ] = "accept",
+        Literal["accept", "give-up"] | None,
+        typer.Option(
+            help="What the user does with an object whose mask is not good enough after the last click.  [accept]"
+        ),
+    ] = None,
     min_area: Annotated[int, typer.Option(min=1, help="Leave out objects with fewer pixels.")] = 100,
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures and all objects as JSON.")
@@ -62,7 +68,11 @@ def command(
 
     An object fails if its mask is below the limit's IoU after the last click. With --failed accept, the user accepts
     it all the same, and the decoder learns from its mask, errors included. With --failed give-up, it learns from the
-    clicks only. Settings (--set): erosions, learning_rate and mask_learning_rate.
+    clicks only. The paper does not say what follows a failure; --min-area is ours, too.
+
+    With --protocol wseseg, an object that takes all clicks has failed even if the last one sufficed, it teaches nothing
+    in the end, and R is not undone (the code means to, and puts nothing back). The code differs in more, which
+    docs/interactive.md lists. Settings (--set): erosions, learning_rate and mask_learning_rate.
 
     The figures are printed, and kept in OUT as one file for each configuration and limit. The same command again goes
     on where it stopped. OUT/embeddings holds the encoder's output for each image, some MB each; remove it at the end.
@@ -81,24 +91,29 @@ def command(
     from maskrt.cli.options import on_device, parse_limits, parse_names, parse_settings
     from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
     from maskrt.runtime.cpus import usable_cpus
+    from maskrt.runtime.errors import InputError
+    from maskrt.runtime.evaluation.click_sequence import Failed
     from maskrt.runtime.evaluation.clicks import CONFIGURATIONS
     from maskrt.runtime.files import sha256_of, write_bytes
     from maskrt.runtime.kinds.commands import require_command
     from maskrt.runtime.pipelines.run import SOME_FRAMES_FAILED
 
+    if protocol == "wseseg" and failed is not None:
+        raise InputError("--protocol wseseg says what follows a failed object: leave --failed out")
+    at_the_end: Failed = "skip" if protocol == "wseseg" else failed or "accept"
     names = parse_names(configs or ("all" if table else "none,R+E+x"), "--configs", CONFIGURATIONS)
     chosen_limits, overrides = parse_limits(limits), parse_settings(settings or [])
     opened = open_bundle(bundle)
     require_command(opened, "eval-interactive")
     pictures = open_survey(images, truth, min_area, int(max_megapixels * 1e6))
-    run = ClickRun(opened, overrides, on_device(provider, device), threads, failed)
+    run = ClickRun(opened, overrides, on_device(provider, device), threads, at_the_end, protocol)
     sequences = run_all(run, pictures, names, chosen_limits, out)
-    print_click_table(pictures.survey, sequences)
+    print_click_table(pictures.survey, sequences, protocol)
     if table:
-        write_bytes(out / "table.md", click_markdown(pictures.survey, sequences).encode())
+        write_bytes(out / "table.md", click_markdown(pictures.survey, sequences, protocol).encode())
     if json is not None:
         survey, manifest = pictures.survey, sha256_of(bundle / MANIFEST)
         counts = len(survey.planned), survey.objects, survey.left_out, survey.failed
         measured = environment(threads or usable_cpus()), tuple(sequences)
-        write_bytes(json, ClickReport(*counts, manifest, overrides, failed, *measured).to_json())
+        write_bytes(json, ClickReport(*counts, manifest, overrides, at_the_end, protocol, *measured).to_json())
     raise typer.Exit(SOME_FRAMES_FAILED if pictures.survey.failed else 0)

@@ -88,7 +88,7 @@ def soss(
         roi_expected=roi_expected,
         note=note,
         overwrite=overwrite,
-        report=print,
+        report=say,
     )
 
 
@@ -135,6 +135,12 @@ def two_stage(
         str, typer.Option(metavar="KIND:FILE", help="Second network, likewise; sees patches at full size.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the bundle.")],
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND:FILE", help="One network for the whole picture, likewise, for maskrt eval to compare with."
+        ),
+    ] = None,
     patches: Annotated[
         int,
         typer.Option(min=1, help="Patches along the longest side, and how many stage 2 looks at, as in the paper."),
@@ -142,6 +148,12 @@ def two_stage(
     size: Annotated[
         int, typer.Option(min=32, help="Longest side in pixels of the picture that is cut into patches.")
     ] = 768,
+    fit: Annotated[
+        Literal["square", "keep"],
+        typer.Option(
+            help="Resize every region to SIZE x SIZE, as in the paper, or keep its proportions; as in training."
+        ),
+    ] = "square",
     mean: Annotated[
         str | None,
         typer.Option(
@@ -190,7 +202,9 @@ def two_stage(
         low,
         high,
         out,
+        baseline=baseline,
         size=size,
+        fit=fit,
         mean=None if mean is None else parse_numbers(mean, "--mean"),
         std=None if std is None else parse_numbers(std, "--std"),
         classes=None if classes is None else parse_list(classes),
@@ -198,7 +212,7 @@ def two_stage(
         roi_expected=roi_expected,
         note=note,
         overwrite=overwrite,
-        report=print,
+        report=say,
     )
 
 
@@ -292,7 +306,7 @@ def precisions(
         tolerance=tolerance,
         threads=threads,
         overwrite=overwrite,
-        report=print,
+        report=say,
     )
 
 

@@ -83,9 +83,11 @@ def bundles(pairs: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPath
     """The bundle of each pair, compared with PyTorch at its export."""
     folder, lines = tmp_path_factory.mktemp("bundles"), []
     for name, (low, high) in pairs.items():
-        export_two_stage(low, high, folder / name, size=SIZE, patch_selection=PATCHES, report=lines.append)
-    assert sum(line.startswith("two stages: differ from PyTorch by at most") for line in lines) == len(pairs)
-    return {name: folder / name for name in pairs}
+        options: dict[str, Any] = {"size": SIZE, "patch_selection": PATCHES, "report": lines.append}
+        export_two_stage(low, high, folder / name, fit="keep", **options)
+        export_two_stage(low, high, folder / f"{name} square", **options)
+    assert sum(line.startswith("two stages: differ from PyTorch by at most") for line in lines) == 2 * len(pairs)
+    return {f"{name}{fit}": folder / f"{name}{fit}" for name in pairs for fit in ("", " square")}
 
 
 @pytest.mark.parametrize(
@@ -97,16 +99,19 @@ def bundles(pairs: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPath
         ("colour", {"rank": "logit", "patch_count": 5}),
         ("colour", {"uncertainty": 0.3}),
         ("four", {"uncertainty": 0.1}),
+        ("colour square", {}),
+        ("four square", {"patches": 2, "patch_fraction": 0.5}),
+        ("grey square", {"uncertainty": 0.3}),
     ],
 )
 def test_the_pipeline_is_the_plain_order_of_computation(
     kind: str, settings: dict[str, Any], pairs: dict[str, tuple[str, str]], bundles: dict[str, Path]
 ) -> None:
-    networks = [read_unet(Path(spec.removeprefix("unet:"))) for spec in pairs[kind]]
+    networks = [read_unet(Path(spec.removeprefix("unet:"))) for spec in pairs[kind.removesuffix(" square")]]
     manifest = open_bundle(bundles[kind]).expect(TwoStageManifest)
     selection = with_overrides(manifest.patch_selection, settings)
     rng = np.random.default_rng()
-    for height, width in ((256, 256), (90, 301), (512, 33)):
+    for height, width in ((256, 256), (90, 301), (512, 33), (1, 700), (1, 1)):
         rgb = rng.integers(0, 256, (height, width, 3), np.uint8)
         expected = look_plainly(*networks, manifest.two_stage, selection, rgb)
         with open_pipeline(bundles[kind], settings=settings) as pipeline:
@@ -142,7 +147,7 @@ def test_defaults_are_those_of_the_public_code(bundles: dict[str, Path]) -> None
 def test_onnx_files_are_taken_as_they_are(bundles: dict[str, Path], tmp_path: Path) -> None:
     files = [f"onnx:{bundles['colour'] / role}.onnx" for role in ("low", "high")]
     raw: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3}
-    export_two_stage(*files, tmp_path / "files", size=SIZE, patch_selection=PATCHES, **raw)
+    export_two_stage(*files, tmp_path / "files", size=SIZE, fit="keep", patch_selection=PATCHES, **raw)
     rgb = np.random.default_rng().integers(0, 256, (200, 150, 3), np.uint8)
     answers = []
     for bundle in (bundles["colour"], tmp_path / "files"):
@@ -221,6 +226,15 @@ def test_an_open_batch_that_mixes_pictures_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
+def test_a_baseline_is_exported_beside_the_stages(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"size": SIZE, "patch_selection": PATCHES}
+    bundle = export_two_stage(*pairs["colour"], tmp_path / "b", baseline=pairs["colour"][1], **options)
+    assert list(bundle.manifest.models) == ["low", "high", "baseline"]
+    assert bundle.model("baseline").sha256 == bundle.model("high").sha256
+    with pytest.raises(InputError, match=r"low takes 3 channels .*, baseline 1 and 1: give"):
+        export_two_stage(*pairs["colour"], tmp_path / "c", baseline=pairs["grey"][1], **options)
+
+
 def test_networks_of_different_tasks_are_refused(pairs: dict[str, tuple[str, str]], tmp_path: Path) -> None:
     for other in ("grey", "four"):
         with pytest.raises(InputError, match="give two networks of one task"):
@@ -290,6 +304,7 @@ def test_on_the_command_line(pairs: dict[str, tuple[str, str]], tmp_path: Path) 
     manifest = open_bundle(tmp_path / "b").expect(TwoStageManifest)
     assert (manifest.patch_selection.patches, manifest.patch_selection.patch_fraction) == (4, 0.5)
     assert manifest.two_stage.classes == ("skin", "lesion")
+    assert manifest.two_stage.fit == "square"
     Image.fromarray(np.full((40, 60), 77, np.uint8)).save(tmp_path / "grey.png")
     run = ["run", str(tmp_path / "b"), str(tmp_path / "grey.png"), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, run)

@@ -9,6 +9,13 @@ from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.click_metrics import ClickFigures, Limit, click_figures, mask_iou
 
 
+def test_the_last_click_may_be_too_late() -> None:
+    """The later public code counts an object that takes all clicks as failed, whatever its mask."""
+    clicks, ious = [20, 19, 20], [0.9, 0.9, 0.8]
+    assert click_figures(clicks, ious, Limit(20, 85)) == ClickFigures(3, 1, 59 / 3, 100 / 3)
+    assert click_figures(clicks, ious, Limit(20, 85), last_click_fails=True) == ClickFigures(3, 2, 59 / 3, 200 / 3)
+
+
 def test_figures_written_out() -> None:
     """Reached at the last click; short of it; too late; at once."""
     clicks, ious = [20, 20, 21, 1], [0.85, 0.8499, 0.99, 0.9]

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from fake_interactive import FakeSession
 from PIL import Image
+from safetensors.numpy import save
 
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.evaluation.click_metrics import Limit
 from maskrt.runtime.evaluation.click_objects import ClickPicture, Planned, Survey, read_pictures, survey
 from maskrt.runtime.evaluation.click_sequence import ClickSequence, SequenceSettings, read_sequence, write_sequence
-from maskrt.runtime.evaluation.clicks import CONFIGURATIONS, run_sequence
+from maskrt.runtime.evaluation.clicks import CONFIGURATIONS, learnt_from, run_sequence
 from maskrt.runtime.io.sources import open_source
 
 LIMIT = Limit(6, 85)
@@ -135,13 +136,42 @@ def test_clicks_until_the_limit_and_accepts_all(folder: Path) -> None:
 
 def test_failures_are_given_up_if_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given_up, give_up = [], FakeSession.give_up
-    monkeypatch.setattr(FakeSession, "give_up", lambda self: given_up.append(len(self.clicks)) or give_up(self))  # type: ignore[func-returns-value]
+
+    def counted(session: FakeSession, learn: bool = True) -> None:
+        given_up.append(len(session.clicks))
+        give_up(session, learn)
+
+    monkeypatch.setattr(FakeSession, "give_up", counted)
     settings = msgspec.structs.replace(SETTINGS, failed="give-up")
     sequence = run(FakeSession(**LEARNING), folder, settings=settings)
     failed = [record for record in sequence.records if record.iou < 0.85]
     assert given_up == [record.clicks for record in failed] != []
     assert len(failed) < len(sequence.records)
     assert without_seconds(sequence) != without_seconds(run(FakeSession(**LEARNING), folder, "accepted"))
+
+
+def test_the_later_code_learns_nothing_from_an_object_that_took_all_clicks(folder: Path) -> None:
+    settings = msgspec.structs.replace(SETTINGS, failed="skip", protocol="wseseg")
+    session = FakeSession(**LEARNING)
+    sequence = run(session, folder, settings=settings)
+    in_time = [record for record in sequence.records if record.clicks < LIMIT.clicks]
+    assert 0 < len(in_time) < len(sequence.records)
+    assert session.steps == len(in_time)  # one at the end of each; the fake's clicks teach nothing
+
+
+def test_the_later_code_never_undoes_what_clicks_taught() -> None:
+    for name, options in CONFIGURATIONS.items():
+        assert learnt_from(name, "paper") == options
+        kept = options["click_adaptation"].replace("R", "C")
+        assert learnt_from(name, "wseseg") == options | {"click_adaptation": kept}
+
+
+def test_a_file_from_before_the_protocols_is_the_papers(tmp_path: Path) -> None:
+    file = tmp_path / "s.safetensors"
+    content = msgspec.to_builtins(ClickSequence(SETTINGS))
+    del content["settings"]["protocol"]
+    file.write_bytes(save({"a": np.arange(3)}, {"maskrt": msgspec.json.encode(content).decode()}))
+    assert read_sequence(file, SETTINGS)[0].settings.protocol == "paper"
 
 
 def test_an_object_written_out(tmp_path: Path) -> None:
@@ -204,6 +234,7 @@ def test_pictures_that_change_meanwhile_are_refused(folder: Path) -> None:
         ("failed", "give-up"),
         ("min_area", 21),
         ("pictures_sha256", "q" * 64),
+        ("protocol", "wseseg"),
     ],
 )
 def test_a_file_of_another_run_is_refused(tmp_path: Path, field: str, value: object) -> None:

@@ -42,7 +42,9 @@ def test_scores_pool_pixels_over_images(compared):
     scores.add(views)
     assert scores.images == 2
     assert scores.metrics()["soss"] == binary_metrics(views.truth, views.masks["soss"])
-    assert [name for name, _ in scores.rows()] == ["accuracy", "f1", "precision", "recall", "iou", "auc", "dice"]
+    names = ["accuracy", "f1", "precision", "recall", "iou", "auc"]
+    expected = [f"{name}, {way}" for way in ("pooled", "per image") for name in names]
+    assert [name for name, _ in scores.rows()] == [*expected, "dice, per image"]
 
 
 def test_truth_of_another_size_is_refused(tiny_bundle):

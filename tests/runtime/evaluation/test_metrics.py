@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.evaluation.metrics import Confusion, binary_metrics
+from maskrt.runtime.evaluation.metrics import Confusion, binary_metrics, image_dice
 
 
 def roc_area(truth: np.ndarray, score: np.ndarray) -> float:
@@ -45,9 +45,7 @@ def test_pooled_counts_equal_one_large_image(rng: np.random.Generator) -> None:
 def test_perfect_and_inverted() -> None:
     truth = np.array([[True, False]])
     assert set(msgspec.structs.asdict(binary_metrics(truth, truth)).values()) == {1.0}
-    inverted = msgspec.structs.asdict(binary_metrics(truth, ~truth))
-    assert inverted.pop("dice") == 1 / 3  # its 1 above and below keeps it from 0
-    assert set(inverted.values()) == {0.0}
+    assert set(msgspec.structs.asdict(binary_metrics(truth, ~truth)).values()) == {0.0}
 
 
 def test_dice_is_a_mean_over_images() -> None:
@@ -57,8 +55,39 @@ def test_dice_is_a_mean_over_images() -> None:
     confusion = Confusion()
     for pair in zip(truth, predicted, strict=True):
         confusion.add(*pair)
-    assert confusion.metrics().dice == ((2 * 2 + 1) / (4 + 3 + 1) + 1) / 2
+    assert confusion.metrics().dice == (2 * 2 / (4 + 3) + 1) / 2
     assert confusion.metrics().f1 == 4 / 7
+
+
+def test_per_image_is_a_mean_of_images_in_which_a_score_is_defined() -> None:
+    """IoU 1 of 1 pixel, 1/3 of 3, and an image with nothing: pooled 2 of 4, per image 2/3 over two of the three."""
+    confusion = Confusion()
+    for truth, predicted in (([1, 0, 0, 0], [1, 0, 0, 0]), ([1, 1, 0, 0], [0, 1, 1, 0]), ([0] * 4, [0] * 4)):
+        confusion.add(np.array([truth], bool), np.array([predicted], bool))
+    pooled, per_image = confusion.metrics(), confusion.per_image()
+    assert pooled.iou == 2 / 4
+    assert per_image.iou == (1 + 1 / 3) / 2
+    assert (pooled.precision, per_image.precision) == (2 / 3, (1 + 1 / 2) / 2)
+    assert per_image.accuracy == (1 + 1 / 2 + 1) / 3
+    assert pooled.dice == per_image.dice == (1 + 1 / 2 + 1) / 3  # both empty counts 1
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "expected"),
+    [
+        ([1, 0, 0, 0], [0, 0, 0, 0], 0.0),  # the one pixel is missed
+        ([0, 0, 0, 0], [0, 1, 0, 0], 0.0),  # nothing to find, and something found
+        ([0, 0, 0, 0], [0, 0, 0, 0], 1.0),  # nothing to find, and nothing found
+        ([1, 0, 0, 0], [1, 0, 0, 0], 1.0),
+        ([1, 1, 0, 0], [0, 1, 1, 0], 0.5),
+        ([1, 1, 1, 0], [1, 0, 0, 0], 0.5),
+        ([1, 1, 1, 1], [1, 0, 0, 0], 0.4),
+    ],
+)
+def test_dice_of_a_few_pixels_is_not_smoothed(truth: list[int], predicted: list[int], expected: float) -> None:
+    masks = np.array([truth], bool), np.array([predicted], bool)
+    assert image_dice(*masks) == expected
+    assert binary_metrics(*masks).dice == expected
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,21 @@ def test_an_object_given_up_teaches_its_clicks_alone(tiny: Path, rgb: np.ndarray
     assert (given_up != taught("E", InteractiveSession.accept)).any()
 
 
+@pytest.mark.parametrize(("kept", "moves"), [("R", False), ("C", True), ("off", False)])
+def test_an_object_given_up_without_learning(tiny: Path, rgb: np.ndarray, kept: str, moves: bool) -> None:
+    """No last step; what single clicks taught stays where it is kept anyway."""
+    with opened(tiny, click_adaptation=kept, click_mask=True, learning_rate=1e-3) as session:
+        before = weights_of(session)
+        session.set_image(rgb)
+        session.click(10, 10)
+        after_click = weights_of(session)
+        session.give_up(learn=False)
+        assert (session.clicks, session.mask) == ((), None)
+        np.testing.assert_array_equal(weights_of(session), after_click if moves else before)
+        assert (after_click != before).any() == (kept != "off")
+        assert session.steps == (0 if kept == "off" else 1)
+
+
 def test_nothing_to_give_up(tiny: Path, rgb: np.ndarray) -> None:
     with opened(tiny) as session, pytest.raises(InputError, match="nothing to give up: click on the object first"):
         session.give_up()

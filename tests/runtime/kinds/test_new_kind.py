@@ -172,7 +172,7 @@ def test_it_is_scored(maskrt: Maskrt, bundle: Path, ward: Path) -> None:
     scores = ward / "scores.json"
     code, _, err = maskrt("eval", bundle, ward / "images", "--truth", ward / "truth", "--json", scores)
     assert code == 0, err
-    assert json.loads(scores.read_bytes())["threshold"]["iou"] == 1
+    assert json.loads(scores.read_bytes())["pooled"]["threshold"]["iou"] == 1
 
 
 def test_it_is_inspected_and_examined(maskrt: Maskrt, bundle: Path) -> None:

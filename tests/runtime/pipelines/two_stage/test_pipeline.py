@@ -272,7 +272,7 @@ def test_stages_are_compared(two_stage: Path, rgb: np.ndarray) -> None:
     scores = Scores(STAGES)
     scores.add(compared)
     assert scores.metrics()["two_stage"].dice > scores.metrics()["stage_1"].dice > 0
-    assert [len(values) for _, values in scores.rows()] == [2] * 7
+    assert [len(values) for _, values in scores.rows()] == [2] * 13
     sheet = stages_comparison(compared, panel_width=width)
     assert sheet.shape == (height + 26 + 6, 5 * (width + 6) + 6, 3)
     left, top, _, _ = compared.stages.windows_xywh[0]

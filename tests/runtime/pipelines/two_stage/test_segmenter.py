@@ -27,6 +27,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "grey": {"channels": 1, "logits": 1},
     "shrunk by 5": {"shrink": 5, "size": 160, "patch_selection": PatchSelectionSpec(patches=5)},
     "multiples of 8": {"multiple": 8, "size": 120, "patch_selection": PatchSelectionSpec(patches=3)},
+    "square": {"fit": "square"},
+    "square by 5": {"fit": "square", "shrink": 5, "size": 160, "patch_selection": PatchSelectionSpec(patches=5)},
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "paper": {},
