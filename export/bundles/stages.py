@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from maskrt.export.architectures.checkpoints import load_state_dict, load_strict
-from maskrt.export.architectures.kinds import KNOWN
-from maskrt.export.architectures.unet import MULTIPLE, UNet, unet_for
+from maskrt.export.architectures.kinds import KNOWN, UNET
+from maskrt.export.architectures.networks import load_network
+from maskrt.export.architectures.unet import MULTIPLE, UNet
 from maskrt.export.bundles.segmenters import check_batch, copy_checked
 from maskrt.export.graph_tools.graph import MAX_IMAGES, export_graph
 from maskrt.runtime.bundle.manifest import Parity
@@ -42,8 +42,15 @@ Reader = Callable[[Path, Path, int], Stage]
 
 def read_unet_stage(checkpoint: Path, path: Path, side: int) -> Stage:
     """Read a U-Net of any width; raise the errors of read_unet."""
-    network = read_unet(checkpoint)
-    return Stage(network.channels, network.classes, MULTIPLE, partial(write_unet, network, path, side), network)
+    lines: list[str] = []
+    network = read_unet(checkpoint, lines.append)
+
+    def write(report: Report) -> Parity:
+        for line in lines:
+            report(line)
+        return write_unet(network, path, side, report)
+
+    return Stage(network.channels, network.classes, MULTIPLE, write, network)
 
 
 def write_unet(network: UNet, path: Path, side: int, report: Report) -> Parity:
@@ -70,16 +77,14 @@ def write_unet(network: UNet, path: Path, side: int, report: Report) -> Parity:
     )
 
 
-def read_unet(checkpoint: Path) -> UNet:
+def read_unet(checkpoint: Path, report: Report = lambda _: None) -> UNet:
     """Read the network of a checkpoint with the public code's keys, in evaluation mode.
 
     Raises:
         CheckpointError: the checkpoint is damaged, holds code, or is no U-Net of the two-stage document.
     """
-    state = load_state_dict(checkpoint)
-    network = unet_for(state)
-    load_strict(network, state, f"unet: {checkpoint}", KNOWN)
-    network.eval()
+    network = load_network(checkpoint, "unet", UNET, KNOWN, report)
+    assert isinstance(network, UNet)
     return network
 
 
