@@ -247,7 +247,7 @@ def _adapted(model: ModelProto, takes: _Input, answer: Answer, bgr: bool, double
         least, one = (behind.constant(np.array(number, np.float32)) for number in (LEAST, 1))
         parts = [behind.add("Sub", one, maps), maps] if doubled else [maps]
         parts = [behind.add("Log", behind.add("Max", part, least)) for part in parts]
-    else:
+    elif doubled:
         parts = [behind.add("Sub", maps, maps), maps]
     if doubled:
         behind.add("Concat", *parts, axis=1)

@@ -84,8 +84,8 @@ def answer_of(
     layout = _layout(checkpoint, model, name, raw, input_hw, last)
     if layout.stride > 1 and not options.upsample:
         raise InputError(
-            f"{checkpoint} returns {raw.dtype} {list(raw.shape)}, expected {_expected(input_hw)}: resize them in the model as "
-            f"in training, or give --upsample, which resizes maps of 1/{layout.stride} bilinearly"
+            f"{checkpoint} returns {raw.dtype} {list(raw.shape)}, expected {_expected(input_hw)}: resize them in the "
+            f"model as in training, or give --upsample, which resizes maps of 1/{layout.stride} bilinearly"
         )
     probable = _is_probable(checkpoint, model, name, raw, layout, options.activation)
     return Answer(name, layout.channels_last, layout.stride, layout.maps, probable, raw)
@@ -138,7 +138,8 @@ def _layout(
         )
     what = "labels or integers, " if not np.issubdtype(raw.dtype, np.floating) else ""
     raise InputError(
-        f"{checkpoint} returns {what}{raw.dtype} {list(raw.shape)}, expected {_expected(input_hw)}: export the model without what comes after them, or name them "
+        f"{checkpoint} returns {what}{raw.dtype} {list(raw.shape)}, expected {_expected(input_hw)}: export the model "
+        "without what comes after them, or name them "
         "with --output"
     )
 

@@ -84,11 +84,9 @@ class Chain:
         self.value = ""
         self.nodes: list[NodeProto] = []
         self._graph = model.graph
-        if other is not None:
-            self._taken = other._taken
-            return
-        self._taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
-        self._taken |= {entry.name for entry in (*model.graph.input, *model.graph.initializer)}
+        self._taken: set[str] = set() if other is None else other._taken
+        self._taken.update(name for node in model.graph.node for name in (*node.input, *node.output))
+        self._taken.update(entry.name for entry in (*model.graph.input, *model.graph.initializer))
 
     def new(self, wish: str = "maskrt") -> str:
         """Return a name that is not in the graph, and take it."""
