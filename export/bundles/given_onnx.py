@@ -38,6 +38,8 @@ TYPES: dict[str, tuple[type, int]] = {
     "tensor(float16)": (np.float16, TensorProto.FLOAT16),
     "tensor(double)": (np.float64, TensorProto.DOUBLE),
 }
+# ONNX Runtime on a CPU keeps more than float16 between some nodes, and other ones where nodes are added: 6e-4 apart.
+HALF_TOLERANCE = 5e-3
 LEAST = 1e-7  # below it a probability counts as this, or its logarithm would not be finite; float16 holds it too
 
 
@@ -270,7 +272,7 @@ def _compare(checkpoint: Path, found: NDArray[Any], answer: Answer, expected: tu
     theirs, logits = answer.probabilities(), torch.from_numpy(found)
     ours = logits.softmax(1) if expected[1] > 1 else torch.cat([(-logits).sigmoid(), logits.sigmoid()], 1)
     difference = float((ours - theirs).abs().max())
-    if not difference <= TOLERANCE:
+    if not difference <= (HALF_TOLERANCE if answer.value.dtype == np.float16 else TOLERANCE):
         raise ExportError(
             f"{checkpoint}: as maskrt takes it, its probabilities differ by {difference:.1e}: report this"
         )
