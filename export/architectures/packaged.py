@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from maskrt.export.architectures.networks import Architecture
 from maskrt.runtime.errors import CheckpointError, InputError
 
 PACKAGE = "smp"  # its customary name, and the kind's
-HEAD = "segmentation_head.0.weight"
+MULTIPLE = 32  # no encoder halves a picture more than five times
 
 
 def packaged(model: str) -> Architecture:
@@ -30,20 +31,28 @@ def packaged(model: str) -> Architecture:
         raise InputError(f"{PACKAGE}:{model}: no architecture {name!r}; known: {', '.join(known.values())}")
     make = getattr(package, known[name.lower()])
 
-    def build(state: Mapping[str, Tensor]) -> nn.Module:
-        classes = state[HEAD].shape[0] if HEAD in state else 1
+    def make_with(classes: int) -> nn.Module:
         try:
-            network: nn.Module = make(encoder, encoder_weights=None, in_channels=3, classes=classes, activation=None)
+            with torch.device(
+                "cpu"
+            ):  # Segformer's encoder reads a number off a tensor: it cannot be made without memory
+                network: nn.Module = make(encoder, encoder_weights=None, classes=classes, activation=None)
         except Exception as error:  # the package raises KeyError, ValueError and RuntimeError, timm others
             raise CheckpointError(f"{PACKAGE}:{model} cannot be built: {_line(error)}") from error
         return network
 
     try:
-        stride = int(getattr(build({}).encoder, "output_stride", 32))
+        sample = make_with(1)
     except CheckpointError as error:
-        raise InputError(f"{error}; give an encoder that the installed segmentation_models_pytorch knows") from error
-    # Deep encoders are cut where a decoder asks for less, but sides that suit 32 suit every one of them.
-    return Architecture(build, anchor=HEAD, multiple=max(32, stride))
+        raise InputError(f"{error}: give an encoder that the installed segmentation_models_pytorch knows") from error
+    head = [key for key in sample.state_dict() if key.startswith("segmentation_head.") and key.endswith(".weight")][-1]
+
+    def build(state: Mapping[str, Tensor]) -> nn.Module:
+        if head not in state:
+            raise CheckpointError(f"not {PACKAGE}:{model}: the checkpoint has no {head}")
+        return make_with(int(state[head].shape[0]))
+
+    return Architecture(build, anchor=head, multiple=MULTIPLE)
 
 
 def _package() -> ModuleType:

@@ -14,6 +14,7 @@ from maskrt.export.bundles.onnx_answer import NO_OPTIONS, OnnxOptions
 from maskrt.export.graph_tools.graph import MAX_IMAGES, OneByOne, export_graph
 from maskrt.export.graphs.two_logits import TwoLogits
 from maskrt.runtime.bundle.manifest import Parity
+from maskrt.runtime.engines.session import first_line
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.types import Report
 
@@ -67,8 +68,13 @@ def write_network(
     model = load_architecture(kind, checkpoint, report)
     random = torch.Generator().manual_seed(0)
     one, two, three = (torch.randn(count, 3, *input_hw, generator=random) for count in (1, 2, 3))
-    with torch.no_grad():
-        classes = model(one).shape[1]
+    try:
+        with torch.no_grad():
+            _, classes, *found_hw = model(one).shape
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        raise InputError(f"{kind} does not run on {input_hw[0]}x{input_hw[1]}: {first_line(error)}") from error
+    if tuple(found_hw) != input_hw:
+        raise InputError(f"{kind} returns maps of {found_hw} for a picture of {list(input_hw)}: maskrt needs its size")
     if classes == 1:
         model, classes = TwoLogits(model), 2
         report(f"{path.name}: one logit becomes two classes, the second by sigmoid")

@@ -13,6 +13,10 @@ class SegmenterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     std: tuple[float, float, float]
     classes: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2:  # softmax is 1 everywhere
+            raise ValueError(f"classes={list(self.classes)}: a segmenter has at least two, the background among them")
+
 
 class SamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The SAM architecture's sizes. image_size: longest side in pixels that the encoder takes."""
