@@ -67,7 +67,7 @@ def test_a_network_of_the_package(tmp_path: Path, name: str) -> None:
 def test_what_the_package_does_not_know(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no architecture 'Foo'; known: Unet"):
         packaged("Foo/tiny")
-    with pytest.raises(InputError, match="Wrong encoder name `resnet0`.*give an encoder that the installed"):
+    with pytest.raises(InputError, match=r"Wrong encoder name `resnet0`.*give an encoder that the installed"):
         packaged("Unet/resnet0")
     torch.save({"a": torch.ones(1)}, tmp_path / "c.pth")
     with pytest.raises(CheckpointError, match=r"no prefix holds segmentation_head\.0\.weight"):
