@@ -56,9 +56,9 @@ def load_network(
     source = f"{kind}: {file}"
     prefixes = _prefixes(tensors, architecture.anchor)
     if not prefixes:
+        keys = _listed("keys", (name for name in tensors if not name.endswith(COUNTER)))
         raise CheckpointError(
-            f"{file}: not a {kind}: no prefix holds {architecture.anchor}; it has {_listed('keys', tensors)}"
-            f"{fitting_hint(tensors, known)}"
+            f"{file}: not a {kind}: no prefix holds {architecture.anchor}; it has {keys}{fitting_hint(tensors, known)}"
         )
     faults = {prefix: _fault(tensors, prefix, architecture, prefixes) for prefix in prefixes}
     whole = [prefix for prefix, fault in faults.items() if fault is None]

@@ -139,8 +139,6 @@ def spec_of(
         classes = (
             ("background", "foreground") if count == 2 else ("background", *(f"class_{i}" for i in range(1, count)))
         )
-    if (len(classes), low.logits) == (1, 1):  # the name of what the one logit is of
-        classes = ("background", *classes)
     if len(classes) != count:
         raise InputError(f"{len(classes)} class names given ({', '.join(classes)}); the networks have {count} classes")
     channels: Any = low.channels  # 1 or 3: the bundle is opened, and any other number refused, before it is kept

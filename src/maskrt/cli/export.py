@@ -167,7 +167,7 @@ def two_stage(
     upsample: Upsample = False,
     classes: Annotated[
         str | None,
-        typer.Option(metavar="A,B,...", help="Class names in the order of the logits; one alone is the second of two."),
+        typer.Option(metavar="A,B,...", help="Class names in the order of the logits."),
     ] = None,
     settings: Annotated[
         list[str] | None,
