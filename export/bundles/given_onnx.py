@@ -52,7 +52,7 @@ class Given(NamedTuple):
 
 
 class _Input(NamedTuple):
-    """What the graph takes; shape: in its own order; last: that is [B, H, W, channels]."""
+    """The graph's input. shape: in its own order; last: that is [B, H, W, channels]."""
 
     name: str
     kind: str

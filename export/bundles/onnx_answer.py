@@ -1,4 +1,4 @@
-"""What somebody else's ONNX segmenter returns, found out on a picture: which output, laid out how, and of what."""
+"""Find out on a picture what somebody else's ONNX segmenter returns: which output, laid out how, and of what."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ LEAST_SIDE = 8  # of a map that is smaller than the picture: below it, a number 
 
 
 class OnnxOptions(NamedTuple):
-    """What only the exporter knows of an ONNX file.
+    """The facts that only the exporter knows of an ONNX file.
 
     output: name of the value to take, of the graph's outputs or inside it. activation: what the model ends with: logits
     (nothing), sigmoid or softmax; none: nothing needs to be applied, the values are probabilities whatever made them;

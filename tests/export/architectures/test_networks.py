@@ -188,7 +188,8 @@ NETWORKS: dict[str, tuple[Callable[[], Any], Architecture]] = {
 @pytest.mark.parametrize("prefix", ["sam.", "model.module.", "_orig_mod.net."])
 def test_every_architecture_is_found(tmp_path: Path, name: str, prefix: str) -> None:
     build, architecture = NETWORKS[name]
-    state, lines = build().state_dict(), []
+    lines: list[str] = []
+    state = build().state_dict()
     torch.save(
         {"state_dict": {**under(prefix, state), "criterion.weight": torch.ones(2)}, "epoch": 3}, tmp_path / "c.pth"
     )
@@ -212,7 +213,8 @@ def test_the_right_sam_is_named(tmp_path: Path) -> None:
 
 def test_auxiliary_head_is_left_out(tmp_path: Path) -> None:
     model = torchvision_deeplabv3_for("resnet50", {"classifier.4.weight": torch.empty(3, 256, 1, 1)})
-    state, lines = model.state_dict() | {"aux_classifier.4.bias": torch.zeros(3)}, []
+    lines: list[str] = []
+    state = model.state_dict() | {"aux_classifier.4.bias": torch.zeros(3)}
     torch.save(state, tmp_path / "c.pth")
     loaded = load_architecture("torchvision_deeplabv3_resnet50", tmp_path / "c.pth", lines.append)
     assert not loaded.training

@@ -284,7 +284,7 @@ def test_refusals(fails: Callable[..., None], segmenter: str, sam_spec: str) -> 
     fails(InputError, "voting target 2 is not one of 2 classes", voting=VotingSpec(target=2))
     fails(InputError, "unknown SAM kind 'vit_x'", sam="vit_x:a.pth")
     fails(InputError, r"mean \(128\.0, .* is above 1.*--scale 255", mean=(128.0, 128.0, 128.0))
-    fails(InputError, "leave them out for deeplabv3plus", onnx=OnnxOptions(bgr=True))
+    fails(InputError, "leave them out for deeplabv3plus", segmenter=segmenter, onnx=OnnxOptions(bgr=True))
     fails(CheckpointError, "no such file", refiner="resnet50:/nowhere/a.pth")
     fails(CheckpointError, "does not fit", sam=sam_spec.replace("custom", "vit_b"))
 
