@@ -19,7 +19,7 @@ from maskrt.runtime.errors import CheckpointError, InputError
 from maskrt.runtime.files import open_plain
 
 StateDict = dict[str, Tensor]
-MAX_NAME = 2000  # letters of a tensor's full name: no network's comes near, what holds itself without end does
+MAX_NAME = 500  # letters of a tensor's full name: no network's comes near, what holds itself without end does
 MAX_HEADER_BYTES = 100_000_000  # of a safetensors file, by its own definition
 HEAD = 512  # bytes that tell the formats apart
 ZIP = b"PK\x03\x04"

@@ -172,9 +172,10 @@ def _require_numbers(source: str, wanted: StateDict, state: StateDict) -> None:
             continue
         value = state[key]
         if not value.is_floating_point() or value.is_meta or value.layout != torch.strided:
-            kind = str(value.dtype).removeprefix("torch.")
+            kind = value.dtype if value.layout == torch.strided else value.layout
+            found = "without values" if value.is_meta else str(kind).removeprefix("torch.")
             raise CheckpointError(
-                f"{source}: {key} is {'without values' if value.is_meta else kind}, expected floating-point numbers: "
+                f"{source}: {key} is {found}, expected dense floating-point numbers: "
                 "save the weights before they are quantised or moved"
             )
         bad = value.numel() - int(torch.isfinite(value.float()).sum())

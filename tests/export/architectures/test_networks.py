@@ -144,8 +144,10 @@ def test_weights_that_are_no_numbers(model: Any, load: Any) -> None:
         ):
             load(state)
     state = model.state_dict()
-    with pytest.raises(CheckpointError, match=f"{key} is int8, expected floating-point"):
+    with pytest.raises(CheckpointError, match=f"{key} is int8, expected dense floating-point"):
         load({**state, key: state[key].to(torch.int8)})
+    with pytest.raises(CheckpointError, match=f"{key} is sparse_coo, expected dense"):
+        load({**state, key: state[key].to_sparse()})
     with pytest.raises(CheckpointError, match=f"{key} holds NaN or infinity"):
         load({**state, key: state[key].double() * 1e300})
 
