@@ -21,6 +21,7 @@ from maskrt.export.graph_tools.adapt import (
     Chain,
     at_least_opset,
     declare,
+    declare_outputs,
     keep_output,
     sort_nodes,
     surround,
@@ -109,6 +110,7 @@ def take_given(
     changed = _on(checkpoint, lambda: sort_nodes(model))
     if changed:
         report(f"{path.name}: the nodes of {checkpoint.name} were not in order of use: sorted")
+    changed = declare_outputs(model) or changed
     check_given(checkpoint, model)
     if options.output is not None:
         wanted = options.output
@@ -192,6 +194,10 @@ def _channels_last(shape: tuple[int | None, ...], channels: Collection[int]) -> 
 def _input(checkpoint: Path, session: Session, input_hw: tuple[int, int], channels: Collection[int]) -> _Input:
     if len(session.inputs) != 1:
         raise InputError(f"{checkpoint} has inputs {list(session.inputs)}; a segmenter has one, the picture")
+    if strange := [name for name, (kind, _) in session.outputs.items() if not kind.startswith("tensor(")]:
+        raise InputError(
+            f"{checkpoint} returns {strange[0]}, which is no tensor: export it with maps of the picture alone"
+        )
     ((name, (kind, shape)),) = session.inputs.items()
     takes = _Input(name, kind, shape, _channels_last(shape, channels))
     wanted: list[tuple[int | None, ...]] = [(None, 1), (None, *channels), *((None, side) for side in input_hw)]

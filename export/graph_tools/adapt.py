@@ -24,6 +24,21 @@ def sort_nodes(model: ModelProto) -> bool:
     return sum(_sort(body) for body in (model.graph, *model.functions)) > 0  # every one, unlike any()
 
 
+def declare_outputs(model: ModelProto) -> bool:
+    """Give outputs the type and shape that follow from the graph where they have none; return whether any had none.
+
+    ONNX Runtime needs neither; the checker does.
+    """
+    bare = [value for value in model.graph.output if not value.type.tensor_type.HasField("shape")]
+    bare = [value for value in bare if value.type.WhichOneof("value") in (None, "tensor_type")]
+    if not bare:
+        return False
+    for value, inferred in zip(model.graph.output, onnx.shape_inference.infer_shapes(model).graph.output, strict=True):
+        if value in bare:
+            value.CopyFrom(inferred)
+    return True
+
+
 def producer(graph: GraphProto, name: str) -> NodeProto | None:
     """Return the node that computes a value; None for an input or a constant."""
     return next((node for node in graph.node if name in node.output), None)

@@ -51,6 +51,8 @@ def read_given(path: Path) -> tuple[bytes, ModelProto]:
         model = onnx.load_from_string(data)
     except Exception as error:  # protobuf's DecodeError, or whatever its build raises
         raise InputError(f"{path} is not an ONNX file or is truncated: export it again") from error
+    if not model.graph.output:  # an empty file parses
+        raise InputError(f"{path} is an ONNX file without an output: export it again")
     if _has_external_data(model):
         raise InputError(f"{path} keeps weights in other files: save it as one with onnx.save(onnx.load(FILE), NEW)")
     return data, model

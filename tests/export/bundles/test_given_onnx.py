@@ -277,3 +277,20 @@ def test_two_stages_take_the_same(tmp_path: Path) -> None:
     with open_session(path) as session:
         (logits,) = session.run({"image": PICTURE}).values()
     assert np.abs(softmax(logits[0]) - one_map(PICTURE)[0]).max() < 1e-6
+
+
+def test_outputs_that_are_not_declared(take: Take, tmp_path: Path) -> None:
+    """ONNX Runtime runs them without a shape; a sequence is no map."""
+    file = save(tmp_path / "given.onnx", [CONV], ["y"])
+    model = onnx.load(file)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    file.write_bytes(model.SerializeToString())
+    assert np.abs(take(file)[0] - several(PICTURE)).max() < 1e-6
+    model.graph.node.append(Node("SequenceConstruct", ["y"], ["s"]))
+    model.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, [1, 2, *HW]))
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match="returns s, which is no tensor"):
+        take(file)
+    file.write_bytes(b"")
+    with pytest.raises(InputError, match="an ONNX file without an output"):
+        take(file)
