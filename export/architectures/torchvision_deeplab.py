@@ -15,7 +15,6 @@ from maskrt.runtime.errors import CheckpointError
 
 # The first block of a dilated stage keeps the dilation of the stage before it.
 TORCHVISION_DILATIONS = ((1, 2), (2, 4))
-AUXILIARY = "aux_classifier."  # the training-time head; its keys are dropped on purpose
 CHANNELS = 256
 
 

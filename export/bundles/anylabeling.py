@@ -120,7 +120,7 @@ def export_anylabeling(
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise InputError(f"name {name!r}: use letters, digits, '_', '-' and '.'")
-    network, config = read_sam(sam)
+    network, config = read_sam(sam, report)
     if config.image_size != IMAGE_SIZE or config.low_res_size != 256:
         raise InputError(f"AnyLabeling feeds every SAM {IMAGE_SIZE} pixels; this one takes {config.image_size}")
     files = f"{name}.encoder.onnx", f"{name}.decoder.onnx", CONFIG

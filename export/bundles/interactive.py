@@ -72,7 +72,7 @@ def export_interactive(
 
 
 def _write_models(spec: str, folder: Path, report: Report) -> tuple[dict[str, ModelEntry], SamConfig]:
-    network, config = read_sam(spec)
+    network, config = read_sam(spec, report)
     network.requires_grad_(False)
     kind, _, file = spec.partition(":")
     weights = {name: value.detach().numpy().copy() for name, value in network.mask_decoder.named_parameters()}

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskrt.export.architectures.checkpoints import load_state_dict, load_strict
 from maskrt.export.architectures.configs import read_config
 from maskrt.export.architectures.crm import CrmConfig, CrmNet, build_crm
 from maskrt.export.architectures.kinds import split_kind
+from maskrt.export.architectures.networks import Architecture, load_network
 from maskrt.export.bundles.crm_cascade import refine_plainly
 from maskrt.export.bundles.entries import fitness_lines, is_bundle, maskrt_version, model_entry, total_mb
 from maskrt.export.bundles.folder import whole_folder
@@ -34,7 +34,7 @@ MAX_CELLS = MAX_PIXELS // 2
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def read_crm(spec: str) -> CrmNet:
+def read_crm(spec: str, report: Report = lambda _: None) -> CrmNet:
     """Read the network of "resnet50:FILE", a public checkpoint, or of "custom:FILE" with its CrmConfig in FILE's .json.
 
     Raises:
@@ -43,9 +43,9 @@ def read_crm(spec: str) -> CrmNet:
     """
     kind, file = split_kind(spec, {**CRM_CONFIGS, CUSTOM: None}, "refiner")
     config = CRM_CONFIGS[kind] if kind in CRM_CONFIGS else read_config(file.with_suffix(".json"), CrmConfig)
-    state = load_state_dict(file)
-    net = build_crm(config)
-    load_strict(net, state, f"{kind}: {file}", {})
+    architecture = Architecture(lambda _: build_crm(config), anchor="imnet.layers.0.weight")
+    net = load_network(file, kind, architecture, {}, report)
+    assert isinstance(net, CrmNet)
     return net
 
 
@@ -165,7 +165,7 @@ def write_refiner(spec: str, folder: Path, report: Report) -> tuple[dict[str, Mo
         InputError, CheckpointError: see read_crm.
         ExportError: a graph, or the whole cascade, differs from PyTorch.
     """
-    net = read_crm(spec)
+    net = read_crm(spec, report)
     kind, _, file = spec.partition(":")
     entries = {}
     for role, (write, ending) in WRITERS.items():

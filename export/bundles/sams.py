@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrt.export.architectures.checkpoints import load_state_dict, load_strict
 from maskrt.export.architectures.configs import read_config
-from maskrt.export.architectures.kinds import KNOWN, split_kind
-from maskrt.export.architectures.sam import SAM_CONFIGS, EncoderGraph, SamConfig, build_sam
+from maskrt.export.architectures.kinds import KNOWN, sam_architecture, split_kind
+from maskrt.export.architectures.networks import load_network
+from maskrt.export.architectures.sam import SAM_CONFIGS, EncoderGraph, SamConfig
 from maskrt.export.architectures.vit_encoder import BandedViT
 from maskrt.export.graph_tools.graph import MAX_IMAGES, Axes, OneByOne, check_equal, export_graph, output_shape
 from maskrt.export.graphs.decoder import DECODER_INPUTS, DECODER_OUTPUTS, DecoderGraph, PlainDecoderGraph
@@ -26,7 +26,7 @@ _PROMPTS, _POINTS = ("prompts", MAX_PROMPTS), ("points", MAX_POINTS)
 PROMPT_AXES = {"point_coords": {0: _PROMPTS, 1: _POINTS}, "point_labels": {0: _PROMPTS, 1: _POINTS}}
 
 
-def read_sam(spec: str) -> tuple[Any, SamConfig]:
+def read_sam(spec: str, report: Report = lambda _: None) -> tuple[Any, SamConfig]:
     """Read the network of "vit_b:FILE", "vit_l:FILE", "vit_h:FILE" or "custom:FILE", in evaluation mode, and its sizes.
 
     For "custom", FILE with its suffix replaced by .json holds the SamConfig.
@@ -37,10 +37,7 @@ def read_sam(spec: str) -> tuple[Any, SamConfig]:
     """
     kind, file = split_kind(spec, {**SAM_CONFIGS, CUSTOM: None}, "SAM")
     config = SAM_CONFIGS[kind] if kind in SAM_CONFIGS else read_config(file.with_suffix(".json"), SamConfig)
-    state = load_state_dict(file)
-    sam = build_sam(config)
-    load_strict(sam, state, f"{kind}: {file}", KNOWN)
-    return sam, config
+    return load_network(file, kind, sam_architecture(config), KNOWN, report), config
 
 
 def write_encoder(sam: Any, config: SamConfig, path: Path, report: Report) -> Parity:

@@ -1,5 +1,6 @@
 """Export a segmenter and a SAM to a bundle for the SOSS pipeline."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 from maskrt.export.architectures.sam import SamConfig
 from maskrt.export.bundles.entries import fitness_lines, is_bundle, maskrt_version, model_entry, total_mb
 from maskrt.export.bundles.folder import whole_folder
-from maskrt.export.bundles.refiner import write_refiner
+from maskrt.export.bundles.normalisation import Scale
+from maskrt.export.bundles.onnx_answer import NO_OPTIONS, OnnxOptions
+from maskrt.export.bundles.refiner import read_crm, write_refiner
 from maskrt.export.bundles.sams import WRITERS, read_sam
-from maskrt.export.bundles.soss_segmenter import Normalisation, Triple, write_segmenter
+from maskrt.export.bundles.soss_segmenter import Triple, Wanted, write_segmenter
 from maskrt.export.graph_tools.graph import OPSET, TOLERANCE
 from maskrt.runtime.bundle.bundle import MANIFEST, Bundle, open_bundle
 from maskrt.runtime.bundle.manifest import SCHEMA, ModelEntry, SossManifest, encode_manifest
@@ -34,6 +37,8 @@ def export_soss(
     input_hw: tuple[int, int] | None = None,
     mean: Triple | None = None,
     std: Triple | None = None,
+    scale: Scale | None = None,
+    onnx: OnnxOptions = NO_OPTIONS,
     classes: tuple[str, ...] | None = None,
     masks: MasksSpec | None = None,
     voting: VotingSpec | None = None,
@@ -50,9 +55,13 @@ def export_soss(
         segmenter: KIND:FILE with a KIND of maskrt.export.bundles.segmenters.SEGMENTERS, or two-stage:BUNDLE for the two
             networks of a two-stage bundle with its settings.
         sam: vit_b:FILE, vit_l:FILE, vit_h:FILE, or custom:FILE with the sizes in FILE's .json.
-        input_hw: height and width of the segmenter's input in pixels; 512 x 512 where None.
+        input_hw: height and width of the segmenter's input in pixels; where None those that an ONNX file is fixed to,
+            or 512 x 512.
         mean, std: of RGB / 255 that the segmenter was trained with; ImageNet's where None. Two stages have their own.
-        classes: names in the order of the logits; "background", "class_1" and so on where None.
+        scale: 255 where mean and std are of RGB from 0 to 255; see maskrt.export.bundles.normalisation.
+        onnx: what only the exporter knows of an ONNX segmenter.
+        classes: names in the order of the logits; "background", "class_1" and so on where None. One name alone is that
+            of the second of two classes.
         refiner: resnet50:FILE or custom:FILE of maskrt.export.bundles.refiner; `refinement` says whether the answer is
             refined.
         roi_expected: the models were trained on regions of interest, so that maskrt run advises to give them.
@@ -68,11 +77,18 @@ def export_soss(
     """
     masks, voting = masks or MasksSpec(), voting or VotingSpec()
     policy_of(masks.prompts)  # refused now, not when the bundle is opened
-    with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
-        half = write_segmenter(segmenter, folder, Normalisation(input_hw, mean, std), classes, report)
-        names = half.segmenter.classes
+
+    def accept(names: Sequence[str]) -> None:
         if not 0 <= voting.target < len(names):
             raise InputError(f"voting target {voting.target} is not one of {len(names)} classes: {', '.join(names)}")
+
+    with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
+        # Every checkpoint is read before the first graph is made, which takes minutes: what cannot be used fails now.
+        read_sam(sam)
+        if refiner is not None:
+            read_crm(refiner)
+        wanted = Wanted(input_hw, mean, std, scale, onnx)
+        half = write_segmenter(segmenter, folder, wanted, classes, report, accept)
         entries, config = _export_sam(folder, sam, report)
         refiner_entries, refiner_spec = ({}, None) if refiner is None else write_refiner(refiner, folder, report)
         manifest = SossManifest(
@@ -102,7 +118,7 @@ def export_soss(
 
 def _export_sam(folder: Path, spec: str, report: Report) -> tuple[dict[str, ModelEntry], SamConfig]:
     # A function of its own so that the network, 2.5 GB for ViT-H, is freed before the bundle is verified.
-    network, config = read_sam(spec)
+    network, config = read_sam(spec, report)
     kind, _, file = spec.partition(":")
     entries = {}
     for role, write in WRITERS.items():

@@ -1,7 +1,7 @@
 """The segmenter's half of a SOSS bundle: one network, or the two of a two-stage bundle."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,10 @@ import msgspec
 
 from maskrt.export.architectures.kinds import split_kind
 from maskrt.export.bundles.entries import model_entry
-from maskrt.export.bundles.segmenters import SEGMENTERS
+from maskrt.export.bundles.given_onnx import declared_hw
+from maskrt.export.bundles.normalisation import Scale, of_unit
+from maskrt.export.bundles.onnx_answer import NO_OPTIONS, OnnxOptions
+from maskrt.export.bundles.segmenters import NAMES, ONNX, writer_of
 from maskrt.runtime.bundle.bundle import open_bundle
 from maskrt.runtime.bundle.manifest import ModelEntry, TwoStageManifest
 from maskrt.runtime.bundle.specs import SegmenterSpec
@@ -22,15 +25,20 @@ IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 INPUT_HW = (512, 512)
 TWO_STAGE = "two-stage"  # a kind whose FILE is a bundle
-KINDS = (*SEGMENTERS, TWO_STAGE)
+KINDS = (*NAMES, TWO_STAGE)
 
 
-class Normalisation(NamedTuple):
-    """How a segmenter wants its input; see SegmenterSpec. None is the usual value."""
+class Wanted(NamedTuple):
+    """How a segmenter wants its input, see SegmenterSpec, and the names of its classes. None is the usual value.
+
+    scale: what mean and std are of, see of_unit. onnx: what only the exporter knows of an ONNX file.
+    """
 
     input_hw: tuple[int, int] | None = None
     mean: Triple | None = None
     std: Triple | None = None
+    scale: Scale | None = None
+    onnx: OnnxOptions = NO_OPTIONS
 
 
 class Half(NamedTuple):
@@ -43,12 +51,19 @@ class Half(NamedTuple):
 
 
 def write_segmenter(
-    segmenter: str, folder: Path, wanted: Normalisation, classes: Sequence[str] | None, report: Report
+    segmenter: str,
+    folder: Path,
+    wanted: Wanted,
+    classes: Sequence[str] | None,
+    report: Report,
+    accept: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> Half:
     """Write the segmenter's graphs into a folder.
 
     Args:
-        segmenter: KIND:FILE with a KIND of maskrt.export.bundles.segmenters.SEGMENTERS, or two-stage:BUNDLE.
+        segmenter: KIND:FILE with a KIND of maskrt.export.bundles.segmenters.SEGMENTERS, smp:ARCH/ENCODER:FILE, or
+            two-stage:BUNDLE.
+        accept: gets the classes' names before a graph is made, and raises where they do not do.
 
     Raises:
         InputError: an option or a checkpoint cannot be used.
@@ -56,23 +71,37 @@ def write_segmenter(
     """
     kind, checkpoint = split_kind(segmenter, dict.fromkeys(KINDS), "segmenter")
     if kind == TWO_STAGE:
-        return _take_stages(checkpoint, folder, wanted, classes, report)
-    std = wanted.std or IMAGENET_STD
-    if min(std) <= 0:
-        raise InputError(f"std {std}: give numbers above 0")
-    input_hw = wanted.input_hw or INPUT_HW
+        half = _take_stages(checkpoint, folder, wanted, classes, report)
+        accept(half.segmenter.classes)
+        return half
+    mean, std = (_triple(of_unit(name, getattr(wanted, name), wanted.scale)) for name in ("mean", "std"))
+    input_hw = wanted.input_hw or (declared_hw(checkpoint) if kind == ONNX else None) or INPUT_HW
     path = folder / "segmenter.onnx"
-    count, parity = SEGMENTERS[kind](checkpoint, path, input_hw, report)
-    spec = SegmenterSpec(input_hw, wanted.mean or IMAGENET_MEAN, std, _class_names(classes, count))
+    count, parity = writer_of(kind)(
+        checkpoint,
+        path,
+        input_hw,
+        report,
+        options=wanted.onnx,
+        accept=lambda count: accept(_class_names(_with_background(classes, count), count)),
+    )
+    spec = SegmenterSpec(
+        input_hw, mean or IMAGENET_MEAN, std or IMAGENET_STD, _class_names(_with_background(classes, count), count)
+    )
     return Half({"segmenter": model_entry(path, kind, checkpoint, parity)}, spec)
 
 
-def _take_stages(
-    source: Path, folder: Path, wanted: Normalisation, classes: Sequence[str] | None, report: Report
-) -> Half:
+def _triple(numbers: tuple[float, ...] | None) -> Triple | None:
+    if numbers is None:
+        return None
+    red, green, blue = numbers
+    return red, green, blue
+
+
+def _take_stages(source: Path, folder: Path, wanted: Wanted, classes: Sequence[str] | None, report: Report) -> Half:
     """Take the two networks of a verified bundle as they are."""
-    if wanted != Normalisation():
-        raise InputError(f"input size, mean and std are those of {source}: leave them out")
+    if wanted != Wanted():
+        raise InputError(f"input size, mean, std and the options of ONNX files are those of {source}: leave them out")
     bundle = open_bundle(source)
     manifest = bundle.expect(TwoStageManifest)
     models = {}
@@ -93,6 +122,11 @@ def _take_stages(
     red_std, green_std, blue_std = (spec.std * 3)[:3]
     segmenter = SegmenterSpec((spec.size, spec.size), (red, green, blue), (red_std, green_std, blue_std), spec.classes)
     return Half(models, segmenter, spec, manifest.patch_selection)
+
+
+def _with_background(classes: Sequence[str] | None, count: int) -> Sequence[str] | None:
+    """Return the names of two classes where the second's alone was given."""
+    return ("background", *classes) if classes is not None and (len(classes), count) == (1, 2) else classes
 
 
 def _class_names(classes: Sequence[str] | None, count: int) -> tuple[str, ...]:

@@ -5,20 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
-from maskrt.export.architectures.checkpoints import load_state_dict, load_strict
-from maskrt.export.architectures.kinds import KNOWN
-from maskrt.export.architectures.unet import MULTIPLE, UNet, unet_for
-from maskrt.export.bundles.segmenters import check_batch, copy_checked
+from maskrt.export.architectures.kinds import KNOWN, UNET
+from maskrt.export.architectures.networks import load_network
+from maskrt.export.architectures.unet import MULTIPLE, UNet
+from maskrt.export.bundles.given_onnx import take_given
+from maskrt.export.bundles.onnx_answer import NO_OPTIONS, OnnxOptions
 from maskrt.export.graph_tools.graph import MAX_IMAGES, export_graph
 from maskrt.runtime.bundle.manifest import Parity
 from maskrt.runtime.bundle.two_stage_spec import MAX_SIDE
-from maskrt.runtime.engines.providers import open_session
-from maskrt.runtime.engines.session import Array, Session
-from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.types import Report
 
 
@@ -36,14 +33,21 @@ class Stage(NamedTuple):
     network: nn.Module | None = None
 
 
-# checkpoint, ONNX file to write, side of the square pictures that the stage gets. Reading is fast, writing is slow.
-Reader = Callable[[Path, Path, int], Stage]
+# checkpoint, ONNX file to write, side of the square pictures that the stage gets, what is known of an ONNX file.
+# Reading is fast, writing is slow.
+Reader = Callable[[Path, Path, int, OnnxOptions], Stage]
 
 
-def read_unet_stage(checkpoint: Path, path: Path, side: int) -> Stage:
+def read_unet_stage(checkpoint: Path, path: Path, side: int, _: OnnxOptions = NO_OPTIONS) -> Stage:
     """Read a U-Net of any width; raise the errors of read_unet."""
-    network = read_unet(checkpoint)
-    return Stage(network.channels, network.classes, MULTIPLE, partial(write_unet, network, path, side), network)
+    lines: list[str] = []
+    network = read_unet(checkpoint, lines.append)
+
+    def write(report: Report) -> Parity:
+        _report(lines, report)
+        return write_unet(network, path, side, report)
+
+    return Stage(network.channels, network.classes, MULTIPLE, write, network)
 
 
 def write_unet(network: UNet, path: Path, side: int, report: Report) -> Parity:
@@ -70,68 +74,36 @@ def write_unet(network: UNet, path: Path, side: int, report: Report) -> Parity:
     )
 
 
-def read_unet(checkpoint: Path) -> UNet:
+def read_unet(checkpoint: Path, report: Report = lambda _: None) -> UNet:
     """Read the network of a checkpoint with the public code's keys, in evaluation mode.
 
     Raises:
         CheckpointError: the checkpoint is damaged, holds code, or is no U-Net of the two-stage document.
     """
-    state = load_state_dict(checkpoint)
-    network = unet_for(state)
-    load_strict(network, state, f"unet: {checkpoint}", KNOWN)
-    network.eval()
+    network = load_network(checkpoint, "unet", UNET, KNOWN, report)
+    assert isinstance(network, UNet)
     return network
 
 
-def take_onnx(checkpoint: Path, path: Path, side: int) -> Stage:
-    """Take an ONNX file as it is, after a run on pictures of the size that it gets.
+def take_onnx(checkpoint: Path, path: Path, side: int, options: OnnxOptions = NO_OPTIONS) -> Stage:
+    """Take an ONNX file, after runs on pictures of the size that it gets; see take_given.
 
-    It has one input float32 [B, 1 or 3, H, W] and one output of logits, float32 [B, L, H, W]. B, H and W are dynamic,
-    or B is fixed at 1, H and W at the size. Where B is dynamic, several pictures must get the answer that each gets
-    alone.
+    Its pictures have 1 or 3 channels. B, H and W are dynamic, or B is fixed at 1, H and W at the size. Where B is
+    dynamic, several pictures must get the answer that each gets alone.
 
     Raises:
-        InputError: the file is no ONNX file, needs other files, has other inputs or outputs, or answers several
-            pictures otherwise.
+        InputError, ExportError: see take_given.
     """
-    copy_checked(checkpoint, path)
-    with open_session(path) as session:
-        if len(session.inputs) != 1 or len(session.outputs) != 1:
-            found = f"inputs {list(session.inputs)} and outputs {list(session.outputs)}"
-            raise InputError(f"{checkpoint} has {found}; a segmenter has one of each")
-        ((name, (kind, shape)),) = session.inputs.items()
-        wanted = f"tensor(float) [B, 1 or 3, {side}, {side}], each but the second open or fixed, B to 1"
-        if kind != "tensor(float)" or not _fits(shape, side):
-            raise InputError(f"{checkpoint} takes {kind} {list(shape)}, expected {wanted}: export it again for that")
-        channels = shape[1]
-        assert channels is not None  # by _fits
-        pictures = np.random.default_rng(0).standard_normal((2, channels, side, side), dtype=np.float32)
-        logits = _run(checkpoint, session, name, pictures[:1])
-        if shape[0] is None:
-            check_batch(checkpoint, session, name, pictures)
-        # Open sides get multiples of 32, which the document's U-Net needs.
-        fixed = None not in shape[2:]
-    line = f"{path.name}: {checkpoint.name} as it is, {logits.shape[1]} logits"
-    return Stage(channels, int(logits.shape[1]), 1 if fixed else MULTIPLE, partial(_report, line))
+    lines: list[str] = []
+    given = take_given(checkpoint, path, (side, side), options, lines.append, channels=(1, 3), two_logits=False)
+    # Open sides get multiples of 32, which the document's U-Net needs.
+    fixed = None not in given.shape[2:]
+    return Stage(given.channels, given.logits, 1 if fixed else MULTIPLE, partial(_report, lines))
 
 
 STAGES: dict[str, Reader] = {"unet": read_unet_stage, "onnx": take_onnx}
 
 
-def _report(line: str, report: Report) -> None:
-    report(line)
-
-
-def _fits(shape: tuple[int | None, ...], side: int) -> bool:
-    return len(shape) == 4 and shape[0] in (None, 1) and shape[1] in (1, 3) and set(shape[2:]) <= {None, side}
-
-
-def _run(checkpoint: Path, session: Session, name: str, pictures: Array) -> Array:
-    try:
-        (logits,) = session.run({name: pictures}).values()
-    except NetworkError as error:
-        raise InputError(f"{checkpoint} does not run on {list(pictures.shape)}: {error}") from error
-    if logits.dtype != np.float32 or logits.ndim != 4 or logits.shape[2:] != pictures.shape[2:]:
-        expected = f"float32 [1, L, {pictures.shape[2]}, {pictures.shape[3]}]"
-        raise InputError(f"{checkpoint} returns {logits.dtype} {list(logits.shape)}, expected {expected} logits")
-    return logits
+def _report(lines: list[str], report: Report) -> None:
+    for line in lines:
+        report(line)

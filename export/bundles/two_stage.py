@@ -8,6 +8,8 @@ import numpy as np
 from maskrt.export.architectures.kinds import split_kind
 from maskrt.export.bundles.entries import fitness_lines, is_bundle, maskrt_version, model_entry, total_mb
 from maskrt.export.bundles.folder import whole_folder
+from maskrt.export.bundles.normalisation import Scale, of_unit
+from maskrt.export.bundles.onnx_answer import NO_OPTIONS, OnnxOptions
 from maskrt.export.bundles.stages import STAGES, Stage
 from maskrt.export.bundles.two_stage_plain import look_plainly
 from maskrt.export.graph_tools.graph import OPSET, TOLERANCE
@@ -43,6 +45,8 @@ def export_two_stage(
     fit: Literal["square", "keep"] = "square",
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    scale: Scale | None = None,
+    onnx: OnnxOptions = NO_OPTIONS,
     classes: tuple[str, ...] | None = None,
     patch_selection: PatchSelectionSpec | None = None,
     roi_expected: bool = False,
@@ -59,6 +63,8 @@ def export_two_stage(
         fit: "square", the document's, resizes every region to size x size; "keep" keeps its proportions.
         mean, std: of RGB / 255 in training, or of grey / 255 one number each. Where None, a U-Net gets values from 0 to
             255 as in the public code.
+        scale: 255 where mean and std are of RGB from 0 to 255; see maskrt.export.bundles.normalisation.
+        onnx: what only the exporter knows of an ONNX file, for both networks.
         classes: names in the order of the logits. Where None, one logit gives "background" and "foreground".
         patch_selection: settings that the bundle keeps.
         roi_expected: the models were trained on regions of interest, so that maskrt run advises to give them.
@@ -74,6 +80,9 @@ def export_two_stage(
     kinds = {role: split_kind(spec, STAGES, f"{role} segmenter") for role, spec in given.items()}
     if (mean is None) != (std is None):
         raise InputError("mean and std belong together: give both, or neither")
+    mean, std = of_unit("mean", mean, scale), of_unit("std", std, scale)
+    if onnx != NO_OPTIONS and all(kind != "onnx" for kind, _ in kinds.values()):
+        raise InputError("output, activation and bgr say what an ONNX file does: leave them out for a U-Net")
     if mean is None and any(kind == "onnx" for kind, _ in kinds.values()):
         raise InputError("say how the ONNX segmenters want their pictures: --mean R,G,B --std R,G,B, of RGB / 255")
     if not LEAST_SIDE <= size <= MAX_SIDE:
@@ -86,7 +95,7 @@ def export_two_stage(
     sides[BASELINE] = padded_size((size, size), 32)[0]
     with whole_folder(out, overwrite=overwrite, ours=is_bundle) as folder:
         found = {
-            role: STAGES[kind](checkpoint, folder / f"{role}.onnx", sides[role])
+            role: STAGES[kind](checkpoint, folder / f"{role}.onnx", sides[role], onnx)
             for role, (kind, checkpoint) in kinds.items()
         }
         spec = spec_of(found, size, shrink, fit, mean, std, classes)

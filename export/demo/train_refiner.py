@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskrt.export.architectures.checkpoints import load_state_dict, load_strict
 from maskrt.export.architectures.crm import CrmConfig, CrmNet, build_crm
+from maskrt.export.architectures.networks import load_into
 from maskrt.export.demo.model import save_half
 from maskrt.export.demo.rough_masks import draw_pair, roughen
 from maskrt.export.demo.scenes_data import TrainingScene, jitter, load_scenes
@@ -153,7 +153,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     model = build_crm(DEMO_CRM)
     if options.start is not None:
-        load_strict(model, load_state_dict(options.start), str(options.start), {})
+        load_into(model, options.start)
     scenes = load_scenes(options.scenes, LONGEST_SIDE)
     options.out.mkdir(parents=True, exist_ok=True)
     fit(model, batches(scenes, options.seed), options.minutes, options.seed, options.peak)

@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskrt.export.architectures.checkpoints import load_state_dict, load_strict
+from maskrt.export.architectures.networks import load_into
 from maskrt.export.architectures.unet import MULTIPLE, UNet
 from maskrt.export.demo.model import save_half
 from maskrt.export.demo.scenes_data import TrainingScene, load_scenes
@@ -234,7 +234,7 @@ def main() -> None:
     if options.start is None:
         initialise(model)
     else:
-        load_strict(model, load_state_dict(options.start), str(options.start), {})
+        load_into(model, options.start)
     pictures = pictures_of(load_scenes(options.scenes, SIZE), options.network)
     options.out.mkdir(parents=True, exist_ok=True)
     fit(model, options.network, batches(options.network, pictures, options.seed), options.minutes, options.peak)

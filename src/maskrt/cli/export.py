@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from maskrt.cli.export_options import Activation, Bgr, Output, Scale, Upsample, scale_of
 from maskrt.cli.say import say
 from maskrt.cli.shared import BundlePath, MaxMegapixels, Region, RegionFrom, Threads
 
@@ -30,7 +31,7 @@ def soss(
     sam: Annotated[str, typer.Option(metavar="KIND:FILE", help="SAM: vit_b, vit_l, vit_h or custom.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the bundle.")],
     input_size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Size of the segmenter's input in pixels; 512x512 if left out.")
+        str | None, typer.Option(metavar="WxH", help="Size of the segmenter's input; 512x512 or what an ONNX file has.")
     ] = None,
     mean: Annotated[
         str | None, typer.Option(metavar="R,G,B", help="Mean of RGB / 255 in training; ImageNet's if left out.")
@@ -39,8 +40,14 @@ def soss(
         str | None,
         typer.Option(metavar="R,G,B", help="Standard deviation of RGB / 255 in training; ImageNet's if left out."),
     ] = None,
+    scale: Scale = None,
+    output: Output = None,
+    activation: Activation = None,
+    bgr: Bgr = False,
+    upsample: Upsample = False,
     classes: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Class names in the order of the logits.")
+        str | None,
+        typer.Option(metavar="A,B,...", help="Class names in the order of the logits; one alone is the second of two."),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -68,6 +75,7 @@ def soss(
       maskrt run bundles/ward ward/ --out out/ward --roi 400,200,640,480
     """
     from maskrt.cli.options import parse_list, parse_settings, parse_size, parse_triple
+    from maskrt.export.bundles.onnx_answer import OnnxOptions
     from maskrt.export.bundles.soss import export_soss
     from maskrt.runtime.bundle.settings import routed
     from maskrt.runtime.bundle.specs import MasksSpec, RefinementSpec, VotingSpec
@@ -82,6 +90,8 @@ def soss(
         input_hw=None if size_wh is None else size_wh[::-1],
         mean=None if mean is None else parse_triple(mean, "--mean"),
         std=None if std is None else parse_triple(std, "--std"),
+        scale=scale_of(scale),
+        onnx=OnnxOptions(output, activation, bgr, upsample),
         classes=None if classes is None else parse_list(classes),
         refiner=refiner,
         **chosen,
@@ -163,8 +173,14 @@ def two_stage(
     std: Annotated[
         str | None, typer.Option(metavar="R,G,B", help="Standard deviation of RGB / 255 in training; likewise.")
     ] = None,
+    scale: Scale = None,
+    output: Output = None,
+    activation: Activation = None,
+    bgr: Bgr = False,
+    upsample: Upsample = False,
     classes: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Class names in the order of the logits.")
+        str | None,
+        typer.Option(metavar="A,B,...", help="Class names in the order of the logits."),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -194,6 +210,7 @@ def two_stage(
       maskrt run bundles/cells photos/ --out out/cells --set patch_fraction=0.25
     """
     from maskrt.cli.options import parse_list, parse_numbers, parse_settings
+    from maskrt.export.bundles.onnx_answer import OnnxOptions
     from maskrt.export.bundles.two_stage import export_two_stage
     from maskrt.runtime.bundle.settings import with_overrides
     from maskrt.runtime.bundle.two_stage_spec import PatchSelectionSpec
@@ -207,6 +224,8 @@ def two_stage(
         fit=fit,
         mean=None if mean is None else parse_numbers(mean, "--mean"),
         std=None if std is None else parse_numbers(std, "--std"),
+        scale=scale_of(scale),
+        onnx=OnnxOptions(output, activation, bgr, upsample),
         classes=None if classes is None else parse_list(classes),
         patch_selection=with_overrides(PatchSelectionSpec(), {"patches": patches, **parse_settings(settings or [])}),
         roi_expected=roi_expected,

@@ -1,8 +1,11 @@
-"""Checkpoints: the forms that are read, and the errors for those that cannot be used."""
+"""Files of weights: the forms that are read, and the errors for those that are not."""
 
+import argparse
 import os
+import tarfile
 import warnings
-from collections import OrderedDict
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,8 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 
 import safetensors.torch
 
-from maskrt.export.architectures.checkpoints import load_state_dict, load_strict
-from maskrt.export.architectures.deeplab import build_deeplabv3plus
-from maskrt.export.architectures.kinds import KNOWN, load_architecture, split_kind
-from maskrt.export.architectures.sam import SAM_CONFIGS, build_sam
-from maskrt.export.architectures.torchvision_deeplab import torchvision_deeplabv3_for
-from maskrt.runtime.errors import CheckpointError, InputError
+from maskrt.export.architectures.checkpoints import read_tensors
+from maskrt.runtime.errors import CheckpointError
 
 STATE = {"a.weight": torch.arange(4.0), "a.bias": torch.ones(1)}
 
@@ -29,46 +28,99 @@ class Code:
         return os.system, ("touch /tmp/maskrt-was-here",)
 
 
+def test_names_join_the_keys_on_the_way(tmp_path: Path) -> None:
+    content = {"state_dict": {"model.a": torch.ones(1)}, "epoch": 3, "others": [{"b": torch.zeros(2)}], "loss": 0.5}
+    torch.save(content, tmp_path / "c.pth")
+    tensors = read_tensors(tmp_path / "c.pth")
+    assert {name: tuple(value.shape) for name, value in tensors.items()} == {
+        "state_dict.model.a": (1,),
+        "others.0.b": (2,),
+    }
+
+
+def test_names_of_compiled_and_sharded_modules(tmp_path: Path) -> None:
+    torch.save(
+        {"_orig_mod.encoder._fsdp_wrapped_module.a": torch.ones(1), "my_orig_mod.b": torch.ones(1)}, tmp_path / "c"
+    )
+    assert set(read_tensors(tmp_path / "c")) == {"encoder.a", "my_orig_mod.b"}
+    torch.save({"_orig_mod.a": torch.ones(1), "a": torch.zeros(1)}, tmp_path / "c")
+    with pytest.raises(CheckpointError, match="holds a twice, once as a"):
+        read_tensors(tmp_path / "c")
+
+
+def test_a_container_that_holds_itself(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"a": torch.ones(1)}
+    content["again"] = content
+    torch.save(content, tmp_path / "c.pth")
+    assert set(read_tensors(tmp_path / "c.pth")) == {"a"}
+
+
+@pytest.mark.parametrize("name", ["c.pth", "c.safetensors", "c.bin"])
+def test_the_content_and_not_the_name_tells_the_format(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    safetensors.torch.save_file(STATE, file)
+    assert torch.equal(read_tensors(file)["a.weight"], STATE["a.weight"])
+    torch.save(STATE, file)
+    assert torch.equal(read_tensors(file)["a.weight"], STATE["a.weight"])
+
+
+def _tar(file: Path) -> None:
+    with tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("pickle"))
+
+
+def _zip(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("weights.txt", "none")
+
+
+def _compressed(file: Path) -> None:
+    torch.save(STATE, file)
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("write", "message"),
     [
-        STATE,
-        OrderedDict(STATE),
-        {"state_dict": STATE, "epoch": 3},
-        {"model": STATE},
-        {"model_state_dict": STATE, "best": 0.5},
-        {"model": {"state_dict": STATE}},
-        {f"module.{key}": value for key, value in STATE.items()},
-        {"state_dict": {f"model.module.{key}": value for key, value in STATE.items()}},
+        (_tar, "a tar archive, as PyTorch wrote before"),
+        (_zip, "a zip archive without a state dict, which begins with 'weights.txt'"),
+        (_compressed, "a compressed zip archive"),
+        (
+            lambda file: file.write_text("version https://git-lfs.github.com/spec/v1\n"),
+            "pointer of Git LFS.*git lfs pull",
+        ),
+        (lambda file: file.write_text("<!DOCTYPE html><html>"), "a web page or XML"),
+        (lambda file: file.write_text('{"weight_map": {"a": "model-00001.safetensors"}}'), "of a sharded checkpoint"),
+        (lambda file: file.write_bytes(b"\x89HDF\r\n\x1a\n"), "an HDF5 file"),
+        (lambda file: file.write_bytes(b"\x1f\x8b\x08\x00"), "compressed with gzip: unpack it"),
+        (lambda file: file.write_bytes(b"\x08\x08\x12\x07pytorch"), "an ONNX file, not a state dict: put onnx:"),
+        (os.mkfifo, "is not a plain file"),
+        (Path.mkdir, "is not a plain file"),
     ],
 )
-def test_wrappers_and_prefixes(tmp_path: Path, content: Any) -> None:
-    torch.save(content, tmp_path / "c.pth")
-    state = load_state_dict(tmp_path / "c.pth")
-    assert state.keys() == STATE.keys()
-    assert all(torch.equal(state[key], value) for key, value in STATE.items())
-
-
-def test_a_prefix_of_some_keys_stays(tmp_path: Path) -> None:
-    torch.save({"model.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "c.pth")
-    assert set(load_state_dict(tmp_path / "c.pth")) == {"model.a", "b"}
+def test_files_of_other_kinds(tmp_path: Path, write: Callable[[Path], Any], message: str) -> None:
+    write(tmp_path / "c.pth")
+    with pytest.raises(CheckpointError, match=message):
+        read_tensors(tmp_path / "c.pth")
 
 
 def test_safetensors(tmp_path: Path) -> None:
     safetensors.torch.save_file(STATE, tmp_path / "c.safetensors")
-    assert torch.equal(load_state_dict(tmp_path / "c.safetensors")["a.weight"], STATE["a.weight"])
+    assert torch.equal(read_tensors(tmp_path / "c.safetensors")["a.weight"], STATE["a.weight"])
 
 
 def test_old_format(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "c.pth", _use_new_zipfile_serialization=False)
-    assert load_state_dict(tmp_path / "c.pth").keys() == STATE.keys()
+    assert read_tensors(tmp_path / "c.pth").keys() == STATE.keys()
 
 
 def test_missing(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="does not exist"):
-        load_state_dict(tmp_path / "c.pth")
-    with pytest.raises(CheckpointError, match="does not exist"):
-        load_state_dict(tmp_path)
+    with pytest.raises(CheckpointError, match=r"c\.pth: no such file: check the path"):
+        read_tensors(tmp_path / "c.pth")
 
 
 @pytest.mark.parametrize("name", ["c.pth", "old.pth", "c.safetensors"])
@@ -81,7 +133,7 @@ def test_truncated(tmp_path: Path, name: str, share: float) -> None:
         torch.save(state, file, _use_new_zipfile_serialization=name == "c.pth")
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
     with pytest.raises(CheckpointError) as caught:
-        load_state_dict(file)
+        read_tensors(file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -90,14 +142,20 @@ def test_truncated(tmp_path: Path, name: str, share: float) -> None:
 def test_code_is_refused(tmp_path: Path, zipped: bool) -> None:
     torch.save({"a": Code()}, tmp_path / "c.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match=r"refused: it holds pickled objects.*torch\.save\(model\.state_dict"):
-        load_state_dict(tmp_path / "c.pth")
+        read_tensors(tmp_path / "c.pth")
     assert not Path("/tmp/maskrt-was-here").exists()
+
+
+def test_a_class_in_a_checkpoint_is_named(tmp_path: Path) -> None:
+    torch.save({"state_dict": STATE, "args": argparse.Namespace(lr=0.1)}, tmp_path / "c.pth")
+    with pytest.raises(CheckpointError, match=r"holds pickled objects \(argparse\.Namespace\).*weights_only=False"):
+        read_tensors(tmp_path / "c.pth")
 
 
 def test_a_whole_module_is_refused(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "c.pth")
     with pytest.raises(CheckpointError, match="refused: it holds pickled objects"):
-        load_state_dict(tmp_path / "c.pth")
+        read_tensors(tmp_path / "c.pth")
 
 
 def test_torchscript(tmp_path: Path) -> None:
@@ -105,66 +163,14 @@ def test_torchscript(tmp_path: Path) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.jit.save(torch.jit.trace(torch.nn.ReLU(), torch.ones(1)), tmp_path / "c.pth")
     with pytest.raises(CheckpointError, match="is a TorchScript program"):
-        load_state_dict(tmp_path / "c.pth")
+        read_tensors(tmp_path / "c.pth")
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [([torch.ones(1)], "but list"), (torch.ones(1), "but Tensor"), ({}, "but dict"), ({"a": 1}, "'a' is a int")],
+    ("content", "found"),
+    [([], "an empty list"), (torch.ones(1), "Tensor"), ({}, "an empty dict"), ({"a": 1}, "dict"), (3, "int")],
 )
-def test_not_a_state_dict(tmp_path: Path, content: Any, message: str) -> None:
+def test_no_tensors(tmp_path: Path, content: Any, found: str) -> None:
     torch.save(content, tmp_path / "c.pth")
-    with pytest.raises(CheckpointError, match=f"not a state dict.*{message}"):
-        load_state_dict(tmp_path / "c.pth")
-
-
-def test_a_text_file(tmp_path: Path) -> None:
-    (tmp_path / "c.pth").write_text("version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(CheckpointError, match=r"c\.pth"):
-        load_state_dict(tmp_path / "c.pth")
-
-
-def test_strict_names_three_of_each() -> None:
-    module = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(4)))
-    state = {key: value for key, value in module.state_dict().items() if not key.endswith("bias")}
-    state |= {"0.weight": torch.zeros(3, 2), "extra": torch.zeros(1)}
-    with pytest.raises(CheckpointError) as caught:
-        load_strict(module, state, "this", {})
-    assert str(caught.value) == (
-        "this does not fit: missing: 0.bias, 1.bias, 2.bias and 1 more; unexpected: extra; "
-        "wrong shape: 0.weight is [3, 2], expected [2, 2]"
-    )
-
-
-def test_the_right_kind_is_named(tmp_path: Path) -> None:
-    torch.save(build_deeplabv3plus("resnet101", 2).state_dict(), tmp_path / "c.pth")
-    for wrong in ("deeplabv3plus_resnet50", "deeplabv3plus_mobilenet_v2", "torchvision_deeplabv3_resnet50"):
-        with pytest.raises(CheckpointError, match="it fits deeplabv3plus_resnet101: put that in front"):
-            load_architecture(wrong, tmp_path / "c.pth")
-
-
-def test_the_right_sam_is_named() -> None:
-    with torch.device("meta"):
-        large, base = build_sam(SAM_CONFIGS["vit_l"]), build_sam(SAM_CONFIGS["vit_b"])
-    with pytest.raises(CheckpointError, match="it fits vit_l"):
-        load_strict(base, large.state_dict(), "sam.pth", KNOWN)
-
-
-def test_auxiliary_head_is_dropped(tmp_path: Path) -> None:
-    model = torchvision_deeplabv3_for("resnet50", {"classifier.4.weight": torch.empty(3, 256, 1, 1)})
-    state = model.state_dict() | {"aux_classifier.4.bias": torch.zeros(3)}
-    torch.save(state, tmp_path / "c.pth")
-    loaded = load_architecture("torchvision_deeplabv3_resnet50", tmp_path / "c.pth")
-    assert not loaded.training
-    torch.save(state | {"other.bias": torch.zeros(3)}, tmp_path / "c.pth")
-    with pytest.raises(CheckpointError, match=r"unexpected: other\.bias$"):
-        load_architecture("torchvision_deeplabv3_resnet50", tmp_path / "c.pth")
-
-
-def test_split_kind() -> None:
-    assert split_kind("onnx:C:/a b.onnx", {"onnx": 0}, "segmenter") == ("onnx", Path("C:/a b.onnx"))
-    for text in ("a.onnx", "onnx:", ""):
-        with pytest.raises(InputError, match="is not KIND:FILE; kinds: onnx"):
-            split_kind(text, {"onnx": 0}, "segmenter")
-    with pytest.raises(InputError, match="unknown segmenter kind 'unet'; known: onnx"):
-        split_kind("unet:a.pth", {"onnx": 0}, "segmenter")
+    with pytest.raises(CheckpointError, match=f"holds no named tensor but {found}: save the weights"):
+        read_tensors(tmp_path / "c.pth")

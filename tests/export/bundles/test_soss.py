@@ -21,6 +21,7 @@ from maskrt.export.architectures.sam import SamConfig
 from maskrt.export.bundles import sams, soss
 from maskrt.export.bundles.entries import model_entry
 from maskrt.export.bundles.folder import whole_folder
+from maskrt.export.bundles.onnx_answer import OnnxOptions
 from maskrt.export.bundles.segmenters import SEGMENTERS, copy_onnx
 from maskrt.export.bundles.soss import DECODERS, export_soss
 from maskrt.export.graph_tools import graph
@@ -33,6 +34,7 @@ from maskrt.runtime.engine_build.builder import REFITTABLE, BuildSettings, Engin
 from maskrt.runtime.engines.providers import open_session
 from maskrt.runtime.errors import BundleError, CheckpointError, ExportError, InputError
 from maskrt.runtime.kinds.open import open_pipeline
+from maskrt.runtime.pipelines.soss.segmenter import Segmenter
 from maskrt.runtime.sam.mask_decoder import SPLIT_DECODER, SplitDecoder
 
 pytestmark = pytest.mark.export
@@ -154,6 +156,7 @@ def quick_sam(exported: tuple[Bundle, list[str]], tiny_config: SamConfig, monkey
         return {role: models[role] for role in sams.WRITERS}, tiny_config
 
     monkeypatch.setattr(soss, "_export_sam", copied)
+    monkeypatch.setattr(soss, "read_sam", lambda _: None)
 
 
 @pytest.fixture
@@ -230,6 +233,37 @@ def test_what_tensorrt_would_refuse_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick_sam")
+def test_one_map_of_probabilities_of_a_fixed_size(tmp_path: Path, rng: np.random.Generator) -> None:
+    """It is one class's sigmoid, on pictures of its own normalisation; its size is that of the bundle."""
+    weight = numpy_helper.from_array(np.full((1, 3, 1, 1), 0.5, np.float32), "w")
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"]), helper.make_node("Sigmoid", ["y"], ["p"])]
+    ports = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, c, 40, 56]) for name, c in (("x", 3), ("p", 1)))
+    graph_ = helper.make_graph(nodes, "binary", *([port] for port in ports), [weight])
+    onnx.save(helper.make_model(graph_, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "b.onnx")
+    bundle = export_soss(
+        f"onnx:{tmp_path / 'b.onnx'}",
+        "vit_b:none",
+        tmp_path / "bundle",
+        mean=(128.0,) * 3,
+        std=(256.0,) * 3,
+        scale=255,
+        classes=("wound",),
+    )
+    segmenter = bundle.expect(SossManifest).segmenter
+    assert (segmenter.input_hw, segmenter.classes) == ((40, 56), ("background", "wound"))
+    rgb = rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    with open_session(bundle.model_path("segmenter")) as session:
+        (found,) = Segmenter(session, segmenter)([rgb])
+    expected = 1 / (1 + np.exp(-((rgb.astype(np.float64) - 128) / 256).sum(axis=2) / 2))
+    assert np.abs(found[1] - expected).max() < 1e-5
+    manifest = json.loads((bundle.path / MANIFEST).read_text())
+    manifest["segmenter"]["classes"] = ["wound"]
+    (bundle.path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="a segmenter has at least two"):
+        open_bundle(bundle.path)
+
+
+@pytest.mark.usefixtures("quick_sam")
 def test_overwriting(quick: str, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     export_soss(quick, "vit_b:none", out, input_hw=HW)
@@ -244,12 +278,15 @@ def test_overwriting(quick: str, tmp_path: Path) -> None:
 def test_refusals(fails: Callable[..., None], segmenter: str, sam_spec: str) -> None:
     fails(InputError, "unknown segmenter kind 'unet'", segmenter="unet:a.pth")
     fails(InputError, r"'a\.pth' is not KIND:FILE", segmenter="a.pth")
-    fails(CheckpointError, "does not exist", segmenter="deeplabv3plus_resnet50:/nowhere/a.pth")
+    fails(CheckpointError, "no such file", segmenter="deeplabv3plus_resnet50:/nowhere/a.pth")
     fails(InputError, "multiples of 16", segmenter=segmenter, input_hw=(60, 60))
     fails(InputError, r"std \(0\.0, 1\.0, 1\.0\): give numbers above 0", std=(0.0, 1.0, 1.0))
     fails(InputError, r"3 class names given \(a, b, c\); the segmenter has 2 classes", classes=("a", "b", "c"))
     fails(InputError, "voting target 2 is not one of 2 classes", voting=VotingSpec(target=2))
     fails(InputError, "unknown SAM kind 'vit_x'", sam="vit_x:a.pth")
+    fails(InputError, r"mean \(128\.0, .* is above 1.*--scale 255", mean=(128.0, 128.0, 128.0))
+    fails(InputError, "leave them out for deeplabv3plus", segmenter=segmenter, onnx=OnnxOptions(bgr=True))
+    fails(CheckpointError, "no such file", refiner="resnet50:/nowhere/a.pth")
     fails(CheckpointError, "does not fit", sam=sam_spec.replace("custom", "vit_b"))
 
 
@@ -279,8 +316,8 @@ def test_interrupted(
 
 @pytest.mark.usefixtures("quick_sam")
 def test_a_graph_that_lies_about_its_shape(quick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def three_classes(*arguments: Any) -> tuple[int, None]:
-        copy_onnx(*arguments)
+    def three_classes(*arguments: Any, **options: Any) -> tuple[int, None]:
+        copy_onnx(*arguments, **options)
         return 3, None
 
     monkeypatch.setitem(SEGMENTERS, "onnx", three_classes)

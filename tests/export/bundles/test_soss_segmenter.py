@@ -17,7 +17,7 @@ from maskrt.export.architectures.sam import SamConfig
 from maskrt.export.bundles import soss
 from maskrt.export.bundles.sams import WRITERS, read_sam
 from maskrt.export.bundles.soss import export_soss
-from maskrt.export.bundles.soss_segmenter import Normalisation, write_segmenter
+from maskrt.export.bundles.soss_segmenter import Wanted, write_segmenter
 from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
 from maskrt.runtime.bundle.manifest import DataFile, ModelEntry, SossManifest, encode_manifest
 from maskrt.runtime.bundle.seal import sealed
@@ -83,10 +83,8 @@ def test_two_stages_in_soss(
     assert not np.array_equal(first, expected)
 
 
-@pytest.mark.parametrize(
-    "wanted", [Normalisation((64, 64)), Normalisation(mean=(0.5,) * 3), Normalisation(std=(0.5,) * 3)]
-)
-def test_what_the_bundle_says_already_is_not_said_again(stages: Path, wanted: Normalisation, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [Wanted((64, 64)), Wanted(mean=(0.5,) * 3), Wanted(std=(0.5,) * 3)])
+def test_what_the_bundle_says_already_is_not_said_again(stages: Path, wanted: Wanted, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="leave them out"):
         write_segmenter(f"two-stage:{stages}", tmp_path, wanted, None, print)
 
@@ -94,7 +92,7 @@ def test_what_the_bundle_says_already_is_not_said_again(stages: Path, wanted: No
 def test_bundles_that_will_not_do(stages: Path, tmp_path: Path) -> None:
     def write(bundle: Path, classes: tuple[str, ...] | None = None) -> None:
         (tmp_path / "out").mkdir(exist_ok=True)
-        write_segmenter(f"two-stage:{bundle}", tmp_path / "out", Normalisation(), classes, print)
+        write_segmenter(f"two-stage:{bundle}", tmp_path / "out", Wanted(), classes, print)
 
     with pytest.raises(InputError, match="1 class names given"):
         write(stages, ("a",))

@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch", reason="needs maskrt[export]")
 from maskrt.cli.main import app
 from maskrt.export.architectures.unet import UNet, unet_for
 from maskrt.export.bundles import two_stage
+from maskrt.export.bundles.onnx_answer import OnnxOptions
 from maskrt.export.bundles.stages import STAGES, Stage, read_unet, read_unet_stage
 from maskrt.export.bundles.two_stage import check, export_two_stage
 from maskrt.export.bundles.two_stage_plain import look_plainly
@@ -248,11 +249,13 @@ def test_networks_of_different_tasks_are_refused(pairs: dict[str, tuple[str, str
         ({"size": 192}, "patches=4 makes patches of 48 pixels"),
         ({"size": 64}, "patches=4 makes patches of 16 pixels"),
         ({"size": SIZE, "classes": ("a",)}, "1 class names given"),
+        ({"size": SIZE, "mean": (128,) * 3, "std": (58,) * 3}, r"mean \(128, .* give --scale 255"),
+        ({"size": SIZE, "onnx": OnnxOptions(output="y")}, "leave them out for a U-Net"),
         ({"size": SIZE, "mean": (0.5,) * 3}, "give both, or neither"),
         ({"size": SIZE, "mean": (0.5,), "std": (0.5,)}, "mean and std must have 3 numbers each"),
-        ({"size": SIZE, "mean": (0.5,) * 3, "std": (0.5, 0.0, 0.5)}, "std must be above 0"),
-        ({"size": SIZE, "mean": (0.5,) * 3, "std": (0.5, math.nan, 0.5)}, "mean and std finite"),
-        ({"size": SIZE, "mean": (math.inf,) * 3, "std": (0.5,) * 3}, "mean and std finite"),
+        ({"size": SIZE, "mean": (0.5,) * 3, "std": (0.5, 0.0, 0.5)}, "give numbers above 0"),
+        ({"size": SIZE, "mean": (0.5,) * 3, "std": (0.5, math.nan, 0.5)}, "give finite numbers"),
+        ({"size": SIZE, "mean": (math.inf,) * 3, "std": (0.5,) * 3}, "give finite numbers"),
         ({"size": 32768}, "size 32768: choose one from 32 to 16384"),
     ],
 )
@@ -267,7 +270,7 @@ def test_checkpoints_of_something_else(pairs: dict[str, tuple[str, str]], tmp_pa
     torch.save({"conv.0.weight": torch.zeros(4, 3, 3, 3)}, tmp_path / "half.pth")
     state = UNet(3, 4).state_dict()
     torch.save({**state, "extra": torch.zeros(1)}, tmp_path / "more.pth")
-    for file, message in (("half.pth", "no U-Net"), ("more.pth", "extra"), ("none.pth", "does not exist")):
+    for file, message in (("half.pth", "no prefix holds final"), ("more.pth", "extra"), ("none.pth", "no such file")):
         with pytest.raises(CheckpointError, match=message):
             export_two_stage(f"unet:{tmp_path / file}", high, tmp_path / "b", size=SIZE, patch_selection=PATCHES)
     with pytest.raises(InputError, match="known: unet, onnx"):
@@ -282,7 +285,7 @@ def test_a_pipeline_that_differs_is_not_written(
     def other(*arguments: Any) -> Any:
         return look_plainly(*arguments) + 0.01
 
-    def written_before(checkpoint: Path, path: Path, side: int) -> Stage:
+    def written_before(checkpoint: Path, path: Path, side: int, _: OnnxOptions) -> Stage:
         stage = read_unet_stage(checkpoint, path, side)
         shutil.copyfile(bundles["colour"] / path.name, path)
         return stage._replace(write=lambda report: None)

@@ -167,14 +167,14 @@ def test_a_step_of_the_segmenter_reaches_every_weight(monkeypatch):
 
 
 def test_half_precision_weights_load(tmp_path):
-    from maskrt.export.architectures.checkpoints import load_state_dict, load_strict
+    from maskrt.export.architectures.networks import load_into
     from maskrt.export.demo.model import save_half
 
     torch.manual_seed(0)
     layer, again = torch.nn.BatchNorm2d(5), torch.nn.BatchNorm2d(5)
     layer.running_mean.normal_()
     save_half(layer, tmp_path / "w.safetensors")
-    load_strict(again, load_state_dict(tmp_path / "w.safetensors"), "w", {})
+    load_into(again, tmp_path / "w.safetensors")
     assert again.running_mean.dtype == torch.float32
     assert torch.equal(again.running_mean, layer.running_mean.half().float())
 
