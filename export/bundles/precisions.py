@@ -161,12 +161,15 @@ def _proof(folder: Path, target: Path) -> Path:
 
 def _proven(bundle: Bundle, precision: str, spec: PrecisionSpec) -> Bundle:
     """Return the bundle in a precision, with the files that _proof names."""
-    models = {
-        role: msgspec.structs.replace(
-            artifact, file=str(_proof(bundle.path, bundle.path / artifact.file).relative_to(bundle.path))
+    models = {}
+    for role, artifact in spec.models.items():
+        proof = _proof(bundle.path, bundle.path / artifact.file)
+        models[role] = msgspec.structs.replace(
+            artifact,
+            file=str(proof.relative_to(bundle.path)),
+            sha256=sha256_of(proof),
+            size_bytes=proof.stat().st_size,
         )
-        for role, artifact in spec.models.items()
-    }
     spec = msgspec.structs.replace(spec, models=models)
     manifest = msgspec.structs.replace(bundle.manifest, precisions={precision: spec})
     return Bundle(bundle.path, manifest, precision)

@@ -40,7 +40,7 @@ class _Component:
 
 @dataclass
 class _State:
-    """What the segments up to here have said."""
+    """The content of the segments up to here."""
 
     components: list[_Component] = field(default_factory=list)
     mcus_wh: tuple[int, int] = (0, 0)

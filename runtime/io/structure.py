@@ -1,4 +1,4 @@
-"""What a file's structure says of damage and of cost, before a decoder sees it.
+"""Checks a file's structure for damage and for cost, before a decoder sees it.
 
 Decoders fill in what is missing, so that a damaged picture looks like a good one. Here is refused what each format can
 tell; docs/inputs.md lists what it cannot.

@@ -11,6 +11,7 @@ from maskrt.runtime.errors import InputError, MaskrtError
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.serve.access import is_loopback
 from maskrt.runtime.serve.app import Service, make_app
+from maskrt.runtime.serve.patience import patient_protocol
 from maskrt.runtime.serve.pictures import Origin, Pictures
 from maskrt.runtime.serve.predictor import Predictor, Session
 
@@ -70,8 +71,6 @@ def serve(
     """Answer requests until Ctrl-C; `tell` gets the address, the token and a line for every failed request."""
     import uvicorn
 
-    from maskrt.runtime.serve.patience import PatientProtocol
-
     name = bundle.resolve().name
     version = f"{name}-{sha256_of(bundle / MANIFEST)[:8]}"
     predictor = Predictor(session, limits.max_pixels)
@@ -89,7 +88,7 @@ def serve(
         server_header=False,
         lifespan="off",
         ws="none",
-        http=PatientProtocol,
+        http=patient_protocol(),
         timeout_graceful_shutdown=5,
     )
     uvicorn.Server(config).run(sockets=[listening])

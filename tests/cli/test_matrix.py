@@ -1,5 +1,6 @@
 """Every command on a bundle of every kind: it works, or one line names the kind and says what to use instead."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from PIL import Image
 
 from maskrt.benchmarks.scenes.bedside import draw_scene, write_scene
 from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
+from maskrt.runtime.bundle.seal import sealed
 from maskrt.runtime.kinds.commands import COMMANDS, refusal
 from maskrt.runtime.kinds.table import KINDS
 
@@ -62,7 +64,9 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Ward:
     bundles["refine"] = write_refine_bundle(folder / "bundles" / "refine")
     # Few points, as a user would export it for a small machine.
     manifest = bundles["soss"] / MANIFEST
-    manifest.write_text(manifest.read_text().replace('"points_per_side": 40', '"points_per_side": 6'))
+    manifest.write_bytes(
+        sealed(json.loads(manifest.read_text().replace('"points_per_side": 40', '"points_per_side": 6')))
+    )
     return Ward(folder, bundles)
 
 

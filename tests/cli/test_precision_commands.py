@@ -98,7 +98,7 @@ def test_eval(run: Run, lower: Path, folders: Path, tmp_path: Path) -> None:
         file = tmp_path / f"{precision}.json"
         command = ("eval", lower, folders / "images", "--truth", folders / "truth", "--json", file)
         assert run(*command, "--precision", precision)[0] == 0
-        scores.append(json.loads(file.read_text())["soss"]["iou"])
+        scores.append(json.loads(file.read_text())["pooled"]["soss"]["iou"])
     assert scores[0] == pytest.approx(scores[1], abs=0.05)
 
 

@@ -5,16 +5,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from maskrt.cli.export_options import Activation, Bgr, Output, Scale, Upsample, scale_of
+from maskrt.cli.export_options import Activation, Bgr, Output, Overwrite, RoiExpected, Scale, Upsample, scale_of
 from maskrt.cli.say import say
 from maskrt.cli.shared import BundlePath, MaxMegapixels, Region, RegionFrom, Threads
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Turn checkpoints into ONNX. Needs maskrt[export].")
-
-RoiExpected = Annotated[
-    bool, typer.Option("--roi-expected", help="Note that the models were trained on regions of interest.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export at --out.")]
 
 
 @app.callback()

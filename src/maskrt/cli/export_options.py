@@ -26,6 +26,10 @@ Bgr = Annotated[
 Upsample = Annotated[
     bool, typer.Option("--upsample", help="onnx: resize maps that are smaller than the picture bilinearly.")
 ]
+RoiExpected = Annotated[
+    bool, typer.Option("--roi-expected", help="Note that the models were trained on regions of interest.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export at --out.")]
 
 
 def scale_of(text: str | None) -> Literal[1, 255] | None:

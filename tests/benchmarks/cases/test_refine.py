@@ -215,12 +215,15 @@ def test_random_models_are_made_once(models: RefineModels, tmp_path: Path, monke
     made: list[str] = []
 
     def export(spec: str, out: Path, *, note: str, **_: Any) -> None:
+        import json
         import shutil
+
+        from maskrt.runtime.bundle.seal import sealed
 
         made.append(spec)
         shutil.copytree(models.bundle, out)
         file = out / "bundle.json"
-        file.write_text(file.read_text().replace('"note": ""', f'"note": "{note}"'))
+        file.write_bytes(sealed(json.loads(file.read_text()) | {"note": note}))
 
     small = crm.CrmConfig(width=4, blocks=(1, 1, 1, 0))
     monkeypatch.setattr(crm, "CrmConfig", lambda: small)

@@ -227,7 +227,7 @@ def test_every_choice_of_masks(on_cpu: None, rng: np.random.Generator, monkeypat
 def test_a_gpu_has_few_callers(monkeypatch: pytest.MonkeyPatch, provider: str, cores: int, expected: int) -> None:
     opened = []
 
-    def open_fake(path: Path, provider: str, threads: int | None, callers: int, repeated: bool) -> Any:
+    def open_fake(path: Path, provider: str, threads: int | None, callers: int, *_: Any) -> Any:
         opened.append(callers)
         return open_session(path, threads=1)
 

@@ -130,7 +130,7 @@ def test_cuda(runtime: Callable[..., Runtime], model: Path, provider: str, devic
     module = runtime()
     open_session(model, provider).close()
     assert module.given == {
-        "path": model,
+        "path": model.read_bytes(),
         "providers": [("CUDAExecutionProvider", {"device_id": device, **CUDA})],
         "enable_fallback": False,
     }

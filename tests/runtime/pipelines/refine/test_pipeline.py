@@ -1,5 +1,6 @@
 """Refinement as a pipeline: label maps, mask files, SOSS with a refiner, and bundles of either kind."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 
 from maskrt.runtime.bundle.bundle import MANIFEST, open_bundle
 from maskrt.runtime.bundle.manifest import RefineManifest, SossManifest, encode_manifest
+from maskrt.runtime.bundle.seal import sealed
 from maskrt.runtime.bundle.settings import with_settings
 from maskrt.runtime.bundle.specs import RefinementSpec
 from maskrt.runtime.errors import BundleError, InputError
@@ -277,6 +279,6 @@ def test_bundles_of_either_kind(refiner_bundle: Path, soss_bundle: Path, tmp_pat
         ('"select": "full"', '"selects": "full"'),
     ):
         assert old in text
-        (tmp_path / MANIFEST).write_text(text.replace(old, new))
+        (tmp_path / MANIFEST).write_bytes(sealed(json.loads(text.replace(old, new))))
         with pytest.raises(BundleError, match=r"export the bundle again|kind 'sharpen', .*: update maskrt"):
             open_bundle(tmp_path)

@@ -193,7 +193,7 @@ def test_a_region_that_fixed_sides_do_not_fit(tmp_path: Path, rgb: np.ndarray) -
         ({"patch_fraction": 1.5}, "patch_fraction"),
         ({"rank": "logit", "windows": "sliding"}, "rank=logit needs windows=grid"),
         ({"windows": "everywhere"}, "Invalid enum value"),
-        ({"points_per_side": 3}, r"no setting points_per_side: .*, of kind two_stage, has these:\n  patches=4: "),
+        ({"points_per_side": 3}, r"no setting points_per_side: .*, of kind two_stage, has these:\npatches=4: "),
         ({"target": 5}, "target 5 is not one of 2 classes"),
     ],
 )
@@ -215,7 +215,7 @@ def test_a_budget_replaces_the_bundles(two_stage: Path) -> None:
     [
         ({"mean": [0.5]}, "mean and std must have 3 numbers"),
         ({"channels": 1}, "mean and std must have 1 numbers"),
-        ({"std": [1.0, 0.0, 1.0]}, "std must be above 0"),
+        ({"std": [1.0, 0.0, 1.0]}, r">= 1e-06 - at `\$\.std"),
         ({"classes": ["one"]}, "1 classes: expected 2 to 256"),
         ({"size": 31}, "size"),
         ({"size": 20000}, "size"),
