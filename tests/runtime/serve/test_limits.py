@@ -1,4 +1,4 @@
-"""What one client may take from the others: counts, foreign pages, and slow connections."""
+"""One client cannot take the server from the others: counts, foreign pages, and turns."""
 
 import threading
 import time
