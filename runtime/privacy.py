@@ -28,9 +28,6 @@ REPORTERS = (
     # OpenVINO's converter imports it, and goes on without.
     Reporter("openvino_telemetry", "events of OpenVINO's converter"),
     Reporter("huggingface_hub", "the libraries in use", "HF_HUB_DISABLE_TELEMETRY"),
-    Reporter("albumentations", "its version", "NO_ALBUMENTATIONS_UPDATE"),
-    Reporter("ultralytics", "events", "YOLO_OFFLINE", "true"),
-    Reporter("ray", "usage statistics", "RAY_USAGE_STATS_ENABLED", "0"),
     Reporter("selenium", "usage statistics of its driver manager", "SE_AVOID_STATS", "true"),
 )
 _too_late: set[str] = set()

@@ -40,7 +40,7 @@ def walk_scan(data: NDArray[np.uint8], start: int, scan: Scan, nonzero: NDArray[
                 bits, end, marker = next(pieces)
                 end_run = 0
             row, column = divmod(mcu, scan.mcus_wh[0])
-            for wide, tall, dc, ac, offset, stride, _ in scan.layout.tolist():
+            for wide, tall, dc, ac, offset, stride in scan.layout.tolist():
                 for block in range(wide * tall):
                     down, right = divmod(block, wide)
                     at = (row * tall + down) * stride + column * wide + right if parts > 1 else row * stride + column

@@ -12,10 +12,10 @@ WHOLE, BAD_CODE, TOO_SHORT, BAD_RESTART = range(4)
 class Scan:
     """One scan.
 
-    layout: int64 [components, 7]: horizontal and vertical blocks of a component in an MCU, its DC and AC table (rows of
-    `codes`), where its blocks begin in `nonzero`, how many blocks of it lie side by side there, and how many of them a
-    scan of this component alone has in a row. mcus_wh: MCUs in a row, and rows. restart: MCUs between two restart
-    markers, 0 for none. spectral, approximation: Ss and Se, Ah and Al. progressive: coded as annex G says.
+    layout: int64 [components, 6]: horizontal and vertical blocks of a component in an MCU, its DC and AC table (rows of
+    `codes`), where its blocks begin in `nonzero`, and how many blocks of it lie side by side there. mcus_wh: MCUs in a
+    row, and rows; of a scan of one component, its own blocks. restart: MCUs between two restart markers, 0 for
+    none. spectral, approximation: Ss and Se, Ah and Al. progressive: coded as annex G says.
     codes: uint16 [tables, 65536]: for the next 16 bits the length of their code << 8 | its symbol; 0: no code.
     """
 

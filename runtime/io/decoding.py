@@ -42,13 +42,13 @@ def decoded(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
     try:
         check_structure(data)
         with _opened(data) as image:
-            _check_size(name, image.size, max_pixels)
+            check_size(name, image.size, max_pixels)
             _check_pages(name, image)
             if image.format == "PNG":
                 image.verify()  # load() skips the checksums of pixel data, so that a flipped bit would pass unseen
         with _opened(data) as image:
             _load(image)
-            _check_size(name, image.size, max_pixels)
+            check_size(name, image.size, max_pixels)
             yield image
     except InputError:
         raise
@@ -131,7 +131,12 @@ def _opened(data: bytes) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _check_size(name: str, size_wh: tuple[int, int], max_pixels: int) -> None:
+def check_size(name: str, size_wh: tuple[int, int], max_pixels: int) -> None:
+    """Refuse a picture or a video of no pixels, or of too many.
+
+    Raises:
+        InputError: it says which, and how to raise the limit.
+    """
     width, height = size_wh
     if width < 1 or height < 1:
         raise InputError(f"{name} is {width} x {height}: it has no pixels")
@@ -164,5 +169,5 @@ def _is_thumbnail(image: Any, page: int) -> bool:
 
 def _unidentified(data: bytes, name: str) -> str:
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return f"{name} is a TIFF whose kind of samples maskrt does not read: export it with 8 or 16 bits a sample"
+        return f"{name} is a TIFF of a kind that maskrt does not read: export it as a plain one with 8 or 16 bits a sample"
     return f"{name} is not an image that maskrt reads: {', '.join(FORMATS)}"

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # A line of libtiff: the function or the name that Pillow gives its file, a colon, a sentence.
-LINE = re.compile(rb"^(tempfile\.tif|\w*(Decode|PreDecode|Setup|Fetch|Read|Directory|Open|Seek|Tag|Strip|Tile)\w*): ")
+LINE = re.compile(
+    rb"^(tempfile\.tif|JPEGLib|\w*(Decode|PreDecode|Setup|Fetch|Read|Directory|Open|Seek|Tag|Strip|Tile)\w*): "
+)
 _one_at_a_time = threading.Lock()
 
 

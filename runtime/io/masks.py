@@ -43,7 +43,7 @@ def read_rough(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.flo
         InputError: see read_truth; class numbers beside white are not looked for.
     """
     values, full = _mask(Path(path), max_pixels, "has {}; use --labels for class numbers")
-    # 16 bits are rounded to 8: a refiner was trained on those.
+    # 16 bits are rounded to 8, as those of a picture are.
     eight = values if full == 255 else ((values.astype(np.uint32) * 255 + full // 2) // full).astype(np.uint8)
     return eight.astype(np.float32) / np.float32(255)
 

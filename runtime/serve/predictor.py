@@ -17,7 +17,7 @@ from maskrt.runtime.serve.turns import Turns, client_has_gone
 
 Box = tuple[int, int, int, int]
 
-MOST_POINTS, MOST_BOXES = 64, 100  # of one request; SAM was trained with about 10 points
+MOST_POINTS, MOST_BOXES = 64, 100  # of one request
 AT_A_TIME = 8  # prompts of a request before another request gets its turn
 
 

@@ -2,7 +2,6 @@
 
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -50,8 +49,3 @@ def write_tiff(
         out += pixels
     path.write_bytes(bytes(out))
     return path
-
-
-def bits(values: Any) -> np.ndarray:
-    """Pack rows of 0 and 1 into bytes."""
-    return np.packbits(np.asarray(values, np.uint8), axis=1)

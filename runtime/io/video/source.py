@@ -7,7 +7,7 @@ from typing import Any
 
 from maskrt.runtime.closeable import Closeable
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.io.decoding import MAX_PIXELS
+from maskrt.runtime.io.decoding import MAX_PIXELS, check_size
 from maskrt.runtime.io.video.container import open_video, reason_of
 from maskrt.runtime.io.video.decoding import Bad, Decoder, other_size
 from maskrt.runtime.io.video.picture import refusal, rgb_of
@@ -39,7 +39,7 @@ class VideoSource(Closeable):
             self._stream = choose_track(path, self._video.container, track)
             context = self._stream.codec_context
             self._size_wh = context.width, context.height
-            self._check_size(max_pixels)
+            check_size(str(path), self._size_wh, max_pixels)
             decoder = self._decoder = Decoder(self._video, self._stream)
             # The first frame says what no header does, such as how to turn it. It is refused before work starts.
             first = next(decoder, None)
@@ -78,17 +78,6 @@ class VideoSource(Closeable):
                 continue
             timestamp_us = None if item.time is None else round(item.time * 1e6)
             yield Frame(rgb, index, name, timestamp_us)
-
-    def _check_size(self, max_pixels: int) -> None:
-        width, height = self._size_wh
-        if width < 1 or height < 1:
-            raise InputError(f"{self._path} is {width} x {height}: it has no pixels")
-        if width * height > max_pixels:
-            needed = -(-width * height // 1_000_000)
-            raise InputError(
-                f"{self._path} is {width} x {height}, over the limit of {max_pixels / 1e6:g} megapixels: "
-                f"if you trust it, use --max-megapixels {needed}"
-            )
 
     def _unfit(self, frame: Any) -> str | None:
         size_wh = frame.width, frame.height
