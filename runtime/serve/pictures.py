@@ -5,19 +5,22 @@ Otherwise, whoever sends a task could make this machine read any file, or ask an
 
 import base64
 import binascii
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.serve.refused import Refused, invalid_image
+from maskrt.runtime.files import open_plain
+from maskrt.runtime.serve.refused import invalid_image
+from maskrt.runtime.web.refused import Refused
 
 LOCAL_FILES, UPLOADS = "/data/local-files/", "/data/upload/"
-TIMEOUT_S = 30
+TIMEOUT_S, FETCH_S = 30, 60  # for a part of a picture, and for all of it
 PORTS = {"http": 80, "https": 443}
 
 
@@ -72,6 +75,12 @@ class Origin:
         return f"{self.scheme}://{host}:{self.port}{path}"
 
 
+class Readable(Protocol):
+    """An open file, or the answer of a host."""
+
+    def read1(self, size: int = -1, /) -> bytes: ...
+
+
 @dataclass(frozen=True)
 class Pictures:
     """A reader of the pictures of tasks.
@@ -117,13 +126,13 @@ class Pictures:
         missing = invalid_image("the task's picture is not in the folder of --images")
         try:
             path = (images / name).resolve()
-            if not path.is_relative_to(images.resolve()) or not path.is_file():
+            if not path.is_relative_to(images.resolve()):
                 raise missing
-            with path.open("rb") as file:
+            with open_plain(path) as file:
                 return self._limited(file)
-        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-            if isinstance(error, Refused):
-                raise
+        except Refused:
+            raise
+        except (InputError, OSError, ValueError) as error:  # ValueError: a zero byte in the name
             raise missing from error
 
     def _from_host(self, url: str) -> bytes:
@@ -156,11 +165,17 @@ class Pictures:
                 raise
             raise invalid_image(f"the task's picture cannot be fetched ({type(error).__name__})") from error
 
-    def _limited(self, file: IO[bytes]) -> bytes:
-        data = file.read(self.max_bytes + 1)
-        if len(data) > self.max_bytes:
-            raise Refused(413, "TOO_LARGE", f"the task's picture has over {self.max_bytes} bytes: see --max-megabytes")
-        return data
+    def _limited(self, file: Readable) -> bytes:
+        data, end = bytearray(), time.monotonic() + FETCH_S
+        while part := file.read1(1 << 16):
+            data += part
+            if len(data) > self.max_bytes:
+                raise Refused(
+                    413, "TOO_LARGE", f"the task's picture has over {self.max_bytes} bytes: see --max-megabytes"
+                )
+            if time.monotonic() > end:
+                raise invalid_image(f"the task's picture takes over {FETCH_S} s: try again")
+        return bytes(data)
 
 
 class _SameOrigin(urllib.request.HTTPRedirectHandler):

@@ -45,7 +45,9 @@ def make_client(session: FakeSession, told: list[str], images: Path) -> Callable
         sources = pictures or Pictures(images, None, "", MAX_BYTES)
         predictor = Predictor(session, MAX_PIXELS)
         service = Service(predictor, sources, "ward", "ward-0123abcd", token, MAX_BYTES, told.append)
-        return TestClient(make_app(service), base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
+        client = TestClient(make_app(service), base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
+        client.headers["Content-Type"] = "application/json"
+        return client
 
     return make
 
