@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from maskrt.runtime.annotate.desk import Desk, StaleTurn
-from maskrt.runtime.annotate.guard import Headers, Secret
+from maskrt.runtime.annotate.guard import Headers, Secret, Sender
 from maskrt.runtime.annotate.server import HOST
 from maskrt.runtime.annotate.states import Request as Action
 from maskrt.runtime.annotate.states import State
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Endpoint = Callable[[Request], Awaitable[Response]]
 
 MAX_BODY = 4096  # bytes; the longest action is a class of 60 letters
+MOST_DIGITS = 9  # of a picture's number; int() refuses more than 4,300
 PAGE = {
     "": ("page.html", "text/html"),
     "page.css": ("page.css", "text/css"),
@@ -53,7 +54,7 @@ def make_app(desk: Desk, token: str) -> Starlette:
     routes = [
         Route("/state", state),
         Route("/act", act, methods=["POST"]),
-        Route("/picture/{index:int}", picture),
+        Route("/picture/{index}", picture),
         Route("/{name}", _page),
         Route("/", _page),
     ]
@@ -62,6 +63,7 @@ def make_app(desk: Desk, token: str) -> Starlette:
         # A foreign page whose name resolves to this machine (DNS rebinding) still sends that name.
         Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False),
         Middleware(Secret, token=token),
+        Middleware(Sender),
     ]
     return Starlette(routes=[Mount(f"/{token}", routes=routes)], middleware=middleware)
 
@@ -69,22 +71,29 @@ def make_app(desk: Desk, token: str) -> Starlette:
 def _endpoints(desk: Desk) -> tuple[Endpoint, Endpoint, Endpoint]:
     """Make the endpoints for state, action and picture; the desk works in threads, so the server stays free."""
     from starlette.concurrency import run_in_threadpool
+    from starlette.requests import ClientDisconnect
     from starlette.responses import PlainTextResponse, Response
 
     async def state(request: Request) -> Response:
         return await run_in_threadpool(_answer, desk, lambda: None)
 
     async def act(request: Request) -> Response:
-        body = await _body(request)
+        try:
+            body = await _body(request)
+        except ClientDisconnect:
+            return Response(status_code=400)
         if body is None:
             return PlainTextResponse(f"at most {MAX_BODY} bytes\n", 413)
         return await run_in_threadpool(_answer, desk, lambda: desk.act(_decoded(body)))
 
     async def picture(request: Request) -> Response:
+        index = request.path_params["index"]
+        if not (index.isascii() and index.isdecimal() and len(index) <= MOST_DIGITS):
+            return PlainTextResponse("there is no such picture: pictures have numbers from 0\n", 404)
         try:
-            png = await run_in_threadpool(desk.picture, request.path_params["index"])
-        except InputError as error:
-            return PlainTextResponse(f"{error}\n", 409)
+            png = await run_in_threadpool(desk.picture, int(index))
+        except Exception as error:
+            return PlainTextResponse(f"{_explained(error)}\n", 409 if isinstance(error, InputError) else 500)
         return Response(png, media_type="image/png")
 
     return state, act, picture
@@ -97,10 +106,14 @@ def _answer(desk: Desk, work: Callable[[], object]) -> Response:
     status, error = 200, None
     try:
         work()
-    except MaskrtError as failure:
-        error = str(failure)
+    except Exception as failure:
+        error = _explained(failure)
         status = 409 if isinstance(failure, StaleTurn) else 400 if isinstance(failure, InputError) else 500
     return Response(msgspec.json.encode(Answer(desk.state(), error)), status, media_type="application/json")
+
+
+def _explained(error: Exception) -> str:
+    return str(error) if isinstance(error, MaskrtError) else f"unexpected {type(error).__name__}: {error}"
 
 
 async def _page(request: Request) -> Response:
@@ -125,5 +138,5 @@ async def _body(request: Request) -> bytes | None:
 def _decoded(body: bytes) -> Action:
     try:
         return msgspec.json.decode(body, type=Action)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"the page does not make such a request ({error}): reload the page") from error

@@ -19,6 +19,9 @@ from maskrt.cli import main as command_line
 from maskrt.runtime.annotate import server
 
 
+JSON = {"Content-Type": "application/json"}
+
+
 @pytest.fixture
 def ward(tmp_path: Path, rng: np.random.Generator) -> Path:
     folder = tmp_path / "ward"
@@ -35,7 +38,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     session = fake_annotator.FakeAnnotator()
     module = fake_annotator.stand_in(session, asked)
     monkeypatch.setitem(sys.modules, "maskrt.runtime.interactive.session", module)
-    monkeypatch.setattr(server, "serve", lambda app, sock: asked.update(session=session))
+    monkeypatch.setattr(server, "serve", lambda app, sock, begin, finish: (begin(), asked.update(session=session)))
     return asked
 
 
@@ -115,7 +118,7 @@ def test_the_end_saves_what_was_learnt(end: signal.Signals, ward: Path, tmp_path
         port, token = re.findall(r"http://127\.0\.0\.1:(\d+)/([\w-]+)/", process.stdout.readline())[0]
         connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)
         for turn, do in enumerate([{"kind": "click", "x": 30, "y": 20}, {"kind": "accept"}]):
-            connection.request("POST", f"/{token}/act", json.dumps({"turn": turn, "do": do}))
+            connection.request("POST", f"/{token}/act", json.dumps({"turn": turn, "do": do}), JSON)
             answer = connection.getresponse()
             assert (answer.status, json.loads(answer.read())["error"]) == (200, None)
         connection.close()

@@ -55,27 +55,35 @@ def command(
     from maskrt.runtime.annotate.coco import check_classes
     from maskrt.runtime.annotate.desk import Desk
     from maskrt.runtime.annotate.guard import new_token
+    from maskrt.runtime.annotate.lock import only_one
     from maskrt.runtime.annotate.pictures import find_pictures
-    from maskrt.runtime.annotate.server import listen, serve
-    from maskrt.runtime.annotate.store import Store
+    from maskrt.runtime.annotate.server import HOST, listen, serve
+    from maskrt.runtime.annotate.store import ANNOTATIONS, MASKS, Store
     from maskrt.runtime.interactive.session import open_interactive
 
-    names = parse_list(classes)
-    check_classes(names)
+    class_names = parse_list(classes)
+    check_classes(class_names)
     options, given = parse_settings(settings or []), parse_pairs(load or [], "--load")
     pictures = find_pictures(images)
     with (
+        only_one(out),
         listen(port) as sock,
         open_interactive(bundle, on_device(provider, device), threads, options, cache_images) as session,
     ):
-        store = Store(out, names)
+        store = Store(out, class_names)
+        for names, what in (
+            (store.made_again, f"not as {ANNOTATIONS} says: drawn again"),
+            (store.unknown, f"not in {ANNOTATIONS}: left as they are"),
+        ):
+            if names:
+                typer.echo(f"{len(names)} of {out / MASKS} {what}: {', '.join(names[:3])}", err=True)
         load_decoders(session, store, {name: Path(file) for name, file in given.items()})
         desk = Desk(session, pictures, store, int(max_megapixels * 1e6))
         token = new_token()
-        print(f"http://127.0.0.1:{sock.getsockname()[1]}/{token}/", flush=True)
-        print("Open this address in a browser on this machine. Ctrl-C saves the decoders and ends.", flush=True)
-        try:
-            serve(make_app(desk, token), sock)
-        finally:
-            desk.finish()
+
+        def begin() -> None:
+            print(f"http://{HOST}:{sock.getsockname()[1]}/{token}/", flush=True)
+            print("Open this address in a browser on this machine. Ctrl-C saves the decoders and ends.", flush=True)
+
+        serve(make_app(desk, token), sock, begin, desk.finish)
     print(f"{len(store.annotations)} objects on {len(store.annotated)} images: {out}")

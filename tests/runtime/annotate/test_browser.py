@@ -20,10 +20,11 @@ from maskrt.runtime.annotate import states
 from maskrt.runtime.annotate.app import make_app
 from maskrt.runtime.annotate.desk import Desk
 from maskrt.runtime.annotate.pictures import Picture, find_pictures
-from maskrt.runtime.annotate.server import listen, make_server
+from maskrt.runtime.annotate.server import listen
 from maskrt.runtime.annotate.store import Store
 from maskrt.runtime.interactive.clicks import Click
 from maskrt.runtime.io.images import read_labels
+from maskrt.runtime.web.server import make_server
 
 FLAGS = (
     "--headless",
