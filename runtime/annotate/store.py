@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from maskrt.runtime.annotate.coco import Annotation, Category, Coco, ImageEntry, read_coco
 from maskrt.runtime.annotate.pictures import Opened
 from maskrt.runtime.errors import InputError, MaskrtError
-from maskrt.runtime.files import PREFIX, SUFFIX, cannot_write, open_plain, remove_leftovers, write_bytes, write_files
+from maskrt.runtime.files import PREFIX, SUFFIX, cannot_write, remove_leftovers, sha256_of, write_bytes, write_files
 from maskrt.runtime.io.records import RESULTS
 from maskrt.runtime.io.sinks import png_bytes
 from maskrt.runtime.rle import Rle, encode_rle
@@ -61,8 +61,8 @@ class Store:
         self._coco = msgspec.structs.replace(coco, categories=coco.categories + categories)
         self._next_id = max((found.id for found in coco.annotations), default=0) + 1
         self.made_again = self._draw_again()
-        known = {image.mask_file for image in self._coco.images}
-        self.unknown = tuple(sorted(file.name for file in (out / MASKS).glob("*.png") if file.name not in known))
+        listed = {image.mask_file for image in self._coco.images}
+        self.unknown = tuple(sorted(file.name for file in (out / MASKS).glob("*.png") if file.name not in listed))
         if self._coco != coco:  # this also shows before the first click whether the folder can be written to
             self._write(self._coco, None)
 
@@ -260,11 +260,10 @@ def _fitting(stem: str, ending: str) -> str:
 
 
 def _sha256_of(file: Path) -> str:
-    """Return the hex sha256 of a plain file; empty if there is none."""
+    """Return the hex sha256 of a plain file; empty if there is none, or it cannot be read."""
     try:
-        with open_plain(file) as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except InputError:
+        return sha256_of(file) if file.is_file() else ""
+    except OSError:
         return ""
 
 

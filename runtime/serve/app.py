@@ -146,8 +146,7 @@ async def _respond(request: Request, service: Service, answer: Answering, as_bod
         check_sender(request.method, request.headers)
         with service.load.body() as take:
             body = await _body(request, service.max_bytes, take)
-            with service.load.request():
-                status, found = await answer(body, request.is_disconnected)
+            status, found = await answer(body, request.is_disconnected)
     except (ClientDisconnect, ClientGone):
         return Response(status_code=400)
     except Exception as error:

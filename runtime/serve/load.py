@@ -6,30 +6,29 @@ from contextlib import contextmanager
 
 from maskrt.runtime.web.refused import Refused
 
-MOST_REQUESTS = 16  # that have arrived whole, and wait for their turn
 MOST_BODIES = 4  # of the largest size, in memory at the same time
 MOST_LINES, LINES_S = 30, 60.0
 
 
 class Load:
-    """The load of a server by those with the token; what would go past a limit gets 503."""
+    """The bodies of all requests in memory; one that would go past the limit gets 503.
+
+    Their number needs no limit: those that have arrived take turns, and the slow ones hold no more than what has come.
+    """
 
     def __init__(self, max_bytes: int) -> None:
-        self._most_bytes = MOST_BODIES * max_bytes
-        self._bytes = self._requests = 0
+        self._most = MOST_BODIES * max_bytes
+        self._bytes = 0
 
     @contextmanager
     def body(self) -> Iterator[Callable[[int], None]]:
-        """Count the bytes that the function takes, until the end of the `with` block.
-
-        Slow requests count with no more than what has come of them, so that they do not take the place of others.
-        """
+        """Count the bytes that the function is called with, until the end of the `with` block."""
         held = 0
 
         def take(count: int) -> None:
             nonlocal held
-            if self._bytes + count > self._most_bytes:
-                raise _busy()
+            if self._bytes + count > self._most:
+                raise Refused(503, "BUSY", "this server is busy with other requests: try again in a moment")
             self._bytes += count
             held += count
 
@@ -37,17 +36,6 @@ class Load:
             yield take
         finally:
             self._bytes -= held
-
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """Count a request that has arrived, until the end of the `with` block."""
-        if self._requests >= MOST_REQUESTS:
-            raise _busy()
-        self._requests += 1
-        try:
-            yield
-        finally:
-            self._requests -= 1
 
 
 class FailureLines:
@@ -70,7 +58,3 @@ class FailureLines:
             self._tell(line)
         elif self._count == MOST_LINES:
             self._tell(f"more failed requests are not shown for {LINES_S:.0f} s")
-
-
-def _busy() -> Refused:
-    return Refused(503, "BUSY", "this server is busy with other requests: try again in a moment")

@@ -9,10 +9,11 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.files import open_plain
@@ -75,12 +76,6 @@ class Origin:
         return f"{self.scheme}://{host}:{self.port}{path}"
 
 
-class Readable(Protocol):
-    """An open file, or the answer of a host."""
-
-    def read1(self, size: int = -1, /) -> bytes: ...
-
-
 @dataclass(frozen=True)
 class Pictures:
     """A reader of the pictures of tasks.
@@ -129,7 +124,7 @@ class Pictures:
             if not path.is_relative_to(images.resolve()):
                 raise missing
             with open_plain(path) as file:
-                return self._limited(file)
+                return self._limited(file.read)
         except Refused:
             raise
         except (InputError, OSError, ValueError) as error:  # ValueError: a zero byte in the name
@@ -155,7 +150,7 @@ class Pictures:
         opener = urllib.request.build_opener(_SameOrigin(origin))
         try:
             with opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as answer:
-                return self._limited(answer)
+                return self._limited(answer.read1)
         except urllib.error.HTTPError as error:
             raise invalid_image(
                 f"Label Studio answers {error.code} to the task's picture: see LABEL_STUDIO_API_KEY"
@@ -165,9 +160,9 @@ class Pictures:
                 raise
             raise invalid_image(f"the task's picture cannot be fetched ({type(error).__name__})") from error
 
-    def _limited(self, file: Readable) -> bytes:
+    def _limited(self, read: Callable[[int], bytes]) -> bytes:
         data, end = bytearray(), time.monotonic() + FETCH_S
-        while part := file.read1(1 << 16):
+        while part := read(1 << 16):
             data += part
             if len(data) > self.max_bytes:
                 raise Refused(

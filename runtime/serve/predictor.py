@@ -78,7 +78,10 @@ class Predictor:
             InputError: a prompt cannot be used.
             ClientGone: the client has gone; the rest was left out.
         """
-        image: Image = await self._in_turn(lambda: self._image_of(picture), is_gone)
+        digest = hashlib.sha256(picture).digest()
+        image = self._known(digest)
+        if image is None:
+            image = await self._in_turn(lambda: self._image_of(digest, picture), is_gone)
         return [
             await self._in_turn(lambda prompt=prompt: drawn(self._mask(image, prompt)), is_gone)  # type: ignore[misc]
             for prompt in prompts_in(image.size_hw)
@@ -92,16 +95,20 @@ class Predictor:
                 raise ClientGone
             return await run_in_threadpool(work)
 
-    def _image_of(self, picture: bytes) -> Image:
-        digest = hashlib.sha256(picture).digest()
-        if self._last is None or self._last[0] != digest:
+    def _known(self, digest: bytes) -> Image | None:
+        return self._last[1] if self._last is not None and self._last[0] == digest else None
+
+    def _image_of(self, digest: bytes, picture: bytes) -> Image:
+        image = self._known(digest)  # the request before may have brought the same picture
+        if image is None:
             try:
                 rgb = decode_image(picture, "the picture", self._max_pixels)
             except InputError as error:
                 raise invalid_image(str(error)) from error
             self._session.set_image(rgb)
-            self._last = digest, self._session.image
-        return self._last[1]
+            image = self._session.image
+            self._last = digest, image
+        return image
 
     def _mask(self, image: Image, prompt: Prompt) -> Mask:
         self._session.image = image

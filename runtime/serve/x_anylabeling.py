@@ -17,7 +17,7 @@ from maskrt.runtime.web.refused import Refused
 
 # The buttons that X-AnyLabeling shows for this model.
 WIDGETS = ("button_add_point", "button_remove_point", "button_add_rect", "button_clear", "button_finish_object")
-MOST_PARAMS_BYTES = 100_000
+MOST_PARAMS_BYTES = 2_000_000
 
 
 class Mark(msgspec.Struct, frozen=True):

@@ -58,6 +58,12 @@ def limited_protocol() -> type[H11Protocol]:
             self._received += len(data)
             super().data_received(data)
 
+        def shutdown(self) -> None:
+            if self.stage == RECEIVING:  # the end does not wait for the rest
+                self.cut()
+            else:
+                super().shutdown()
+
         @property
         def stage(self) -> int:
             """An application answers without the token at once, so one that reads or works has seen it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MOST_WAITING = 1024  # connections that the system keeps until they are accepted
 GRACE_S = 3  # for requests that are being answered when the server is stopped
 
 
@@ -26,6 +28,13 @@ def make_server(app: Starlette) -> uvicorn.Server:
     class Server(uvicorn.Server):
         def capture_signals(self) -> contextlib.nullcontext[None]:  # type: ignore[override]
             return contextlib.nullcontext()
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            for sock in sockets or ():
+                # asyncio takes as many connections at a time as may wait. More may wait here than it may take: where
+                # there is no place, a client waits a second before it tries again.
+                sock.listen(MOST_WAITING)
 
     # No log: of what an application does not report itself, uvicorn knows only malformed requests and slow ends, and
     # whoever connects could fill the log with them. The lines of its access log hold addresses and secret paths.

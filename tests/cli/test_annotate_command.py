@@ -18,7 +18,6 @@ from PIL import Image
 from maskrt.cli import main as command_line
 from maskrt.runtime.annotate import server
 
-
 JSON = {"Content-Type": "application/json"}
 
 

@@ -64,7 +64,9 @@ def served(bundle: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str],
 
 def ask(url: str, body: Any = None, **headers: str) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data, {"Content-Type": "application/json", **headers}), timeout=60) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, data, {"Content-Type": "application/json", **headers}), timeout=60
+    ) as answer:
         return json.load(answer)
 
 
