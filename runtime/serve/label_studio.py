@@ -155,7 +155,7 @@ def _asked(body: bytes) -> Asked | None:
         raise missing
     try:
         url = msgspec.json.decode(request.tasks[0].data[key], type=str)
-    except msgspec.ValidationError as error:  # it is no text
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # it is no text
         raise missing from error
     return Asked(url, drawn, from_name, last.to_name, value.keypointlabels or value.rectanglelabels)
 
