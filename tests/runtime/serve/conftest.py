@@ -41,9 +41,7 @@ def images(tmp_path: Path) -> Path:
 def make_client(session: FakeSession, told: list[str], images: Path) -> Callable[..., TestClient]:
     """make_client(token, pictures, max_bytes) -> a client that sends no token."""
 
-    def make(
-        token: str | None = TOKEN, pictures: Pictures | None = None, max_bytes: int = MAX_BYTES
-    ) -> TestClient:
+    def make(token: str | None = TOKEN, pictures: Pictures | None = None, max_bytes: int = MAX_BYTES) -> TestClient:
         sources = pictures or Pictures(images, None, "", MAX_BYTES)
         predictor = Predictor(session, MAX_PIXELS)
         service = Service(predictor, sources, "ward", "ward-0123abcd", token, max_bytes, told.append)

@@ -64,7 +64,14 @@ def test_every_odd_value_as_a_number(client, value):
 
 @pytest.mark.parametrize(
     "target",
-    ["/%00", "/%ff%fe", "/" + "a" * 9000, "/../../etc/passwd", "/v1/models?" + "a=1&" * 2000, "/v1/predict/" + "9" * 5000],
+    [
+        "/%00",
+        "/%ff%fe",
+        "/" + "a" * 9000,
+        "/../../etc/passwd",
+        "/v1/models?" + "a=1&" * 2000,
+        "/v1/predict/" + "9" * 5000,
+    ],
 )
 def test_addresses(client, target):
     assert client.get(target).status_code in (200, 404, 405)

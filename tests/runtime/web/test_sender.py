@@ -14,7 +14,6 @@ def status(method: str, **headers: str) -> int:
     try:
         check_sender(method, JSON | {name.replace("_", "-"): value for name, value in headers.items()})
     except Refused as error:
-        assert "\n" not in str(error)
         return error.status
     return 200
 
@@ -63,8 +62,16 @@ def test_json(kind: str) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a", "text/json"]
-    + ["text/plain; application/json", "application/jsonx", "application/json, text/plain"],
+    [
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=a",
+        "text/json",
+        "text/plain; application/json",
+        "application/jsonx",
+        "application/json, text/plain",
+    ],
 )
 def test_other_bodies_which_pages_may_send_unasked(kind: str) -> None:
     assert status("POST", content_type=kind) == 415
