@@ -32,7 +32,8 @@ def command(
     SAM's mask decoder learns from the clicks. The command prints an address that works in a browser on this machine
     only, and serves until Ctrl-C. No picture is copied. An accepted object is on disk at once: in OUT/masks/STEM.png, a
     label picture with k where the picture's k-th object is, and in OUT/annotations.json, in COCO form. The decoders go
-    to OUT/decoders/CLASS.safetensors at the end and with the key S. The same --out goes on from all of that.
+    to OUT/decoders/CLASS.safetensors at the end and with the key S. The same --out goes on from all of that, for one
+    maskrt annotate at a time; a label picture that is not as annotations.json says is drawn again.
 
     Settings (--set): click_adaptation is a step after each click: R is undone after the object, C is kept, or off.
     result_mask is a step on the accepted mask: E erodes its outline, U leaves it untreated, or off. click_mask (true,

@@ -39,6 +39,7 @@ FLAGS = (
 )
 pytestmark = pytest.mark.browser
 PLAIN = (120, 130, 140)  # the pictures' colour: what differs from it on the canvas is a mask or a dot
+HOSTILE = "<img src=x onerror=document.title=1><i>"  # a part of names, which must stay text
 SECONDS = 60  # to wait for the page before it counts as broken
 # Calls back when every action is answered and the next two frames are drawn.
 AT_REST = """
@@ -73,9 +74,9 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
 def pictures(tmp_path: Path) -> list[Picture]:
     folder = tmp_path / "ward"
     folder.mkdir()
-    for name in ("bed 1 &lt;<i>.png", "bed 2.png"):
+    for name in (f"bed 1 &lt;{HOSTILE}.png", "bed 2.png"):
         Image.new("RGB", (80, 60), PLAIN).save(folder / name)
-    (folder / "bed 3.png").write_bytes(b"no picture")
+    (folder / f"bed 3 {HOSTILE}.png").write_bytes(b"no picture")
     return find_pictures(str(folder))
 
 
@@ -151,7 +152,7 @@ def page(driver: webdriver.Chrome, address: str) -> Page:
 
 
 def test_an_object_from_click_to_disk(page: Page, out: Path, session: FakeAnnotator) -> None:
-    assert page.text("name") == "bed 1 &lt;<i>.png"
+    assert page.text("name") == f"bed 1 &lt;{HOSTILE}.png"
     assert not page.covered(35, 20)
     page.click(30, 20)
     away = RADIUS - 2  # from the dots, which are drawn over the mask

@@ -149,6 +149,11 @@ def test_prompts_of_a_request(
             {**bodies("point", 1)["/predict"], "label_config": f"<View>{' ' * 200_000}</View>"},
             "the labeling configuration has 200013 letters: at most 200000 are taken",
         ),
+        (
+            "/predict",
+            {"tasks": [], "params": {"context": {"result": [{"type": "keypointlabels", "value": ["a" * 10_000]}]}}},
+            "has 10004 bytes at `$.params.context.result[...].value`: at most 10000 are taken",
+        ),
     ],
 )
 def test_other_sizes(client: Any, refusal: Any, path: str, body: Any, message: str) -> None:

@@ -62,6 +62,21 @@ def test_every_odd_value_as_a_number(client, value):
         assert client.post(path, content=body).status_code in (200, 400)
 
 
+@pytest.mark.parametrize("picture", [b'"\xff"', b'"\\ud800"', b"7", b"null", b'["a"]'])
+def test_a_picture_that_is_no_text(client, refusal, picture):
+    body = json.dumps(BODIES["/predict"]).encode().replace(json.dumps(PICTURE).encode(), picture)
+    assert refusal(client.post("/predict", content=body), 400).startswith("the task has no picture under 'photo'")
+
+
+def test_control_characters_are_not_printed(client, told):
+    regions = [{**REGIONS[0], "to_name": "\x1b[31m\nfailed"}]
+    body = {**BODIES["/predict"], "params": {"context": {"result": regions}}}
+    assert client.post("/predict", json=body).status_code == 400
+    (line,) = told
+    assert r"\x1b[31m\nfailed" in line
+    assert line.isprintable()
+
+
 @pytest.mark.parametrize(
     "target",
     [

@@ -219,6 +219,14 @@ def test_origins() -> None:
     assert Origin.of("https://[::1]/ls/").url("/ls/a") == "https://[::1]:443/ls/a"
 
 
+def test_a_picture_that_takes_too_long(
+    studio: tuple[str, list[tuple[str, str | None]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maskrt.runtime.serve.pictures.FETCH_S", -1)
+    with pytest.raises(Refused, match="the task's picture takes over -1 s: try again"):
+        pictures(studio[0]).read("/data/a")
+
+
 def test_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "abc")
     made = pictures_of(tmp_path, "http://studio.example:8080", Limits(5, LIMIT))
