@@ -77,10 +77,11 @@ def read_coco(path: Path) -> Coco:
         InputError: the file cannot be read, is no such file, or contradicts itself.
     """
     fix = "restore it from a copy, or choose another --out"
+    data = read_plain(path, MOST_BYTES)
     try:
-        coco = msgspec.json.decode(read_plain(path, MOST_BYTES), type=Coco)
+        coco = msgspec.json.decode(data, type=Coco)
         _check(coco)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged or not from maskrt annotate ({error}): {fix}") from error
     return coco
 

@@ -198,10 +198,11 @@ class Store:
     def _draw_again(self) -> tuple[str, ...]:
         """Draw the label pictures that are not as annotations.json says, and return their names.
 
-        A process that is killed between writing the two leaves such a one.
+        A process that is killed between writing the two leaves such a one. Pictures without objects are dropped.
         """
+        with_objects = {found.image_id for found in self.annotations}
         images, again = [], []
-        for image in self._coco.images:
+        for image in (image for image in self._coco.images if image.id in with_objects):
             file = self.out / MASKS / image.mask_file
             if image.mask_sha256 == "" or image.mask_sha256 != _sha256_of(file):
                 png = png_bytes(label_picture([found.segmentation for found in self.objects_of(image.file_name)]))
@@ -218,7 +219,7 @@ class Store:
 
     def _new_entry(self, opened: Opened) -> ImageEntry:
         # Casefold: on many disks A.png and a.png are one file.
-        taken = {image.mask_file.casefold() for image in self._coco.images}
+        taken = {name.casefold() for name in (*(image.mask_file for image in self._coco.images), *self.unknown)}
         endings = itertools.chain([".png"], (f"_{number}.png" for number in itertools.count(2)))
         names = (_fitting(opened.picture.path.stem, ending) for ending in endings)
         mask_file = next(name for name in names if name.casefold() not in taken)

@@ -139,7 +139,7 @@ async def _respond(request: Request, service: Service, answer: Answering, as_bod
     from starlette.requests import ClientDisconnect
     from starlette.responses import Response
 
-    headers = {"Cache-Control": "no-store"}
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     try:
         if request.url.path != "/health":  # it shows only that the server runs
             check_access(request.headers, service.token)

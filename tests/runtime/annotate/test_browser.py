@@ -196,7 +196,8 @@ def test_classes_boxes_and_pictures_by_keyboard(page: Page, out: Path, session: 
     page.keys("r")
     assert session.clicks == ()
     page.keys("n")
-    assert "bed 3.png is not an image" in page.text("problem")
+    assert f"bed 3 {HOSTILE}.png is not an image" in page.text("problem")
+    assert page.driver.title == "maskrt annotate"
     page.keys("p", "p")
     assert page.text("name").startswith("bed 1 ")
     assert page.covered(35, 20)

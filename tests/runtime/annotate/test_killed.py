@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from maskrt.runtime.annotate.coco import read_coco
-from maskrt.runtime.annotate.pictures import Opened
+from maskrt.runtime.annotate.pictures import Opened, Picture
 from maskrt.runtime.annotate.store import Store, label_picture
 from maskrt.runtime.io.images import read_labels
 
@@ -145,4 +146,15 @@ def test_pictures_that_annotations_do_not_know_stay(store: Store, opened: Opened
     (out / "masks/mine.png").write_bytes(b"mine")
     again = Store(out, ["mattress"])
     assert (again.unknown, again.made_again) == (("mine.png",), ())
+    again.add(Opened(Picture(Path("mine.png"), "mine.png"), opened.rgb, "sha256"), "mattress", draw(), [], None)
     assert (out / "masks/mine.png").read_bytes() == b"mine"
+    assert (out / "masks/mine_2.png").is_file()
+
+
+def test_a_picture_without_objects_is_dropped(store: Store, opened: Opened, draw: Draw, out: Path) -> None:
+    store.add(opened, "mattress", draw(), [], None)
+    coco = read_coco(out / "annotations.json")
+    (out / "annotations.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(coco, annotations=())))
+    again = Store(out, ["mattress"])
+    assert (again.annotated, again.unknown) == (frozenset(), ("bed_1.png",))
+    assert read_coco(out / "annotations.json").images == ()
