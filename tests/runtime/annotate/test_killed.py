@@ -39,7 +39,6 @@ def killed_at(count: int, work: Callable[[], object]) -> bool:
             return instead
 
         for name in OPERATIONS:
-
             setattr(os, name, counted(getattr(os, name)))
         try:
             work()
