@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,3 +66,12 @@ def received(sock: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return data
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Wait for something that another thread does; a minute is too long."""
+    for _ in range(60_000):
+        if happened():
+            return
+        time.sleep(0.001)
+    raise AssertionError("it has not happened")

@@ -11,8 +11,8 @@ import pytest
 
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.serve.pictures import Origin, Pictures
-from maskrt.runtime.serve.refused import Refused
 from maskrt.runtime.serve.server import Limits, pictures_of
+from maskrt.runtime.web.refused import Refused
 
 LIMIT = 1000
 

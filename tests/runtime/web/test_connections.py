@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from raw_http import OK, App, received, request
+from raw_http import OK, App, received, request, until
 
 from maskrt.runtime.web import connections
 from maskrt.runtime.web.connections import BACKLOG, MOST_CONNECTIONS, most_connections
@@ -69,19 +69,18 @@ def test_a_body_that_goes_on_is_waited_for(server: Any, app: App, connect: Conne
 
     def look() -> None:
         looked = threading.Event()
-        connection.loop.call_soon_threadsafe(lambda: (connection._look(), looked.set()))
+        connection.loop.call_soon_threadsafe(connection._look)
+        connection.loop.call_soon_threadsafe(looked.set)
         assert looked.wait(60)
 
     look()
     for _ in range(8):
         sock.sendall(b"x" * connections.LEAST_BYTES)
-        while connection._received < connections.LEAST_BYTES:
-            threading.Event().wait(0.001)
+        until(lambda: connection._received >= connections.LEAST_BYTES)
         look()
         assert not connection.is_cut
     sock.sendall(b"x" * 9_000)
-    while connection._received < 9_000:
-        threading.Event().wait(0.001)
+    until(lambda: connection._received >= 9_000)
     look()  # less than what has to come
     assert connection.is_cut
 
@@ -89,8 +88,7 @@ def test_a_body_that_goes_on_is_waited_for(server: Any, app: App, connect: Conne
 def test_an_answer_that_nobody_reads_is_cut(server: Any, app: App, connect: Connect, soon: None) -> None:
     sock = connect(request(b"x" * 1_000_000, "Times: 30", "Connection: close"))
     assert app.begun.acquire(timeout=60)
-    while server.server_state.connections:  # ends, since the server cuts
-        threading.Event().wait(0.01)
+    until(lambda: not server.server_state.connections)
     assert len(received(sock)) < 30_000_000
 
 
