@@ -101,7 +101,7 @@ def webhook(body: bytes) -> tuple[int, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks for: prompts on a picture, and the brush and the labels that the answer names."""
+    """A checked request: prompts on a picture, and the brush and the labels that the answer names."""
 
     url: str
     drawn: list[tuple[Region, Value]]

@@ -1,4 +1,4 @@
-"""What all requests together may take, and how many lines about failures are shown."""
+"""Limits of all requests together, and of the lines about failures."""
 
 import time
 from collections.abc import Callable, Iterator

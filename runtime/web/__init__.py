@@ -1,1 +1,1 @@
-"""What both servers share: limits of connections, the check of a request's sender, and an orderly end."""
+"""Both servers share this: limits of connections, the check of a request's sender, and an orderly end."""

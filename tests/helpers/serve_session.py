@@ -14,7 +14,7 @@ from maskrt.runtime.interactive.clicks import Click
 
 @dataclass(frozen=True)
 class Seen:
-    """What the session keeps of a picture."""
+    """A picture, of which the session keeps the size."""
 
     size_hw: tuple[int, int]
 

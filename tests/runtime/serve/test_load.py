@@ -1,4 +1,4 @@
-"""What one request, and all of them together, may ask for; and that they take turns."""
+"""Limits of one request, and of all of them together; and that they take turns."""
 
 import asyncio
 import base64
