@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from maskrt.runtime.annotate.desk import Desk, StaleTurn
-from maskrt.runtime.annotate.guard import Headers, Secret
+from maskrt.runtime.annotate.guard import Headers, Secret, Sender
 from maskrt.runtime.annotate.server import HOST
 from maskrt.runtime.annotate.states import Request as Action
 from maskrt.runtime.annotate.states import State
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Endpoint = Callable[[Request], Awaitable[Response]]
 
 MAX_BODY = 4096  # bytes; the longest action is a class of 60 letters
-MOST_DIGITS = 9  # of a picture's number
+MOST_DIGITS = 9  # of a picture's number; int() refuses more than 4,300
 PAGE = {
     "": ("page.html", "text/html"),
     "page.css": ("page.css", "text/css"),
@@ -63,6 +63,7 @@ def make_app(desk: Desk, token: str) -> Starlette:
         # A foreign page whose name resolves to this machine (DNS rebinding) still sends that name.
         Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False),
         Middleware(Secret, token=token),
+        Middleware(Sender),
     ]
     return Starlette(routes=[Mount(f"/{token}", routes=routes)], middleware=middleware)
 
@@ -70,13 +71,17 @@ def make_app(desk: Desk, token: str) -> Starlette:
 def _endpoints(desk: Desk) -> tuple[Endpoint, Endpoint, Endpoint]:
     """Make the endpoints for state, action and picture; the desk works in threads, so the server stays free."""
     from starlette.concurrency import run_in_threadpool
+    from starlette.requests import ClientDisconnect
     from starlette.responses import PlainTextResponse, Response
 
     async def state(request: Request) -> Response:
         return await run_in_threadpool(_answer, desk, lambda: None)
 
     async def act(request: Request) -> Response:
-        body = await _body(request)
+        try:
+            body = await _body(request)
+        except ClientDisconnect:
+            return Response(status_code=400)
         if body is None:
             return PlainTextResponse(f"at most {MAX_BODY} bytes\n", 413)
         return await run_in_threadpool(_answer, desk, lambda: desk.act(_decoded(body)))
@@ -84,11 +89,11 @@ def _endpoints(desk: Desk) -> tuple[Endpoint, Endpoint, Endpoint]:
     async def picture(request: Request) -> Response:
         index = request.path_params["index"]
         if not (index.isascii() and index.isdecimal() and len(index) <= MOST_DIGITS):
-            return PlainTextResponse("Not Found", 404)
+            return PlainTextResponse("there is no such picture: pictures have numbers from 0\n", 404)
         try:
             png = await run_in_threadpool(desk.picture, int(index))
-        except InputError as error:
-            return PlainTextResponse(f"{error}\n", 409)
+        except Exception as error:
+            return PlainTextResponse(f"{_explained(error)}\n", 409 if isinstance(error, InputError) else 500)
         return Response(png, media_type="image/png")
 
     return state, act, picture
@@ -101,10 +106,14 @@ def _answer(desk: Desk, work: Callable[[], object]) -> Response:
     status, error = 200, None
     try:
         work()
-    except MaskrtError as failure:
-        error = str(failure)
+    except Exception as failure:
+        error = _explained(failure)
         status = 409 if isinstance(failure, StaleTurn) else 400 if isinstance(failure, InputError) else 500
     return Response(msgspec.json.encode(Answer(desk.state(), error)), status, media_type="application/json")
+
+
+def _explained(error: Exception) -> str:
+    return str(error) if isinstance(error, MaskrtError) else f"unexpected {type(error).__name__}: {error}"
 
 
 async def _page(request: Request) -> Response:

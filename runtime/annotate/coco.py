@@ -7,7 +7,10 @@ from typing import Any
 import msgspec
 
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.rle import Rle, decode_rle, rle_area
+from maskrt.runtime.files import read_plain
+from maskrt.runtime.rle import Rle, rle_area
+
+MOST_BYTES, MOST_PIXELS = 1 << 30, 1 << 30  # of the file, and of a picture in it
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -18,7 +21,11 @@ class Info(msgspec.Struct, frozen=True):
 
 
 class ImageEntry(msgspec.Struct, frozen=True):
-    """A picture with objects; file_name: its path in the folder of pictures; mask_file: its label picture in masks/."""
+    """A picture with objects.
+
+    file_name: its path in the folder of pictures. mask_file: its label picture in masks/; mask_sha256: of that file,
+    empty where an older version wrote it.
+    """
 
     id: int
     file_name: str
@@ -26,6 +33,7 @@ class ImageEntry(msgspec.Struct, frozen=True):
     height: int
     mask_file: str
     sha256: str
+    mask_sha256: str = ""
 
 
 class Annotation(msgspec.Struct, frozen=True):
@@ -69,12 +77,11 @@ def read_coco(path: Path) -> Coco:
         InputError: the file cannot be read, is no such file, or contradicts itself.
     """
     fix = "restore it from a copy, or choose another --out"
+    data = read_plain(path, MOST_BYTES)
     try:
-        coco = msgspec.json.decode(path.read_bytes(), type=Coco)
+        coco = msgspec.json.decode(data, type=Coco)
         _check(coco)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}: {fix}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged or not from maskrt annotate ({error}): {fix}") from error
     return coco
 
@@ -108,13 +115,17 @@ def _check(coco: Coco) -> None:
         # Label pictures are written and removed under this name, so it must not lead out of masks/.
         if Path(image.mask_file).name != image.mask_file or not image.mask_file.endswith(".png"):
             raise ValueError(f"mask_file {image.mask_file!r} is not the name of a PNG file")
+        if min(image.width, image.height) < 1 or image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"image {image.id} has the size {image.width} x {image.height}")
     for found in coco.annotations:
         if found.image_id not in images or found.category_id not in categories:
             raise ValueError(f"annotation {found.id} has an image or a category that does not exist")
         image = images[found.image_id]
         if found.segmentation["size"] != [image.height, image.width]:
             raise ValueError(f"annotation {found.id} does not have its image's size")
-        decode_rle(found.segmentation)
+        counts = found.segmentation["counts"]
+        if min(counts, default=0) < 0 or sum(counts) != image.height * image.width:
+            raise ValueError(f"annotation {found.id}: its runs do not add up to its image's size")
         if rle_area(found.segmentation) != found.area:
             raise ValueError(f"annotation {found.id} has another area than it says")
 

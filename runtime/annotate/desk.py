@@ -16,6 +16,7 @@ from maskrt.runtime.io.sinks import png_bytes
 from maskrt.runtime.rle import encode_rle
 
 BoxXyxy = tuple[int, int, int, int]
+MOST_PROMPTS = 100  # of an object; those of people have up to 20, after which they count as failures
 
 
 class StaleTurn(InputError):
@@ -95,12 +96,18 @@ class Desk:
             self._turn += 1
 
     def _click(self, do: states.Click) -> None:
+        self._check_count()
         self._timed(lambda: self._session.click(do.x, do.y, do.positive))
         self._prompts.append(None)
 
     def _box(self, do: states.Box) -> None:
+        self._check_count()
         self._timed(lambda: self._session.box(do.x0, do.y0, do.x1, do.y1))
         self._prompts.append((do.x0, do.y0, do.x1, do.y1))
+
+    def _check_count(self) -> None:
+        if len(self._prompts) >= MOST_PROMPTS:  # the decoder's memory and time grow with each
+            raise InputError(f"the object has {MOST_PROMPTS} clicks and boxes already: accept it, or reset it")
 
     def _undo(self) -> None:
         if self._prompts:

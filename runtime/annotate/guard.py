@@ -5,6 +5,9 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+from maskrt.runtime.web.refused import Refused
+from maskrt.runtime.web.sender import check_sender
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,11 +38,31 @@ class Secret:
         from starlette.responses import PlainTextResponse
 
         # Messages that are no requests, such as the start of the server, have no path.
-        given = scope["path"].split("/", 2)[1].encode("utf-8", "replace") if scope["type"] == "http" else self._token
+        given = _first_part(scope["path"]) if scope["type"] == "http" else self._token
         if secrets.compare_digest(given, self._token):
             await self._app(scope, receive, send)
         else:
             await PlainTextResponse("Not Found", 404)(scope, receive, send)
+
+
+class Sender:
+    """A layer that refuses what a web page of another site sends, and bodies that are not JSON; see check_sender."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request's headers before anything of its body is read."""
+        from starlette.datastructures import Headers as RequestHeaders
+        from starlette.responses import PlainTextResponse
+
+        try:
+            if scope["type"] == "http":
+                check_sender(scope["method"], RequestHeaders(scope=scope))
+        except Refused as error:
+            await PlainTextResponse(f"{error}\n", error.status)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class Headers:
@@ -57,3 +80,8 @@ class Headers:
             await send(message)
 
         await self._app(scope, receive, add)
+
+
+def _first_part(path: str) -> bytes:
+    """Return what stands between the first two slashes; empty for a path such as `*`, which has none."""
+    return path.partition("/")[2].partition("/")[0].encode("utf-8", "replace") if path.startswith("/") else b""

@@ -37,7 +37,11 @@ function act(action, said) {
 }
 
 async function send(action, said) {
-  const response = await fetch("act", { method: "POST", body: JSON.stringify({ turn: state.turn, do: action }) });
+  const response = await fetch("act", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },   // without it, the server takes the body for a form of another page
+    body: JSON.stringify({ turn: state.turn, do: action }),
+  });
   await take(response, said);
 }
 

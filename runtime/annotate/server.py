@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from maskrt.runtime.errors import InputError
+from maskrt.runtime.web.server import make_server, stopped_by_signals
 
 if TYPE_CHECKING:
-    import uvicorn
     from starlette.applications import Starlette
 
 HOST = "127.0.0.1"
@@ -31,24 +31,17 @@ def listen(port: int) -> socket.socket:
         raise InputError(f"--port {port}: {reason}: choose another, or 0 for any free port") from error
 
 
-def make_server(app: Starlette) -> uvicorn.Server:
-    """Make the server of an application, not yet running."""
-    import uvicorn
+def serve(app: Starlette, sock: socket.socket, begin: Callable[[], None], finish: Callable[[], None]) -> None:
+    """Answer on a socket until Ctrl-C or SIGTERM; for the main thread.
 
-    # No access log: every line of it would hold the token.
-    config = uvicorn.Config(
-        app, log_level="error", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=5
-    )
-    return uvicorn.Server(config)
-
-
-def serve(app: Starlette, sock: socket.socket) -> None:
-    """Answer on a socket until Ctrl-C or SIGTERM; for the main thread."""
-    # uvicorn stops, then raises the signal again, which would end the process before the decoders are saved.
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        make_server(app).run(sockets=[sock])
-    except KeyboardInterrupt:
-        pass  # Ctrl-C is how a user ends it: accepted objects are on disk
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    Args:
+        begin: called when a signal can only end the server in an orderly way; it prints the address.
+        finish: called at the end, whatever happened; it saves the decoders, and no signal interrupts it.
+    """
+    server = make_server(app)
+    with stopped_by_signals(server):
+        try:
+            begin()
+            server.run(sockets=[sock])
+        finally:
+            finish()

@@ -1,25 +1,29 @@
 """The messages between browser and desk, as JSON: actions one way, the state the other."""
 
+from typing import Annotated
+
 import msgspec
 
 from maskrt.runtime.rle import Rle
+
+Number = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]  # of a message; longer ones are refused on reading
 
 
 class Click(msgspec.Struct, tag_field="kind", tag="click", forbid_unknown_fields=True):
     """A click at a pixel, on the object or beside it."""
 
-    x: int
-    y: int
+    x: Number
+    y: Number
     positive: bool = True
 
 
 class Box(msgspec.Struct, tag_field="kind", tag="box", forbid_unknown_fields=True):
     """A box around the object; both corners are pixels inside it."""
 
-    x0: int
-    y0: int
-    x1: int
-    y1: int
+    x0: Number
+    y0: Number
+    x1: Number
+    y1: Number
 
 
 class Undo(msgspec.Struct, tag_field="kind", tag="undo", forbid_unknown_fields=True):
@@ -37,7 +41,7 @@ class Accept(msgspec.Struct, tag_field="kind", tag="accept", forbid_unknown_fiel
 class Show(msgspec.Struct, tag_field="kind", tag="show", forbid_unknown_fields=True):
     """Go to a picture, counted from 0."""
 
-    index: int
+    index: Number
 
 
 class Prepare(msgspec.Struct, tag_field="kind", tag="prepare", forbid_unknown_fields=True):
@@ -53,7 +57,7 @@ class Choose(msgspec.Struct, tag_field="kind", tag="choose", forbid_unknown_fiel
 class Delete(msgspec.Struct, tag_field="kind", tag="delete", forbid_unknown_fields=True):
     """Remove an accepted object of the picture."""
 
-    id: int
+    id: Number
 
 
 class Save(msgspec.Struct, tag_field="kind", tag="save", forbid_unknown_fields=True):
@@ -66,7 +70,7 @@ Action = Click | Box | Undo | Reset | Accept | Show | Prepare | Choose | Delete 
 class Request(msgspec.Struct, forbid_unknown_fields=True):
     """An action, and the turn that the browser saw when the person took it."""
 
-    turn: int
+    turn: Number
     do: Action
 
 

@@ -1,12 +1,14 @@
 """The folder --out, which keeps the objects and decoders.
 
 OUT/annotations.json            every object in COCO form, see `coco`
-OUT/masks/STEM.png              label picture, 8 or 16 bits: k where the picture's k-th object is, later ones on top;
-                                made from annotations.json, and made again on opening where they differ
+OUT/masks/STEM.png              label picture, 8 or 16 bits: k where the picture's k-th object is, later ones on top
 OUT/decoders/CLASS.safetensors  the decoder of a class, written by the session
 """
 
+import hashlib
+import itertools
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,43 +20,15 @@ from numpy.typing import NDArray
 from maskrt.runtime.annotate.coco import Annotation, Category, Coco, ImageEntry, read_coco
 from maskrt.runtime.annotate.pictures import Opened
 from maskrt.runtime.errors import InputError, MaskrtError
-from maskrt.runtime.files import cannot_write, remove_leftovers, write_bytes, write_files
+from maskrt.runtime.files import PREFIX, SUFFIX, cannot_write, remove_leftovers, sha256_of, write_bytes, write_files
+from maskrt.runtime.io.records import RESULTS
 from maskrt.runtime.io.sinks import png_bytes
 from maskrt.runtime.rle import Rle, encode_rle
 from maskrt.runtime.types import Labels
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
-
 ANNOTATIONS, MASKS, DECODERS = "annotations.json", "masks", "decoders"
+MOST_OBJECTS = 65_535  # of a picture: its label picture has 16 bits
 FAILED_CLICKS = 20  # the paper's FR20: an object that takes so many counts as a failure
-
-
-@contextmanager
-def sole_user(out: Path) -> Iterator[None]:
-    """Keep a second `maskrt annotate` out of a folder until the end of the block; a crash ends it too.
-
-    Raises:
-        InputError: another one has the folder.
-        MaskrtError: the folder cannot be made.
-    """
-    if fcntl is None:  # Windows: nothing keeps two apart there
-        yield
-        return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = os.open(out, os.O_RDONLY)
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise InputError(f"another maskrt annotate is writing to {out}: end it, or choose another --out") from error
-    finally:
-        os.close(folder)
 
 
 class Store:
@@ -62,6 +36,9 @@ class Store:
 
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         """Open a new or empty folder, or go on with one of an earlier `maskrt annotate`.
+
+        Afterwards, `made_again` has the names of label pictures that were not as annotations.json says, and `unknown`
+        those of pictures in masks/ that it does not know, which stay as they are.
 
         Args:
             classes: names that are added to those of the folder.
@@ -83,7 +60,9 @@ class Store:
         categories = tuple(Category(first + at, name) for at, name in enumerate(added))
         self._coco = msgspec.structs.replace(coco, categories=coco.categories + categories)
         self._next_id = max((found.id for found in coco.annotations), default=0) + 1
-        self._rebuild_masks()
+        self.made_again = self._draw_again()
+        listed = {image.mask_file for image in self._coco.images}
+        self.unknown = tuple(sorted(file.name for file in (out / MASKS).glob("*.png") if file.name not in listed))
         if self._coco != coco:  # this also shows before the first click whether the folder can be written to
             self._write(self._coco, None)
 
@@ -152,6 +131,8 @@ class Store:
             MaskrtError: it cannot be written; nothing has changed.
         """
         coco = self._coco
+        if len(self.objects_of(opened.picture.name)) >= MOST_OBJECTS:
+            raise InputError(f"{opened.picture.name} has {MOST_OBJECTS} objects: a label picture can hold no more")
         image = self._entry(opened.picture.name) or self._new_entry(opened)
         category = next(category.id for category in coco.categories if category.name == name)
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -191,48 +172,57 @@ class Store:
         info = msgspec.structs.replace(self._coco.info, given_up=self._coco.info.given_up + 1)
         self._write(msgspec.structs.replace(self._coco, info=info), None)
 
-    def _rebuild_masks(self) -> None:
-        """Make the label pictures what annotations.json says: a killed run may have written one of the two only."""
-        named = {image.mask_file for image in self._coco.images}
-        folder = self.out / MASKS
-        for file in folder.glob("*.png") if folder.is_dir() else ():
-            if file.name not in named:
-                file.unlink()
-        rles_of = dict[int, list[Rle]]()
-        for found in self._coco.annotations:
-            rles_of.setdefault(found.image_id, []).append(found.segmentation)
-        for image in self._coco.images:
-            png, file = png_bytes(label_picture(rles_of[image.id])), folder / image.mask_file
-            if not file.is_file() or file.read_bytes() != png:
-                write_bytes(file, png)
-
     def _write(self, coco: Coco, image: ImageEntry | None) -> None:
-        """Write annotations.json and, if an image's objects have changed, its label picture."""
+        """Write annotations.json and, if an image's objects have changed, its label picture.
+
+        annotations.json is the truth and comes first: whatever is not as it says is drawn again on the next opening.
+        """
         if self._stamp_now() != self._stamp:
             raise MaskrtError(f"{self._file} was changed by another program: start maskrt annotate again")
-        files = {self._file: msgspec.json.encode(coco) + b"\n"}
         rles = [found.segmentation for found in coco.annotations if image is not None and found.image_id == image.id]
+        pictures = {}
         if image is not None and rles:
-            files = {self.out / MASKS / image.mask_file: png_bytes(label_picture(rles)), **files}
+            png = png_bytes(label_picture(rles))
+            entry = msgspec.structs.replace(image, mask_sha256=hashlib.sha256(png).hexdigest())
+            images = tuple(entry if other.id == image.id else other for other in coco.images)
+            coco = msgspec.structs.replace(coco, images=images)
+            pictures[self.out / MASKS / image.mask_file] = png
+        gone = None if image is None or rles else self.out / MASKS / image.mask_file
         try:
-            write_files(files)
-            if image is not None and not rles:
-                (self.out / MASKS / image.mask_file).unlink(missing_ok=True)
+            with _set_aside(gone):
+                write_files({self._file: msgspec.json.encode(coco) + b"\n", **pictures})
         except OSError as error:
             raise cannot_write(self._file, error) from error
         self._coco, self._stamp = coco, self._stamp_now()
+
+    def _draw_again(self) -> tuple[str, ...]:
+        """Draw the label pictures that are not as annotations.json says, and return their names.
+
+        A process that is killed between writing the two leaves such a one. Pictures without objects are dropped.
+        """
+        with_objects = {found.image_id for found in self.annotations}
+        images, again = [], []
+        for image in (image for image in self._coco.images if image.id in with_objects):
+            file = self.out / MASKS / image.mask_file
+            if image.mask_sha256 == "" or image.mask_sha256 != _sha256_of(file):
+                png = png_bytes(label_picture([found.segmentation for found in self.objects_of(image.file_name)]))
+                image = msgspec.structs.replace(image, mask_sha256=hashlib.sha256(png).hexdigest())
+                if image.mask_sha256 != _sha256_of(file):
+                    again.append(image.mask_file)
+                    write_bytes(file, png)
+            images.append(image)
+        self._coco = msgspec.structs.replace(self._coco, images=tuple(images))
+        return tuple(again)
 
     def _entry(self, name: str) -> ImageEntry | None:
         return next((image for image in self._coco.images if image.file_name == name), None)
 
     def _new_entry(self, opened: Opened) -> ImageEntry:
         # Casefold: on many disks A.png and a.png are one file.
-        taken = {image.mask_file.casefold() for image in self._coco.images}
-        stem, number = opened.picture.path.stem, 1
-        mask_file = f"{stem}.png"
-        while mask_file.casefold() in taken:
-            number += 1
-            mask_file = f"{stem}_{number}.png"
+        taken = {name.casefold() for name in (*(image.mask_file for image in self._coco.images), *self.unknown)}
+        endings = itertools.chain([".png"], (f"_{number}.png" for number in itertools.count(2)))
+        names = (_fitting(opened.picture.path.stem, ending) for ending in endings)
+        mask_file = next(name for name in names if name.casefold() not in taken)
         image_id = max((image.id for image in self._coco.images), default=0) + 1
         height, width = opened.size_hw
         return ImageEntry(image_id, opened.picture.name, width, height, mask_file, opened.sha256)
@@ -243,6 +233,39 @@ class Store:
         except FileNotFoundError:
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@contextmanager
+def _set_aside(file: Path | None) -> Iterator[None]:
+    """Rename a file to what `remove_leftovers` removes, and remove it at the end of the `with` block.
+
+    So the label picture of a deleted object never outlives it, whenever the process is killed; and an error inside the
+    block brings it back.
+    """
+    if file is None or not file.exists():
+        yield
+        return
+    aside = file.with_name(f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
+    os.replace(file, aside)
+    try:
+        yield
+    except BaseException:
+        os.replace(aside, file)
+        raise
+    aside.unlink(missing_ok=True)
+
+
+def _fitting(stem: str, ending: str) -> str:
+    """Return a name of at most 255 bytes, which is what file systems take."""
+    return stem.encode()[: 255 - len(ending)].decode(errors="ignore") + ending
+
+
+def _sha256_of(file: Path) -> str:
+    """Return the hex sha256 of a plain file; empty if there is none, or it cannot be read."""
+    try:
+        return sha256_of(file) if file.is_file() else ""
+    except OSError:
+        return ""
 
 
 def label_picture(rles: Sequence[Rle]) -> Labels:
@@ -259,5 +282,7 @@ def label_picture(rles: Sequence[Rle]) -> Labels:
 def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: choose a folder for --out")
+    if (out / RESULTS).exists():
+        raise InputError(f"{out} holds results of maskrt run, whose masks have the same names: choose another --out")
     if out.is_dir() and any(os.scandir(out)) and not (out / ANNOTATIONS).is_file():
         raise InputError(f"{out} is not empty and holds no {ANNOTATIONS}: choose a new or empty folder for --out")

@@ -69,7 +69,7 @@ class InteractiveSession(Closeable):
         self._decoders = {BASE: AdamState.fresh(base)}
         self.decoder = BASE
         self._start = self._decoders[BASE]  # the state before this object
-        self._image: SessionImage | None = None
+        self.image: SessionImage | None = None  # may be set back to an earlier one between objects
         self._prompts: list[Click | Box] = []
         self._answers: list[Answer] = []
 
@@ -99,7 +99,7 @@ class InteractiveSession(Closeable):
     @property
     def size_hw(self) -> tuple[int, int] | None:
         """Height and width of the image; None before the first."""
-        return None if self._image is None else self._image.size_hw
+        return None if self.image is None else self.image.size_hw
 
     @property
     def clicks(self) -> tuple[Click, ...]:
@@ -125,7 +125,7 @@ class InteractiveSession(Closeable):
         input_hw = input_size(self._sam, (height, width))
         embedding = self._embeddings.get(rgb, lambda image: self._networks.embed(image, input_hw))
         self.reset()
-        self._image = session_image(self._sam, (height, width), embedding)
+        self.image = session_image(self._sam, (height, width), embedding)
 
     def click(self, x: int, y: int, positive: bool = True) -> Mask:
         """Add a click and return the object's mask, bool [H, W]; the decoder then learns as the settings say.
@@ -271,9 +271,9 @@ class InteractiveSession(Closeable):
         self._networks.close()
 
     def _set(self) -> SessionImage:
-        if self._image is None:
+        if self.image is None:
             raise InputError("there is no image: call set_image first")
-        return self._image
+        return self.image
 
     def _prompt(self, prompt: Click | Box) -> Mask:
         prompts = [*self._prompts, prompt]

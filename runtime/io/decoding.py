@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.io.libtiff import listened
-from maskrt.runtime.io.structure import Damaged, check_structure
+from maskrt.runtime.io.structure import TIFF, Damaged, check_structure
 
 MAX_PIXELS = 50_000_000
 # Only what cameras and annotation tools write: every decoder is a risk.
@@ -169,5 +169,7 @@ def _is_thumbnail(image: Any, page: int) -> bool:
 
 def _unidentified(data: bytes, name: str) -> str:
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return f"{name} is a TIFF of a kind that maskrt does not read: export it as a plain one with 8 or 16 bits a sample"
+        return (
+            f"{name} is a TIFF of a kind that maskrt does not read: export it as a plain one with 8 or 16 bits a sample"
+        )
     return f"{name} is not an image that maskrt reads: {', '.join(FORMATS)}"

@@ -4,14 +4,14 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import re
 import secrets
 from collections.abc import Mapping
 
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.serve.refused import Refused
+from maskrt.runtime.web.refused import Refused
 
 NONE = "none"
-LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 def token_for(asked: str | None, host: str) -> str | None:
@@ -62,12 +62,18 @@ def check_access(headers: Mapping[str, str], token: str | None) -> None:
     """
     if token is None:
         # A web page can make its own name resolve to this machine, but its requests then send that name as the host.
-        if headers.get("host", "").rpartition(":")[0] not in LOCAL_NAMES and headers.get("host") not in LOCAL_NAMES:
+        if not is_loopback(_name_of(headers.get("host", ""))):
             raise Refused(401, "UNAUTHORIZED", "without a token this server answers to localhost only")
         return
     given = headers.get("token") or _password(headers.get("authorization", ""))
     if not hmac.compare_digest(given.encode(), token.encode()):
         raise Refused(401, "UNAUTHORIZED", "the token is missing or wrong: maskrt serve prints it at the start")
+
+
+def _name_of(host: str) -> str:
+    """Return the name or the address in a header Host, without port and brackets; empty if it is malformed."""
+    found = re.fullmatch(r"(?:\[([0-9a-f:]+)\]|([0-9a-z.-]+))(?::[0-9]{1,5})?", host.lower())
+    return "" if found is None else found[1] or found[2]
 
 
 def _password(authorization: str) -> str:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from maskrt.runtime.errors import InputError, MaskrtError
 from maskrt.runtime.serve import label_studio, x_anylabeling
-from maskrt.runtime.serve.access import check_access, check_page
+from maskrt.runtime.serve.access import check_access
+from maskrt.runtime.serve.load import Load
 from maskrt.runtime.serve.pictures import Pictures
-from maskrt.runtime.serve.predictor import Predictor
-from maskrt.runtime.serve.refused import Refused, invalid_request
-from maskrt.runtime.serve.turns import gone
+from maskrt.runtime.serve.predictor import ClientGone, Predictor
+from maskrt.runtime.web.refused import Refused
+from maskrt.runtime.web.sender import check_sender
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -25,26 +25,10 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 Answer = tuple[int, dict[str, Any]]
+IsGone = Callable[[], Awaitable[bool]]
+Answering = Callable[[bytes, IsGone], Awaitable[Answer]]
 ErrorBody = Callable[[int, str, str], dict[str, Any]]
-
-
-# Each may hold a body of the largest size; one request more gets 503. Only those with the right token count.
-MOST_REQUESTS = 16
-
-
-class Places:
-    """The places for requests that are read and answered."""
-
-    def __init__(self, count: int) -> None:
-        self._free = count
-
-    async def __aenter__(self) -> None:
-        if self._free == 0:
-            raise Refused(503, "BUSY", "the server answers as many requests as it can: try again in a moment")
-        self._free -= 1
-
-    async def __aexit__(self, *error: object) -> None:
-        self._free += 1
+LONGEST_LINE = 300
 
 
 @dataclass(frozen=True)
@@ -57,7 +41,6 @@ class Service:
         token: token that requests need; None for no token.
         max_bytes: largest size of a request.
         tell: gets a line for every failed request; the line holds nothing of a picture.
-        places: for the requests that are answered at the same time.
     """
 
     predictor: Predictor
@@ -67,7 +50,11 @@ class Service:
     token: str | None
     max_bytes: int
     tell: Callable[[str], None]
-    places: Places = field(default_factory=lambda: Places(MOST_REQUESTS))
+
+    @cached_property
+    def load(self) -> Load:
+        """The requests that are being answered."""
+        return Load(self.max_bytes)
 
 
 def make_app(service: Service) -> Starlette:
@@ -75,7 +62,7 @@ def make_app(service: Service) -> Starlette:
     from starlette.applications import Starlette
     from starlette.routing import Route
 
-    def route(path: str, method: str, answer: Callable[[bytes], Answer], as_body: ErrorBody) -> Route:
+    def route(path: str, method: str, answer: Answering, as_body: ErrorBody) -> Route:
         async def endpoint(request: Request) -> Response:
             return await _respond(request, service, answer, as_body)
 
@@ -94,26 +81,43 @@ def make_app(service: Service) -> Starlette:
     )
 
 
-def _label_studio_routes(service: Service) -> dict[tuple[str, str], Callable[[bytes], Answer]]:
-    def predict(body: bytes) -> Answer:
-        return 200, label_studio.predict(body, service.model_version, service.predictor, service.pictures)
+def _label_studio_routes(service: Service) -> dict[tuple[str, str], Answering]:
+    async def predict(body: bytes, is_gone: IsGone) -> Answer:
+        return 200, await label_studio.predict(
+            body, service.model_version, service.predictor, service.pictures, is_gone
+        )
 
     return {
-        ("GET", "/"): _health,
-        ("GET", "/health"): _health,
-        ("GET", "/metrics"): lambda _: (200, {}),
-        ("POST", "/setup"): lambda body: (200, label_studio.setup(body, service.model_version)),
+        ("GET", "/"): _plain(_health),
+        ("GET", "/health"): _plain(_health),
+        ("GET", "/metrics"): _plain(lambda _: (200, {})),
+        ("POST", "/setup"): _plain(lambda body: (200, label_studio.setup(body, service.model_version))),
         ("POST", "/predict"): predict,
-        ("POST", "/webhook"): label_studio.webhook,
+        ("POST", "/webhook"): _plain(label_studio.webhook),
     }
 
 
-def _x_anylabeling_routes(service: Service) -> dict[tuple[str, str], Callable[[bytes], Answer]]:
+def _x_anylabeling_routes(service: Service) -> dict[tuple[str, str], Answering]:
     name = service.model_id
+
+    async def predict(body: bytes, is_gone: IsGone) -> Answer:
+        return 200, await x_anylabeling.predict(body, name, service.predictor, is_gone)
+
     return {
-        ("GET", "/v1/models"): lambda _: (200, x_anylabeling.models(name, f"maskrt {name}")),
-        ("POST", "/v1/predict"): lambda body: (200, x_anylabeling.predict(body, name, service.predictor)),
+        ("GET", "/v1/models"): _plain(lambda _: (200, x_anylabeling.models(name, f"maskrt {name}"))),
+        ("POST", "/v1/predict"): predict,
     }
+
+
+def _plain(answer: Callable[[bytes], Answer]) -> Answering:
+    """Make an answer that needs no network: in a thread, so that the server goes on listening."""
+
+    async def answering(body: bytes, _: IsGone) -> Answer:
+        from starlette.concurrency import run_in_threadpool
+
+        return await run_in_threadpool(answer, body)
+
+    return answering
 
 
 def _health(_: bytes) -> Answer:
@@ -130,61 +134,42 @@ def _x_anylabeling_error(_: int, code: str, message: str) -> dict[str, Any]:
     return x_anylabeling.error(code, message)
 
 
-async def _respond(
-    request: Request, service: Service, answer: Callable[[bytes], Answer], as_body: ErrorBody
-) -> Response:
-    """Check and read a request, answer it in a thread so that the server goes on listening, and report errors."""
+async def _respond(request: Request, service: Service, answer: Answering, as_body: ErrorBody) -> Response:
+    """Check, read and answer a request, and report errors."""
     from starlette.requests import ClientDisconnect
     from starlette.responses import Response
 
-    headers = {"Cache-Control": "no-store"}
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     try:
         if request.url.path != "/health":  # it shows only that the server runs
             check_access(request.headers, service.token)
-            check_page(request.headers, request.method)
-        async with service.places:
-            body = await _body(request, service.max_bytes)
-            status, found = await _answered(request, answer, body)
-    except ClientDisconnect:
+        check_sender(request.method, request.headers)
+        with service.load.body() as take:
+            body = await _body(request, service.max_bytes, take)
+            status, found = await answer(body, request.is_disconnected)
+    except (ClientDisconnect, ClientGone):
         return Response(status_code=400)
     except Exception as error:
         status, code, message = _explained(error)
-        service.tell(f"{request.method} {request.url.path}: {status} {message}")
+        line = f"{request.method} {request.url.path}: {status} {message}"
+        service.tell("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line[:LONGEST_LINE]))
         found = as_body(status, code, message)
-        if status == 503:
-            headers["Retry-After"] = "1"
         if status == 401:
             headers["WWW-Authenticate"] = 'Basic realm="maskrt"'
     return Response(msgspec.json.encode(found), status, headers, "application/json")
 
 
-async def _answered(request: Request, answer: Callable[[bytes], Answer], body: bytes) -> Answer:
-    """Answer in a thread, which hears when the client goes."""
-    from starlette.concurrency import run_in_threadpool
-
-    event = threading.Event()
-    gone.set(event)
-
-    async def watch() -> None:
-        while not await request.is_disconnected():
-            await asyncio.sleep(0.2)
-        event.set()
-
-    watching = asyncio.create_task(watch())
-    try:
-        return await run_in_threadpool(answer, body)
-    finally:
-        watching.cancel()
-
-
-async def _body(request: Request, max_bytes: int) -> bytes:
+async def _body(request: Request, max_bytes: int, take: Callable[[int], None]) -> bytes:
     """Read the body, and never hold more than `max_bytes` of it."""
     too_large = Refused(413, "TOO_LARGE", f"the request has over {max_bytes} bytes: see --max-megabytes")
     length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > max_bytes:
+    if not (length.isascii() and length.isdecimal()) or len(length) > 20:  # longer ones int() may refuse
+        raise Refused(400, "INVALID_REQUEST", "the header Content-Length is not a number")
+    if int(length) > max_bytes:
         raise too_large
     body = bytearray()
     async for part in request.stream():
+        take(len(part))
         body += part
         if len(body) > max_bytes:
             raise too_large
@@ -195,9 +180,6 @@ def _explained(error: Exception) -> tuple[int, str, str]:
     """Return status, code and one line; of a defect only the name, since its message may hold what was sent."""
     if isinstance(error, Refused):
         return error.status, error.code, str(error)
-    if isinstance(error, msgspec.DecodeError | UnicodeDecodeError | RecursionError):
-        refused = invalid_request(f"the request cannot be read: {error}")
-        return refused.status, refused.code, str(refused)
     if isinstance(error, InputError):
         return 400, "INVALID_REQUEST", str(error)
     if isinstance(error, MaskrtError):

@@ -5,6 +5,8 @@ Label Studio's own label_studio/ml, which sends the requests.
 """
 
 import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
@@ -14,9 +16,11 @@ from numpy.typing import NDArray
 
 from maskrt.runtime.serve.brush_rle import encode_brush
 from maskrt.runtime.serve.pictures import Pictures
-from maskrt.runtime.serve.predictor import Box, Predictor, Prompt, box_between, click_at, prompts_of
-from maskrt.runtime.serve.refused import invalid_request
+from maskrt.runtime.serve.predictor import Box, Predictor, Prompt, box_between, check_counts, click_at, prompts_of
+from maskrt.runtime.serve.refused import decoded, invalid_request
 
+PROMPTS = ("keypointlabels", "rectanglelabels")  # types of points and of boxes
+MOST_PROMPT_BYTES, MOST_CONFIG_LETTERS = 10_000, 200_000
 # The webhook events after which Label Studio expects a model to learn.
 TRAIN_EVENTS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED", "START_TRAINING")
 
@@ -34,10 +38,10 @@ class Value(msgspec.Struct, frozen=True):
 
 
 class Region(msgspec.Struct, frozen=True):
-    """A drawn region; `value` is a Value if `type` is the type of a prompt."""
+    """A drawn region; `value` is a Value if `type` is the type of a prompt; others can have a million run lengths."""
 
     type: str
-    value: dict[str, Any]
+    value: msgspec.Raw
     to_name: str = ""
     is_positive: bool = True
 
@@ -57,7 +61,7 @@ class Params(msgspec.Struct, frozen=True):
 class Task(msgspec.Struct, frozen=True):
     """A task; data: the picture's place, under the name that the labeling configuration gives it."""
 
-    data: dict[str, Any]
+    data: dict[str, msgspec.Raw]
 
 
 class PredictRequest(msgspec.Struct, frozen=True):
@@ -83,41 +87,77 @@ class WebhookRequest(msgspec.Struct, frozen=True):
 
 def setup(body: bytes, model_version: str) -> dict[str, Any]:
     """Answer POST /setup."""
-    msgspec.json.decode(body, type=SetupRequest)
+    decoded(body, SetupRequest)
     return {"model_version": model_version}
 
 
 def webhook(body: bytes) -> tuple[int, dict[str, Any]]:
     """Answer POST /webhook with a status: events are accepted, but nothing is learnt from them."""
-    event = msgspec.json.decode(body, type=WebhookRequest).action
+    event = decoded(body, WebhookRequest).action
     if event not in TRAIN_EVENTS:
         return 200, {"status": "Unknown event"}
     return 201, {"result": {}, "status": "ok"}
 
 
-def predict(body: bytes, model_version: str, predictor: Predictor, pictures: Pictures) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Asked:
+    """A checked request: prompts on a picture, and the brush and the labels that the answer names."""
+
+    url: str
+    drawn: list[tuple[Region, Value]]
+    from_name: str
+    to_name: str
+    labels: list[str]
+
+
+async def predict(
+    body: bytes,
+    model_version: str,
+    predictor: Predictor,
+    pictures: Pictures,
+    is_gone: Callable[[], Awaitable[bool]],
+) -> dict[str, Any]:
     """Answer POST /predict: one prediction with a brush region per object, or none if nothing was drawn.
 
     Raises:
         Refused: 400, the body, the picture, the labeling configuration or a prompt cannot be used; 413, the picture is
             too large.
     """
-    request = msgspec.json.decode(body, type=PredictRequest)
-    context = request.params.context if request.params is not None else None
-    drawn = [_prompt_region(region) for region in (context.result if context else []) if region.type in PROMPTS]
-    if not drawn:
+    from starlette.concurrency import run_in_threadpool
+
+    asked = await run_in_threadpool(_asked, body)
+    if asked is None:
         return {"results": []}
+    found = await predictor.draw(
+        await run_in_threadpool(pictures.read, asked.url),
+        lambda size_hw: _prompts(asked.drawn, size_hw),
+        lambda mask: _brush(mask, asked) if mask.any() else None,
+        is_gone,
+    )
+    regions = [region for region in found if region is not None]
+    return {"results": [{"result": regions, "model_version": model_version}]}
+
+
+def _asked(body: bytes) -> Asked | None:
+    request = decoded(body, PredictRequest)
+    context = request.params.context if request.params is not None else None
+    regions = [region for region in (context.result if context else []) if region.type in PROMPTS]
+    if not regions:
+        return None
+    check_counts(*(sum(region.type == kind for region in regions) for kind in PROMPTS))
+    drawn = [_prompt_region(region) for region in regions]
     if len(request.tasks) != 1:
         raise invalid_request(f"{len(request.tasks)} tasks with one context: send one")
     last, value = drawn[-1]
     from_name, key = _names(request.label_config, last.to_name)
-    url = request.tasks[0].data.get(key)
-    if not isinstance(url, str):
-        raise invalid_request(f"the task has no picture under {key[:100]!r}, as the labeling configuration names it")
-    masks = predictor.masks(pictures.read(url), lambda size_hw: _prompts(drawn, size_hw))
-    labels = value.keypointlabels or value.rectanglelabels
-    regions = [_brush(mask, from_name, last.to_name, labels) for mask in masks if mask.any()]
-    return {"results": [{"result": regions, "model_version": model_version}]}
+    missing = invalid_request(f"the task has no picture under {key[:100]!r}, as the labeling configuration names it")
+    if key not in request.tasks[0].data:
+        raise missing
+    try:
+        url = msgspec.json.decode(request.tasks[0].data[key], type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # it is no text
+        raise missing from error
+    return Asked(url, drawn, from_name, last.to_name, value.keypointlabels or value.rectanglelabels)
 
 
 def error(status: int, message: str) -> dict[str, Any]:
@@ -126,7 +166,7 @@ def error(status: int, message: str) -> dict[str, Any]:
 
 
 def _prompt_region(region: Region) -> tuple[Region, Value]:
-    value = msgspec.convert(region.value, Value)
+    value = decoded(region.value, Value, "$.params.context.result[...].value", MOST_PROMPT_BYTES)
     if value.rotation:
         raise invalid_request("a rotated rectangle cannot be a prompt: draw it upright")
     if not (value.keypointlabels or value.rectanglelabels):
@@ -155,11 +195,12 @@ def _box(corner_xy: tuple[float, float], size_wh: tuple[float, float], size_hw: 
     return box_between(corner_xy, (x1, y1), size_hw)
 
 
-PROMPTS = ("keypointlabels", "rectanglelabels")
-
-
 def _names(label_config: str, to_name: str) -> tuple[str, str]:
     """Return the name of the brush over an image, and the image's key in a task's data."""
+    if len(label_config) > MOST_CONFIG_LETTERS:
+        raise invalid_request(
+            f"the labeling configuration has {len(label_config)} letters: at most {MOST_CONFIG_LETTERS} are taken"
+        )
     if "<!" in label_config.replace("<!--", ""):  # nested entities can fill the memory
         raise invalid_request("the labeling configuration has a DOCTYPE: remove it")
     try:
@@ -169,22 +210,26 @@ def _names(label_config: str, to_name: str) -> tuple[str, str]:
     image = next((tag for tag in root.iter("Image") if tag.get("name") == to_name), None)
     brush = next((tag for tag in root.iter("BrushLabels") if to_name in tag.get("toName", "").split(",")), None)
     if image is None or not image.get("value", "").startswith("$"):
-        raise invalid_request(f'the labeling configuration has no <Image name="{to_name[:100]}" value="$...">')
+        raise invalid_request(f'the labeling configuration has no <Image name="{_shown(to_name)}" value="$...">')
     if brush is None or not brush.get("name"):
-        raise invalid_request(f'the labeling configuration needs <BrushLabels name="..." toName="{to_name[:100]}">')
+        raise invalid_request(f'the labeling configuration needs <BrushLabels name="..." toName="{_shown(to_name)}">')
     return brush.get("name", ""), image.get("value", "")[1:]
 
 
-def _brush(mask: NDArray[np.bool_], from_name: str, to_name: str, labels: list[str]) -> dict[str, Any]:
+def _shown(name: str) -> str:
+    return repr(name[:100])[1:-1]
+
+
+def _brush(mask: NDArray[np.bool_], asked: Asked) -> dict[str, Any]:
     height, width = mask.shape
     return {
         "id": uuid.uuid4().hex[:10],
-        "from_name": from_name,
-        "to_name": to_name,
+        "from_name": asked.from_name,
+        "to_name": asked.to_name,
         "original_width": width,
         "original_height": height,
         "image_rotation": 0,
-        "value": {"format": "rle", "rle": encode_brush(mask), "brushlabels": labels[:1]},
+        "value": {"format": "rle", "rle": encode_brush(mask), "brushlabels": asked.labels[:1]},
         "type": "brushlabels",
         "readonly": False,
     }

@@ -5,19 +5,23 @@ Otherwise, whoever sends a task could make this machine read any file, or ask an
 
 import base64
 import binascii
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
 
 from maskrt.runtime.errors import InputError
-from maskrt.runtime.serve.refused import Refused, invalid_image
+from maskrt.runtime.files import open_plain
+from maskrt.runtime.serve.refused import invalid_image
+from maskrt.runtime.web.refused import Refused
 
 LOCAL_FILES, UPLOADS = "/data/local-files/", "/data/upload/"
-TIMEOUT_S = 30
+TIMEOUT_S, FETCH_S = 30, 60  # for a part of a picture, and for all of it
 PORTS = {"http": 80, "https": 443}
 
 
@@ -117,13 +121,13 @@ class Pictures:
         missing = invalid_image("the task's picture is not in the folder of --images")
         try:
             path = (images / name).resolve()
-            if not path.is_relative_to(images.resolve()) or not path.is_file():
+            if not path.is_relative_to(images.resolve()):
                 raise missing
-            with path.open("rb") as file:
-                return self._limited(file)
-        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-            if isinstance(error, Refused):
-                raise
+            with open_plain(path) as file:
+                return self._limited(file.read)
+        except Refused:
+            raise
+        except (InputError, OSError, ValueError) as error:  # ValueError: a zero byte in the name
             raise missing from error
 
     def _from_host(self, url: str) -> bytes:
@@ -146,7 +150,7 @@ class Pictures:
         opener = urllib.request.build_opener(_SameOrigin(origin))
         try:
             with opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as answer:
-                return self._limited(answer)
+                return self._limited(answer.read1)
         except urllib.error.HTTPError as error:
             raise invalid_image(
                 f"Label Studio answers {error.code} to the task's picture: see LABEL_STUDIO_API_KEY"
@@ -156,11 +160,17 @@ class Pictures:
                 raise
             raise invalid_image(f"the task's picture cannot be fetched ({type(error).__name__})") from error
 
-    def _limited(self, file: IO[bytes]) -> bytes:
-        data = file.read(self.max_bytes + 1)
-        if len(data) > self.max_bytes:
-            raise Refused(413, "TOO_LARGE", f"the task's picture has over {self.max_bytes} bytes: see --max-megabytes")
-        return data
+    def _limited(self, read: Callable[[int], bytes]) -> bytes:
+        data, end = bytearray(), time.monotonic() + FETCH_S
+        while part := read(1 << 16):
+            data += part
+            if len(data) > self.max_bytes:
+                raise Refused(
+                    413, "TOO_LARGE", f"the task's picture has over {self.max_bytes} bytes: see --max-megabytes"
+                )
+            if time.monotonic() > end:
+                raise invalid_image(f"the task's picture takes over {FETCH_S} s: try again")
+        return bytes(data)
 
 
 class _SameOrigin(urllib.request.HTTPRedirectHandler):

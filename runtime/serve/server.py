@@ -1,6 +1,7 @@
 """Opens the socket and runs the server until Ctrl-C."""
 
 import os
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from maskrt.runtime.errors import InputError, MaskrtError
 from maskrt.runtime.files import sha256_of
 from maskrt.runtime.serve.access import is_loopback
 from maskrt.runtime.serve.app import Service, make_app
-from maskrt.runtime.serve.patience import patient_protocol
+from maskrt.runtime.serve.load import FailureLines
 from maskrt.runtime.serve.pictures import Origin, Pictures
 from maskrt.runtime.serve.predictor import Predictor, Session
+from maskrt.runtime.web.server import make_server, stopped_by_signals
 
 API_KEY = "LABEL_STUDIO_API_KEY"
 
@@ -69,26 +71,18 @@ def serve(
     tell: Callable[[str], None],
 ) -> None:
     """Answer requests until Ctrl-C; `tell` gets the address, the token and a line for every failed request."""
-    import uvicorn
-
     name = bundle.resolve().name
     version = f"{name}-{sha256_of(bundle / MANIFEST)[:8]}"
     predictor = Predictor(session, limits.max_pixels)
-    app = make_app(Service(predictor, pictures, name, version, token, limits.max_bytes, tell))
+    service = Service(predictor, pictures, name, version, token, limits.max_bytes, FailureLines(tell))
+    server = make_server(make_app(service))
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    tell(f"serving {name} at http://{shown}:{port}")
-    tell("token: none" if token is None else f"token: {token}")
-    if not is_loopback(host):
-        tell("other machines can reach it, unencrypted: use a network that you trust")
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        ws="none",
-        http=patient_protocol(),
-        timeout_graceful_shutdown=5,
-    )
-    uvicorn.Server(config).run(sockets=[listening])
+    with stopped_by_signals(server) as came:
+        tell(f"serving {name} at http://{shown}:{port}")
+        tell("token: none" if token is None else f"token: {token}")
+        if not is_loopback(host):
+            tell("other machines can reach it, unencrypted: use a network that you trust")
+        server.run(sockets=[listening])
+    if came:
+        signal.raise_signal(came[0])  # so that the process ends as after this signal anywhere else

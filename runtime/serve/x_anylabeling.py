@@ -4,17 +4,20 @@ Source: github.com/CVHub520/X-AnyLabeling-Server (app/schemas, docs/openapi.json
 services/auto_labeling/remote_server.py reads of the answers.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import msgspec
 
 from maskrt.runtime.serve.pictures import decode_base64
 from maskrt.runtime.serve.polygons import Points, polygons
-from maskrt.runtime.serve.predictor import Predictor, Prompt, box_between, click_at, prompts_of
-from maskrt.runtime.serve.refused import Refused, invalid_request
+from maskrt.runtime.serve.predictor import Predictor, Prompt, box_between, check_counts, click_at, prompts_of
+from maskrt.runtime.serve.refused import decoded, invalid_request
+from maskrt.runtime.web.refused import Refused
 
 # The buttons that X-AnyLabeling shows for this model.
 WIDGETS = ("button_add_point", "button_remove_point", "button_add_rect", "button_clear", "button_finish_object")
+MOST_PARAMS_BYTES = 2_000_000
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -33,11 +36,11 @@ class Params(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """The body of POST /v1/predict: `image` is a data URL, or base64 alone."""
+    """The body of POST /v1/predict: `image` is a data URL, or base64 alone; params: see Params."""
 
     model: str
     image: str
-    params: Params = Params()
+    params: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 def models(model_id: str, display_name: str) -> dict[str, Any]:
@@ -52,25 +55,41 @@ def models(model_id: str, display_name: str) -> dict[str, Any]:
     return {"success": True, "data": {model_id: about}}
 
 
-def predict(body: bytes, model_id: str, predictor: Predictor) -> dict[str, Any]:
+async def predict(
+    body: bytes, model_id: str, predictor: Predictor, is_gone: Callable[[], Awaitable[bool]]
+) -> dict[str, Any]:
     """Answer POST /v1/predict.
 
     Raises:
         Refused: 400, the body, the picture or a mark cannot be used; 404, there is no such model.
     """
-    request = msgspec.json.decode(body, type=Request)
+    from starlette.concurrency import run_in_threadpool
+
+    picture, params = await run_in_threadpool(_asked, body, model_id)
+    found: list[list[dict[str, Any]]] = []
+    if params.marks:
+        found = await predictor.draw(
+            picture,
+            lambda size_hw: _prompts(params.marks, size_hw),
+            lambda mask: [_shape(polygon) for polygon in polygons(mask, params.epsilon_factor)],
+            is_gone,
+        )
+    shapes = [shape for of_one in found for shape in of_one]
+    return {"success": True, "data": {"shapes": shapes, "description": "", "replace": False}}
+
+
+def _asked(body: bytes, model_id: str) -> tuple[bytes, Params]:
+    """Return the picture, empty if there is no mark, and the settings."""
+    request = decoded(body, Request)
     if request.model != model_id:
         raise Refused(
             404, "MODEL_NOT_FOUND", f"there is no model {request.model[:100]!r}: this server has {model_id!r}"
         )
-    if not 0 <= request.params.epsilon_factor <= 1:
-        raise invalid_request(f"epsilon_factor {request.params.epsilon_factor}: expected 0 to 1")
-    shapes: list[dict[str, Any]] = []
-    if request.params.marks:
-        masks = predictor.masks(decode_base64(request.image), lambda size_hw: _prompts(request.params.marks, size_hw))
-        for mask in masks:
-            shapes += map(_shape, polygons(mask, request.params.epsilon_factor))
-    return {"success": True, "data": {"shapes": shapes, "description": "", "replace": False}}
+    params = decoded(request.params, Params, "$.params", MOST_PARAMS_BYTES)
+    check_counts(*(sum(mark.type == kind for mark in params.marks) for kind in ("point", "rectangle")))
+    if not 0 <= params.epsilon_factor <= 1:
+        raise invalid_request(f"epsilon_factor {params.epsilon_factor}: expected 0 to 1")
+    return decode_base64(request.image) if params.marks else b"", params
 
 
 def error(code: str, message: str) -> dict[str, Any]:

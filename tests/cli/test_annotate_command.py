@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,10 @@ from PIL import Image
 
 from maskrt.cli import main as command_line
 from maskrt.runtime.annotate import server
+from maskrt.runtime.annotate.pictures import find_pictures, open_picture
+from maskrt.runtime.annotate.store import Store
+
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     session = fake_annotator.FakeAnnotator()
     module = fake_annotator.stand_in(session, asked)
     monkeypatch.setitem(sys.modules, "maskrt.runtime.interactive.session", module)
-    monkeypatch.setattr(server, "serve", lambda app, sock: asked.update(session=session))
+    monkeypatch.setattr(server, "serve", lambda app, sock, begin, finish: (begin(), asked.update(session=session)))
     return asked
 
 
@@ -115,7 +120,7 @@ def test_the_end_saves_what_was_learnt(end: signal.Signals, ward: Path, tmp_path
         port, token = re.findall(r"http://127\.0\.0\.1:(\d+)/([\w-]+)/", process.stdout.readline())[0]
         connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)
         for turn, do in enumerate([{"kind": "click", "x": 30, "y": 20}, {"kind": "accept"}]):
-            connection.request("POST", f"/{token}/act", json.dumps({"turn": turn, "do": do}))
+            connection.request("POST", f"/{token}/act", json.dumps({"turn": turn, "do": do}), JSON)
             answer = connection.getresponse()
             assert (answer.status, json.loads(answer.read())["error"]) == (200, None)
         connection.close()
@@ -126,3 +131,68 @@ def test_the_end_saves_what_was_learnt(end: signal.Signals, ward: Path, tmp_path
     assert told.endswith(f"1 objects on 1 images: {out}\n")
     assert (out / "decoders/object.safetensors").read_text() == "1"
     assert (out / "masks/bed_1.png").is_file()
+
+
+def started(ward: Path, out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, fake_annotator.__file__, "annotate", "bundle", str(ward), "--out", str(out)]
+    return interruptible.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_as_soon_as_the_address_is_there(end: signal.Signals, ward: Path, tmp_path: Path) -> None:
+    for _ in range(3):
+        with started(ward, tmp_path / "out") as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("http://")
+            process.send_signal(end)
+            process.send_signal(end)  # impatient
+            told, complaints = process.communicate(timeout=60)
+        assert (process.returncode, complaints) == (0, "")
+        assert told.endswith(f"0 objects on 0 images: {tmp_path / 'out'}\n")
+
+
+def test_an_end_while_requests_are_unfinished(ward: Path, tmp_path: Path) -> None:
+    with started(ward, tmp_path / "out") as process:
+        assert process.stdout is not None
+        port, token = re.findall(r"http://127\.0\.0\.1:(\d+)/([\w-]+)/", process.stdout.readline())[0]
+        head = f"POST /{token}/act HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        socks = [socket.create_connection(("127.0.0.1", int(port)), timeout=60) for _ in range(20)]
+        for sock, data in zip(socks, ["", "GET", head, f"{head}Content-Length: 99\r\n\r\n{{"] * 5, strict=True):
+            sock.sendall(data.encode())
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=60)
+        for sock in socks:
+            sock.close()
+    assert (process.returncode, complaints) == (0, "")
+
+
+def test_a_second_one_in_the_same_folder_is_refused(ward: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with started(ward, out) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        with started(ward, out) as second:
+            told, complaints = second.communicate(timeout=60)
+        message = f"error: another maskrt annotate works in {out}: end it with Ctrl-C, or choose another --out\n"
+        assert (second.returncode, told, complaints) == (2, "", message)
+        first.kill()
+    with started(ward, out) as third:
+        assert third.stdout is not None
+        assert third.stdout.readline().startswith("http://")
+        third.send_signal(signal.SIGINT)
+        assert third.wait(timeout=60) == 0
+
+
+def test_label_pictures_that_are_drawn_again_are_named(
+    ward: Path, tmp_path: Path, asked: dict[str, Any], capsys: Any
+) -> None:
+    out = tmp_path / "out"
+    store = Store(out, ["object"])
+    store.add(open_picture(find_pictures(str(ward))[0], 10**6), "object", np.ones((60, 80), np.bool_), [], None)
+    (out / "masks/bed_1.png").unlink()
+    (out / "masks/bed_9.png").touch()
+    assert run(ward, "--out", out) == 0
+    assert capsys.readouterr().err == (
+        f"1 of {out}/masks not as annotations.json says: drawn again: bed_1.png\n"
+        f"1 of {out}/masks not in annotations.json: left as they are: bed_9.png\n"
+    )

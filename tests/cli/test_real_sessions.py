@@ -1,5 +1,6 @@
 """Everything that is built on sessions, on a real one: an exported SAM of random weights, whose masks mean nothing."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable
@@ -11,11 +12,13 @@ import pytest
 from PIL import Image
 
 import maskrt
+from maskrt.kernels.arrays import Mask
 from maskrt.runtime.annotate import states
 from maskrt.runtime.annotate.desk import Desk
 from maskrt.runtime.annotate.pictures import find_pictures
 from maskrt.runtime.annotate.store import Store
 from maskrt.runtime.interactive.clicks import Click
+from maskrt.runtime.io.images import read_image
 from maskrt.runtime.serve.predictor import Predictor, Prompt
 
 Maskrt = Callable[..., tuple[int, str, str]]
@@ -85,8 +88,20 @@ def test_the_desk_clicks_learns_and_keeps(tiny_interactive: Exported, images: Pa
 
 
 def test_the_server_predicts_and_learns_nothing(tiny_interactive: Exported, images: Path) -> None:
+    async def stays() -> bool:
+        return False
+
+    async def both(predictor: Predictor, files: list[Path], prompts: list[Prompt]) -> list[list[Mask]]:
+        asked = [predictor.draw(file.read_bytes(), lambda _: prompts, np.copy, stays) for file in files]
+        return await asyncio.gather(*asked)
+
+    files = sorted(images.glob("*.png"))[:2]
+    prompts = [Prompt((Click(10, 10), Click(50, 30, False))), Prompt((), (5, 5, 40, 30)), Prompt((Click(20, 20),))]
     with maskrt.open_interactive(tiny_interactive[0]) as session:
-        clicks = (Click(10, 10), Click(50, 30, False))
-        (found,) = Predictor(session, 10**6).masks((images / "0.png").read_bytes(), lambda size_hw: [Prompt(clicks)])
-        np.testing.assert_array_equal(found, session.predict(clicks))
+        found = asyncio.run(both(Predictor(session, 10**6), files, prompts))
+        for file, masks in zip(files, found, strict=True):  # which alternated, prompt by prompt
+            session.set_image(read_image(file))
+            for prompt, mask in zip(prompts, masks, strict=True):
+                np.testing.assert_array_equal(mask, session.predict(prompt.clicks, prompt.box))
+        assert not np.array_equal(found[0], found[1])
         assert session.steps == 0

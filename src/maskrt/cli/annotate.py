@@ -33,7 +33,8 @@ def command(
     SAM's mask decoder learns from the clicks. The command prints an address that works in a browser on this machine
     only, and serves until Ctrl-C. No picture is copied. An accepted object is on disk at once: in OUT/masks/STEM.png, a
     label picture with k where the picture's k-th object is, and in OUT/annotations.json, in COCO form. The decoders go
-    to OUT/decoders/CLASS.safetensors at the end and with the key S. The same --out goes on from all of that.
+    to OUT/decoders/CLASS.safetensors at the end and with the key S. The same --out goes on from all of that, for one
+    maskrt annotate at a time; a label picture that is not as annotations.json says is drawn again.
 
     Settings (--set): click_adaptation is a step after each click: R is undone after the object, C is kept, or off.
     result_mask is a step on the accepted mask: E erodes its outline, U leaves it untreated, or off. click_mask (true,
@@ -56,30 +57,35 @@ def command(
     from maskrt.runtime.annotate.coco import check_classes
     from maskrt.runtime.annotate.desk import Desk
     from maskrt.runtime.annotate.guard import new_token
+    from maskrt.runtime.annotate.lock import only_one
     from maskrt.runtime.annotate.pictures import find_pictures
-    from maskrt.runtime.annotate.server import listen, serve
-    from maskrt.runtime.annotate.store import Store, sole_user
+    from maskrt.runtime.annotate.server import HOST, listen, serve
+    from maskrt.runtime.annotate.store import ANNOTATIONS, MASKS, Store
     from maskrt.runtime.interactive.session import open_interactive
 
-    names = parse_list(classes)
-    check_classes(names)
+    class_names = parse_list(classes)
+    check_classes(class_names)
     options, given = parse_settings(settings or []), parse_pairs(load or [], "--load")
     pictures = find_pictures(images)
     with (
+        only_one(out),
         listen(port) as sock,
-        sole_user(out),
         open_interactive(bundle, on_device(provider, device), threads, options, cache_images) as session,
     ):
-        store = Store(out, names)
+        store = Store(out, class_names)
+        for names, what in (
+            (store.made_again, f"not as {ANNOTATIONS} says: drawn again"),
+            (store.unknown, f"not in {ANNOTATIONS}: left as they are"),
+        ):
+            if names:
+                say(f"{len(names)} of {out / MASKS} {what}: {', '.join(names[:3])}", err=True)
         load_decoders(session, store, {name: Path(file) for name, file in given.items()})
         desk = Desk(session, pictures, store, int(max_megapixels * 1e6))
         token = new_token()
-        try:
-            say(f"http://127.0.0.1:{sock.getsockname()[1]}/{token}/")
+
+        def begin() -> None:
+            say(f"http://{HOST}:{sock.getsockname()[1]}/{token}/")
             say("Open this address in a browser on this machine. Ctrl-C saves the decoders and ends.")
-            serve(make_app(desk, token), sock)
-        except KeyboardInterrupt:  # before the server listens to it
-            pass
-        finally:
-            desk.finish()
+
+        serve(make_app(desk, token), sock, begin, desk.finish)
     say(f"{len(store.annotations)} objects on {len(store.annotated)} images: {out}")

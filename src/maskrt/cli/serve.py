@@ -46,9 +46,10 @@ def command(
     pixel beside the outline. Label Studio: connect a model with the URL, any user name, and the token as its password;
     the labeling configuration needs BrushLabels, and smart KeyPointLabels or RectangleLabels.
 
-    The decoder learns nothing from these tools, and nothing is written. Tokens and pictures travel unencrypted: beyond
-    this machine, use a network that you trust. Exit codes: 1 failed, 2 unusable input or options, 130 ended with
-    Ctrl-C.
+    A request may have up to 64 points and 100 boxes; requests take turns after each prompt. Requests of web pages are
+    refused. The decoder learns nothing from these tools, and nothing is written. Tokens and pictures travel
+    unencrypted: beyond this machine, use a network that you trust. Exit codes: 1 failed, 2 unusable input or options,
+    130 ended with Ctrl-C.
 
     \b
     Example:

@@ -14,9 +14,10 @@ from starlette.testclient import TestClient
 from maskrt.runtime.annotate.app import MAX_BODY, PAGE, make_app
 from maskrt.runtime.annotate.desk import Desk
 from maskrt.runtime.annotate.guard import new_token
-from maskrt.runtime.annotate.server import listen, make_server
+from maskrt.runtime.annotate.server import listen
 from maskrt.runtime.errors import InputError, NetworkError
 from maskrt.runtime.rle import decode_rle
+from maskrt.runtime.web.server import make_server
 
 TOKEN = "a-Secret_1"
 AT = f"http://127.0.0.1:8000/{TOKEN}"
@@ -25,6 +26,7 @@ AT = f"http://127.0.0.1:8000/{TOKEN}"
 @pytest.fixture
 def client(desk: Desk) -> Iterator[TestClient]:
     with TestClient(make_app(desk, TOKEN), base_url=AT) as client:
+        client.headers["Content-Type"] = "application/json"
         yield client
 
 
@@ -172,7 +174,7 @@ def test_a_slow_click_does_not_keep_the_page_waiting(desk: Desk, session: FakeAn
 
         def ask(method: str, path: str, body: str | None = None) -> int:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            connection.request(method, f"/{TOKEN}/{path}", body)
+            connection.request(method, f"/{TOKEN}/{path}", body, {"Content-Type": "application/json"})
             status = connection.getresponse().status
             connection.close()
             return status

@@ -20,10 +20,11 @@ from maskrt.runtime.annotate import states
 from maskrt.runtime.annotate.app import make_app
 from maskrt.runtime.annotate.desk import Desk
 from maskrt.runtime.annotate.pictures import Picture, find_pictures
-from maskrt.runtime.annotate.server import listen, make_server
+from maskrt.runtime.annotate.server import listen
 from maskrt.runtime.annotate.store import Store
 from maskrt.runtime.interactive.clicks import Click
-from maskrt.runtime.io.masks import read_labels
+from maskrt.runtime.io.images import read_labels
+from maskrt.runtime.web.server import make_server
 
 FLAGS = (
     "--headless",
@@ -38,6 +39,7 @@ FLAGS = (
 )
 pytestmark = pytest.mark.browser
 PLAIN = (120, 130, 140)  # the pictures' colour: what differs from it on the canvas is a mask or a dot
+HOSTILE = "<img src=x onerror=document.title=1><i>"  # a part of names, which must stay text
 SECONDS = 60  # to wait for the page before it counts as broken
 # Calls back when every action is answered and the next two frames are drawn.
 AT_REST = """
@@ -72,9 +74,9 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
 def pictures(tmp_path: Path) -> list[Picture]:
     folder = tmp_path / "ward"
     folder.mkdir()
-    for name in ("bed 1 &lt;<i>.png", "bed 2.png"):
+    for name in (f"bed 1 &lt;{HOSTILE}.png", "bed 2.png"):
         Image.new("RGB", (80, 60), PLAIN).save(folder / name)
-    (folder / "bed 3.png").write_bytes(b"no picture")
+    (folder / f"bed 3 {HOSTILE}.png").write_bytes(b"no picture")
     return find_pictures(str(folder))
 
 
@@ -150,7 +152,7 @@ def page(driver: webdriver.Chrome, address: str) -> Page:
 
 
 def test_an_object_from_click_to_disk(page: Page, out: Path, session: FakeAnnotator) -> None:
-    assert page.text("name") == "bed 1 &lt;<i>.png"
+    assert page.text("name") == f"bed 1 &lt;{HOSTILE}.png"
     assert not page.covered(35, 20)
     page.click(30, 20)
     away = RADIUS - 2  # from the dots, which are drawn over the mask
@@ -194,7 +196,8 @@ def test_classes_boxes_and_pictures_by_keyboard(page: Page, out: Path, session: 
     page.keys("r")
     assert session.clicks == ()
     page.keys("n")
-    assert "bed 3.png is not an image" in page.text("problem")
+    assert f"bed 3 {HOSTILE}.png is not an image" in page.text("problem")
+    assert page.driver.title == "maskrt annotate"
     page.keys("p", "p")
     assert page.text("name").startswith("bed 1 ")
     assert page.covered(35, 20)

@@ -100,6 +100,28 @@ def test_equal_stems_get_files_of_their_own(store: Store, opened: Opened, draw: 
     np.testing.assert_array_equal(read_labels(out / "masks/bed_2.png"), painted([masks[1], masks[0]]))
 
 
+def test_long_names_are_cut_to_what_file_systems_take(store: Store, opened: Opened, draw: Draw, out: Path) -> None:
+    stems = ["a" * 251, "a" * 250 + "ä", "ä" * 126, "b" * 250]
+    for stem in (*stems, *stems):
+        store.add(named(opened, f"{len(store.annotated)}/{stem}.png"), "mattress", draw(), [], None)
+    first = ["a" * 251, "a" * 250, "ä" * 125, "b" * 250]
+    second = ["a" * 249 + "_2", "a" * 249 + "_3", "ä" * 124 + "_2", "b" * 249 + "_2"]
+    files = [image["mask_file"] for image in json.loads((out / "annotations.json").read_text())["images"]]
+    assert files == [f"{stem}.png" for stem in (*first, *second)]
+    assert sorted(file.name for file in (out / "masks").iterdir()) == sorted(files)
+
+
+def test_a_label_picture_holds_no_more(
+    store: Store, opened: Opened, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "MOST_OBJECTS", 2)
+    for _ in range(2):
+        store.add(opened, "mattress", draw(), [], None)
+    with pytest.raises(InputError, match=r"bed_1\.png has 2 objects: a label picture can hold no more"):
+        store.add(opened, "mattress", draw(), [], None)
+    assert len(store.annotations) == 2
+
+
 def test_an_earlier_run_is_gone_on_with(store: Store, opened: Opened, draw: Draw, out: Path) -> None:
     store.add(opened, "blanket", draw(), [(1, 1, 1)] * 20, (0, 0, 5, 5))
     store.give_up()
@@ -184,6 +206,12 @@ def damaged(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
         (damaged(lambda c: c["annotations"][0]["segmentation"]["counts"].append(1)), "add up"),
         (damaged(lambda c: c["annotations"][0].update(area=1)), "another area"),
         (damaged(lambda c: c["images"][0].update(width=81)), "size"),
+        (damaged(lambda c: c["annotations"][0]["segmentation"]["counts"].append(10**30)), "add up"),
+        (damaged(lambda c: c["annotations"][0]["segmentation"].update(counts=[-1, 4801])), "add up"),
+        (damaged(lambda c: c["images"][0].update(width=10**6, height=10**6)), "has the size 1000000 x 1000000"),
+        (damaged(lambda c: c["images"][0].update(width=0)), "has the size 0 x 60"),
+        (lambda text: text.replace('"given_up":0', '"given_up":' + "9" * 5000), "out of range"),
+        (lambda text: "[" * 100_000, "is damaged"),
         (damaged(lambda c: c["images"][0].update(mask_file="../../x.png")), "not the name of a PNG"),
         (damaged(lambda c: c["categories"][0].update(name="../x")), "name a file"),
         (damaged(lambda c: c["images"].append({**c["images"][0], "id": 2})), "one file_name"),

@@ -39,13 +39,15 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_client(session: FakeSession, told: list[str], images: Path) -> Callable[..., TestClient]:
-    """make_client(token, pictures) -> a client that sends no token."""
+    """make_client(token, pictures, max_bytes) -> a client that sends no token."""
 
-    def make(token: str | None = TOKEN, pictures: Pictures | None = None) -> TestClient:
+    def make(token: str | None = TOKEN, pictures: Pictures | None = None, max_bytes: int = MAX_BYTES) -> TestClient:
         sources = pictures or Pictures(images, None, "", MAX_BYTES)
         predictor = Predictor(session, MAX_PIXELS)
-        service = Service(predictor, sources, "ward", "ward-0123abcd", token, MAX_BYTES, told.append)
-        return TestClient(make_app(service), base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
+        service = Service(predictor, sources, "ward", "ward-0123abcd", token, max_bytes, told.append)
+        client = TestClient(make_app(service), base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
+        client.headers["Content-Type"] = "application/json"
+        return client
 
     return make
 

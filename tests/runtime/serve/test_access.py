@@ -74,6 +74,14 @@ def test_health_needs_no_token(make_client):
         ("localhost", 200),
         ("[::1]:8000", 200),
         ("[::1]", 200),
+        ("LOCALHOST:8000", 200),
+        ("127.0.0.2:8000", 200),
+        ("[::1", 401),
+        ("::1", 401),
+        ("127.0.0.1:999999", 401),
+        ("127.0.0.1:80@evil.example", 401),
+        ("2130706433", 401),
+        ("10.0.0.1:8000", 401),
         ("evil.example:8000", 401),
         ("evil.example", 401),
         ("127.0.0.1.evil.example:8000", 401),
@@ -107,9 +115,35 @@ def test_other_paths_and_methods(client):
 
 def test_answers_are_not_kept_by_a_proxy_or_given_to_other_pages(client, rgb):
     image = base64.b64encode(png(rgb)).decode()
-    answer = client.post("/v1/predict", json={"model": "ward", "image": image}, headers={"Origin": "http://evil"})
+    answer = client.post("/v1/predict", json={"model": "ward", "image": image})
+    assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(("method", "path"), PATHS)
+@pytest.mark.parametrize("token", [TOKEN, None])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+    ],
+)
+def test_pages_of_other_sites(make_client, session, told, method, path, token, headers, status):
+    if method == "GET" and status == 415:
+        return
+    answer = make_client(token).request(method, path, headers={"Token": TOKEN, **headers}, content=b"{}")
+    assert answer.status_code == status
+    assert told == [f"{method} {path}: {status} {_message(answer.json())}"]
+    assert session.pictures == []
+
+
+def _message(answer):
+    return answer["error"]["message"] if "error" in answer else answer["detail"]
 
 
 def test_random_tokens_differ():

@@ -11,8 +11,8 @@ import pytest
 
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.serve.pictures import Origin, Pictures
-from maskrt.runtime.serve.refused import Refused
 from maskrt.runtime.serve.server import Limits, pictures_of
+from maskrt.runtime.web.refused import Refused
 
 LIMIT = 1000
 
@@ -217,6 +217,14 @@ def test_a_host_that_does_not_answer() -> None:
 def test_origins() -> None:
     assert Origin.of("HTTP://Studio.Example/") == Origin("http", "studio.example", 80)
     assert Origin.of("https://[::1]/ls/").url("/ls/a") == "https://[::1]:443/ls/a"
+
+
+def test_a_picture_that_takes_too_long(
+    studio: tuple[str, list[tuple[str, str | None]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maskrt.runtime.serve.pictures.FETCH_S", -1)
+    with pytest.raises(Refused, match="the task's picture takes over -1 s: try again"):
+        pictures(studio[0]).read("/data/a")
 
 
 def test_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
