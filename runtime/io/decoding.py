@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from maskrt.runtime.errors import InputError
 from maskrt.runtime.io.libtiff import listened
-from maskrt.runtime.io.structure import TIFF, Damaged, check_structure
+from maskrt.runtime.io.structure import Damaged, check_structure
 
 MAX_PIXELS = 50_000_000
 # Only what cameras and annotation tools write: every decoder is a risk.

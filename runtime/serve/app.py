@@ -16,6 +16,7 @@ from maskrt.runtime.serve.access import check_access
 from maskrt.runtime.serve.load import Load
 from maskrt.runtime.serve.pictures import Pictures
 from maskrt.runtime.serve.predictor import ClientGone, Predictor
+from maskrt.runtime.text import printable
 from maskrt.runtime.web.refused import Refused
 from maskrt.runtime.web.sender import check_sender
 
@@ -152,7 +153,7 @@ async def _respond(request: Request, service: Service, answer: Answering, as_bod
     except Exception as error:
         status, code, message = _explained(error)
         line = f"{request.method} {request.url.path}: {status} {message}"
-        service.tell("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line[:LONGEST_LINE]))
+        service.tell(printable(line[:LONGEST_LINE]))
         found = as_body(status, code, message)
         if status == 401:
             headers["WWW-Authenticate"] = 'Basic realm="maskrt"'

@@ -20,9 +20,9 @@ def size_of(file: BinaryIO) -> int:
 
 
 def read_at(file: BinaryIO, start: int, count: int) -> bytes:
-    """Read up to `count` bytes from a place; the file's position moves."""
+    """Read up to `count` bytes from a place, none where a cut box leaves fewer than 0; the file's position moves."""
     file.seek(start)
-    return file.read(count)
+    return file.read(max(count, 0))
 
 
 def cut_off(size: int, stated: int) -> Damage:

@@ -23,7 +23,7 @@ from maskrt.runtime.annotate.pictures import Picture, find_pictures
 from maskrt.runtime.annotate.server import listen
 from maskrt.runtime.annotate.store import Store
 from maskrt.runtime.interactive.clicks import Click
-from maskrt.runtime.io.images import read_labels
+from maskrt.runtime.io.masks import read_labels
 from maskrt.runtime.web.server import make_server
 
 FLAGS = (

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from maskrt.runtime.annotate.coco import read_coco
 from maskrt.runtime.annotate.pictures import Opened, Picture
 from maskrt.runtime.annotate.store import Store, label_picture
-from maskrt.runtime.io.images import read_labels
+from maskrt.runtime.io.masks import read_labels
 
 Draw = Callable[[], NDArray[np.bool_]]
 OPERATIONS = ("open", "fsync", "replace", "rename", "unlink", "mkdir", "write", "close")

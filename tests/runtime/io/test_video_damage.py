@@ -130,6 +130,14 @@ def test_a_cut_file_is_reported(tmp_path: Path, name: str) -> None:
         assert reasons(cut), percent
 
 
+def test_a_header_cut_at_any_byte_of_its_tables_is_reported(tmp_path: Path) -> None:
+    whole = write_whole(tmp_path, "fast.mp4").read_bytes()
+    start, cut = whole.index(b"stbl"), tmp_path / "cut.mp4"
+    for end in range(start, start + 400):
+        cut.write_bytes(whole[:end])
+        assert reasons(cut), end
+
+
 @pytest.mark.parametrize("name", CUT)
 def test_a_file_without_a_block_in_its_middle_is_reported(tmp_path: Path, name: str) -> None:
     whole = write_whole(tmp_path, name).read_bytes()
