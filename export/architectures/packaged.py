@@ -33,9 +33,8 @@ def packaged(model: str) -> Architecture:
 
     def make_with(classes: int) -> nn.Module:
         try:
-            with torch.device(
-                "cpu"
-            ):  # Segformer's encoder reads a number off a tensor: it cannot be made without memory
+            # Not on "meta": Segformer's encoder reads a number off a tensor, so it cannot be made without memory.
+            with torch.device("cpu"):
                 network: nn.Module = make(encoder, encoder_weights=None, classes=classes, activation=None)
         except Exception as error:  # the package raises KeyError, ValueError and RuntimeError, timm others
             raise CheckpointError(f"{PACKAGE}:{model} cannot be built: {_line(error)}") from error
