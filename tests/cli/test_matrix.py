@@ -118,7 +118,7 @@ def _manifest(ward: Ward, kind: str) -> str:
 @pytest.fixture(autouse=True)
 def servers_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """`annotate` and `serve` load the bundle and listen; then they end."""
-    monkeypatch.setattr("maskrt.runtime.annotate.server.serve", lambda app, sock: None)
+    monkeypatch.setattr("maskrt.runtime.annotate.server.serve", lambda *arguments: None)
     monkeypatch.setattr("maskrt.runtime.serve.server.serve", lambda *arguments: None)
 
 
